@@ -1,0 +1,1 @@
+"""What backs every performance figure of the README and the docs."""

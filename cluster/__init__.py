@@ -1,0 +1,1 @@
+"""Ray: sessions, the pool of workers, dispatch of blocks, fault handling."""

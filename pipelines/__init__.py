@@ -1,0 +1,1 @@
+"""One thin program per job, and the `regroup` command."""

@@ -1,0 +1,1 @@
+"""The method: taps, accumulators, banks, scoring, attacks. Torch and NumPy only."""
