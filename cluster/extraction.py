@@ -1,0 +1,179 @@
+"""The extraction worker: one forward pass a sample, its accumulators written to the store."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from cluster.dispatch import BlockReport
+from cluster.images import AdversarialImages, BlockRows, ImageBatch, Images, IndexImages
+from regroup.accumulators import Extraction, Extractor
+from regroup.models import Classifier, ModelSpec, forward_samples, load_classifier
+from store.features import FEATURES_COLUMNS, LOGITS, accumulators_path, open_features
+from store.stores import open_store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from regroup.taps import Tap, TapPolicy
+
+
+def example_pixels(classifier: Classifier, device: str) -> torch.Tensor:
+    """Two grey images of the size that `classifier` sees, (2, 3, H, W), to trace its taps."""
+    side = classifier.preprocessing.crop
+    return torch.full((2, 3, side, side), 0.5, device=device)
+
+
+def build_extractor(
+    classifier: Classifier, policy: TapPolicy, device: str, last: int | None = None
+) -> Extractor:
+    """The extractor of a classifier's last `last` taps (all when None), named as its network's."""
+    example = example_pixels(classifier, device)
+    return Extractor(classifier, policy, example, last=last, names_from=classifier.network)
+
+
+@dataclass(frozen=True)
+class ExtractionJob:
+    """Everything a worker needs to extract blocks of one features element; picklable.
+
+    Attributes:
+        store_uri: the store that holds the images' index or adversarials and the features.
+        features_ref: the features element to fill.
+        images_kind: "index" or "adversarials".
+        images_ref: the index or adversarials element.
+        model: the classifier to build.
+        policy: the tap policy.
+        batch: samples a forward pass.
+        device: torch device of the network.
+    """
+
+    store_uri: str
+    features_ref: str
+    images_kind: str
+    images_ref: str
+    model: ModelSpec
+    policy: TapPolicy
+    batch: int
+    device: str
+
+    def __call__(self) -> ExtractionWorker:
+        """Build the worker, inside the actor."""
+        return ExtractionWorker(self)
+
+
+class BlockResult:
+    """The arrays and table of one features block, filled batch by batch; failed rows stay NaN."""
+
+    def __init__(self, rows: BlockRows, taps: tuple[Tap, ...], num_classes: int) -> None:
+        n = len(rows.sample_ids)
+        self._rows = rows
+        self._paths = [accumulators_path(tap.name) for tap in taps]
+        self.arrays = {
+            path: np.full((n, 2, tap.channels), np.nan, np.float32)
+            for path, tap in zip(self._paths, taps, strict=True)
+        }
+        self.arrays[LOGITS] = np.full((n, num_classes), np.nan, np.float32)
+        self._errors: list[str | None] = [None] * n
+        self._top5: list[list[int] | None] = [None] * n
+
+    def fill(self, batch: ImageBatch, extraction: Extraction) -> None:
+        """Store what one forward pass gave for the readable rows of `batch`."""
+        for path, accumulator in zip(self._paths, extraction.accumulators, strict=True):
+            self.arrays[path][batch.rows] = accumulator.cpu().numpy()
+        self.arrays[LOGITS][batch.rows] = extraction.logits.cpu().numpy()
+
+    def fail(self, errors: dict[int, str]) -> None:
+        """Mark rows (position -> reason) as failed."""
+        for row, reason in errors.items():
+            self._errors[row] = reason
+
+    @property
+    def failed(self) -> int:
+        """How many rows have failed."""
+        return sum(error is not None for error in self._errors)
+
+    def table(self) -> pa.Table:
+        """The samples table of the block (`FEATURES_COLUMNS`), a row a sample."""
+        outcome = _outcome(self.arrays[LOGITS], self._rows.labels)
+        ok = np.array([error is None for error in self._errors])
+        columns: dict[str, Any] = {
+            "sample_id": self._rows.sample_ids,
+            "status": np.where(ok, "ok", "failed"),
+            "error": self._errors,
+            "label": self._rows.labels,
+            "prediction": np.where(ok, outcome.prediction, -1),
+            "confidence": outcome.confidence,
+            "true_confidence": outcome.true_confidence,
+            "top5": [row if good else [] for row, good in zip(outcome.top5, ok, strict=True)],
+        }
+        return pa.table(columns, schema=FEATURES_COLUMNS)
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    prediction: NDArray[np.int64]
+    confidence: NDArray[np.float32]
+    true_confidence: NDArray[np.float32]
+    top5: list[list[int]]
+
+
+def _outcome(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> _Outcome:
+    """Softmax outcome of logits (n, M) float32; ties by class index; NaN rows stay NaN."""
+    exponent = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
+    softmax = (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
+    order = np.argsort(-logits, axis=1, kind="stable")
+    rows = np.arange(len(logits))
+    return _Outcome(
+        order[:, 0],
+        softmax[rows, order[:, 0]],
+        softmax[rows, labels],
+        order[:, :5].tolist(),
+    )
+
+
+class ExtractionWorker:
+    """Extracts one block at a time: decode, one forward pass a batch, write, commit."""
+
+    def __init__(self, job: ExtractionJob) -> None:
+        self._job = job
+        self._element = open_features(open_store(job.store_uri), job.features_ref)
+        self._classifier = load_classifier(job.model).to(job.device)
+        self._extractor = build_extractor(self._classifier, job.policy, job.device)
+        self._images = self._open_images()
+
+    def _open_images(self) -> Images:
+        job = self._job
+        if job.images_kind == "adversarials":
+            return AdversarialImages(job.store_uri, job.images_ref)
+        rows = self._element.plan.block_rows
+        return IndexImages(job.store_uri, job.images_ref, rows, self._classifier.preprocessing)
+
+    def process(self, block: int) -> BlockReport:
+        """Extract and commit `block` of the features element."""
+        started, forwarded = time.perf_counter(), forward_samples()
+        rows = self._images.rows(block)
+        result = BlockResult(rows, self._extractor.taps, self._classifier.num_classes)
+        for batch in self._images.batches(block, self._job.batch):
+            result.fail(batch.errors)
+            if len(batch.rows):
+                result.fill(batch, self._forward(batch))
+        report = {"failed": result.failed, "seconds": time.perf_counter() - started}
+        committed = self._element.write_block(block, result.arrays, result.table(), report)
+        return BlockReport(
+            block=block,
+            committed=committed,
+            samples=len(rows.sample_ids),
+            failed=result.failed,
+            forward_passes=forward_samples() - forwarded,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _forward(self, batch: ImageBatch) -> Extraction:
+        pixels = torch.from_numpy(batch.pixels).to(self._job.device)
+        with torch.inference_mode():
+            return self._extractor(pixels)

@@ -1,0 +1,97 @@
+"""Bank building: dask reduces one tap's stored accumulators; one Ray task a tap."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import dask.array as da
+import numpy as np
+from dask import delayed
+
+from cluster.dispatch import BlockReport
+from regroup.bank import Weighting, class_weights, partial_mixture
+from store.banks import open_bank_writer
+from store.features import accumulators_path, open_features
+from store.stores import open_store
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from store.element import BlockElement
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The bank's samples: rows of the features (n,) int64, their labels (n,) int64 and
+    weights (n,) float64, each class's weights summing to 1 (eq. 1).
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+def weigh(
+    rows: NDArray[np.int64],
+    labels: NDArray[np.int64],
+    confidences: NDArray[np.float32],
+    num_classes: int,
+    weighting: Weighting,
+) -> Selection:
+    """Weigh selected rows, given every row's labels (N,) and confidences (N,)."""
+    chosen, confidence = labels[rows], confidences[rows].astype(np.float64)
+    return Selection(rows, chosen, class_weights(chosen, confidence, num_classes, weighting))
+
+
+@dataclass(frozen=True, eq=False)
+class ReductionJob:
+    """Reduces tap number `block` of a features element into its class mixtures; picklable."""
+
+    store_uri: str
+    features_ref: str
+    bank_ref: str
+    taps: tuple[str, ...]
+    selection: Selection
+    num_classes: int
+    delta: float
+
+    def __call__(self, block: int) -> BlockReport:
+        """Write the mixtures of tap `block`, (2, M, C) float64."""
+        started = time.perf_counter()
+        store = open_store(self.store_uri)
+        features = open_features(store, self.features_ref)
+        tap = self.taps[block]
+        mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
+        open_bank_writer(store, self.bank_ref).write_tap(tap, mixtures)
+        seconds = time.perf_counter() - started
+        rows = len(self.selection.rows)
+        return BlockReport(
+            block=block, committed=True, samples=rows, failed=0, forward_passes=0, seconds=seconds
+        )
+
+
+def reduce_tap(
+    features: BlockElement, tap: str, selection: Selection, num_classes: int, delta: float
+) -> NDArray[np.float64]:
+    """Class mixtures of one tap, (2, M, C) float64, summed over blocks by dask's tree reduction.
+
+    Only blocks that hold selected rows are read, each verified against its commit record.
+    """
+    path = accumulators_path(tap)
+    channels = features.array_shape(path)[-1]
+
+    def partial(block: int) -> NDArray[np.float64]:
+        span = features.plan.span(block)
+        chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
+        accumulators = features.read_array(path, block)[selection.rows[chosen] - span.start]
+        labels, weights = selection.labels[chosen], selection.weights[chosen]
+        return partial_mixture(accumulators, labels, weights, num_classes, delta)[None]
+
+    shape = (1, 2, num_classes, channels)
+    blocks = np.unique(selection.rows // features.plan.block_rows)
+    partials = [da.from_delayed(delayed(partial)(int(b)), shape, np.float64) for b in blocks]
+    total = da.concatenate(partials).sum(axis=0, split_every=4)
+    mixtures: NDArray[np.float64] = total.compute(scheduler="threads")
+    return mixtures

@@ -1,0 +1,136 @@
+"""The scoring task: votes of one block of stored features against a stored bank."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.dispatch import BlockReport
+from regroup.bank import Bank
+from regroup.models.counting import forward_samples
+from regroup.scoring import Scorer, TieBreak, Votes
+from store.adversarials import open_adversarials
+from store.banks import read_bank
+from store.features import accumulators_path, open_features
+from store.stores import open_store
+from store.votes import (
+    PREDICTION,
+    TAP_PREDICTION,
+    TAP_TRUE_RANK,
+    TRUE_RANK,
+    VOTES_COLUMNS,
+    open_votes,
+)
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+_SAMPLE_COLUMNS = ["sample_id", "status", "error", "label", "prediction", "top5"]
+
+
+@dataclass(frozen=True)
+class ScoringJob:
+    """Everything a task needs to score blocks of one features element; picklable.
+
+    Attributes:
+        adversarials_ref: the attacked images that the features came from, or None when clean.
+    """
+
+    store_uri: str
+    votes_ref: str
+    features_ref: str
+    adversarials_ref: str | None
+    bank_ref: str
+    delta: float
+    tie_break: TieBreak
+    device: str
+
+    def __call__(self, block: int) -> BlockReport:
+        """Score `block`; the bank is read once a process."""
+        return _worker(self).process(block)
+
+
+@lru_cache(maxsize=1)
+def _worker(job: ScoringJob) -> ScoringWorker:
+    return ScoringWorker(job)
+
+
+def load_bank(store_uri: str, bank_ref: str) -> Bank:
+    """The bank that a store holds, verified against its checksums."""
+    stored = read_bank(open_store(store_uri), bank_ref)
+    return Bank(stored.taps, stored.mixtures, stored.counts)
+
+
+class ScoringWorker:
+    """Scores one block at a time; makes no forward pass and needs no network."""
+
+    def __init__(self, job: ScoringJob) -> None:
+        store = open_store(job.store_uri)
+        self._votes = open_votes(store, job.votes_ref)
+        self._features = open_features(store, job.features_ref)
+        self._adversarials = (
+            open_adversarials(store, job.adversarials_ref) if job.adversarials_ref else None
+        )
+        bank = load_bank(job.store_uri, job.bank_ref)
+        self._paths = [accumulators_path(tap) for tap in bank.taps]
+        self._scorer = Scorer(
+            bank, delta=job.delta, tie_break=job.tie_break, device=job.device
+        )
+
+    def process(self, block: int) -> BlockReport:
+        """Score and commit `block` of the votes element."""
+        started, forwarded = time.perf_counter(), forward_samples()
+        samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
+        ok = np.array([status == "ok" for status in samples["status"]])
+        votes = self._score(block, ok, np.array(samples["label"], np.int64))
+        arrays = _block_arrays(votes, ok)
+        committed = self._votes.write_block(block, arrays, self._table(block, samples), {})
+        return BlockReport(
+            block=block,
+            committed=committed,
+            samples=len(ok),
+            failed=int((~ok).sum()),
+            forward_passes=forward_samples() - forwarded,
+            seconds=time.perf_counter() - started,
+        )
+
+    def _score(self, block: int, ok: NDArray[np.bool_], labels: NDArray[np.int64]) -> Votes:
+        accumulators = [self._features.read_array(path, block)[ok] for path in self._paths]
+        return self._scorer.votes(accumulators, labels[ok])
+
+    def _table(self, block: int, samples: dict[str, list[Any]]) -> pa.Table:
+        columns = {name: samples[name] for name in _SAMPLE_COLUMNS if name != "top5"}
+        columns["top5_correct"] = [
+            label in top5 for label, top5 in zip(samples["label"], samples["top5"], strict=True)
+        ]
+        columns["success"] = self._success(block, len(samples["label"]))
+        return pa.table(columns, schema=VOTES_COLUMNS)
+
+    def _success(self, block: int, rows: int) -> list[bool | None]:
+        if self._adversarials is None:
+            return [None] * rows
+        success: list[bool | None] = (
+            self._adversarials.read_table(block, ["success"]).column("success").to_pylist()
+        )
+        return success
+
+
+def _block_arrays(votes: Votes, ok: NDArray[np.bool_]) -> dict[str, NDArray[np.int32]]:
+    """Spread the votes of the readable rows over all rows of the block; -1 elsewhere."""
+    return {
+        PREDICTION: _spread(votes.prediction, ok),
+        TRUE_RANK: _spread(votes.true_rank, ok),
+        TAP_PREDICTION: _spread(votes.tap_prediction, ok),
+        TAP_TRUE_RANK: _spread(votes.tap_true_rank, ok),
+    }
+
+
+def _spread(values: NDArray[np.int32], ok: NDArray[np.bool_]) -> NDArray[np.int32]:
+    full = np.full((len(ok), *values.shape[1:]), -1, np.int32)
+    full[ok] = values
+    return full

@@ -1,0 +1,81 @@
+"""The `regroup` command: one subcommand a job, made from its config dataclass by tyro."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from typing import Any
+
+import tyro
+
+# Subcommand -> module with a `main(config)` and a config dataclass. Modules import nothing
+# heavy at the top, so that `--help` and `ls` start at once.
+COMMANDS = {
+    "demo": ("pipelines.demo", "DemoConfig"),
+    "index-dataset": ("pipelines.index_dataset", "IndexConfig"),
+    "extract": ("pipelines.extract", "ExtractConfig"),
+    "build-bank": ("pipelines.build_bank", "BuildBankConfig"),
+    "attack": ("pipelines.attack", "AttackConfig"),
+    "evaluate": ("pipelines.evaluate", "EvaluateConfig"),
+    "rescore": ("pipelines.rescore", "RescoreConfig"),
+    "ls": ("pipelines.ls", "LsConfig"),
+    "train-demo-model": ("pipelines.train_demo_model", "TrainDemoModelConfig"),
+}
+
+DESCRIPTION = """REGroup on Ray: a pre-trained classifier made robust at test time, and measured.
+
+The flow: index-dataset -> extract -> build-bank -> attack -> evaluate -> rescore. Each command
+does what is missing of the steps before it, keeps everything in --store, and does nothing twice.
+Start with: regroup demo"""
+
+
+def _config_class(command: str) -> type[Any]:
+    module, name = COMMANDS[command]
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _execute(command: str, config: Any) -> int:
+    """Run a job; its summary goes to standard output as JSON when asked. Returns the status."""
+    module, _ = COMMANDS[command]
+    try:
+        summary = importlib.import_module(module).main(config)
+    except KeyboardInterrupt:
+        print("regroup: interrupted: what was committed stays; run the same command again to go on",
+              file=sys.stderr)
+        return 130
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        print(f"regroup {command}: {error}", file=sys.stderr)
+        return int(status)
+    if getattr(config, "json", False):
+        print(json.dumps(summary, indent=2, default=str))
+    return 0
+
+
+def run_command(command: str, args: list[str] | None = None) -> None:
+    """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
+    config = tyro.cli(_config_class(command), args=args, prog=f"regroup {command}")
+    sys.exit(_execute(command, config))
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the `regroup` command."""
+    configs = {command: _config_class(command) for command in COMMANDS}
+    config = tyro.extras.subcommand_cli_from_dict(
+        configs,
+        args=args,
+        prog="regroup",
+        description=DESCRIPTION,
+    )
+    command = next(name for name, kind in configs.items() if type(config) is kind)
+    sys.exit(_execute(command, config))
+
+
+
+
+if __name__ == "__main__":
+    main()

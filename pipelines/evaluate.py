@@ -1,0 +1,196 @@
+"""Evaluate: extract what is missing, score it against a bank, tabulate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipelines.errors import UsageError
+from pipelines.options import ClusterOptions, ModelOptions, SignsName, VotingOptions
+
+if TYPE_CHECKING:
+    from pipelines.job import Job
+    from regroup.choose_k import KChoice
+    from store.banks import StoredBank
+    from store.element import BlockElement
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig(ClusterOptions, ModelOptions, VotingOptions):
+    """Accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
+
+    Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn
+    --weights digits-cnn.safetensors --bank digits-train-digits-cnn
+    --adversarials digits-val-digits-cnn-pgd-minimal
+    """
+
+    dataset: str
+    """Clean images: digits:val, imagefolder:PATH or parquet:GLOB."""
+    bank: str
+    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
+    adversarials: tuple[str, ...] = field(default=())
+    """Stored adversarials to evaluate as well."""
+    k: int | None = None
+    """How many of the last taps vote (default: the paper's 75 % rule on the clean images)."""
+    signs: SignsName = "both"
+    """Which voters of a tap count."""
+    threshold: float = 0.75
+    """The rule's threshold on a tap's own accuracy."""
+
+
+def score(
+    job: Job,
+    features: BlockElement,
+    bank: StoredBank,
+    options: VotingOptions,
+) -> BlockElement:
+    """Votes of `features` against `bank`, for every k and sign choice, in one pass; no network.
+
+    Raises:
+        UsageError: features and bank come from different models or tap policies.
+    """
+    from cluster.scoring import ScoringJob
+    from pipelines.accuracy import summarise
+    from pipelines.provenance import recorded
+    from store.votes import create_votes, votes_spec
+
+    check_same_model(bank, features)
+    adversarials = features.manifest["inputs"]["images"].get("adversarials")
+    spec = votes_spec(
+        name=features.name,
+        features_fingerprint=features.fingerprint,
+        bank_fingerprint=bank.fingerprint,
+        adversarials_fingerprint=adversarials,
+        voting={"rule": "borda", "tie_break": options.tie_break, "delta": options.delta},
+        taps=len(bank.taps),
+        rows=features.plan.rows,
+        block_rows=features.plan.block_rows,
+    )
+    element = create_votes(job.store, spec, recorded())
+    task = ScoringJob(
+        store_uri=job.store.uri,
+        votes_ref=element.ref,
+        features_ref=features.ref,
+        adversarials_ref=adversarials,
+        bank_ref=bank.ref,
+        delta=options.delta,
+        tie_break=options.tie_break,
+        device="cpu",
+    )
+    job.score(f"score {features.name}", element, task)
+    if element.summary() is None:
+        element.finalise(summarise(element))
+    return element
+
+
+def check_same_model(bank: StoredBank, features: BlockElement) -> None:
+    """Refuse to score features of one model, or tap policy, against a bank of another."""
+    ours, theirs = bank.manifest["inputs"], features.manifest["inputs"]
+    for key, what in (("model", "another model"), ("policy", "another tap policy")):
+        if ours[key] != theirs[key]:
+            raise UsageError(
+                f"the bank {bank.ref} is of {what} than the features {features.ref} "
+                f"({_difference(ours[key], theirs[key])}): build a bank for this model with "
+                "`regroup build-bank`"
+            )
+
+
+def _difference(bank: Any, features: Any) -> str:
+    if not isinstance(bank, dict):
+        return f"bank: {bank}, features: {features}"
+    keys = [key for key in bank | features if bank.get(key) != features.get(key)]
+    key = keys[0]
+    return f"{key} of the bank: {bank.get(key)}, of the features: {features.get(key)}"
+
+
+def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
+    """k by the 75 % rule, from the summary of clean votes (paper, section 3.2; DESIGN §3)."""
+    from pipelines.accuracy import tap_accuracy
+    from regroup.choose_k import choose_k
+
+    return choose_k(tap_accuracy(clean, "correct"), threshold)
+
+
+def check_k(k: int, bank: StoredBank) -> int:
+    """`k` itself when the bank has that many taps; `UsageError` otherwise."""
+    if not 1 <= k <= len(bank.taps):
+        raise UsageError(f"--k {k} is out of range: the bank {bank.ref} has {len(bank.taps)} taps,"
+                         f" so k is from 1 to {len(bank.taps)}")
+    return k
+
+
+def accuracy_row(
+    name: str, summary: dict[str, Any], k: int, signs: str
+) -> dict[str, Any]:
+    """One row of the accuracy table: attempted, #S, and softmax and REGroup over both groups."""
+    from pipelines.accuracy import regroup_accuracy, softmax_accuracy
+
+    row: dict[str, Any] = {
+        "images": name,
+        "attempted": summary["all"]["n"],
+        "failed": summary["failed"],
+        "success": summary["success"]["n"] if summary["attacked"] else None,
+        "k": k,
+        "signs": signs,
+    }
+    groups = {"all": "all"} | ({"success": "S"} if summary["attacked"] else {})
+    for group, label in groups.items():
+        for top in (1, 5):
+            soft = softmax_accuracy(summary, group, top)
+            ours = regroup_accuracy(summary, group, k, signs, top)
+            row[f"softmax_top{top}_{label}"] = soft.describe()
+            row[f"regroup_top{top}_{label}"] = ours.describe()
+    return row
+
+
+def main(config: EvaluateConfig) -> dict[str, Any]:
+    """Extract and score the dataset and the named adversarials; print the table."""
+    from pipelines.extract import extract_adversarials, extract_index
+    from pipelines.index_dataset import index_dataset
+    from pipelines.job import Job
+    from pipelines.network import open_network
+    from pipelines.tables import accuracy_table, show
+    from store.adversarials import open_adversarials
+    from store.banks import read_bank
+
+    with Job(config) as job:
+        bank = read_bank(job.store, config.bank)
+        if config.k is not None:
+            check_k(config.k, bank)
+        network = open_network(config)
+        attacked = [open_adversarials(job.store, ref) for ref in config.adversarials]
+        index = index_dataset(job, config.dataset)
+        features = [extract_index(job, network, index, config.batch)]
+        features += [extract_adversarials(job, network, a, config.batch) for a in attacked]
+        votes = [score(job, f, bank, config) for f in features]
+        summaries = [v.summary() or {} for v in votes]
+        rule = rule_of_k(summaries[0], config.threshold)
+        k = config.k or rule.k
+        rows = [
+            accuracy_row(v.name, s, k, config.signs)
+            for v, s in zip(votes, summaries, strict=True)
+        ]
+        show(accuracy_table(rows), config.json)
+        return {
+            "bank": bank.ref,
+            "votes": [v.ref for v in votes],
+            "rule": {"k": rule.k, "count": rule.count, "threshold": rule.threshold,
+                     "reached": rule.reached},
+            "rows": rows,
+            "tap_accuracy": dict(zip(bank.taps, _own_accuracy(summaries[0]), strict=True)),
+            "steps": job.summary(),
+        }
+
+
+def _own_accuracy(summary: dict[str, Any]) -> list[float]:
+    from pipelines.accuracy import tap_accuracy
+
+    return [round(float(a), 4) for a in np.asarray(tap_accuracy(summary, "all"))]
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("evaluate")

@@ -1,0 +1,126 @@
+"""Extract features: the accumulators, logits and outcome of every image of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipelines.options import ClusterOptions, ModelOptions
+
+if TYPE_CHECKING:
+    from pipelines.job import Job
+    from pipelines.network import Network
+    from store.element import BlockElement
+    from store.indexes import SampleIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(ClusterOptions, ModelOptions):
+    """Extract the features of a dataset: one forward pass an image, kept for ever.
+
+    Example: regroup extract --store runs --dataset digits:val --model digits-cnn
+    --weights digits-cnn.safetensors
+    """
+
+    dataset: str
+    """digits, digits:train, digits:val, imagefolder:PATH or parquet:GLOB."""
+
+
+def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
+    """Features of an index under `network`; computes only the blocks that are missing."""
+    from pipelines.network import check_classes
+
+    check_classes(index, network)
+    images = {"index": index.fingerprint}
+    name = f"{index.name}-{network.label}"
+    return _extract(job, network, name, images, index.ref, index.rows_count, None, batch)
+
+
+def extract_adversarials(
+    job: Job, network: Network, adversarials: BlockElement, batch: int
+) -> BlockElement:
+    """Features of stored adversarials under `network`, in the same blocks as the adversarials."""
+    images = {"adversarials": adversarials.fingerprint}
+    rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
+    return _extract(
+        job, network, adversarials.name, images, adversarials.ref, rows, block_rows, batch
+    )
+
+
+def _extract(
+    job: Job,
+    network: Network,
+    name: str,
+    images: dict[str, str],
+    images_ref: str,
+    rows: int,
+    block_rows: int | None,
+    batch: int,
+) -> BlockElement:
+    from cluster.extraction import ExtractionJob
+    from pipelines.provenance import recorded
+    from store.features import create_features, features_spec
+
+    spec = features_spec(
+        name=name,
+        model=network.description,
+        policy=network.policy,
+        taps=network.taps,
+        num_classes=network.num_classes,
+        images=images,
+        rows=rows,
+        block_rows=block_rows or job.options.block_rows,
+    )
+    element = create_features(job.store, spec, recorded())
+    factory = ExtractionJob(
+        store_uri=job.store.uri,
+        features_ref=element.ref,
+        images_kind=next(iter(images)),
+        images_ref=images_ref,
+        model=network.spec,
+        policy=network.policy,
+        batch=batch,
+        device=job.device,
+    )
+    job.fill(f"extract {name}", element, factory)
+    if element.summary() is None:
+        element.finalise(_outcome_summary(element))
+    return element
+
+
+def _outcome_summary(element: BlockElement) -> dict[str, Any]:
+    import numpy as np
+
+    table = element.samples(["status", "label", "prediction"]).to_pydict()
+    ok = np.array([status == "ok" for status in table["status"]])
+    correct = np.array(table["label"]) == np.array(table["prediction"])
+    return {
+        "samples": len(ok),
+        "failed": int((~ok).sum()),
+        "softmax_correct": int((ok & correct).sum()),
+    }
+
+
+def main(config: ExtractConfig) -> dict[str, Any]:
+    """Index the dataset if needed, and extract what is missing."""
+    from pipelines.index_dataset import index_dataset
+    from pipelines.job import Job
+    from pipelines.network import open_network
+
+    with Job(config) as job:
+        network = open_network(config)
+        index = index_dataset(job, config.dataset)
+        element = extract_index(job, network, index, config.batch)
+        return {
+            "index": index.ref,
+            "features": element.ref,
+            **(element.summary() or {}),
+            "taps": [name for name, _ in network.taps],
+            "steps": job.summary(),
+        }
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("extract")

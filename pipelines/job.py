@@ -1,0 +1,220 @@
+"""What a running job holds: its store, its workers (started only for work), its ledger."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import IncompleteError
+from store.stores import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from cluster.dispatch import BlockReport, DispatchReport, WorkerFactory
+    from cluster.pool import WorkerPool
+    from cluster.resources import WorkerResources
+    from pipelines.options import ClusterOptions
+    from store.element import BlockElement
+    from store.stores import Store
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What one step did.
+
+    Attributes:
+        step: what was made, such as "extract digits-val".
+        ref: the element in the store.
+        blocks: blocks computed now.
+        skipped: blocks that the store already held.
+        samples: samples of the blocks computed now.
+        failed: failed rows among them.
+        forward_passes: samples that went through a classifier, counted in the workers.
+        seconds: wall time.
+    """
+
+    step: str
+    ref: str
+    blocks: int
+    skipped: int
+    samples: int
+    failed: int
+    forward_passes: int
+    seconds: float
+
+
+@dataclass
+class Job:
+    """A job over one store. Ray is started on the first block of real work, never before."""
+
+    options: ClusterOptions
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _pool: WorkerPool | None = None
+    _joined: bool = False
+
+    def __post_init__(self) -> None:
+        self.store: Store = open_store(self.options.store, create=True)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def device(self) -> str:
+        """Torch device of the workers: cuda where each has a GPU share, else cpu."""
+        return "cuda" if self.resources.gpus else "cpu"
+
+    @property
+    def resources(self) -> WorkerResources:
+        """What each worker gets, from the options."""
+        from cluster.resources import WorkerResources
+
+        o = self.options
+        return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
+
+    def _join(self) -> None:
+        """Start or join Ray, once."""
+        from cluster.session import SessionConfig, ray_session
+
+        if not self._joined:
+            self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
+            self._joined = True
+
+    def workers(self) -> WorkerPool:
+        """The pool of worker actors, started on first use and kept for the whole job."""
+        from cluster.pool import worker_pool
+
+        self._join()
+        if self._pool is None:
+            self._pool = self._stack.enter_context(worker_pool(self.resources))
+        return self._pool
+
+    def fill(self, step: str, element: BlockElement, factory: WorkerFactory) -> None:
+        """Have the workers fill the missing blocks of `element`; `IncompleteError` if some fail."""
+        self._run(
+            step,
+            element,
+            lambda blocks, rows, done: self.workers().dispatch(
+                factory, blocks, self._policy(), self._progress(step, rows, done)
+            ),
+        )
+
+    def score(
+        self, step: str, element: BlockElement, task: Callable[[int], BlockReport]
+    ) -> None:
+        """Fill the missing blocks of `element` by stateless tasks."""
+        self._run(
+            step, element, lambda blocks, rows, done: self.tasks(step, task, blocks, rows, done)
+        )
+
+    def tasks(
+        self,
+        step: str,
+        task: Callable[[int], BlockReport],
+        blocks: Sequence[int],
+        rows: int,
+        done: int = 0,
+    ) -> DispatchReport:
+        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist."""
+        from cluster.dispatch import dispatch_as_tasks
+
+        self._join()
+        return dispatch_as_tasks(
+            task, blocks, self.resources, self._policy(), self._progress(step, rows, done)
+        )
+
+    def _policy(self) -> Any:
+        from cluster.dispatch import RetryPolicy
+
+        return RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
+
+    def _progress(self, step: str, rows: int, done: int) -> Any:
+        from cluster.progress import make_progress
+
+        return make_progress(step, rows, done)
+
+    def _run(
+        self,
+        step: str,
+        element: BlockElement,
+        dispatch: Callable[[list[int], int, int], DispatchReport],
+    ) -> None:
+        started, missing = time.perf_counter(), element.missing()
+        skipped = element.plan.blocks - len(missing)
+        if missing:
+            rows = sum(_length(element, block) for block in missing)
+            report = dispatch(missing, rows, skipped)
+            self.record(step, element.ref, report, skipped, started)
+            refuse_failures(step, report)
+        else:
+            self.note(step, element.ref, skipped, started)
+
+    def record(
+        self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
+    ) -> None:
+        """Enter what a dispatch did into the ledger."""
+        done = report.reports
+        entry = LedgerEntry(
+            step=step,
+            ref=ref,
+            blocks=len(done),
+            skipped=skipped,
+            samples=sum(r.samples for r in done),
+            failed=sum(r.failed for r in done),
+            forward_passes=sum(r.forward_passes for r in done),
+            seconds=time.perf_counter() - started,
+        )
+        self.ledger.append(entry)
+        log(
+            f"{step}: {entry.samples} samples, {entry.forward_passes} forward passes, "
+            f"{entry.seconds:.1f} s" + (f", {skipped} blocks were there" if skipped else "")
+            + (f", {entry.failed} FAILED rows" if entry.failed else "")
+        )
+
+    def note(self, step: str, ref: str, skipped: int, started: float) -> None:
+        """Enter into the ledger that a step found everything in the store."""
+        seconds = time.perf_counter() - started
+        self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
+        log(f"{step}: already in the store ({ref}), nothing to do")
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The ledger as plain JSON."""
+        return [asdict(entry) for entry in self.ledger]
+
+
+def _length(element: BlockElement, block: int) -> int:
+    span = element.plan.span(block)
+    return int(span.stop - span.start)
+
+
+def refuse_failures(step: str, report: DispatchReport) -> None:
+    """Raise `IncompleteError` with the blocks that failed and the first reason."""
+    if not report.failures:
+        return
+    for failure in report.failures:
+        log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
+    blocks = ", ".join(str(f.block) for f in report.failures[:10])
+    last = report.failures[0].reason.strip().splitlines()[-1]
+    raise IncompleteError(
+        f"{step}: {len(report.failures)} of {len(report.failures) + len(report.reports)} blocks "
+        f"failed (block {blocks}), the first with: {last}. The others are committed: run the same "
+        "command again to try only the failed ones"
+    )
+
+
+def log(line: str) -> None:
+    """One line of log on standard error."""
+    print(line, file=sys.stderr, flush=True)

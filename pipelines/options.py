@@ -1,0 +1,103 @@
+"""Options that several commands share. Importing this loads no torch, ray or zarr."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+TapPolicyName = Literal["preactivation", "linear"]
+SignsName = Literal["both", "positive", "negative"]
+TieBreakName = Literal["class", "divergence"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoreOptions:
+    """Where results live and how they are told."""
+
+    store: str
+    """The store: a folder or an s3:// URI."""
+    json: bool = False
+    """Print a machine-readable summary on standard output; logs go to standard error."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterOptions(StoreOptions):
+    """How the work is spread; the defaults use the whole of this machine."""
+
+    address: str | None = None
+    """Ray cluster to join, such as "auto"; without it a local Ray is started."""
+    workers: int | None = None
+    """Workers; by default one per GPU, or one per CPU share where there is no GPU."""
+    cpus_per_worker: float = 1
+    """CPUs (and threads) of each worker."""
+    gpus_per_worker: float | None = None
+    """GPU share of each worker."""
+    block_rows: int = 256
+    """Samples a block: the unit of work, of writing and of resuming."""
+    attempts: int = 3
+    """Attempts before a block is given up and reported."""
+    deadline: float = 3600
+    """Seconds that one attempt at a block may take."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions:
+    """Which classifier, with which weights and taps."""
+
+    model: str
+    """A torchvision classifier, cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn, or
+    package.module:factory for your own."""
+    weights: str | None = None
+    """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file, or "random"."""
+    resize: int | None = None
+    """Shorter side is resized to this many px before the crop (default: the model's own)."""
+    crop: int | None = None
+    """Side of the centre crop in px (default: the model's own)."""
+    taps: TapPolicyName = "preactivation"
+    """Where responses are recorded: preactivation (the paper) or linear (the released demo)."""
+    batch: int = 64
+    """Samples a forward pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BankOptions:
+    """How a bank is drawn from features (paper, eq. 1)."""
+
+    per_class: int = 50
+    """Correctly classified training samples a class."""
+    weighting: Literal["softmax", "uniform"] = "softmax"
+    """Weights of the samples of a class."""
+    bank_seed: int = 0
+    """Seed of the order in which samples are taken."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class VotingOptions:
+    """How features are scored."""
+
+    tie_break: TieBreakName = "class"
+    """Among equal Borda sums: the smaller class index, or the smaller summed divergence."""
+    delta: float = 1e-20
+    """Added to every accumulator before it becomes a PMF."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackOptions:
+    """Which attack, in which protocol (docs/protocols.md)."""
+
+    attack: Literal["pgd"] = "pgd"
+    """The attack."""
+    protocol: Literal["minimal", "budget"] = "budget"
+    """minimal: the smallest perturbation, as the paper's code; budget: full steps in a ball."""
+    epsilon: str = "4/255"
+    """L-infinity budget in [0, 1] pixel units (budget), or the first one tried (minimal)."""
+    steps: int = 40
+    """Gradient steps."""
+    growth_limit: int = 20
+    """minimal: how many epsilons are tried, each 1.5 times the last, before giving up."""
+    bisections: int = 20
+    """minimal: halvings of the interval after the first success."""
+    limit: int | None = None
+    """Attack this many correctly classified samples, drawn by seed (default: all)."""
+    seed: int = 0
+    """Seed of the drawn subset and of every sample's random stream."""

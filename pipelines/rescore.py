@@ -1,0 +1,128 @@
+"""Re-score: every k and sign choice from stored features; no forward pass, counted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UsageError
+from pipelines.options import ClusterOptions, SignsName, VotingOptions
+
+if TYPE_CHECKING:
+    from pipelines.job import Job
+    from store.banks import StoredBank
+    from store.element import BlockElement
+
+
+@dataclass(frozen=True, kw_only=True)
+class RescoreConfig(ClusterOptions, VotingOptions):
+    """Accuracy against k and signs, from stored features: no network, no forward pass.
+
+    Example: regroup rescore --store runs --bank digits-train-digits-cnn --tie-break divergence
+    """
+
+    bank: str
+    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
+    features: tuple[str, ...] = field(default=())
+    """Features to score (default: all in the store of the bank's model)."""
+    k: tuple[int, ...] = field(default=())
+    """Show these k only (default: every k)."""
+    signs: tuple[SignsName, ...] = ("both", "positive", "negative")
+    """Sign choices to show."""
+
+
+def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
+    """The named features, or all complete ones of the bank's model and tap policy.
+
+    Raises:
+        UsageError: the store holds none.
+    """
+    from store.features import open_features
+
+    if refs:
+        return [open_features(job.store, ref) for ref in refs]
+    complete = [info.ref for info in job.store.elements("features") if info.finalised]
+    elements = [open_features(job.store, ref) for ref in complete]
+    ours = bank.manifest["inputs"]
+    found = [e for e in elements if all(e.manifest["inputs"][key] == ours[key]
+                                        for key in ("model", "policy"))]
+    if not found:
+        raise UsageError(
+            f"the store holds no features of the model of {bank.ref}: run `regroup extract` or "
+            "`regroup evaluate` first"
+        )
+    return found
+
+
+def rescore(
+    job: Job, bank: StoredBank, features: list[BlockElement], options: VotingOptions
+) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+    """Votes' summaries by features name, and the cost: seconds and forward passes counted."""
+    from pipelines.evaluate import score
+
+    started, entry = time.perf_counter(), len(job.ledger)
+    votes = [score(job, element, bank, options) for element in features]
+    steps = job.ledger[entry:]
+    cost = {
+        "seconds": time.perf_counter() - started,
+        "samples": sum(v.plan.rows for v in votes),
+        "forward_passes": sum(step.forward_passes for step in steps),
+    }
+    return {v.name: v.summary() or {} for v in votes}, cost
+
+
+def k_rows(
+    summaries: dict[str, dict[str, Any]], ks: list[int], signs: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Rows of the table of accuracy against k and signs: over #S where attacked, else over all."""
+    from pipelines.accuracy import regroup_accuracy
+
+    return [
+        {
+            "k": k,
+            "signs": choice,
+            **{
+                name: regroup_accuracy(
+                    s, "success" if s["attacked"] else "all", k, choice
+                ).describe()
+                for name, s in summaries.items()
+            },
+        }
+        for choice in signs
+        for k in ks
+    ]
+
+
+def main(config: RescoreConfig) -> dict[str, Any]:
+    """Score stored features against a bank and print accuracy against k and signs."""
+    from pipelines.evaluate import check_k
+    from pipelines.job import Job
+    from pipelines.tables import k_table, print_line, show
+    from store.banks import read_bank
+    from store.stores import open_store
+
+    open_store(config.store)  # re-scoring never creates a store
+    with Job(config) as job:
+        bank = read_bank(job.store, config.bank)
+        ks = [check_k(k, bank) for k in config.k] or list(range(1, len(bank.taps) + 1))
+        features = find_features(job, bank, config.features)
+        summaries, cost = rescore(job, bank, features, config)
+        rows = k_rows(summaries, ks, config.signs)
+        show(k_table(rows, list(summaries)), config.json)
+        print_line(cost_line(cost), config.json)
+        return {"bank": bank.ref, "rows": rows, "cost": cost, "steps": job.summary()}
+
+
+def cost_line(cost: dict[str, Any]) -> str:
+    """What the re-scoring cost, in one line."""
+    return (
+        f"{cost['forward_passes']} forward passes: {cost['samples']} samples re-scored from the "
+        f"store in {cost['seconds']:.1f} s"
+    )
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("rescore")

@@ -1,0 +1,81 @@
+"""Train the demo's small convolutional network on the embedded digits, and save it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDemoModelConfig:
+    """Train digits-cnn on digits:train and save its weights (seconds on two cores).
+
+    Example: regroup train-demo-model --output digits-cnn.safetensors
+    """
+
+    output: str
+    """Weights file to write (.safetensors); one that is there is kept."""
+    seed: int = 0
+    """Seed of initialisation and shuffling."""
+    json: bool = False
+    """Print a machine-readable summary on standard output."""
+
+
+def load_split(dataset: str, side: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images (n, 3, side, side) float32 in [0, 1] and labels (n,) of an embedded split."""
+    import numpy as np
+
+    from regroup.pixels import Preprocessing, decode
+    from store.sources import open_source
+
+    source = open_source(dataset)
+    rows = source.rows()
+    data = [item for item in source.read([row.locator for row in rows]) if isinstance(item, bytes)]
+    preprocessing = Preprocessing(crop=side, resize=side)
+    pixels = np.stack([decode(item, preprocessing) for item in data])
+    return pixels, np.array([row.label for row in rows], np.int64)
+
+
+def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
+    """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
+    import torch
+
+    from pipelines.job import log
+    from regroup.models import ModelSpec, load_classifier
+    from regroup.models.digits import SIDE, train_digits_cnn
+    from regroup.models.weights import save_weights
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
+    if output.exists():
+        log(f"train: {output} is there, kept")
+    else:
+        images, labels = load_split("digits:train", SIDE)
+        network = train_digits_cnn(torch.from_numpy(images), torch.from_numpy(labels), seed)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(network, output, {"dataset": "digits:train", "seed": str(seed)})
+    classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(output)))
+    images, labels = load_split("digits:val", SIDE)
+    with torch.inference_mode():
+        predictions = classifier(torch.from_numpy(images)).argmax(1).numpy()
+    accuracy = float((predictions == labels).mean())
+    log(f"train: digits-cnn scores {100 * accuracy:.1f} % on digits:val")
+    return {"weights": str(output), "accuracy": accuracy}
+
+
+def main(config: TrainDemoModelConfig) -> dict[str, Any]:
+    """Train the demo's network."""
+    return train_demo_model(Path(config.output), config.seed)
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("train-demo-model")
