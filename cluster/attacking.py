@@ -14,7 +14,8 @@ from cluster.dispatch import BlockReport
 from cluster.images import ImageBatch, IndexImages
 from regroup.attacks import AttackResult, AttackSpec, run_attack
 from regroup.models import ModelSpec, forward_samples, load_classifier
-from store.adversarials import ADVERSARIALS_COLUMNS, IMAGES, open_adversarials
+from store.adversarials import COLUMNS, IMAGES
+from store.element import BlockElement
 from store.stores import open_store
 
 if TYPE_CHECKING:
@@ -56,7 +57,9 @@ class AttackWorker:
 
     def __init__(self, job: AttackJob) -> None:
         self._job = job
-        self._element = open_adversarials(open_store(job.store_uri), job.adversarials_ref)
+        self._element = BlockElement.open(
+            open_store(job.store_uri), "adversarials", job.adversarials_ref
+        )
         self._classifier = load_classifier(job.model).to(job.device)
         self._images = IndexImages(
             job.store_uri,
@@ -117,4 +120,4 @@ def _table(rows: BlockRows, records: list[dict[str, Any]], errors: dict[int, str
     columns["label"] = rows.labels
     columns["status"] = ["failed" if i in errors else "ok" for i in range(len(records))]
     columns["error"] = [errors.get(i) for i in range(len(records))]
-    return pa.table(columns, schema=ADVERSARIALS_COLUMNS)
+    return pa.table(columns, schema=COLUMNS)

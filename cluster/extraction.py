@@ -14,7 +14,8 @@ from cluster.dispatch import BlockReport
 from cluster.images import AdversarialImages, BlockRows, ImageBatch, Images, IndexImages
 from regroup.accumulators import Extraction, Extractor
 from regroup.models import Classifier, ModelSpec, forward_samples, load_classifier
-from store.features import FEATURES_COLUMNS, LOGITS, accumulators_path, open_features
+from store.element import BlockElement
+from store.features import COLUMNS, LOGITS, accumulators_path
 from store.stores import open_store
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class BlockResult:
         return sum(error is not None for error in self._errors)
 
     def table(self) -> pa.Table:
-        """The samples table of the block (`FEATURES_COLUMNS`), a row a sample."""
+        """The samples table of the block (`store.features.COLUMNS`), a row a sample."""
         outcome = _outcome(self.arrays[LOGITS], self._rows.labels)
         ok = np.array([error is None for error in self._errors])
         columns: dict[str, Any] = {
@@ -109,9 +110,9 @@ class BlockResult:
             "prediction": np.where(ok, outcome.prediction, -1),
             "confidence": outcome.confidence,
             "true_confidence": outcome.true_confidence,
-            "top5": [row if good else [] for row, good in zip(outcome.top5, ok, strict=True)],
+            "top5": [row if good else None for row, good in zip(outcome.top5, ok, strict=True)],
         }
-        return pa.table(columns, schema=FEATURES_COLUMNS)
+        return pa.table(columns, schema=COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ class ExtractionWorker:
 
     def __init__(self, job: ExtractionJob) -> None:
         self._job = job
-        self._element = open_features(open_store(job.store_uri), job.features_ref)
+        self._element = BlockElement.open(open_store(job.store_uri), "features", job.features_ref)
         self._classifier = load_classifier(job.model).to(job.device)
         self._extractor = build_extractor(self._classifier, job.policy, job.device)
         self._images = self._open_images()

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from regroup.pixels import Preprocessing, UnreadableImageError, decode
-from store.adversarials import open_adversarials
-from store.indexes import SampleIndex, encoded_digest
+from store.adversarials import IMAGES
+from store.element import BlockElement
+from store.fingerprint import encoded_digest
+from store.indexes import SampleIndex
 from store.sources import open_source
 from store.stores import open_store
 
@@ -91,9 +93,7 @@ class IndexImages:
         table = self._table(block)
         return BlockRows([str(s) for s in table["sample_id"]], np.array(table["label"], np.int32))
 
-    def _outcomes(
-        self, locators: list[str], digests: list[str]
-    ) -> list[NDArray[np.float32] | str]:
+    def _outcomes(self, locators: list[str], digests: list[str]) -> list[NDArray[np.float32] | str]:
         return [
             self._outcome(data, digest)
             for data, digest in zip(self._source.read(locators), digests, strict=True)
@@ -133,7 +133,7 @@ class AdversarialImages:
     """Images of a stored adversarials element; its failed rows are error rows here."""
 
     def __init__(self, store_uri: str, adversarials_ref: str) -> None:
-        self._element = open_adversarials(open_store(store_uri), adversarials_ref)
+        self._element = BlockElement.open(open_store(store_uri), "adversarials", adversarials_ref)
 
     def rows(self, block: int) -> BlockRows:
         """Ids and labels of all rows of `block`."""
@@ -142,7 +142,7 @@ class AdversarialImages:
 
     def batches(self, block: int, batch: int) -> Iterator[ImageBatch]:
         """The block's images in order, at most `batch` at a time."""
-        images = self._element.read_array("images.zarr", block)
+        images = self._element.read_array(IMAGES, block)
         table = self._element.read_table(block, ["status", "error"]).to_pydict()
         for start in range(0, len(images), batch):
             cut = range(start, min(start + batch, len(images)))

@@ -12,14 +12,14 @@ from dask import delayed
 
 from cluster.dispatch import BlockReport
 from regroup.bank import Weighting, class_weights, partial_mixture
-from store.banks import open_bank_writer
-from store.features import accumulators_path, open_features
+from store.element import BlockElement
+from store.features import accumulators_path
 from store.stores import open_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from store.element import BlockElement
+    from store.banks import BankWriter
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,7 @@ class ReductionJob:
 
     store_uri: str
     features_ref: str
-    bank_ref: str
+    writer: BankWriter
     taps: tuple[str, ...]
     selection: Selection
     num_classes: int
@@ -60,11 +60,10 @@ class ReductionJob:
     def __call__(self, block: int) -> BlockReport:
         """Write the mixtures of tap `block`, (2, M, C) float64."""
         started = time.perf_counter()
-        store = open_store(self.store_uri)
-        features = open_features(store, self.features_ref)
+        features = BlockElement.open(open_store(self.store_uri), "features", self.features_ref)
         tap = self.taps[block]
         mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
-        open_bank_writer(store, self.bank_ref).write_tap(tap, mixtures)
+        self.writer.write_tap(tap, mixtures)
         seconds = time.perf_counter() - started
         rows = len(self.selection.rows)
         return BlockReport(
@@ -80,7 +79,7 @@ def reduce_tap(
     Only blocks that hold selected rows are read, each verified against its commit record.
     """
     path = accumulators_path(tap)
-    channels = features.array_shape(path)[-1]
+    channels = next(spec.tail[-1] for spec in features.arrays if spec.path == path)
 
     def partial(block: int) -> NDArray[np.float64]:
         span = features.plan.span(block)

@@ -12,20 +12,13 @@ import pyarrow as pa
 
 from cluster.dispatch import BlockReport
 from regroup.bank import Bank
-from regroup.models.counting import forward_samples
+from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
-from store.adversarials import open_adversarials
 from store.banks import read_bank
-from store.features import accumulators_path, open_features
+from store.element import BlockElement
+from store.features import accumulators_path
 from store.stores import open_store
-from store.votes import (
-    PREDICTION,
-    TAP_PREDICTION,
-    TAP_TRUE_RANK,
-    TRUE_RANK,
-    VOTES_COLUMNS,
-    open_votes,
-)
+from store.votes import COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,6 +32,7 @@ class ScoringJob:
 
     Attributes:
         adversarials_ref: the attacked images that the features came from, or None when clean.
+        taps: the bank's taps that may vote, in execution order.
     """
 
     store_uri: str
@@ -46,6 +40,7 @@ class ScoringJob:
     features_ref: str
     adversarials_ref: str | None
     bank_ref: str
+    taps: tuple[str, ...]
     delta: float
     tie_break: TieBreak
     device: str
@@ -60,10 +55,11 @@ def _worker(job: ScoringJob) -> ScoringWorker:
     return ScoringWorker(job)
 
 
-def load_bank(store_uri: str, bank_ref: str) -> Bank:
-    """The bank that a store holds, verified against its checksums."""
+def load_bank(store_uri: str, bank_ref: str, taps: tuple[str, ...]) -> Bank:
+    """Some taps of the bank that a store holds, verified against its checksums."""
     stored = read_bank(open_store(store_uri), bank_ref)
-    return Bank(stored.taps, stored.mixtures, stored.counts)
+    mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))
+    return Bank(taps, tuple(mixtures[tap] for tap in taps), stored.counts)
 
 
 class ScoringWorker:
@@ -71,16 +67,16 @@ class ScoringWorker:
 
     def __init__(self, job: ScoringJob) -> None:
         store = open_store(job.store_uri)
-        self._votes = open_votes(store, job.votes_ref)
-        self._features = open_features(store, job.features_ref)
+        self._votes = BlockElement.open(store, "votes", job.votes_ref)
+        self._features = BlockElement.open(store, "features", job.features_ref)
         self._adversarials = (
-            open_adversarials(store, job.adversarials_ref) if job.adversarials_ref else None
+            BlockElement.open(store, "adversarials", job.adversarials_ref)
+            if job.adversarials_ref
+            else None
         )
-        bank = load_bank(job.store_uri, job.bank_ref)
+        bank = load_bank(job.store_uri, job.bank_ref, job.taps)
         self._paths = [accumulators_path(tap) for tap in bank.taps]
-        self._scorer = Scorer(
-            bank, delta=job.delta, tie_break=job.tie_break, device=job.device
-        )
+        self._scorer = Scorer(bank, delta=job.delta, tie_break=job.tie_break, device=job.device)
 
     def process(self, block: int) -> BlockReport:
         """Score and commit `block` of the votes element."""
@@ -106,10 +102,11 @@ class ScoringWorker:
     def _table(self, block: int, samples: dict[str, list[Any]]) -> pa.Table:
         columns = {name: samples[name] for name in _SAMPLE_COLUMNS if name != "top5"}
         columns["top5_correct"] = [
-            label in top5 for label, top5 in zip(samples["label"], samples["top5"], strict=True)
+            None if top5 is None else label in top5
+            for label, top5 in zip(samples["label"], samples["top5"], strict=True)
         ]
         columns["success"] = self._success(block, len(samples["label"]))
-        return pa.table(columns, schema=VOTES_COLUMNS)
+        return pa.table(columns, schema=COLUMNS)
 
     def _success(self, block: int, rows: int) -> list[bool | None]:
         if self._adversarials is None:

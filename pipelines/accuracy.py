@@ -32,24 +32,19 @@ def summarise(votes: BlockElement) -> dict[str, Any]:
         for every tap alone, in execution order).
     """
     groups: dict[str, dict[str, Any]] = {}
-    failed = 0
+    failed, attacked = 0, False
     for block in range(votes.plan.blocks):
         table = {k: np.array(v) for k, v in votes.read_table(block, _COLUMNS).to_pydict().items()}
         ok = table["status"] == "ok"
         failed += int((~ok).sum())
+        attacked |= bool((table["success"] != None).any())  # noqa: E711 - an object array
         ranks = votes.read_array(TRUE_RANK, block), votes.read_array(TAP_TRUE_RANK, block)
         for group, mask in _masks(table, ok).items():
             _add(groups.setdefault(group, {}), _counts(table, mask, *ranks))
-    return {"failed": failed, "attacked": groups["success"]["n"] > 0 or _attacked(votes), **groups}
+    return {"failed": failed, "attacked": attacked, **groups}
 
 
-def _attacked(votes: BlockElement) -> bool:
-    return bool(votes.manifest["inputs"].get("adversarials"))
-
-
-def _masks(
-    table: dict[str, NDArray[Any]], ok: NDArray[np.bool_]
-) -> dict[str, NDArray[np.bool_]]:
+def _masks(table: dict[str, NDArray[Any]], ok: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
     return {
         "all": ok,
         "success": ok & (table["success"] == True),  # noqa: E712 - None where not attacked

@@ -92,8 +92,8 @@ def attack_index(
 ) -> BlockElement:
     """Adversarials of every sample of `index` (all correct); attacks only what is missing."""
     from cluster.attacking import AttackJob
-    from pipelines.provenance import recorded
-    from store.adversarials import adversarials_spec, create_adversarials
+    from store.adversarials import adversarials_spec
+    from store.element import BlockElement
 
     name = f"{index.name.removesuffix('-correct')}-{spec.name}-{spec.protocol}"
     element_spec = adversarials_spec(
@@ -105,7 +105,7 @@ def attack_index(
         rows=index.rows_count,
         block_rows=job.options.block_rows,
     )
-    element = create_adversarials(job.store, element_spec, recorded())
+    element = BlockElement.create(job.store, element_spec, {})
     factory = AttackJob(
         store_uri=job.store.uri,
         adversarials_ref=element.ref,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from cluster.reduction import Selection
     from pipelines.job import Job
     from pipelines.network import Network
+    from store.banks import BankSpec, BankWriter
     from store.element import BlockElement
     from store.indexes import SampleIndex
 
@@ -37,45 +38,42 @@ def build_bank(
         ConfigurationError: a class has no correctly classified sample.
     """
     from pipelines.extract import extract_index
-    from pipelines.provenance import recorded
-    from store.banks import bank_spec, create_bank
+    from store.banks import create_bank
 
     features = extract_index(job, network, index, batch)
     started = time.perf_counter()
     step = f"bank {features.name}"
-    spec = bank_spec(
-        name=features.name,
-        features_fingerprint=features.fingerprint,
-        model=network.description,
-        policy=network.policy,
-        taps=network.taps,
-        num_classes=network.num_classes,
-        per_class=options.per_class,
-        weighting=options.weighting,
-        seed=options.bank_seed,
-        delta=_delta(),
-    )
-    if (found := find_bank(job, spec)) is not None:
-        job.note(step, found, 1, started)
-        return found
+    writer = create_bank(job.store, _spec(network, index, features, options))
+    if writer.finished:
+        job.note(step, writer.ref, len(network.taps), started)
+        return writer.ref
     selection, counts = _select(features, index, network.num_classes, options)
-    writer = create_bank(job.store, spec, recorded())
-    _reduce(job, step, features, writer.ref, selection, network, started)
-    writer.finish(counts.tolist(), list(index.class_names))
-    return str(writer.ref)
+    _reduce(job, step, features, writer, selection, network, started)
+    return writer.finish(counts.tolist())
 
 
-def _delta() -> float:
+def _spec(
+    network: Network, index: SampleIndex, features: BlockElement, options: BankOptions
+) -> BankSpec:
     from regroup.bank import DELTA
+    from store.banks import BankSpec
 
-    return DELTA
+    inputs = {
+        "model": network.description,
+        "policy": network.policy,
+        "features": features.fingerprint,
+        "per_class": options.per_class,
+        "weighting": options.weighting,
+        "seed": options.bank_seed,
+        "delta": DELTA,
+    }
+    return BankSpec(features.name, inputs, network.taps, _class_names(index, network.num_classes))
 
 
-def find_bank(job: Job, spec: Any) -> str | None:
-    """The ref of a finished bank with the fingerprint of `spec`, or None."""
-    from store.banks import bank_exists
-
-    return spec.ref if bank_exists(job.store, spec.ref) else None
+def _class_names(index: SampleIndex, num_classes: int) -> tuple[str, ...]:
+    """The names of all M classes; one that the dataset does not have goes by its number."""
+    named = index.class_names
+    return (*named, *(str(label) for label in range(len(named), num_classes)))
 
 
 def _select(
@@ -97,7 +95,7 @@ def _select(
         num_classes,
         options.per_class,
         options.bank_seed,
-        list(index.class_names),
+        _class_names(index, num_classes),
     )
     confidences = np.array(table["confidence"], np.float32)
     selection = weigh(rows, labels, confidences, num_classes, options.weighting)
@@ -108,26 +106,27 @@ def _reduce(
     job: Job,
     step: str,
     features: BlockElement,
-    bank_ref: str,
+    writer: BankWriter,
     selection: Selection,
     network: Network,
     started: float,
 ) -> None:
     from cluster.reduction import ReductionJob
     from pipelines.job import refuse_failures
+    from regroup.bank import DELTA
 
     taps = tuple(name for name, _ in network.taps)
     task = ReductionJob(
         store_uri=job.store.uri,
         features_ref=features.ref,
-        bank_ref=bank_ref,
+        writer=writer,
         taps=taps,
         selection=selection,
         num_classes=network.num_classes,
-        delta=_delta(),
+        delta=DELTA,
     )
     report = job.tasks(step, task, range(len(taps)), len(taps) * len(selection.rows))
-    job.record(step, bank_ref, report, 0, started)
+    job.record(step, writer.ref, report, 0, started)
     refuse_failures(step, report)
 
 

@@ -42,8 +42,10 @@ def _execute(command: str, config: Any) -> int:
     try:
         summary = importlib.import_module(module).main(config)
     except KeyboardInterrupt:
-        print("regroup: interrupted: what was committed stays; run the same command again to go on",
-              file=sys.stderr)
+        print(
+            "regroup: interrupted: what was committed stays; run the same command again to go on",
+            file=sys.stderr,
+        )
         return 130
     except Exception as error:
         status = getattr(error, "exit_status", None)
@@ -73,8 +75,6 @@ def main(args: list[str] | None = None) -> None:
     )
     command = next(name for name, kind in configs.items() if type(config) is kind)
     sys.exit(_execute(command, config))
-
-
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.options import AttackOptions, BankOptions, ClusterOptions, ModelOptions, VotingOptions
+from pipelines.options import (
+    AttackOptions,
+    BankOptions,
+    ClusterOptions,
+    ModelOptions,
+    VotingOptions,
+)
 
 if TYPE_CHECKING:
     from pipelines.job import Job

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -53,28 +54,29 @@ def score(
     """
     from cluster.scoring import ScoringJob
     from pipelines.accuracy import summarise
-    from pipelines.provenance import recorded
-    from store.votes import create_votes, votes_spec
+    from store.element import BlockElement
+    from store.votes import votes_spec
 
     check_same_model(bank, features)
-    adversarials = features.manifest["inputs"]["images"].get("adversarials")
+    taps = voting_taps(bank, options.voting_taps)
+    adversarials = features.inputs["source"].get("adversarials")
     spec = votes_spec(
         name=features.name,
         features_fingerprint=features.fingerprint,
         bank_fingerprint=bank.fingerprint,
-        adversarials_fingerprint=adversarials,
-        voting={"rule": "borda", "tie_break": options.tie_break, "delta": options.delta},
-        taps=len(bank.taps),
+        scoring={"rule": "borda", "tie_break": options.tie_break, "delta": options.delta},
+        taps=taps,
         rows=features.plan.rows,
         block_rows=features.plan.block_rows,
     )
-    element = create_votes(job.store, spec, recorded())
+    element = BlockElement.create(job.store, spec, {})
     task = ScoringJob(
         store_uri=job.store.uri,
         votes_ref=element.ref,
         features_ref=features.ref,
         adversarials_ref=adversarials,
         bank_ref=bank.ref,
+        taps=taps,
         delta=options.delta,
         tie_break=options.tie_break,
         device="cpu",
@@ -85,9 +87,25 @@ def score(
     return element
 
 
+def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The bank's taps that may vote, in execution order; all when `names` is empty.
+
+    Raises:
+        UsageError: a name that the bank does not have; the nearest are suggested.
+    """
+    for name in names:
+        if name not in bank.taps:
+            near = get_close_matches(name, bank.taps, 3) or bank.taps[-3:]
+            raise UsageError(
+                f"--voting-taps {name}: the bank {bank.ref} has no such tap: did you mean "
+                f"{' or '.join(near)}?"
+            )
+    return tuple(tap for tap in bank.taps if not names or tap in names)
+
+
 def check_same_model(bank: StoredBank, features: BlockElement) -> None:
     """Refuse to score features of one model, or tap policy, against a bank of another."""
-    ours, theirs = bank.manifest["inputs"], features.manifest["inputs"]
+    ours, theirs = bank.inputs, features.inputs
     for key, what in (("model", "another model"), ("policy", "another tap policy")):
         if ours[key] != theirs[key]:
             raise UsageError(
@@ -113,17 +131,16 @@ def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
     return choose_k(tap_accuracy(clean, "correct"), threshold)
 
 
-def check_k(k: int, bank: StoredBank) -> int:
-    """`k` itself when the bank has that many taps; `UsageError` otherwise."""
-    if not 1 <= k <= len(bank.taps):
-        raise UsageError(f"--k {k} is out of range: the bank {bank.ref} has {len(bank.taps)} taps,"
-                         f" so k is from 1 to {len(bank.taps)}")
+def check_k(k: int, taps: tuple[str, ...]) -> int:
+    """`k` itself when that many taps may vote; `UsageError` otherwise."""
+    if not 1 <= k <= len(taps):
+        raise UsageError(
+            f"--k {k} is out of range: {len(taps)} taps may vote, so k is from 1 to {len(taps)}"
+        )
     return k
 
 
-def accuracy_row(
-    name: str, summary: dict[str, Any], k: int, signs: str
-) -> dict[str, Any]:
+def accuracy_row(name: str, summary: dict[str, Any], k: int, signs: str) -> dict[str, Any]:
     """One row of the accuracy table: attempted, #S, and softmax and REGroup over both groups."""
     from pipelines.accuracy import regroup_accuracy, softmax_accuracy
 
@@ -152,15 +169,18 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from pipelines.job import Job
     from pipelines.network import open_network
     from pipelines.tables import accuracy_table, show
-    from store.adversarials import open_adversarials
     from store.banks import read_bank
+    from store.element import BlockElement
 
     with Job(config) as job:
         bank = read_bank(job.store, config.bank)
+        taps = voting_taps(bank, config.voting_taps)
         if config.k is not None:
-            check_k(config.k, bank)
+            check_k(config.k, taps)
         network = open_network(config)
-        attacked = [open_adversarials(job.store, ref) for ref in config.adversarials]
+        attacked = [
+            BlockElement.open(job.store, "adversarials", ref) for ref in config.adversarials
+        ]
         index = index_dataset(job, config.dataset)
         features = [extract_index(job, network, index, config.batch)]
         features += [extract_adversarials(job, network, a, config.batch) for a in attacked]
@@ -169,17 +189,20 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         rule = rule_of_k(summaries[0], config.threshold)
         k = config.k or rule.k
         rows = [
-            accuracy_row(v.name, s, k, config.signs)
-            for v, s in zip(votes, summaries, strict=True)
+            accuracy_row(v.name, s, k, config.signs) for v, s in zip(votes, summaries, strict=True)
         ]
         show(accuracy_table(rows), config.json)
         return {
             "bank": bank.ref,
             "votes": [v.ref for v in votes],
-            "rule": {"k": rule.k, "count": rule.count, "threshold": rule.threshold,
-                     "reached": rule.reached},
+            "rule": {
+                "k": rule.k,
+                "count": rule.count,
+                "threshold": rule.threshold,
+                "reached": rule.reached,
+            },
             "rows": rows,
-            "tap_accuracy": dict(zip(bank.taps, _own_accuracy(summaries[0]), strict=True)),
+            "tap_accuracy": dict(zip(taps, _own_accuracy(summaries[0]), strict=True)),
             "steps": job.summary(),
         }
 

@@ -58,8 +58,8 @@ def _extract(
     batch: int,
 ) -> BlockElement:
     from cluster.extraction import ExtractionJob
-    from pipelines.provenance import recorded
-    from store.features import create_features, features_spec
+    from store.element import BlockElement
+    from store.features import features_spec
 
     spec = features_spec(
         name=name,
@@ -67,11 +67,11 @@ def _extract(
         policy=network.policy,
         taps=network.taps,
         num_classes=network.num_classes,
-        images=images,
+        source=images,
         rows=rows,
         block_rows=block_rows or job.options.block_rows,
     )
-    element = create_features(job.store, spec, recorded())
+    element = BlockElement.create(job.store, spec, {})
     factory = ExtractionJob(
         store_uri=job.store.uri,
         features_ref=element.ref,

@@ -46,7 +46,9 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
     whatever is made from the index.
     """
-    from store.indexes import SampleIndex
+    import pyarrow as pa
+
+    from store.indexes import COLUMNS, SampleIndex
     from store.sources import open_source
 
     started = time.perf_counter()
@@ -54,36 +56,45 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     rows = source.rows()
     starts = range(0, len(rows), READ_ROWS)
     digests = [d for start in starts for d in _digests(source, rows[start : start + READ_ROWS])]
-    index, created = SampleIndex.write(
-        job.store, name or dataset_name(dataset), rows, digests, source.class_names, source.spec
-    )
+    known = {info.ref for info in job.store.elements("indexes")}
+    columns = {
+        "sample_id": [row.sample_id for row in rows],
+        "label": [row.label for row in rows],
+        "locator": [row.locator for row in rows],
+        "digest": digests,
+    }
+    table = pa.table(columns, schema=COLUMNS)
+    name = name or dataset_name(dataset)
+    index = SampleIndex.write(job.store, name, table, source.class_names, source.spec)
+    created = index.ref not in known
     _log(job, index, digests, created, started)
     return index
 
 
 def _digests(source: Source, rows: list[SourceRow]) -> list[str]:
-    from store.indexes import encoded_digest
+    from store.fingerprint import encoded_digest
 
     data = source.read([row.locator for row in rows])
     return ["" if isinstance(item, OSError) else encoded_digest(item) for item in data]
 
 
-def _log(
-    job: Job, index: SampleIndex, digests: list[str], created: bool, started: float
-) -> None:
+def _log(job: Job, index: SampleIndex, digests: list[str], created: bool, started: float) -> None:
     from pipelines.job import LedgerEntry, log
 
     unreadable = digests.count("")
     seconds = time.perf_counter() - started
     samples = len(digests) if created else 0
     job.ledger.append(
-        LedgerEntry("index", index.ref, int(created), int(not created), samples, unreadable, 0,
-                    seconds)
+        LedgerEntry(
+            "index", index.ref, int(created), int(not created), samples, unreadable, 0, seconds
+        )
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    log(f"index {index.ref}: {len(digests)} images, {len(index.class_names)} classes, "
-        f"{state}{warning}")
+    log(
+        f"index {index.ref}: {len(digests)} images, {len(index.class_names)} classes, "
+        f"{state}{warning}"
+    )
 
 
 def main(config: IndexConfig) -> dict[str, Any]:

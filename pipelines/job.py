@@ -112,9 +112,7 @@ class Job:
             ),
         )
 
-    def score(
-        self, step: str, element: BlockElement, task: Callable[[int], BlockReport]
-    ) -> None:
+    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
         """Fill the missing blocks of `element` by stateless tasks."""
         self._run(
             step, element, lambda blocks, rows, done: self.tasks(step, task, blocks, rows, done)
@@ -180,7 +178,8 @@ class Job:
         self.ledger.append(entry)
         log(
             f"{step}: {entry.samples} samples, {entry.forward_passes} forward passes, "
-            f"{entry.seconds:.1f} s" + (f", {skipped} blocks were there" if skipped else "")
+            f"{entry.seconds:.1f} s"
+            + (f", {skipped} blocks were there" if skipped else "")
             + (f", {entry.failed} FAILED rows" if entry.failed else "")
         )
 

@@ -26,15 +26,15 @@ def main(config: LsConfig) -> dict[str, Any]:
     from pipelines.tables import show
     from store.stores import open_store
 
-    elements = open_store(config.store).elements()
+    elements = open_store(config.store, writable=False).elements()
     table = Table(title=config.store)
     for head in ("kind", "name and fingerprint", "rows", "blocks", "state", "size"):
         right = head in ("rows", "blocks", "size")
         table.add_column(head, justify="right" if right else "left")
     for e in elements:
-        blocks = f"{e.committed} of {e.blocks}"
-        state = "complete" if e.finalised else "incomplete"
-        table.add_row(e.kind, e.ref, str(e.rows), blocks, state, decimal(e.bytes))
+        blocks = f"{e.blocks_committed} of {e.blocks_planned}"
+        state = e.problem or ("complete" if e.finalised else "incomplete")
+        table.add_row(e.kind, e.ref, str(e.rows), blocks, state, decimal(e.size_bytes))
     show(table, config.json)
     return {"store": config.store, "elements": [asdict(e) for e in elements]}
 

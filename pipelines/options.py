@@ -79,6 +79,8 @@ class VotingOptions:
     """Among equal Borda sums: the smaller class index, or the smaller summed divergence."""
     delta: float = 1e-20
     """Added to every accumulator before it becomes a PMF."""
+    voting_taps: tuple[str, ...] = ()
+    """Names of the taps that may vote (default: all); k then counts among these."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,8 @@ from pipelines.errors import UsageError
 from pipelines.options import ClusterOptions, SignsName, VotingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipelines.job import Job
     from store.banks import StoredBank
     from store.element import BlockElement
@@ -38,21 +40,23 @@ def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[Blo
     Raises:
         UsageError: the store holds none.
     """
-    from store.features import open_features
+    from store.element import BlockElement
 
     if refs:
-        return [open_features(job.store, ref) for ref in refs]
+        return [BlockElement.open(job.store, "features", ref) for ref in refs]
     complete = [info.ref for info in job.store.elements("features") if info.finalised]
-    elements = [open_features(job.store, ref) for ref in complete]
-    ours = bank.manifest["inputs"]
-    found = [e for e in elements if all(e.manifest["inputs"][key] == ours[key]
-                                        for key in ("model", "policy"))]
+    elements = [BlockElement.open(job.store, "features", ref) for ref in complete]
+    found = [e for e in elements if _same_network(bank.inputs, e.inputs)]
     if not found:
         raise UsageError(
             f"the store holds no features of the model of {bank.ref}: run `regroup extract` or "
             "`regroup evaluate` first"
         )
     return found
+
+
+def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
+    return all(bank[key] == features[key] for key in ("model", "policy"))
 
 
 def rescore(
@@ -96,7 +100,7 @@ def k_rows(
 
 def main(config: RescoreConfig) -> dict[str, Any]:
     """Score stored features against a bank and print accuracy against k and signs."""
-    from pipelines.evaluate import check_k
+    from pipelines.evaluate import check_k, voting_taps
     from pipelines.job import Job
     from pipelines.tables import k_table, print_line, show
     from store.banks import read_bank
@@ -105,7 +109,8 @@ def main(config: RescoreConfig) -> dict[str, Any]:
     open_store(config.store)  # re-scoring never creates a store
     with Job(config) as job:
         bank = read_bank(job.store, config.bank)
-        ks = [check_k(k, bank) for k in config.k] or list(range(1, len(bank.taps) + 1))
+        taps = voting_taps(bank, config.voting_taps)
+        ks = [check_k(k, taps) for k in config.k] or list(range(1, len(taps) + 1))
         features = find_features(job, bank, config.features)
         summaries, cost = rescore(job, bank, features, config)
         rows = k_rows(summaries, ks, config.signs)

@@ -39,8 +39,15 @@ def accuracy_table(rows: list[dict[str, Any]]) -> Table:
     """Softmax and REGroup top-1, over all attempted and over #S, with 95 % intervals."""
     k, signs = rows[0]["k"], rows[0]["signs"]
     table = Table(title=f"Top-1 accuracy, REGroup with k = {k}, signs = {signs} [95 % interval]")
-    heads = ("images", "attempted", "#S", "softmax, all", "REGroup, all", "softmax, S",
-             "REGroup, S")
+    heads = (
+        "images",
+        "attempted",
+        "#S",
+        "softmax, all",
+        "REGroup, all",
+        "softmax, S",
+        "REGroup, S",
+    )
     for head in heads:
         table.add_column(head, justify="left" if head == "images" else "right")
     for row in rows:

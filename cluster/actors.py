@@ -1,0 +1,214 @@
+"""Actors as slots for blocks: `WorkerHost` runs in the actor, `ActorSlots` in the driver."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import ray
+from ray.exceptions import ActorUnavailableError, RayError
+
+from cluster.driver import TICK_S, AttemptError, attempt
+from cluster.errors import ClusterError, ClusterUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cluster.dispatch import BlockReport, BlockWorker, RetryPolicy, WorkerFactory
+    from cluster.resources import ResolvedResources
+
+# A worker that cannot be built is tried again this many times round, if none can.
+START_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class StartError:
+    """Why a worker could not be built: the message, the whole traceback, whose fault it is."""
+
+    message: str
+    traceback: str
+    usage: bool
+
+
+class WorkerHost:
+    """The actor: holds the worker of the current dispatch."""
+
+    def __init__(self) -> None:
+        self._dispatch: str | None = None
+        self._worker: BlockWorker | None = None
+
+    def ready(self, dispatch: str, factory: WorkerFactory) -> StartError | None:
+        """Answer once the worker of `dispatch` is built; at once when it already is."""
+        if dispatch == self._dispatch:
+            return None
+        # The last worker's memory (its network) is freed before the next one is built.
+        self._dispatch = self._worker = None
+        try:
+            self._worker = factory()
+        except Exception as error:
+            usage = getattr(error, "exit_status", 1) == 2
+            return StartError(str(error), traceback.format_exc(), usage)
+        self._dispatch = dispatch
+        return None
+
+    def process(self, block: int) -> BlockReport | AttemptError:
+        """One attempt at `block` by the worker that `ready` built."""
+        if self._worker is None:
+            return AttemptError("the worker was not built")
+        return attempt(self._worker.process, block)
+
+
+@dataclass(eq=False)
+class Host:
+    """The driver's view of one actor.
+
+    Attributes:
+        actor: its handle.
+        state: "spare" while this dispatch has no need of it, "starting" until `ready` has answered.
+        ref: the answer that is awaited, of `ready` or of a block.
+        asked: monotonic seconds when the actor was first asked to be ready.
+        again: monotonic seconds before which an unavailable actor is not asked again.
+    """
+
+    actor: Any
+    state: Literal["spare", "starting", "idle", "busy"] = "spare"
+    ref: Any = None
+    asked: float = 0.0
+    again: float = 0.0
+
+
+class ActorSlots:
+    """Slots of one dispatch over the hosts of a pool (`hosts` is shared with it and changed)."""
+
+    def __init__(
+        self,
+        hosts: list[Host],
+        create: Callable[[], Any],
+        factory: WorkerFactory,
+        share: ResolvedResources,
+        policy: RetryPolicy,
+    ) -> None:
+        self._hosts, self._create = hosts, create
+        self._share, self._policy = share, policy
+        self._factory = ray.put(factory)
+        self._dispatch = self._factory.hex()
+        self._failures = 0
+        self._error: str = ""
+        self._alive_at = time.monotonic()
+        for host in hosts:
+            host.state, host.ref = "spare", None
+
+    def tend(self, wanted: int) -> int:
+        """See `Slots.tend`; starts actors up to the pool's size and takes in ready ones."""
+        target = min(self._share.workers, wanted)
+        self._take_answers()
+        self._ask_again()
+        while len(self._active()) < target and self._failures < START_ROUNDS * target:
+            self._ask(self._spare(), first=True)
+        self._refuse_hopeless()
+        return sum(host.state == "idle" for host in self._hosts)
+
+    def awaited(self) -> list[Any]:
+        """Answers of `ready` that are outstanding."""
+        return [h.ref for h in self._hosts if h.state == "starting" and h.ref is not None]
+
+    def start(self, block: int) -> Any:
+        """Hand `block` to an idle actor."""
+        host = next(host for host in self._hosts if host.state == "idle")
+        host.state, host.ref = "busy", host.actor.process.remote(block)
+        return host.ref
+
+    def finished(self, ref: Any, error: RayError | None) -> None:
+        """Free the actor; one that Ray cannot reach is asked again before it is replaced."""
+        host = next(host for host in self._hosts if host.ref == ref)
+        if error is None:
+            host.state, host.ref = "idle", None
+        elif isinstance(error, ActorUnavailableError):
+            host.asked = time.monotonic()
+            self._postpone(host)
+        else:
+            self._drop(host)
+
+    def abandon(self, ref: Any) -> None:
+        """Kill the actor that runs the attempt `ref`."""
+        self._drop(next(host for host in self._hosts if host.ref == ref))
+
+    def _active(self) -> list[Host]:
+        return [host for host in self._hosts if host.state != "spare"]
+
+    def _spare(self) -> Host:
+        """A host of an earlier dispatch, else a new one."""
+        for host in self._hosts:
+            if host.state == "spare":
+                return host
+        self._hosts.append(Host(self._create()))
+        return self._hosts[-1]
+
+    def _drop(self, host: Host) -> None:
+        ray.kill(host.actor)
+        self._hosts.remove(host)
+
+    def _ask(self, host: Host, *, first: bool) -> None:
+        if first:
+            host.asked = time.monotonic()
+        host.state = "starting"
+        host.ref = host.actor.ready.remote(self._dispatch, self._factory)
+
+    def _postpone(self, host: Host) -> None:
+        """The actor may come back (a slow network, a busy node): ask again in a while."""
+        host.state, host.ref, host.again = "starting", None, time.monotonic() + TICK_S
+
+    def _ask_again(self) -> None:
+        now = time.monotonic()
+        for host in [host for host in self._hosts if host.state == "starting"]:
+            if now - host.asked > self._policy.ready_deadline_s:
+                self._drop(host)
+            elif host.ref is None and now >= host.again:
+                self._ask(host, first=False)
+
+    def _take_answers(self) -> None:
+        refs = self.awaited()
+        done = ray.wait(refs, num_returns=len(refs), timeout=0)[0] if refs else []
+        for host in [host for host in self._hosts if host.ref in done]:
+            self._take_answer(host)
+
+    def _take_answer(self, host: Host) -> None:
+        try:
+            answer: StartError | None = ray.get(host.ref)
+        except ActorUnavailableError:
+            self._postpone(host)
+        except RayError as error:
+            self._count_failure(host, " ".join(str(error).split()))
+        else:
+            if answer is None:
+                host.state, host.ref, self._failures = "idle", None, 0
+            elif answer.usage:
+                raise ClusterUsageError(answer.message)
+            else:
+                self._count_failure(host, answer.traceback)
+
+    def _count_failure(self, host: Host, error: str) -> None:
+        self._failures += 1
+        self._error = error
+        self._drop(host)
+
+    def _refuse_hopeless(self) -> None:
+        """Raise when no worker lives and none can be expected."""
+        now = time.monotonic()
+        active = self._active()
+        if any(host.state != "starting" for host in active):
+            self._alive_at = now
+        elif not active:
+            last = self._error.strip().splitlines()[-1]
+            raise ClusterError(
+                f"no worker could be started, {self._failures} attempts failed, the last with: "
+                f"{last}\n{self._error}"
+            )
+        elif now - self._alive_at > self._policy.ready_deadline_s:
+            raise ClusterError(
+                f"no worker became ready within {self._policy.ready_deadline_s:g} s: the cluster "
+                f"has no room for {self._share.describe()}, or the worker takes longer to build; "
+                "free resources, ask for less per worker, or wait longer. Committed blocks stay"
+            )

@@ -1,0 +1,129 @@
+"""Dispatch of blocks to workers: the words that jobs share, and the two ways to run one. DESIGN §6.
+
+Importing this module does not import ray.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from cluster.errors import ClusterUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cluster.progress import Progress
+    from cluster.resources import WorkerResources
+
+
+@dataclass(frozen=True)
+class BlockReport:
+    """What a worker did with a block; small, the arrays went to the store.
+
+    Attributes:
+        block: index of the block.
+        committed: False when another attempt had committed it.
+        samples: rows of the block.
+        failed: rows among them with status "failed".
+        forward_passes: samples that went through a classifier.
+        seconds: wall time of this attempt.
+    """
+
+    block: int
+    committed: bool
+    samples: int
+    failed: int
+    forward_passes: int
+    seconds: float
+
+
+class BlockWorker(Protocol):
+    """Lives inside an actor and does one block at a time."""
+
+    def process(self, block: int) -> BlockReport:
+        """Do `block` and commit it. May be called again for a block that is already committed."""
+        ...
+
+
+WorkerFactory = Callable[[], BlockWorker]
+"""Picklable; called inside the actor."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """When to give up.
+
+    Attributes:
+        attempts: how often a block is tried; an exception, a death or a deadline uses up one.
+        deadline_s: seconds that one attempt may take before its worker is killed.
+        ready_deadline_s: seconds that a worker may take to be placed and built; a job that has
+            no other worker for that long ends.
+    """
+
+    attempts: int = 3
+    deadline_s: float = 3600.0
+    ready_deadline_s: float = 900.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ClusterUsageError(f"attempts is {self.attempts}: at least one is needed")
+        if not (self.deadline_s > 0 and self.ready_deadline_s > 0):
+            raise ClusterUsageError("a deadline must be more than zero seconds")
+
+
+@dataclass(frozen=True)
+class BlockFailure:
+    """A block that was given up: how often it was tried, and the last reason (a traceback)."""
+
+    block: int
+    attempts: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class DispatchReport:
+    """The outcome of every block, each in `reports` or in `failures`, in block order."""
+
+    reports: tuple[BlockReport, ...]
+    failures: tuple[BlockFailure, ...]
+
+
+def dispatch_to_actors(
+    factory: WorkerFactory,
+    blocks: Sequence[int],
+    resources: WorkerResources,
+    policy: RetryPolicy,
+    progress: Progress,
+) -> DispatchReport:
+    """Run `blocks` on a pool of actors that lives for this one dispatch.
+
+    Raises:
+        ClusterUsageError: `resources` do not fit, or building the worker raised a usage error.
+        ClusterError: no worker can be started; committed blocks stay.
+    """
+    from cluster.pool import worker_pool
+
+    with worker_pool(resources) as pool:
+        return pool.dispatch(factory, blocks, policy, progress)
+
+
+def dispatch_as_tasks(
+    function: Callable[[int], BlockReport],
+    blocks: Sequence[int],
+    resources: WorkerResources,
+    policy: RetryPolicy,
+    progress: Progress,
+) -> DispatchReport:
+    """Run `blocks` as stateless Ray tasks, on CPUs unless `resources` names a GPU share.
+
+    The idle workers of this process's pools are let go first: they hold the CPUs that the tasks
+    need.
+
+    Raises:
+        ClusterUsageError: `resources` do not fit.
+    """
+    from cluster.tasks import run_tasks
+
+    return run_tasks(function, blocks, resources, policy, progress)

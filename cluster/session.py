@@ -1,0 +1,172 @@
+"""A Ray session: a private local Ray by default, or one that the user names. DESIGN §6.
+
+Importing this module does not import ray, so that the commands start quickly.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import sys
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.errors import ClusterUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Ray replaces 127.0.0.1 by the machine's outward address; another loopback address is kept.
+LOOPBACK = "127.0.0.2"
+CLIENT_PORT = 10001
+CONNECT_TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True)
+class SessionConfig:
+    """Which Ray to use.
+
+    Attributes:
+        address: "auto", "host:port" or "ray://host:port" joins that cluster; None joins the one
+            that RAY_ADDRESS names (as inside `ray job submit`), else starts Ray on this machine.
+        num_cpus: CPUs of a Ray started here; None takes what the machine has.
+    """
+
+    address: str | None = None
+    num_cpus: int | None = None
+
+
+@contextmanager
+def ray_session(config: SessionConfig) -> Iterator[None]:
+    """Start or join Ray for the duration; a Ray that this process already uses is left running.
+
+    Raises:
+        ClusterUsageError: no cluster answers at the address, the token is missing or wrong, or
+            `num_cpus` is given for a cluster that is joined.
+    """
+    _prepare_environment()
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    _connect(address, config.num_cpus)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _prepare_environment() -> None:
+    """Token authentication on, usage statistics off, unless the user decided otherwise."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Without it Ray warns at every start that it will stop hiding GPUs from CPU-only workers.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if "RAY_AUTH_MODE" in os.environ:
+        return
+    os.environ["RAY_AUTH_MODE"] = "token"
+    if "ray" in sys.modules:
+        # Ray read its configuration when it was imported: have it read again, as it does itself.
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+
+
+def _connect(address: str, num_cpus: int | None) -> None:
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+    if address == "local":
+        if os.environ["RAY_AUTH_MODE"] == "token":
+            _ensure_token()
+        here = {"_node_ip_address": LOOPBACK, "include_dashboard": False}
+        _init(address, num_cpus=num_cpus, **here, **quiet)
+        return
+    if num_cpus is not None:
+        raise ClusterUsageError(
+            f"num_cpus={num_cpus} cannot be set for the cluster at {address!r}, which is only "
+            "joined: leave it out"
+        )
+    _probe(address)
+    _init(address, **quiet)
+
+
+def _init(address: str, **options: Any) -> None:
+    import ray
+    from ray.exceptions import AuthenticationError, RayError
+
+    try:
+        ray.init(address, **options)
+    except AuthenticationError as error:
+        raise ClusterUsageError(
+            f"the Ray cluster at {address!r} was not joined, for want of the right token: put the "
+            "cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN, or set "
+            "RAY_AUTH_MODE=disabled if that cluster really runs without tokens"
+        ) from error
+    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
+        doing = "started on this machine" if address == "local" else f"joined at {address!r}"
+        raise ClusterUsageError(
+            f"Ray could not be {doing}: {_one_line(error)}; check the address (--address, "
+            "RAY_ADDRESS) and that the cluster runs"
+        ) from error
+
+
+def _probe(address: str) -> None:
+    """Refuse an address where nothing listens; Ray itself would try for a minute or abort."""
+    if address == "auto":
+        return
+    host, port = _split(address)
+    try:
+        socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        raise ClusterUsageError(
+            f"no Ray cluster answers at {address!r} ({_one_line(error)}): check the address "
+            "(--address, RAY_ADDRESS) and that the cluster runs"
+        ) from error
+
+
+def _split(address: str) -> tuple[str, int]:
+    scheme, _, rest = address.rpartition("://")
+    host, _, port = rest.rpartition(":") if ":" in rest else (rest, "", "")
+    if scheme == "ray" and not port:
+        port = str(CLIENT_PORT)
+    if scheme not in ("", "ray") or not host or not port.isdecimal() or int(port) > 65535:
+        raise ClusterUsageError(
+            f"{address!r} is not a Ray address: use auto, host:port or ray://host:port"
+        )
+    return host.strip("[]"), int(port)
+
+
+def _ensure_token() -> None:
+    """Create ~/.ray/auth_token, as Ray would, but readable by its owner only."""
+    path = Path.home() / ".ray" / "auth_token"
+    known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
+    if known or path.exists():
+        return
+    draft = path.with_name(f"auth_token.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.touch(0o600)
+        draft.write_text(secrets.token_hex(32))
+        _link(draft, path)
+    except OSError as error:
+        raise ClusterUsageError(
+            f"the token of the local Ray cannot be written ({_one_line(error)}): make {path} "
+            "writable, or put a token into RAY_AUTH_TOKEN"
+        ) from error
+
+
+def _link(draft: Path, path: Path) -> None:
+    """Give `draft` its name unless another process was first; the draft goes."""
+    try:
+        path.hardlink_to(draft)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

@@ -1,0 +1,35 @@
+"""A random stream for each sample: it depends on the seed, the attack, the sample and the try."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from regroup.attacks.spec import AttackSpec
+
+
+def stream(spec: AttackSpec, sample_id: str, attempt: int) -> np.random.Generator:
+    """The generator of one try at one sample, whatever batch, block or machine it runs in."""
+    key = json.dumps([spec.seed, spec.stream, sample_id, attempt]).encode()
+    words = np.frombuffer(hashlib.sha256(key).digest()[:16], dtype="<u8")
+    return np.random.Generator(np.random.Philox(key=words))
+
+
+def start_noise(
+    spec: AttackSpec, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
+) -> Tensor:
+    """Uniform in the L-infinity ball: `shape` float32, each value in [-epsilon, epsilon].
+
+    All zeros when the attack has no random start.
+    """
+    if not spec.random_start:
+        return torch.zeros(shape)
+    unit = stream(spec, sample_id, attempt).random(shape, dtype=np.float32)
+    return torch.from_numpy((2 * unit - 1) * np.float32(epsilon))

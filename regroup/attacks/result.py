@@ -1,0 +1,58 @@
+"""What an attack hands back for a block of samples."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """One row a sample, in the order given.
+
+    images: (N, C, H, W) float32 in [0, 1]; `minimal` without success: the clean image.
+    success: (N,) bool, judged on `images` as stored in float32.
+    adversarial_class: (N,) int64, -1 without success.
+    epsilon: (N,) float64, radius of the ball the image was found in; NaN: `minimal` found none.
+    l2, linf, mse: (N,) float32, measured between `images` and the clean pixels.
+    steps: (N,) int64, gradient steps taken in all tries.
+    queries: (N,) int64, forward passes of this sample (padding not counted).
+    """
+
+    images: NDArray[np.float32]
+    success: NDArray[np.bool_]
+    adversarial_class: NDArray[np.int64]
+    epsilon: NDArray[np.float64]
+    l2: NDArray[np.float32]
+    linf: NDArray[np.float32]
+    mse: NDArray[np.float32]
+    steps: NDArray[np.int64]
+    queries: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Distances:
+    """(N,) float32 each, between images and clean pixels of shape (N, C, H, W)."""
+
+    l2: NDArray[np.float32]
+    linf: NDArray[np.float32]
+    mse: NDArray[np.float32]
+
+
+def distances(images: NDArray[np.float32], clean: NDArray[np.float32]) -> Distances:
+    """L2, L-infinity and mean squared differences, computed in float64."""
+    difference = (images.astype(np.float64) - clean).reshape(
+        len(images), math.prod(images.shape[1:])
+    )
+    squares = np.square(difference)
+    return Distances(
+        l2=np.sqrt(squares.sum(axis=1)).astype(np.float32),
+        linf=np.abs(difference).max(axis=1).astype(np.float32),
+        mse=squares.mean(axis=1).astype(np.float32),
+    )

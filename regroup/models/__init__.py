@@ -1,0 +1,19 @@
+"""Classifiers by name: pixels in [0, 1] in, logits out."""
+
+from regroup.models.classifier import Classifier, Normalisation, forward_samples
+from regroup.models.digits import DIGITS_METADATA, train_digits_cnn
+from regroup.models.load import load_classifier, model_names
+from regroup.models.spec import ModelSpec
+from regroup.models.weights import save_weights
+
+__all__ = [
+    "DIGITS_METADATA",
+    "Classifier",
+    "ModelSpec",
+    "Normalisation",
+    "forward_samples",
+    "load_classifier",
+    "model_names",
+    "save_weights",
+    "train_digits_cnn",
+]

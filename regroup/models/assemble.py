@@ -1,0 +1,78 @@
+"""From a network and its defaults to a Classifier, with the spec's overrides applied."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regroup.errors import ConfigurationError
+from regroup.models.classifier import Classifier, Normalisation
+from regroup.pixels import Preprocessing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import nn
+
+    from regroup.models.spec import ModelSpec
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a family of architectures knows about the network that it built."""
+
+    network: nn.Module
+    architecture: str
+    num_classes: int
+    weights_sha256: str
+    preprocessing: Preprocessing | None
+    normalisation: Normalisation
+
+
+def assemble(spec: ModelSpec, built: Built) -> Classifier:
+    """Wrap a network; `spec` overrides preprocessing and normalisation."""
+    return Classifier(
+        built.network,
+        name=spec.name,
+        architecture=built.architecture,
+        preprocessing=preprocessing_of(spec, built.preprocessing),
+        normalisation=Normalisation(
+            spec.mean or built.normalisation.mean, spec.std or built.normalisation.std
+        ),
+        num_classes=built.num_classes,
+        weights_sha256=built.weights_sha256,
+    )
+
+
+def preprocessing_of(spec: ModelSpec, default: Preprocessing | None) -> Preprocessing:
+    """The default with the spec's overrides; ConfigurationError when neither gives a size."""
+    crop = spec.crop or (default.crop if default else None)
+    if crop is None:
+        raise ConfigurationError(
+            f"model {spec.name} does not say which image size it takes: give crop (and resize), "
+            "or set `preprocessing` on the module that the factory returns"
+        )
+    default = default or Preprocessing(crop)
+    return Preprocessing(
+        crop, spec.resize or default.resize, spec.interpolation or default.interpolation
+    )
+
+
+def normalisation_of(metadata: Mapping[str, str], default: Normalisation) -> Normalisation:
+    """normalize_mean and normalize_std ("r,g,b") from a weights file's metadata, else `default`."""
+    return Normalisation(
+        _triple(metadata, "normalize_mean") or default.mean,
+        _triple(metadata, "normalize_std") or default.std,
+    )
+
+
+def _triple(metadata: Mapping[str, str], key: str) -> tuple[float, float, float] | None:
+    if key not in metadata:
+        return None
+    try:
+        red, green, blue = (float(value) for value in metadata[key].split(","))
+    except ValueError as error:
+        raise ConfigurationError(
+            f"weights metadata {key} is {metadata[key]!r}: expected three numbers"
+        ) from error
+    return red, green, blue

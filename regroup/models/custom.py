@@ -1,0 +1,86 @@
+"""The user's own classifier: "package.module:factory"."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from regroup.errors import ConfigurationError
+from regroup.models.assemble import Built, preprocessing_of
+from regroup.models.classifier import Normalisation
+from regroup.models.weights import file_or_random, seeded, state_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regroup.models.spec import ModelSpec
+
+
+def build_custom(spec: ModelSpec) -> Built:
+    """Call the factory; its module may carry normalize_mean, normalize_std and preprocessing.
+
+    weights None: the factory has loaded them itself; the sha256 is then over the tensors.
+    Raises ConfigurationError when the factory cannot be found, fails, or returns no classifier.
+    """
+    network = seeded(lambda: _call(spec), spec.seed).eval()
+    sha256 = (
+        state_sha256(network)
+        if spec.weights is None
+        else file_or_random(network, spec.weights, spec.name)[0]
+    )
+    normalisation = Normalisation(
+        tuple(getattr(network, "normalize_mean", Normalisation.mean)),
+        tuple(getattr(network, "normalize_std", Normalisation.std)),
+    )
+    preprocessing = preprocessing_of(spec, getattr(network, "preprocessing", None))
+    classes = _outputs(spec, network, preprocessing.crop)
+    return Built(network, spec.name, classes, sha256, preprocessing, normalisation)
+
+
+def _find(spec: ModelSpec) -> Callable[[], object]:
+    module, _, attribute = spec.name.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigurationError(f"model {spec.name} cannot be imported: {error}") from error
+    if not callable(factory):
+        raise ConfigurationError(f"model {spec.name} is not callable: give a function or a class")
+    found: Callable[[], object] = factory
+    return found
+
+
+def _call(spec: ModelSpec) -> nn.Module:
+    factory = _find(spec)
+    try:
+        network = factory()
+    except Exception as error:  # the user's code: whatever it raises belongs in the sentence
+        raise ConfigurationError(
+            f"model {spec.name} failed: {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(network, nn.Module):
+        raise ConfigurationError(
+            f"model {spec.name} returned {type(network).__name__}, not a torch.nn.Module"
+        )
+    return network
+
+
+@torch.no_grad()
+def _outputs(spec: ModelSpec, network: nn.Module, side: int) -> int:
+    """M, from one grey image; ConfigurationError when the output is not (1, M) logits."""
+    try:
+        logits = network(torch.zeros(1, 3, side, side))
+    except Exception as error:
+        raise ConfigurationError(
+            f"model {spec.name} fails on one image of 3 x {side} x {side}: {error}"
+        ) from error
+    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigurationError(f"model {spec.name} returns {found}: expected logits (N, classes)")
+    if spec.num_classes not in (None, logits.shape[1]):
+        raise ConfigurationError(
+            f"model {spec.name} has {logits.shape[1]} classes, num_classes says {spec.num_classes}"
+        )
+    return int(logits.shape[1])

@@ -1,0 +1,92 @@
+"""The demo's network: seven convolutions with BatchNorm for the ten digits, trained in seconds."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regroup.models.assemble import Built, normalisation_of
+from regroup.models.classifier import Normalisation, Normalize
+from regroup.models.weights import file_or_random, seeded
+from regroup.pixels import Preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from regroup.models.spec import ModelSpec
+
+DIGITS_CNN = "digits-cnn"
+DIGITS_SIDE = 16
+DIGITS_NORMALISATION = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+DIGITS_METADATA = {
+    "arch": DIGITS_CNN,
+    "normalize_mean": "0.5,0.5,0.5",
+    "normalize_std": "0.5,0.5,0.5",
+}
+_LAYERS = ((16, 1), (16, 1), (32, 2), (32, 1), (64, 2), (64, 1), (64, 1))  # channels, stride
+_BATCH = 64
+
+
+class DigitsCNN(nn.Module):
+    """Convolution, BatchNorm, ReLU seven times; global mean; linear."""
+
+    def __init__(self, num_classes: int = 10) -> None:
+        super().__init__()
+        inputs = (3, *(channels for channels, _ in _LAYERS))
+        self.blocks = nn.ModuleList(
+            _block(before, channels, stride)
+            for before, (channels, stride) in zip(inputs, _LAYERS, strict=False)
+        )
+        self.linear = nn.Linear(_LAYERS[-1][0], num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, 3, S, S) to logits (N, M)."""
+        for block in self.blocks:
+            x = block(x)
+        logits: Tensor = self.linear(x.mean(dim=(2, 3)))
+        return logits
+
+
+def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
+    conv = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+
+
+def build_digits_cnn(spec: ModelSpec) -> Built:
+    """The demo's network with the spec's weights file; images are resized to 16 px."""
+    classes = spec.num_classes or 10
+    network = seeded(lambda: DigitsCNN(classes), spec.seed)
+    sha256, weights = file_or_random(network, spec.weights, spec.name)
+    normalisation = normalisation_of(weights.metadata, DIGITS_NORMALISATION)
+    preprocessing = Preprocessing(DIGITS_SIDE, resize=DIGITS_SIDE)
+    return Built(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation)
+
+
+def train_digits_cnn(
+    images: NDArray[np.float32], labels: NDArray[np.integer], seed: int, *, epochs: int = 8
+) -> nn.Module:
+    """Train on `images` (n, 3, S, S) float32 in [0, 1] and `labels` (n,); returned in eval state.
+
+    Adam under a one-cycle learning rate. The result depends on the arguments and on torch's
+    thread count alone. Save it with `save_weights(module, path, DIGITS_METADATA)`.
+    """
+    pixels, classes = torch.from_numpy(images), torch.from_numpy(labels.astype("int64"))
+    network = seeded(DigitsCNN, seed)
+    normalize = Normalize(DIGITS_NORMALISATION)
+    generator = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.Adam(network.parameters(), weight_decay=1e-4)
+    orders = torch.cat([torch.randperm(len(pixels), generator=generator) for _ in range(epochs)])
+    batches = [orders[i : i + _BATCH] for i in range(0, len(orders), _BATCH)]
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=len(batches))
+    network.train()
+    for rows in batches:
+        optimizer.zero_grad()
+        loss = functional.cross_entropy(network(normalize(pixels[rows])), classes[rows])
+        torch.autograd.backward(loss)
+        optimizer.step()
+        schedule.step()
+    return network.eval()

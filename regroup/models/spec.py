@@ -1,0 +1,44 @@
+"""Which classifier, which weights, and how its input is prepared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from regroup.errors import ConfigurationError
+
+RANDOM_WEIGHTS = "random"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A classifier by name; `load_classifier` builds it.
+
+    name: "cifar-resnet20" (32, 44, 56), "digits-cnn", "efficientnet-lite0", a torchvision
+        classifier ("resnet50"), or "package.module:factory" (a callable that returns an nn.Module).
+    weights: a file (.safetensors, .pth, .pt), a member of torchvision's weights enum
+        ("IMAGENET1K_V2", "DEFAULT"), or "random". None: what the package or factory brings itself.
+    seed: of the "random" weights.
+    resize, crop (px), interpolation, mean, std: override what belongs to the model.
+    num_classes: size of the output, where a weights file has another than the architecture's usual.
+    """
+
+    name: str
+    weights: str | None = None
+    seed: int = 0
+    resize: int | None = None
+    crop: int | None = None
+    interpolation: Literal["bilinear", "bicubic", "nearest"] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    num_classes: int | None = None
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError on values that no model can have."""
+        for option, size in (("resize", self.resize), ("crop", self.crop)):
+            if size is not None and size < 1:
+                raise ConfigurationError(f"model {option} is {size}: give a size of 1 px or more")
+        if self.num_classes is not None and self.num_classes < 2:
+            raise ConfigurationError(f"num_classes is {self.num_classes}: give at least 2")
+        if self.std is not None and min(self.std) <= 0:
+            raise ConfigurationError(f"model std is {self.std}: each value must be positive")

@@ -1,0 +1,113 @@
+"""Any torchvision classifier by name, with a member of its weights enum or a local file."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+
+from regroup.errors import ConfigurationError
+from regroup.models.assemble import Built
+from regroup.models.classifier import Normalisation
+from regroup.models.spec import RANDOM_WEIGHTS
+from regroup.models.weights import (
+    Weights,
+    is_file_name,
+    load_into,
+    read_weights,
+    seeded,
+    state_sha256,
+)
+from regroup.pixels import Preprocessing
+
+if TYPE_CHECKING:
+    from regroup.models.spec import ModelSpec
+
+# Their weights were trained by other normalisations than the preset's; torchvision converts inside.
+_OPTIONS = {
+    name: {"transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
+}
+_OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
+
+
+def torchvision_names() -> list[str]:
+    """Names of torchvision's classifiers."""
+    import torchvision
+
+    return list(torchvision.models.list_models(module=torchvision.models))
+
+
+def build_torchvision(spec: ModelSpec) -> Built:
+    """A torchvision classifier; preprocessing and normalisation are those of its weights."""
+    import torchvision
+
+    enum = torchvision.models.get_model_weights(spec.name)
+    member = _member(spec, enum)
+    classes = spec.num_classes or len(member.meta["categories"])
+    network = seeded(
+        lambda: torchvision.models.get_model(
+            spec.name, weights=None, num_classes=classes, **_OPTIONS.get(spec.name, {})
+        ),
+        spec.seed,
+    )
+    sha256 = state_sha256(network) if spec.weights == RANDOM_WEIGHTS else ""
+    if not sha256:
+        weights = _read(spec, member)
+        load_into(network, weights, spec.name)
+        sha256 = weights.sha256
+    return Built(network, f"torchvision.{spec.name}", classes, sha256, *_preset(member))
+
+
+def _member(spec: ModelSpec, enum: Any) -> Any:
+    """The enum's member; a local file or random weights take the default's preprocessing."""
+    if spec.weights is not None and spec.weights in enum.__members__:
+        return enum[spec.weights]
+    if spec.weights is not None and (spec.weights == RANDOM_WEIGHTS or is_file_name(spec.weights)):
+        return enum.DEFAULT
+    wrong = "needs weights" if spec.weights is None else f"has no weights {spec.weights!r}"
+    raise ConfigurationError(
+        f"{spec.name} {wrong}: give one of {', '.join(enum.__members__)}, "
+        f"a file (.safetensors, .pth, .pt), or {RANDOM_WEIGHTS!r}"
+    )
+
+
+def _preset(member: Any) -> tuple[Preprocessing, Normalisation]:
+    preset = member.transforms()
+    preprocessing = Preprocessing(
+        crop=preset.crop_size[0],
+        resize=preset.resize_size[0],
+        interpolation=preset.interpolation.value,
+    )
+    return preprocessing, Normalisation(tuple(preset.mean), tuple(preset.std))
+
+
+def _read(spec: ModelSpec, member: Any) -> Weights:
+    local = spec.weights is not None and is_file_name(spec.weights)
+    weights = read_weights(spec.weights if local and spec.weights else _downloaded(spec, member))
+    # DenseNet's published files carry the module names of an older torchvision.
+    tensors = {_OLD_DENSENET_KEY.sub(r"\1\2", key): t for key, t in weights.tensors.items()}
+    return Weights(weights.source, tensors, weights.sha256, weights.metadata)
+
+
+def _downloaded(spec: ModelSpec, member: Any) -> Path:
+    """The weights file in torch's cache, downloaded and checked by the hash in its name."""
+    name = Path(urlparse(member.url).path).name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if path.is_file():
+        return path
+    prefix = re.search(r"-([a-f0-9]{8,})\.", name)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(
+            member.url, str(path), prefix.group(1) if prefix else None, progress=False
+        )
+    except (URLError, OSError, RuntimeError) as error:
+        raise ConfigurationError(
+            f"weights {spec.weights} of {spec.name} could not be downloaded from {member.url} "
+            f"({error}): download the file elsewhere and give its path as weights"
+        ) from error
+    return path

@@ -1,0 +1,47 @@
+"""Adversarials: the images that an attack made, and what it took to make them."""
+
+from collections.abc import Mapping
+
+import pyarrow as pa
+
+from store.arrays import ArraySpec
+from store.element import ElementSpec
+from store.tables import STATUS_FIELDS
+
+KIND = "adversarials"
+IMAGES = "images.zarr"
+# Class -1: none (adversarial_class of a failed attack, target of an untargeted one). epsilon and
+# the distances are in pixel units of [0, 1]; queries counts samples sent through the network.
+COLUMNS = pa.schema(
+    [
+        *STATUS_FIELDS,
+        pa.field("success", pa.bool_()),
+        pa.field("adversarial_class", pa.int32(), nullable=False),
+        pa.field("target", pa.int32(), nullable=False),
+        pa.field("epsilon", pa.float32()),
+        pa.field("l2", pa.float32()),
+        pa.field("linf", pa.float32()),
+        pa.field("mse", pa.float32()),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("queries", pa.int64(), nullable=False),
+    ]
+)
+
+
+def adversarials_spec(
+    name: str,
+    *,
+    model: Mapping[str, object],
+    attack: Mapping[str, object],
+    index_fingerprint: str,
+    image_shape: tuple[int, int, int],
+    rows: int,
+    block_rows: int,
+) -> ElementSpec:
+    """Describe adversarials: images (channel, height, width) float32 in [0, 1].
+
+    `model`, `attack`: what determines them, seed included, as JSON.
+    """
+    inputs = {"model": dict(model), "attack": dict(attack), "index": index_fingerprint}
+    arrays = (ArraySpec(IMAGES, image_shape, "float32"),)
+    return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS)

@@ -1,0 +1,124 @@
+"""Where a store's bytes live: the backend interface, and the one place that reads a URI.
+
+`backend_for` turns a URI and the credentials of the environment into a backend, and a backend
+into every client that the store uses (its own reads and create-only writes, and zarr's).
+"""
+
+import os
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Protocol
+
+from zarr.storage import StorePath
+
+from store.errors import DamagedError, StoreUsageError
+
+PARTIAL_SUFFIX = ".partial"
+
+
+class Backend(Protocol):
+    """Named byte strings below one root. Keys are relative, '/'-separated paths."""
+
+    @property
+    def uri(self) -> str:
+        """Where the root is; `backend_for(uri)` reaches it from any process."""
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes under `key`; raises FileNotFoundError."""
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write `data` under `key` atomically and durably unless `key` exists.
+
+        True: this call created it. False: it exists already and was left alone. Of several
+        concurrent calls exactly one returns True.
+        """
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write `data` under `key` atomically and durably, whatever was there."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` holds bytes."""
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the sorted keys below the folder `prefix`, at any depth."""
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Return the sorted names (folders and files) directly in the folder `prefix`."""
+
+    def size(self, prefix: str) -> int:
+        """Return the number of bytes stored below the folder `prefix`."""
+
+    def delete(self, key: str) -> None:
+        """Remove `key`; nothing happens when it is not there."""
+
+    def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
+        """Hold number `slot` of the lock file `key` where the backend has locks, else nothing.
+
+        The operating system frees it when the holder dies, by whatever signal.
+        """
+
+    def sync(self, keys: list[str]) -> None:
+        """Return when the bytes under `keys`, written by other clients, are durable."""
+
+    def writes(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' writes of `what` into errors of the store."""
+
+    def zarr_store(self, prefix: str) -> StorePath:
+        """Return the zarr client for the folder `prefix`."""
+
+
+def validate_key(key: str) -> str:
+    """Return `key` if it stays below the root; raises DamagedError otherwise.
+
+    Keys may come from files (a manifest's array paths), and no path from a file is trusted.
+    """
+    parts = key.split("/")
+    if any(part in ("", ".", "..") for part in parts) or "\0" in key or "\\" in key:
+        raise DamagedError(f"{key!r} is not a key of a store: it does not stay below its root")
+    return key
+
+
+def validate_prefix(prefix: str) -> str:
+    """Return `prefix` if it is empty (the root) or a key."""
+    return prefix and validate_key(prefix)
+
+
+def backend_for(uri: str) -> Backend:
+    """Return the backend of a URI: a folder (plain or `file://`) or `s3://bucket/prefix`.
+
+    S3 takes endpoint and credentials from the usual AWS_* variables, AWS_ENDPOINT_URL among
+    them. Raises StoreUsageError for another scheme or a bucket that is not named.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return _local(uri)
+    if scheme == "file":
+        return _local(rest)
+    if scheme == "s3":
+        return _s3(uri, *rest.strip("/").partition("/")[::2])
+    raise StoreUsageError(
+        f"cannot open the store {uri}: {scheme}:// is not supported; name a folder or s3://bucket/prefix"
+    )
+
+
+def _local(path: str) -> Backend:
+    from store.local import LocalBackend
+
+    if not path:
+        raise StoreUsageError("the store has an empty name: name a folder or s3://bucket/prefix")
+    # Absolute, since workers run in other folders than the driver.
+    return LocalBackend(Path(path).expanduser().absolute())
+
+
+def _s3(uri: str, bucket: str, prefix: str) -> Backend:
+    from obstore.store import S3Store
+
+    from store.objects import ObjectBackend
+
+    if not bucket:
+        raise StoreUsageError(f"{uri} names no bucket: write s3://bucket/prefix")
+    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    client = S3Store(
+        bucket, prefix=validate_prefix(prefix) or None, client_options={"allow_http": plain}
+    )
+    return ObjectBackend(client, uri.rstrip("/"))

@@ -1,0 +1,362 @@
+"""Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from store.arrays import (
+    ArraySpec,
+    ZarrArray,
+    chunk_key,
+    create_array,
+    open_array,
+    read_checked,
+    specs_from_json,
+    specs_to_json,
+)
+from store.backend import Backend
+from store.commits import Commit, committed_blocks, read_commit, write_commit
+from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
+from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
+from store.manifests import (
+    BLOCK_KINDS,
+    SCHEMA_VERSION,
+    Location,
+    element_fingerprint,
+    find,
+    locate,
+    locate_new,
+    read_manifest,
+)
+from store.plan import BlockPlan, format_blocks
+from store.recorded import recorded_now
+from store.stores import Store
+from store.tables import (
+    STATUSES,
+    columns_to_json,
+    encode_table,
+    part_name,
+    read_part,
+    require_columns,
+)
+
+
+@dataclass(frozen=True)
+class ElementSpec:
+    """What an element is to be.
+
+    `inputs` is all that determines the content and is hashed; name, rows and block plan are not
+    (`inputs` hold the fingerprint of the index that determines the rows).
+    """
+
+    kind: str
+    name: str
+    inputs: Mapping[str, object]
+    rows: int
+    block_rows: int
+    arrays: tuple[ArraySpec, ...]
+    columns: pa.Schema
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the element, 64 hex characters."""
+        return element_fingerprint(self.kind, self.inputs)
+
+    def manifest(self, recorded: Mapping[str, object]) -> dict[str, object]:
+        """Return the manifest of a new element."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "inputs": dict(self.inputs),
+            "rows": self.rows,
+            "block_rows": self.block_rows,
+            "arrays": specs_to_json(self.arrays, self.rows),
+            "columns": columns_to_json(self.columns),
+            "recorded": recorded_now(recorded),
+        }
+
+
+class BlockElement:
+    """An element of `rows` rows whose blocks are written, committed and read one by one.
+
+    Instances may be pickled and used in several processes.
+    """
+
+    def __init__(self, backend: Backend, location: Location, manifest: dict[str, object]) -> None:
+        self.manifest = manifest
+        self._backend = backend
+        self._location = location
+        self._specs = specs_from_json(manifest.get("arrays"), f"{location.folder}/manifest.json")
+        self._arrays: dict[str, ZarrArray] = {}
+        self._commits: dict[int, Commit] = {}
+        self.plan = _plan(manifest, location)
+
+    @classmethod
+    def create(
+        cls, store: Store, spec: ElementSpec, recorded: Mapping[str, object]
+    ) -> "BlockElement":
+        """Create the element, or open it where its fingerprint is there: its block plan wins.
+
+        Raises StoreUsageError for a bad name or no rows, FingerprintMismatchError when the
+        element there has other rows, arrays or columns.
+        """
+        if spec.kind not in BLOCK_KINDS:
+            raise ValueError(f"{spec.kind!r} is not written in blocks")
+        if spec.rows < 1 or spec.block_rows < 1:
+            raise StoreUsageError(
+                f"{spec.kind} {spec.name!r} would have {spec.rows} rows in blocks of "
+                f"{spec.block_rows}: both must be at least 1"
+            )
+        backend = store.backend
+        location = find(backend, spec.kind, spec.fingerprint)
+        if location is None:
+            location = locate_new(spec.kind, spec.name, spec.fingerprint)
+            backend.create(location.key("manifest.json"), seal(spec.manifest(recorded)))
+        element = cls(backend, location, read_manifest(backend, location))
+        element._require_same(spec)
+        for array in element._specs:
+            create_array(backend, location, array, element.plan.rows, element.plan.block_rows)
+        return element
+
+    @classmethod
+    def open(cls, store: Store, kind: str, ref: str) -> "BlockElement":
+        """Open the element that `ref` names; see `store.manifests.locate` for its errors."""
+        location = locate(store.backend, kind, ref)
+        return cls(store.backend, location, read_manifest(store.backend, location))
+
+    @property
+    def name(self) -> str:
+        """The name it was created under."""
+        return self._location.name
+
+    @property
+    def ref(self) -> str:
+        """`<name>-<first 16 of the fingerprint>`."""
+        return self._location.ref
+
+    @property
+    def kind(self) -> str:
+        """ "features", "adversarials" or "votes"."""
+        return self._location.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """The whole fingerprint, 64 hex characters."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """What determines the content, as hashed."""
+        return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """The arrays, in the order of the manifest."""
+        return self._specs
+
+    def committed(self) -> set[int]:
+        """Return the blocks that have a commit record."""
+        return committed_blocks(self._backend, self._location, self.plan)
+
+    def missing(self) -> list[int]:
+        """Return the planned blocks without a commit record: what a run has left to do."""
+        return sorted(set(range(self.plan.blocks)) - self.committed())
+
+    def commit(self, block: int) -> Commit:
+        """Return the commit record of `block`; raises GapError, DamagedError."""
+        if block not in self._commits:
+            self._commits[block] = read_commit(self._backend, self._location, block)
+        return self._commits[block]
+
+    def write_block(
+        self,
+        block: int,
+        arrays: Mapping[str, NDArray[np.generic]],
+        table: pa.Table,
+        report: Mapping[str, object],
+    ) -> bool:
+        """Write and commit a block. True: this attempt committed; False: another one had.
+
+        `arrays`: by path, (rows of the block, *tail), exactly the manifest's dtype; rows whose
+        status is "failed" are overwritten with NaN (-1 for integers). `table`: one row a sample.
+        Raises ValueError for the wrong arrays or columns, StoreError when the store cannot be
+        written, DamagedError when an attempt that committed meanwhile had other values.
+        """
+        values = self._checked(block, arrays, table)
+        with self._backend.lock(self._location.key("lock"), block):
+            if block in self.committed_among([block]):
+                return False
+            part = encode_table(table)
+            self._write_values(block, values, part)
+            commit = self._describe(block, values, table, part, report)
+            if write_commit(self._backend, self._location, commit):
+                return True
+        return self._lost_race(commit)
+
+    def committed_among(self, blocks: Iterable[int]) -> set[int]:
+        """Return those of `blocks` that are committed, without listing the others."""
+        keys = {block: self._location.key("commits", f"{block:05d}.json") for block in blocks}
+        return {block for block, key in keys.items() if self._backend.exists(key)}
+
+    def read_array(self, path: str, block: int) -> NDArray[np.generic]:
+        """Return a block of an array, (rows of the block, *tail), checked against its commit.
+
+        Raises GapError for a block that is not committed, DamagedError, StoreUsageError for an
+        array that the element has not.
+        """
+        spec, commit = self._spec(path), self.commit(block)
+        checksum = str(commit.arrays.get(path))
+        span = self.plan.span(block)
+        array = self._array(spec)
+        return read_checked(array, self._backend, self._location, spec, span, checksum)
+
+    def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a block, or some columns of them, checked against its commit."""
+        checksum = self.commit(block).table
+        return read_part(self._backend, self._part_key(block), checksum, columns)
+
+    def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of all blocks in order; raises GapError naming the blocks missing."""
+        self._require_whole()
+        blocks = range(self.plan.blocks)
+        return pa.concat_tables([self.read_table(block, columns) for block in blocks])
+
+    def finalise(self, summary: Mapping[str, object]) -> None:
+        """Write summary.json; raises GapError naming the blocks that are not committed."""
+        self._require_whole()
+        self._backend.replace(self._location.key("summary.json"), seal(summary))
+
+    def summary(self) -> dict[str, object] | None:
+        """Return what `finalise` wrote, or None before that."""
+        key = self._location.key("summary.json")
+        try:
+            return unseal(self._backend.read(key), f"{key} of the store {self._backend.uri}")
+        except FileNotFoundError:
+            return None
+
+    def _require_whole(self) -> None:
+        if missing := self.missing():
+            raise GapError(
+                f"{self._location.folder} of the store {self._backend.uri} has gaps: "
+                f"{len(missing)} of {self.plan.blocks} blocks are not committed "
+                f"({format_blocks(missing)}); run the job that writes it again"
+            )
+
+    def _require_same(self, spec: ElementSpec) -> None:
+        expected = spec.manifest({})
+        for key in ("rows", "columns"):
+            if self.manifest.get(key) != expected[key]:
+                raise FingerprintMismatchError(
+                    f"{self._location.folder} of the store {self._backend.uri} has the fingerprint "
+                    f"asked for but other {key}; was it written by a development version? "
+                    "Remove the folder and run the job again"
+                )
+        if self._specs != spec.arrays:
+            raise FingerprintMismatchError(
+                f"{self._location.folder} of the store {self._backend.uri} has the fingerprint "
+                "asked for but other arrays; remove the folder and run the job again"
+            )
+
+    def _checked(
+        self, block: int, arrays: Mapping[str, NDArray[np.generic]], table: pa.Table
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return the arrays to store, failed rows blanked, after comparing with the manifest."""
+        rows = self.plan.size(block)
+        require_columns(table, self.manifest["columns"], rows)
+        if set(arrays) != {spec.path for spec in self._specs}:
+            raise ValueError(f"arrays {sorted(arrays)} are not those of {self._location.folder}")
+        failed = _failed_rows(table)
+        return {spec.path: _blanked(arrays[spec.path], spec, rows, failed) for spec in self._specs}
+
+    def _write_values(
+        self, block: int, values: Mapping[str, NDArray[np.generic]], part: bytes
+    ) -> None:
+        span = self.plan.span(block)
+        with self._backend.writes(f"block {block} of {self._location.folder}"):
+            for spec in self._specs:
+                self._array(spec)[span] = values[spec.path]
+        self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
+        self._backend.replace(self._part_key(block), part)
+
+    def _describe(
+        self,
+        block: int,
+        values: Mapping[str, NDArray[np.generic]],
+        table: pa.Table,
+        part: bytes,
+        report: Mapping[str, object],
+    ) -> Commit:
+        return Commit(
+            block=block,
+            rows=self.plan.size(block),
+            failed=int(_failed_rows(table).sum()),
+            arrays={path: checksum_array(array) for path, array in values.items()},
+            table=checksum_bytes(part),
+            report=dict(report),
+        )
+
+    def _lost_race(self, mine: Commit) -> bool:
+        """Return False where the winner stored the same bytes; raise where it did not.
+
+        Only where the backend has no locks: this attempt then wrote over the winner's values.
+        """
+        if mine.same_content(self.commit(mine.block)):
+            return False
+        raise DamagedError(
+            f"two attempts at block {mine.block} of {self._location.folder} in the store "
+            f"{self._backend.uri} wrote different values at once: remove its commit record "
+            f"commits/{mine.block:05d}.json and run the same command again"
+        )
+
+    def _spec(self, path: str) -> ArraySpec:
+        for spec in self._specs:
+            if spec.path == path:
+                return spec
+        known = ", ".join(spec.path for spec in self._specs)
+        raise StoreUsageError(f"{self._location.folder} has no array {path!r}; it has: {known}")
+
+    def _array(self, spec: ArraySpec) -> ZarrArray:
+        if spec.path not in self._arrays:
+            self._arrays[spec.path] = open_array(
+                self._backend, self._location, spec, self.plan.rows
+            )
+        return self._arrays[spec.path]
+
+    def _part_key(self, block: int) -> str:
+        return self._location.key("samples", part_name(block))
+
+
+def _plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
+    try:
+        return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"{location.folder}/manifest.json has no block plan: {error}") from error
+
+
+def _failed_rows(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which rows failed, (rows,) bool; raises ValueError for an unknown status."""
+    status = np.asarray(table["status"].to_pylist(), dtype=object)
+    if unknown := set(status) - set(STATUSES):
+        raise ValueError(f"unknown status {sorted(map(str, unknown))}: use one of {STATUSES}")
+    return np.asarray(status == "failed", dtype=np.bool_)
+
+
+def _blanked(
+    array: NDArray[np.generic], spec: ArraySpec, rows: int, failed: NDArray[np.bool_]
+) -> NDArray[np.generic]:
+    """Return `array` with failed rows set to the fill value; raises ValueError for its shape."""
+    if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
+        raise ValueError(
+            f"{spec.path} is {array.dtype} {array.shape}, but the manifest says "
+            f"{spec.dtype} {spec.shape(rows)}"
+        )
+    if not failed.any():
+        return array
+    blank = array.copy()
+    blank[failed] = np.asarray(spec.fill, dtype=array.dtype)
+    return blank

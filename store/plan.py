@@ -1,0 +1,45 @@
+"""The block plan: which rows of an index belong to which block (DESIGN §2, "block")."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class BlockPlan:
+    """`rows` rows cut into blocks of `block_rows`; the last block may be shorter."""
+
+    rows: int
+    block_rows: int
+
+    def __post_init__(self) -> None:
+        if self.rows < 1 or self.block_rows < 1:
+            raise ValueError(f"a block plan needs positive sizes, not {self}")
+
+    @property
+    def blocks(self) -> int:
+        """The number of blocks."""
+        return -(-self.rows // self.block_rows)
+
+    def span(self, block: int) -> slice:
+        """Return the rows of `block`; raises IndexError outside 0..blocks-1."""
+        if not 0 <= block < self.blocks:
+            raise IndexError(f"block {block} is outside the plan of {self.blocks} blocks")
+        start = block * self.block_rows
+        return slice(start, min(start + self.block_rows, self.rows))
+
+    def size(self, block: int) -> int:
+        """Return the number of rows of `block`."""
+        span = self.span(block)
+        return int(span.stop - span.start)
+
+
+def format_blocks(blocks: list[int]) -> str:
+    """Return block numbers as people write them, "2, 5-7": at most eight runs, then a count."""
+    runs: list[list[int]] = []
+    for block in sorted(blocks):
+        if runs and block == runs[-1][1] + 1:
+            runs[-1][1] = block
+        else:
+            runs.append([block, block])
+    shown = [str(a) if a == b else f"{a}-{b}" for a, b in runs[:8]]
+    more = f" and {len(runs) - 8} further runs" if len(runs) > 8 else ""
+    return ", ".join(shown) + more

@@ -1,0 +1,78 @@
+"""What every image source offers, and the one way to turn a location into a file system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+import fsspec
+
+from store.errors import StoreUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One image of a dataset.
+
+    Attributes:
+        sample_id: unique within the dataset, and the same wherever the dataset lies.
+        label: class index, in the order of the source's `class_names`.
+        locator: where the image lies within the source; what `Source.read` takes.
+    """
+
+    sample_id: str
+    label: int
+    locator: str
+
+
+class Source(Protocol):
+    """A dataset of encoded images with labels."""
+
+    @property
+    def spec(self) -> str:
+        """Opens the same dataset again from any working directory."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+
+    def rows(self) -> list[SourceRow]:
+        """All images, always in the same order; raises StoreUsageError for bad labels or none."""
+
+    def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
+        """Encoded bytes in the order of `locators`; an unreadable one is returned as its error.
+
+        Raises StoreUsageError for a locator that cannot be one of this source.
+        """
+
+
+def file_system(location: str, spec: str) -> tuple[Any, str]:
+    """Return the fsspec file system of `location`, and the absolute path on it.
+
+    Raises:
+        StoreUsageError: no file system is installed for this kind of URI.
+    """
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as error:
+        raise StoreUsageError(f"{spec}: cannot be opened: {one_line(error)}") from error
+    return fs, str(path)
+
+
+def absolute(fs: Any, path: str) -> str:
+    """`path` with its protocol, where it is not a local file's."""
+    return path if "file" in fs.protocol else str(fs.unstrip_protocol(path))
+
+
+def one_line(error: Exception) -> str:
+    """The message of `error` in one line; of an OSError, the part without this machine's path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def unreadable(locator: str, error: Exception) -> OSError:
+    """The error kept in place of an image's bytes."""
+    return OSError(f"{locator} cannot be read: {one_line(error)}")

@@ -1,0 +1,129 @@
+"""Opening a store, and listing what it holds."""
+
+from dataclasses import dataclass
+
+from store.backend import Backend, backend_for
+from store.commits import committed_blocks
+from store.errors import StoreError, StoreUsageError
+from store.fingerprint import canonical_json, parse_record
+from store.local import LocalBackend
+from store.manifests import (
+    BLOCK_KINDS,
+    KINDS,
+    SCHEMA_VERSION,
+    Location,
+    find,
+    locations,
+    read_manifest,
+    require_schema_version,
+)
+from store.plan import BlockPlan
+
+MARKER = "store.json"
+FORMAT = "regroup-store"
+
+
+@dataclass(frozen=True)
+class ElementInfo:
+    """One line of `regroup ls`. `problem` says why the manifest cannot be read, else None."""
+
+    kind: str
+    ref: str
+    name: str
+    fingerprint: str
+    rows: int
+    blocks_committed: int
+    blocks_planned: int
+    finalised: bool
+    size_bytes: int
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: a backend whose marker has been read."""
+
+    backend: Backend
+
+    @property
+    def uri(self) -> str:
+        """Where the store is; `open_store(uri)` reaches it from any process."""
+        return self.backend.uri
+
+    def elements(self, kind: str | None = None) -> list[ElementInfo]:
+        """Return what the store holds, of one kind or all; a damaged element is listed too."""
+        kinds = KINDS if kind is None else (kind,)
+        if kind is not None and kind not in KINDS:
+            raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
+        return [
+            self._info(location) for each in kinds for location in locations(self.backend, each)
+        ]
+
+    def find(self, kind: str, full: str) -> str | None:
+        """Return the ref of the element with exactly this fingerprint, or None."""
+        location = find(self.backend, kind, full)
+        return location.ref if location else None
+
+    def _info(self, location: Location) -> ElementInfo:
+        size = self.backend.size(location.folder)
+        try:
+            manifest = read_manifest(self.backend, location)
+        except StoreError as error:
+            return ElementInfo(
+                location.kind, location.ref, location.name, location.ref[-16:],
+                0, 0, 0, False, size, str(error),
+            )  # fmt: skip
+        committed, planned, finalised = self._progress(location, manifest)
+        rows = manifest.get("rows", 0)
+        return ElementInfo(
+            location.kind, location.ref, location.name, str(manifest["fingerprint"]),
+            int(str(rows)), committed, planned, finalised, size,
+        )  # fmt: skip
+
+    def _progress(self, location: Location, manifest: dict[str, object]) -> tuple[int, int, bool]:
+        """Return (committed blocks, planned blocks, finalised)."""
+        if location.kind not in BLOCK_KINDS:
+            return 1, 1, True  # Their manifest is written last.
+        plan = BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
+        committed = committed_blocks(self.backend, location, plan)
+        return len(committed), plan.blocks, self.backend.exists(location.key("summary.json"))
+
+
+def open_store(uri: str, *, create: bool = False, writable: bool = True) -> Store:
+    """Open the store at `uri`, a folder or `s3://bucket/prefix`.
+
+    With `create`, one that does not exist yet is made. With `writable`, a folder that cannot be
+    written is refused now rather than after hours of work. Raises StoreUsageError when there is
+    no store, when something else is there, and SchemaVersionError.
+    """
+    backend = backend_for(uri)
+    if isinstance(backend, LocalBackend):
+        backend.prepare(create=create)
+    if not backend.exists(MARKER):
+        _start(backend, create=create)
+    _check_marker(backend)
+    if writable and isinstance(backend, LocalBackend):
+        backend.require_writable()
+    return Store(backend)
+
+
+def _start(backend: Backend, *, create: bool) -> None:
+    """Write the marker into an empty place."""
+    others = [name for name in backend.children() if name != MARKER]
+    if others and not backend.exists(MARKER):
+        raise StoreUsageError(
+            f"{backend.uri} is not a regroup store: it has no {MARKER} but holds {others[0]}; "
+            "name a store, or a new or empty place to make one"
+        )
+    if not create:
+        raise StoreUsageError(f"there is no store at {backend.uri}: check --store")
+    marker = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
+    backend.create(MARKER, canonical_json(marker) + b"\n")
+
+
+def _check_marker(backend: Backend) -> None:
+    where = f"{MARKER} of the store {backend.uri}"
+    marker = parse_record(backend.read(MARKER), where)
+    if marker.get("format") != FORMAT:
+        raise StoreUsageError(f"{backend.uri} is not a regroup store: {MARKER} is not one of ours")
+    require_schema_version(marker.get("schema_version"), where)

@@ -1,0 +1,288 @@
+from __future__ import annotations
+
+import _thread
+import os
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import ray
+
+from cluster.dispatch import (
+    BlockReport,
+    DispatchReport,
+    RetryPolicy,
+    dispatch_as_tasks,
+    dispatch_to_actors,
+)
+from cluster.errors import ClusterError, ClusterUsageError
+from cluster.pool import WorkerPool, worker_pool
+from cluster.resources import WorkerResources
+from tests.cluster.workers import BrokenJob, Environment, Job, crash, fail, hang
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+TWO = WorkerResources(workers=2)
+POLICY = RetryPolicy(attempts=3, deadline_s=60, ready_deadline_s=60)
+
+
+class Recorder:
+    """A Progress that remembers what it was told."""
+
+    def __init__(self) -> None:
+        self.started: list[int] = []
+        self.done: list[int] = []
+        self.retries: list[int] = []
+        self.failures: list[int] = []
+        self.closed = 0
+
+    def start(self, blocks: int) -> None:
+        self.started.append(blocks)
+
+    def update(self, report: BlockReport) -> None:
+        self.done.append(report.block)
+
+    def retry(self, block: int, reason: str) -> None:
+        self.retries.append(block)
+
+    def failure(self, block: int, reason: str) -> None:
+        self.failures.append(block)
+
+    def close(self) -> None:
+        self.closed += 1
+
+
+Dispatch = Callable[[Job, Sequence[int], RetryPolicy, Recorder], DispatchReport]
+
+
+def as_actors(
+    job: Job, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
+) -> DispatchReport:
+    return dispatch_to_actors(job, blocks, TWO, policy, seen)
+
+
+def as_tasks(
+    job: Job, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
+) -> DispatchReport:
+    return dispatch_as_tasks(job.process, blocks, TWO, policy, seen)
+
+
+both_ways = pytest.mark.parametrize("dispatch", [as_actors, as_tasks])
+
+
+def attempts(folder: Path) -> Counter[int]:
+    """How often each block was tried."""
+    return Counter(int(path.name.split(".")[0]) for path in folder.glob("[0-9]*"))
+
+
+def pids(folder: Path) -> set[int]:
+    return {int(path.name.split(".")[2]) for path in folder.iterdir()}
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")
+
+
+def wait_until_dead(processes: set[int]) -> None:
+    deadline = time.monotonic() + 10
+    while any(map(alive, processes)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not [pid for pid in processes if alive(pid)]
+
+
+@both_ways
+def test_every_block_runs_exactly_once(dispatch: Dispatch, tmp_path: Path) -> None:
+    blocks, seen = [5, 3, 9, 0, 2, 11, 4], Recorder()
+    report = dispatch(Job(tmp_path), blocks, POLICY, seen)
+    assert [r.block for r in report.reports] == sorted(blocks)
+    assert [r.samples for r in report.reports] == [10 + b for b in sorted(blocks)]
+    assert report.failures == ()
+    assert attempts(tmp_path) == Counter(blocks)
+    assert (seen.started, sorted(seen.done), seen.closed) == ([7], sorted(blocks), 1)
+
+
+@both_ways
+def test_nothing_to_do(dispatch: Dispatch, tmp_path: Path) -> None:
+    assert dispatch(Job(tmp_path), [], POLICY, Recorder()) == DispatchReport((), ())
+
+
+@both_ways
+def test_a_crash_and_an_exception_cost_an_attempt(dispatch: Dispatch, tmp_path: Path) -> None:
+    seen = Recorder()
+    report = dispatch(Job(tmp_path, {1: crash, 3: fail}), range(5), POLICY, seen)
+    assert [r.block for r in report.reports] == list(range(5))
+    assert report.failures == ()
+    assert attempts(tmp_path) == Counter({0: 1, 1: 2, 2: 1, 3: 2, 4: 1})
+    assert sorted(seen.retries) == [1, 3]
+
+
+@both_ways
+def test_poison_is_given_up_with_its_reason(dispatch: Dispatch, tmp_path: Path) -> None:
+    job, seen = Job(tmp_path, {0: fail, 2: crash}, times=99), Recorder()
+    report = dispatch(job, range(5), RetryPolicy(2, 60, 60), seen)
+    assert [r.block for r in report.reports] == [1, 3, 4]
+    raised, crashed = report.failures
+    assert (raised.block, raised.attempts, crashed.block, crashed.attempts) == (0, 2, 2, 2)
+    assert "Traceback (most recent call last)" in raised.reason
+    assert raised.reason.strip().endswith("UnpicklableError: bad and luck")
+    assert crashed.reason.startswith("the worker was lost: ")
+    assert "\n" not in crashed.reason
+    assert attempts(tmp_path) == Counter({0: 2, 1: 1, 2: 2, 3: 1, 4: 1})
+    assert sorted(seen.failures) == [0, 2]
+
+
+@both_ways
+def test_a_hung_block_costs_its_deadline(dispatch: Dispatch, tmp_path: Path) -> None:
+    job, started = Job(tmp_path, {0: hang}, times=99), time.monotonic()
+    report = dispatch(job, range(4), RetryPolicy(1, 2, 60), Recorder())
+    assert time.monotonic() - started < 30
+    assert [r.block for r in report.reports] == [1, 2, 3]
+    (failure,) = report.failures
+    assert failure.reason == "the block was not done within its deadline of 2 s"
+    hung = next(int(path.name.split(".")[2]) for path in tmp_path.glob("0.*"))
+    wait_until_dead({hung})
+
+
+def test_other_blocks_go_first(tmp_path: Path) -> None:
+    seen, one = Recorder(), WorkerResources(workers=1)
+    dispatch_to_actors(Job(tmp_path, {0: fail}), range(4), one, POLICY, seen)
+    assert seen.done == [1, 2, 3, 0]
+
+
+def test_a_pool_reuses_its_processes_and_replaces_the_dead(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "abc"]
+    for folder in folders:
+        folder.mkdir()
+    first, second, third = (Job(folder) for folder in folders)
+    with worker_pool(TWO) as pool:
+        pool.dispatch(first, [0], POLICY, Recorder())
+        pool.dispatch(second, [0], POLICY, Recorder())
+        (pid,) = pids(folders[0])
+        assert pids(folders[1]) == {pid}
+        os.kill(pid, 9)
+        wait_until_dead({pid})
+        report = pool.dispatch(third, [0, 1], POLICY, Recorder())
+        assert len(report.reports) == 2
+        assert pid not in pids(folders[2])
+    wait_until_dead(pids(folders[2]))
+
+
+def test_tasks_find_room_beside_a_pool(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    with worker_pool(TWO) as pool:
+        for _ in range(2):
+            pool.dispatch(Job(tmp_path / "a"), range(2), POLICY, Recorder())
+            report = as_tasks(Job(tmp_path / "b"), range(3), POLICY, Recorder())
+            assert len(report.reports) == 3
+
+
+def test_a_worker_that_cannot_be_built_ends_the_job(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match="no worker could be started") as error:
+        dispatch_to_actors(BrokenJob(fail, tmp_path), [0], TWO, POLICY, Recorder())
+    first, second = str(error.value).splitlines()[:2]
+    assert first.endswith("UnpicklableError: bad and luck")
+    assert second.startswith("Traceback")
+    assert len(list(tmp_path.iterdir())) == 3
+    assert not isinstance(error.value, ClusterUsageError)
+
+
+def refuse() -> None:
+    raise ClusterUsageError("the bank is of another model: build it again")
+
+
+def test_a_usage_error_of_the_factory_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ClusterUsageError) as error:
+        dispatch_to_actors(BrokenJob(refuse, tmp_path), [0], TWO, POLICY, Recorder())
+    assert str(error.value) == "the bank is of another model: build it again"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_worker_that_dies_while_it_is_built_is_replaced(tmp_path: Path) -> None:
+    job = BrokenJob(crash, tmp_path, healthy_after=1)
+    report = dispatch_to_actors(job, [0], TWO, POLICY, Recorder())
+    assert [r.block for r in report.reports] == [0]
+
+
+def test_workers_that_never_find_room_do_not_hang_the_job(tmp_path: Path) -> None:
+    many = WorkerResources(workers=5)
+    report = dispatch_to_actors(Job(tmp_path), range(6), many, POLICY, Recorder())
+    assert len(report.reports) == 6
+
+
+def test_no_room_at_all_ends_the_job(tmp_path: Path) -> None:
+    whole = WorkerResources(workers=1, cpus=2)
+    with worker_pool(whole) as pool:
+        pool.dispatch(Job(tmp_path), [0], POLICY, Recorder())
+        with pytest.raises(ClusterError, match=r"ready within 1 s: .* no room for 1 CPU"):
+            dispatch_to_actors(Job(tmp_path), [1], TWO, RetryPolicy(3, 60, 1), Recorder())
+
+
+def test_threads_follow_the_cpus_of_a_worker(tmp_path: Path) -> None:
+    for cpus in (1, 2):
+        share = WorkerResources(workers=1, cpus=cpus)
+        dispatch_to_actors(Environment(tmp_path), [cpus], share, POLICY, Recorder())
+    assert (tmp_path / "threads-1").read_text() == "1 1"
+    assert (tmp_path / "threads-2").read_text() == "2 2"
+
+
+def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
+    def interrupt() -> None:
+        while len(list(tmp_path.iterdir())) < 2:
+            time.sleep(0.05)
+        _thread.interrupt_main()
+
+    seen = Recorder()
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        as_actors(Job(tmp_path, {0: hang, 1: hang}), range(3), POLICY, seen)
+    wait_until_dead(pids(tmp_path))
+    assert seen.closed == 1
+
+
+def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
+    from cluster.actors import ActorSlots
+
+    with worker_pool(WorkerResources(workers=1)) as pool:
+        slots = ActorSlots(pool._hosts, pool._actor.remote, Job(tmp_path), pool.resources, POLICY)
+        run(slots, 0)
+        ref = slots.start(1)
+        ray.get(ref)
+        slots.finished(ref, ray.exceptions.ActorUnavailableError("no answer", None))
+        run(slots, 2)
+    assert len(pids(tmp_path)) == 1
+
+
+def run(slots: object, block: int) -> None:
+    from cluster.actors import ActorSlots
+
+    assert isinstance(slots, ActorSlots)
+    while not slots.tend(1):
+        time.sleep(0.05)
+    ref = slots.start(block)
+    assert ray.get(ref).block == block
+    slots.finished(ref, None)
+
+
+@pytest.mark.parametrize("policy", [{"attempts": 0}, {"deadline_s": 0}, {"ready_deadline_s": -1}])
+def test_meaningless_policies_are_refused(policy: dict[str, float]) -> None:
+    with pytest.raises(ClusterUsageError):
+        RetryPolicy(**policy)  # type: ignore[arg-type]
+
+
+def test_resources_that_fit_nowhere_are_refused(tmp_path: Path) -> None:
+    for dispatch in (dispatch_as_tasks, dispatch_to_actors):
+        with pytest.raises(ClusterUsageError, match="3 CPUs per worker"):
+            dispatch(Job(tmp_path), [0], WorkerResources(cpus=3), POLICY, Recorder())  # type: ignore[operator]
+
+
+def test_default_pool_fills_the_cluster() -> None:
+    with worker_pool(WorkerResources()) as pool:
+        assert isinstance(pool, WorkerPool)
+        assert (pool.resources.workers, pool.resources.cpus, pool.resources.gpus) == (2, 1, 0)

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from cluster.dispatch import BlockReport
+from cluster.progress import JsonLinesProgress, Tally, TerminalProgress, make_progress
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def report(block: int, samples: int = 10, failed: int = 0) -> BlockReport:
+    return BlockReport(block, True, samples, failed, samples, 0.1)
+
+
+def lines(stream: io.StringIO) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_a_terminal_gets_a_bar_and_a_log_gets_json() -> None:
+    assert isinstance(make_progress("extract", 5, 0, Terminal()), TerminalProgress)
+    assert isinstance(make_progress("extract", 5, 0, io.StringIO()), JsonLinesProgress)
+
+
+def test_json_lines_come_every_thirty_seconds_and_at_the_end() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = JsonLinesProgress(Tally("extract x", 40, 2, clock=clock), stream)
+    progress.start(4)
+    for block, seconds in enumerate([20.0, 9.0, 1.0, 10.0]):
+        clock.now += seconds
+        progress.update(report(block, failed=block == 1))
+    progress.close()
+    first, final = lines(stream)
+    # At 30 s three of the four blocks are done: one sample a second, ten to go.
+    assert first == {
+        "event": "progress",
+        "step": "extract x",
+        "blocks": 3,
+        "total_blocks": 4,
+        "skipped_blocks": 2,
+        "failed_blocks": 0,
+        "retries": 0,
+        "samples": 30,
+        "total_samples": 40,
+        "failed_samples": 1,
+        "samples_per_second": 1.0,
+        "seconds": 30.0,
+        "seconds_left": 10.0,
+    }
+    assert (final["event"], final["blocks"], final["seconds_left"]) == ("end", 4, 0.0)
+
+
+def test_failed_attempts_are_lines_of_their_own() -> None:
+    stream = io.StringIO()
+    progress = make_progress("attack", 10, 0, stream)
+    progress.start(1)
+    progress.retry(7, "Traceback ...\nValueError: bad luck\n")
+    progress.failure(7, "gone")
+    progress.close()
+    retry, failure, final = lines(stream)
+    assert retry == {
+        "event": "retry",
+        "step": "attack",
+        "block": 7,
+        "reason": "ValueError: bad luck",
+    }
+    assert (failure["event"], failure["block"], failure["reason"]) == ("failure", 7, "gone")
+    assert (final["retries"], final["failed_blocks"], final["seconds_left"]) == (1, 1, None)
+
+
+def test_the_bar_shows_samples_and_failures() -> None:
+    stream = Terminal()
+    progress = make_progress("attack [pgd]", 20, 3, stream)
+    progress.start(2)
+    progress.update(report(0))
+    progress.failure(1, "ValueError: [red]bad[/red]")
+    progress.close()
+    shown = stream.getvalue()
+    assert "attack [pgd]" in shown
+    assert "10/20 samples" in shown
+    assert "3 blocks skipped" in shown
+    assert "block 1 FAILED: ValueError: [red]bad[/red]" in shown

@@ -1,0 +1,86 @@
+"""One local Ray, one trained digits-cnn and one finished demo for all tests of the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.session import SessionConfig, ray_session
+from pipelines import demo
+from pipelines.cli import main
+from pipelines.train_demo_model import train_demo_model
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a command did: exit status, standard output, standard error."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Run = Callable[..., Outcome]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Run a command in this process."""
+
+    def call(*args: object) -> Outcome:
+        with pytest.raises(SystemExit) as stop:
+            main([str(arg) for arg in args])
+        out, err = capfd.readouterr()
+        return Outcome(int(stop.value.code or 0), out, err)
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    with ray_session(SessionConfig(None)):
+        yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a digits-cnn trained here."""
+    path = tmp_path_factory.mktemp("weights") / "digits-cnn.safetensors"
+    train_demo_model(path, seed=0)
+    return path
+
+
+@dataclass(frozen=True)
+class FinishedDemo:
+    config: demo.DemoConfig
+    results: dict[str, Any]
+
+    @property
+    def store(self) -> str:
+        return self.config.store
+
+    @property
+    def weights(self) -> Path:
+        return Path(self.config.output) / "digits-cnn.safetensors"
+
+
+@pytest.fixture(scope="session")
+def finished_demo(
+    local_ray: None, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> FinishedDemo:
+    """The whole demo, on 48 attacked images, run once."""
+    folder = tmp_path_factory.mktemp("demo")
+    output = folder / "results"
+    output.mkdir()
+    (output / weights.name).write_bytes(weights.read_bytes())
+    config = demo.DemoConfig(store=str(folder / "store"), output=str(output), limit=48, json=True)
+    return FinishedDemo(config, demo.main(config))

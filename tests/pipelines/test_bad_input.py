@@ -1,0 +1,227 @@
+"""Every mistake of a user is one clear sentence with the right exit status, and leaves nothing."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.pipelines.conftest import FinishedDemo, Outcome, Run
+
+MODEL = ("--model", "digits-cnn", "--weights")
+
+
+def sentence(outcome: Outcome) -> str:
+    """The one line that a failed command says last; no traceback anywhere."""
+    assert "Traceback" not in outcome.err
+    return outcome.err.strip().splitlines()[-1]
+
+
+def image_folder(root: Path, classes: int = 2, images: int = 2) -> Path:
+    for label in range(classes):
+        folder = root / f"class{label}"
+        folder.mkdir(parents=True)
+        for number in range(images):
+            Image.new("RGB", (16, 16), (40 * label, 90, 10 * number)).save(folder / f"{number}.png")
+    return root
+
+
+def test_missing_dataset(run: Run, tmp_path: Path) -> None:
+    outcome = run(
+        "index-dataset", "--store", tmp_path / "s", "--dataset", f"imagefolder:{tmp_path}/no"
+    )
+    assert outcome.status == 2
+    assert f"{tmp_path}/no" in sentence(outcome)
+
+
+def test_empty_dataset(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = run(
+        "index-dataset", "--store", tmp_path / "s", "--dataset", f"imagefolder:{tmp_path}/empty"
+    )
+    assert outcome.status == 2
+    assert "class" in sentence(outcome)
+
+
+def test_class_without_images(run: Run, tmp_path: Path) -> None:
+    root = image_folder(tmp_path / "photos")
+    (root / "lonely").mkdir()
+    outcome = run("index-dataset", "--store", tmp_path / "s", "--dataset", f"imagefolder:{root}")
+    assert outcome.status == 2
+    assert "lonely" in sentence(outcome)
+
+
+def test_unknown_dataset_kind(run: Run, tmp_path: Path) -> None:
+    outcome = run("index-dataset", "--store", tmp_path / "s", "--dataset", "imagefoldr:x")
+    assert outcome.status == 2
+    assert "imagefolder" in sentence(outcome)
+
+
+def test_corrupt_image_is_a_failed_row_and_counted(
+    run: Run, local_ray: None, tmp_path: Path, weights: Path
+) -> None:
+    root = image_folder(tmp_path / "photos")
+    (root / "class1" / "1.png").write_bytes(b"not an image")
+    outcome = run(
+        "extract", "--store", tmp_path / "s", "--dataset", f"imagefolder:{root}", *MODEL, weights,
+        "--json",
+    )  # fmt: skip
+    assert outcome.status == 0
+    assert (outcome.json["samples"], outcome.json["failed"]) == (4, 1)
+    assert "1 FAILED" in outcome.err
+
+
+def test_weights_of_another_architecture(
+    run: Run, local_ray: None, tmp_path: Path, weights: Path
+) -> None:
+    outcome = run(
+        "extract", "--store", tmp_path / "s", "--dataset", "digits:val",
+        "--model", "cifar-resnet20", "--weights", weights,
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert str(weights) in sentence(outcome)
+
+
+def test_missing_weights_file(run: Run, tmp_path: Path) -> None:
+    outcome = run(
+        "extract", "--store", tmp_path / "s", "--dataset", "digits:val",
+        *MODEL, tmp_path / "no.safetensors",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "no.safetensors" in sentence(outcome)
+
+
+def test_unknown_model(run: Run, tmp_path: Path) -> None:
+    outcome = run(
+        "extract", "--store", tmp_path / "s", "--dataset", "digits:val", "--model", "resnet5o",
+        "--weights", "random",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "resnet50" in sentence(outcome)
+
+
+def test_bank_of_another_model(run: Run, finished_demo: FinishedDemo, tmp_path: Path) -> None:
+    other = tmp_path / "other.safetensors"
+    run("train-demo-model", "--output", other, "--seed", "1")
+    outcome = run(
+        "evaluate", "--store", finished_demo.store, "--dataset", "digits:val", *MODEL, other,
+        "--bank", "digits-train-digits-cnn",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "another model" in sentence(outcome)
+    assert "build-bank" in sentence(outcome)
+
+
+def test_bank_of_another_tap_policy(run: Run, finished_demo: FinishedDemo) -> None:
+    outcome = run(
+        "evaluate", "--store", finished_demo.store, "--dataset", "digits:val",
+        *MODEL, finished_demo.weights, "--taps", "linear", "--bank", "digits-train-digits-cnn",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "another tap policy" in sentence(outcome)
+
+
+@pytest.mark.parametrize("k", [0, 99])
+def test_k_out_of_range(run: Run, finished_demo: FinishedDemo, k: int) -> None:
+    outcome = run(
+        "rescore", "--store", finished_demo.store, "--bank", "digits-train-digits-cnn", "--k", k
+    )
+    assert outcome.status == 2
+    taps = len(finished_demo.results["taps"])
+    assert f"from 1 to {taps}" in sentence(outcome)
+
+
+def test_unknown_tap(run: Run, finished_demo: FinishedDemo) -> None:
+    outcome = run(
+        "rescore", "--store", finished_demo.store, "--bank", "digits-train-digits-cnn",
+        "--voting-taps", "logit",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "did you mean logits" in sentence(outcome)
+
+
+def test_unknown_bank(run: Run, finished_demo: FinishedDemo) -> None:
+    outcome = run("rescore", "--store", finished_demo.store, "--bank", "digits-trane")
+    assert outcome.status == 2
+    assert "digits-train-digits-cnn" in sentence(outcome)
+
+
+@pytest.mark.parametrize("command", [("ls",), ("rescore", "--bank", "b")])
+def test_not_a_store(run: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    (tmp_path / "photo.txt").write_text("hello")
+    outcome = run(*command, "--store", tmp_path)
+    assert outcome.status == 2
+    assert "store" in sentence(outcome)
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.txt"], "nothing was written"
+
+
+def test_folder_with_other_things_is_not_made_a_store(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "photo.txt").write_text("hello")
+    outcome = run("index-dataset", "--store", tmp_path, "--dataset", "digits")
+    assert outcome.status == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["photo.txt"]
+
+
+def test_read_only_store(run: Run) -> None:
+    outcome = run("index-dataset", "--store", "/sys/regroup-store", "--dataset", "digits")
+    assert outcome.status in (1, 2)
+    assert "/sys/regroup-store" in sentence(outcome)
+
+
+def test_epsilon_that_is_no_number(run: Run, tmp_path: Path, weights: Path) -> None:
+    outcome = run(
+        "attack", "--store", tmp_path / "s", "--dataset", "digits:val", *MODEL, weights,
+        "--epsilon", "four",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "4/255" in sentence(outcome)
+
+
+def test_epsilon_in_grey_levels(run: Run, tmp_path: Path, weights: Path) -> None:
+    outcome = run(
+        "attack", "--store", tmp_path / "s", "--dataset", "digits:val", *MODEL, weights,
+        "--epsilon", "4",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "4/255" in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"
+
+
+@pytest.mark.parametrize(
+    "args", [["ls", "--stroe", "x"], ["lss"], ["ls"], ["rescore", "--signs", "minus"]]
+)
+def test_unknown_options_have_status_2(args: list[str]) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.cli", *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_more_classes_than_the_model(
+    run: Run, local_ray: None, tmp_path: Path, weights: Path
+) -> None:
+    root = image_folder(tmp_path / "photos", classes=11, images=1)
+    outcome = run(
+        "extract", "--store", tmp_path / "s", "--dataset", f"imagefolder:{root}", *MODEL, weights
+    )
+    assert outcome.status == 2
+    assert "11 classes" in sentence(outcome)
+
+
+def test_class_that_the_model_never_gets_right(
+    run: Run, local_ray: None, tmp_path: Path, weights: Path
+) -> None:
+    root = image_folder(tmp_path / "photos", classes=10, images=1)
+    store = tmp_path / "s"
+    outcome = run(
+        "build-bank", "--store", store, "--dataset", f"imagefolder:{root}", *MODEL, weights
+    )
+    assert outcome.status == 2
+    assert "class" in sentence(outcome)
+    assert not list(store.glob("banks/*/manifest.json")), "no half-made bank"
+    shutil.rmtree(store)

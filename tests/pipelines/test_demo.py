@@ -1,0 +1,84 @@
+"""The demo ends with what the README promises, and does nothing twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipelines import demo
+from regroup.intervals import wilson
+from tests.pipelines.conftest import FinishedDemo
+
+
+def test_network_is_good_enough(finished_demo: FinishedDemo) -> None:
+    assert finished_demo.results["softmax_val"] >= 0.97
+
+
+def test_clean_and_attacked_rows(finished_demo: FinishedDemo) -> None:
+    rows = {row["images"]: row for row in finished_demo.results["accuracy"]}
+    assert list(rows) == ["clean", "PGD-minimal", "PGD-budget"]
+    assert rows["clean"]["success"] is None
+    assert rows["clean"]["regroup_top1_all"]["accuracy"] > 0.8
+    for name in ("PGD-minimal", "PGD-budget"):
+        row = rows[name]
+        assert row["attempted"] == 48
+        assert 0 < row["success"] <= 48
+        # The attack succeeded exactly where softmax is wrong, by definition of #S.
+        assert row["softmax_top1_S"]["correct"] == 0
+        assert row["softmax_top1_all"]["correct"] == 48 - row["success"]
+        assert row["regroup_top1_S"]["total"] == row["success"]
+    assert rows["PGD-minimal"]["success"] >= 46
+    minimal = rows["PGD-minimal"]["regroup_top1_S"]["accuracy"]
+    assert minimal > 0.3, "the smallest perturbations fool the network, not its taps"
+
+
+def test_intervals_are_wilsons(finished_demo: FinishedDemo) -> None:
+    cell = finished_demo.results["accuracy"][0]["softmax_top1_all"]
+    assert cell["interval95"] == pytest.approx(wilson(cell["correct"], cell["total"]))
+
+
+def test_rescoring_made_no_forward_pass_and_the_rest_did(finished_demo: FinishedDemo) -> None:
+    results = finished_demo.results
+    assert results["rescoring"]["forward_passes"] == 0
+    forwarded = {s["step"].split()[0]: s["forward_passes"] for s in results["steps"]}
+    assert forwarded["score"] == 0
+    assert forwarded["bank"] == 0
+    extracted = [s for s in results["steps"] if s["step"].startswith("extract")]
+    assert [s["forward_passes"] for s in extracted] == [s["samples"] for s in extracted]
+    assert all(s["samples"] for s in extracted)
+
+
+def test_every_k_and_sign_is_tabulated(finished_demo: FinishedDemo) -> None:
+    results = finished_demo.results
+    rows = {(r["k"], r["signs"]): r for r in results["accuracy_against_k"]}
+    taps = len(results["taps"])
+    assert set(rows) == {
+        (k, s) for k in range(1, taps + 1) for s in ("both", "positive", "negative")
+    }
+    chosen = rows[results["k"], "both"]["clean"]
+    assert chosen == results["accuracy"][0]["regroup_top1_all"]
+
+
+def test_files(finished_demo: FinishedDemo) -> None:
+    output = Path(finished_demo.config.output)
+    saved = json.loads((output / "results.json").read_text())
+    assert saved["accuracy"] == finished_demo.results["accuracy"]
+    assert (output / "accuracy_against_k.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_second_run_finds_everything(
+    finished_demo: FinishedDemo, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = demo.DemoConfig(
+        store=finished_demo.store, output=finished_demo.config.output, limit=48
+    )
+    again = demo.main(config)
+    out, err = capfd.readouterr()
+    assert "Everything was in the store already" in out
+    assert "0 forward passes" in out
+    assert "already in the store" in err
+    assert all(step["blocks"] == 0 for step in again["steps"])
+    assert again["accuracy"] == finished_demo.results["accuracy"]
+    assert again["accuracy_against_k"] == finished_demo.results["accuracy_against_k"]

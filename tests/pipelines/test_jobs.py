@@ -1,0 +1,205 @@
+"""The jobs against an independent oracle, and what must not change their results."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from pipelines.build_bank import build_bank
+from pipelines.evaluate import score
+from pipelines.extract import extract_index
+from pipelines.index_dataset import dataset_name, index_dataset
+from pipelines.job import Job
+from pipelines.network import open_network
+from pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
+from regroup import reference
+from regroup.models import ModelSpec, load_classifier
+from store.banks import read_bank
+from store.element import BlockElement
+from store.features import accumulators_path
+from store.stores import open_store
+from store.votes import PREDICTION
+from tests.pipelines.conftest import FinishedDemo, Run
+
+
+@pytest.mark.parametrize(
+    ("dataset", "name"),
+    [
+        ("digits:train", "digits-train"),
+        ("digits", "digits"),
+        ("imagefolder:/data/mini-imagenet/val", "mini-imagenet-val"),
+        ("parquet:../cifar10/test-*.parquet", "cifar10-test"),
+        ("imagefolder:.", "imagefolder"),
+    ],
+)
+def test_dataset_name(dataset: str, name: str) -> None:
+    assert dataset_name(dataset) == name
+
+
+def raw_preactivations(weights: Path, pixels: torch.Tensor) -> list[np.ndarray[Any, Any]]:
+    """Inputs of every ReLU and the logits, by plain module hooks: no tap code of ours."""
+    classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(weights)))
+    seen: list[np.ndarray[Any, Any]] = []
+    for module in classifier.modules():
+        if isinstance(module, torch.nn.ReLU):
+            module.register_forward_pre_hook(lambda _m, args: seen.append(args[0].numpy().copy()))
+    with torch.inference_mode():
+        logits = classifier(pixels)
+    return [*seen, logits.numpy()]
+
+
+def test_features_are_the_reference_accumulators(finished_demo: FinishedDemo) -> None:
+    """Stored accumulators of adversarials against the literal oracle on the stored images."""
+    store = open_store(finished_demo.store)
+    adversarials = BlockElement.open(store, "adversarials", "digits-val-digits-cnn-pgd-minimal")
+    features = BlockElement.open(store, "features", "digits-val-digits-cnn-pgd-minimal")
+    images = adversarials.read_array("images.zarr", 0)[:6]
+    responses = raw_preactivations(finished_demo.weights, torch.from_numpy(images))
+    taps = finished_demo.results["taps"]
+    assert len(responses) == len(taps)
+    for tap, phi in zip(taps, responses, strict=True):
+        stored = features.read_array(accumulators_path(tap), 0)[:6]
+        # float32 batches of other sizes round differently: hence the tolerance.
+        expected = reference.accumulator(phi, 1)
+        np.testing.assert_allclose(stored, expected, rtol=2e-4, atol=2e-4)
+
+
+def test_votes_are_the_reference_predictions(finished_demo: FinishedDemo) -> None:
+    """Bank, divergences, ranks and Borda of the whole pipeline against the literal oracle."""
+    store = open_store(finished_demo.store)
+    bank = read_bank(store, "digits-train-digits-cnn")
+    features = BlockElement.open(store, "features", "digits-val-digits-cnn-pgd-budget")
+    accumulators = [features.read_array(accumulators_path(t), 0)[:8] for t in bank.taps]
+    votes = BlockElement.open(store, "votes", "digits-val-digits-cnn-pgd-budget")
+    stored = votes.read_array(PREDICTION, 0)[:8]
+    for sample in range(8):
+        for s, signs in enumerate(("both", "positive", "negative")):
+            for k in (1, 3, len(bank.taps)):
+                expected = reference.predict(
+                    [a[sample] for a in accumulators], bank.mixtures, k=k, signs=signs
+                )
+                assert stored[sample, s, k - 1] == expected
+
+
+def features_of(folder: Path, weights: Path, **options: Any) -> dict[str, np.ndarray[Any, Any]]:
+    config = ClusterOptions(store=str(folder), **options)
+    with Job(config) as job:
+        network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
+        index = index_dataset(job, "digits:val")
+        element = extract_index(job, network, index, batch=64)
+        return {
+            path: np.concatenate([element.read_array(path, b) for b in range(element.plan.blocks)])
+            for path in (accumulators_path(name) for name, _ in network.taps)
+        }
+
+
+def test_features_do_not_depend_on_blocks_or_workers(
+    local_ray: None, weights: Path, tmp_path: Path
+) -> None:
+    one = features_of(tmp_path / "a", weights, block_rows=64, workers=1)
+    two = features_of(tmp_path / "b", weights, block_rows=128, workers=2)
+    for path, accumulators in one.items():
+        np.testing.assert_array_equal(accumulators, two[path])
+
+
+def test_a_lost_commit_is_computed_again_and_nothing_else(
+    local_ray: None, weights: Path, tmp_path: Path
+) -> None:
+    first = features_of(tmp_path, weights, block_rows=128)
+    commit = next(tmp_path.glob("features/*/commits/00001.json"))
+    commit.unlink()
+    (commit.parent.parent / "summary.json").unlink()
+    with Job(ClusterOptions(store=str(tmp_path), block_rows=128)) as job:
+        network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
+        extract_index(job, network, index_dataset(job, "digits:val"), batch=64)
+    step = job.ledger[-1]
+    assert (step.blocks, step.forward_passes) == (1, 128)
+    assert step.skipped > 0
+    again = features_of(tmp_path, weights, block_rows=128)
+    for path, accumulators in first.items():
+        np.testing.assert_array_equal(accumulators, again[path])
+
+
+def test_an_image_changed_since_indexing_is_a_failed_row(
+    run: Run, local_ray: None, weights: Path, tmp_path: Path
+) -> None:
+    from PIL import Image
+
+    folder = tmp_path / "photos" / "zero"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        Image.new("L", (8, 8), 60 * number).save(folder / f"{number}.png")
+    with Job(ClusterOptions(store=str(tmp_path / "s"))) as job:
+        index = index_dataset(job, f"imagefolder:{folder.parent}")
+        Image.new("L", (8, 8), 255).save(folder / "1.png")
+        network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
+        element = extract_index(job, network, index, batch=64)
+        table = element.samples(["status", "error"]).to_pydict()
+    assert table["status"] == ["ok", "failed", "ok"]
+    assert "changed since it was indexed" in table["error"][1]
+
+
+def test_divergence_tie_break_and_fewer_taps_need_no_forward_pass(
+    finished_demo: FinishedDemo, run: Run
+) -> None:
+    taps = finished_demo.results["taps"]
+    outcome = run(
+        "rescore", "--store", finished_demo.store, "--bank", "digits-train-digits-cnn",
+        "--tie-break", "divergence", "--voting-taps", taps[-2], taps[-1], "--k", "2", "--json",
+    )  # fmt: skip
+    assert outcome.status == 0
+    assert outcome.json["cost"]["forward_passes"] == 0
+    assert [row["k"] for row in outcome.json["rows"]] == [2, 2, 2]
+
+
+def test_commands_one_after_the_other(
+    run: Run, local_ray: None, weights: Path, tmp_path: Path
+) -> None:
+    """The flow of `regroup --help`, each command on its own, from an imagefolder of none."""
+    store, model = tmp_path / "s", ("--model", "digits-cnn", "--weights", weights)
+    common = ("--store", store, "--json")
+    index = run("index-dataset", *common, "--dataset", "digits:val").json
+    assert index["samples"] > 500
+    bank = run("build-bank", *common, "--dataset", "digits:train", *model, "--per-class", 20).json
+    attack = run(
+        "attack", *common, "--dataset", "digits:val", *model, "--epsilon", "16/255",
+        "--steps", 5, "--limit", 20,
+    ).json  # fmt: skip
+    assert attack["attempted"] == 20
+    assert "steps=5" in attack["attack"]
+    report = run(
+        "evaluate", *common, "--dataset", "digits:val", *model, "--bank", bank["bank"],
+        "--adversarials", attack["adversarials"],
+    ).json  # fmt: skip
+    assert [row["attempted"] for row in report["rows"]] == [index["samples"], 20]
+    assert report["rows"][1]["success"] == attack["success"]
+    rescored = run("rescore", *common, "--bank", bank["bank"], "--k", report["rule"]["k"]).json
+    assert rescored["cost"]["forward_passes"] == 0
+    listing = run("ls", *common).json
+    kinds = [element["kind"] for element in listing["elements"]]
+    assert sorted(set(kinds)) == ["adversarials", "banks", "features", "indexes", "votes"]
+    assert all(element["finalised"] for element in listing["elements"])
+    table = run("ls", "--store", store)
+    assert "digits-val" in table.out
+
+
+def test_softmax_and_uniform_banks_share_features(
+    local_ray: None, weights: Path, tmp_path: Path
+) -> None:
+    with Job(ClusterOptions(store=str(tmp_path))) as job:
+        network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
+        index = index_dataset(job, "digits:train")
+        first = build_bank(job, network, index, BankOptions(per_class=5), 64)
+        entries = len(job.ledger)
+        second = build_bank(job, network, index, BankOptions(per_class=5, weighting="uniform"), 64)
+        assert first != second
+        assert sum(step.forward_passes for step in job.ledger[entries:]) == 0
+        features = extract_index(job, network, index, 64)
+        votes = score(job, features, read_bank(job.store, second), VotingOptions())
+        assert votes.plan.rows == features.plan.rows
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,147 @@
+"""PGD on two real networks: the same examples for any batch, Foolbox as oracle."""
+
+import dataclasses
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
+from regroup.models import Classifier, ModelSpec, load_classifier, save_weights, train_digits_cnn
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network with correctly classified samples of its own."""
+
+    model: Classifier
+    pixels: Tensor
+    labels: Tensor
+
+    @property
+    def names(self) -> list[str]:
+        return [f"image-{i:03d}" for i in range(len(self.pixels))]
+
+    def first(self, count: int) -> "Subject":
+        return Subject(self.model, self.pixels[:count], self.labels[:count])
+
+
+def correct(model: Classifier, pixels: Tensor, labels: Tensor) -> Subject:
+    keep = predictions(model, pixels) == labels
+    return Subject(model, pixels[keep], labels[keep])
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Subject:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    small = torch.from_numpy(bunch.images.astype(np.float32) / 16)[:, None]
+    pixels = nn.functional.interpolate(small, size=16, mode="bilinear").expand(-1, 3, -1, -1)
+    labels = torch.from_numpy(bunch.target)
+    network = train_digits_cnn(pixels[:1500].numpy(), bunch.target[:1500], 0, epochs=3)
+    path = tmp_path_factory.mktemp("weights") / "digits.safetensors"
+    save_weights(network, path, {})
+    model = load_classifier(ModelSpec("digits-cnn", str(path)))
+    return correct(model, pixels[1500:1700].contiguous(), labels[1500:1700])
+
+
+@pytest.fixture(scope="module")
+def cifar(shared_data: Path) -> Subject:
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    table = pq.read_table(shared_data / "cifar10" / "test-00000-of-00002.parquet").slice(0, 32)
+    files = [Image.open(io.BytesIO(row["bytes"])) for row in table["image"].to_pylist()]
+    pixels = np.stack([np.asarray(file.convert("RGB"), np.float32) for file in files]) / 255
+    weights = shared_data / "weights" / "cifar10-resnet20.safetensors"
+    model = load_classifier(ModelSpec("cifar-resnet20", str(weights)))
+    labels = torch.tensor(table["label"].to_pylist())
+    return correct(model, torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous(), labels)
+
+
+@pytest.fixture(params=["digits", "cifar"])
+def subject(request: pytest.FixtureRequest) -> Subject:
+    found: Subject = request.getfixturevalue(request.param)
+    return found
+
+
+def in_batches(spec: AttackSpec, subject: Subject, rows: list[int], size: int) -> AttackResult:
+    """Attack `rows` in that order, `size` at a time."""
+    parts = []
+    for i in range(0, len(rows), size):
+        batch = rows[i : i + size]
+        ids = [subject.names[row] for row in batch]
+        torch.manual_seed(size)  # must not matter
+        parts.append(
+            run_attack(spec, subject.model, subject.pixels[batch], subject.labels[batch], ids)
+        )
+    fields = [field.name for field in dataclasses.fields(AttackResult)]
+    return AttackResult(**{f: np.concatenate([getattr(p, f) for p in parts]) for f in fields})
+
+
+@pytest.mark.parametrize("protocol", ["minimal", "budget"])
+def test_the_same_examples_for_any_batch_size_and_order(subject: Subject, protocol: Any) -> None:
+    spec = AttackSpec(epsilon=2 / 255, steps=6, bisections=1, protocol=protocol)
+    subject = subject.first(8)
+    rows = list(range(len(subject.names)))
+    whole = in_batches(spec, subject, rows, 64)
+    seven = in_batches(spec, subject, rows, 7)
+    backwards = in_batches(spec, subject, rows[::-1], 5)
+    alone = in_batches(spec, subject, rows[:2], 1)
+    for field in (field.name for field in dataclasses.fields(AttackResult)):
+        expected = getattr(whole, field)
+        np.testing.assert_array_equal(getattr(seven, field), expected, err_msg=field)
+        np.testing.assert_array_equal(getattr(backwards, field)[::-1], expected, err_msg=field)
+        np.testing.assert_array_equal(getattr(alone, field), expected[:2], err_msg=field)
+
+
+def test_budget_succeeds_as_often_as_foolbox(digits: Subject) -> None:
+    from foolbox.attacks import LinfPGD
+    from foolbox.models.pytorch import PyTorchModel
+
+    oracle = LinfPGD(rel_stepsize=1 / 30, steps=40, random_start=True)
+    wrapped = PyTorchModel(digits.model, bounds=(0, 1), device="cpu")
+    rates = []
+    digits = digits.first(100)
+    for epsilon in (16 / 255, 32 / 255):
+        spec = AttackSpec(epsilon=epsilon, step_ratio=1 / 30, protocol="budget")
+        ours = run_attack(spec, digits.model, digits.pixels, digits.labels, digits.names)
+        torch.manual_seed(0)
+        _, _, theirs = oracle(wrapped, digits.pixels, digits.labels, epsilons=epsilon)
+        rates.append(ours.success.mean())
+        assert abs(ours.success.mean() - theirs.float().mean().item()) <= 0.05
+    assert rates[0] < 0.9  # the comparison is not between two saturated rates
+
+
+def test_stored_images_fool_the_network_as_the_result_says(subject: Subject) -> None:
+    subject = subject.first(16)
+    spec = AttackSpec(epsilon=4 / 255, steps=10, bisections=3)
+    result = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
+    assert result.success.all()
+    classes = predictions(subject.model, torch.from_numpy(result.images))
+    assert (classes != subject.labels).all()
+    np.testing.assert_array_equal(classes.numpy(), result.adversarial_class)
+
+
+def test_minimal_needs_far_less_than_the_budget_on_cifar(cifar: Subject) -> None:
+    subject = cifar.first(16)
+    spec = AttackSpec(epsilon=4 / 255, protocol="budget")
+    budget = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
+    assert budget.success.mean() >= 0.9  # an undefended network has almost no chance at 4/255
+    spec = dataclasses.replace(spec, protocol="minimal", steps=20, bisections=5)
+    minimal = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
+    assert np.median(minimal.linf) < 0.5 * 4 / 255
+    assert minimal.mse.mean() < 0.5 * budget.mse.mean()
+
+
+def test_a_forward_pass_is_counted_for_each_query_and_padding(digits: Subject) -> None:
+    subject = digits.first(16)  # the CPU's batch: no padding
+    before = subject.model.samples_forwarded
+    spec = AttackSpec(epsilon=4 / 255, steps=5, protocol="budget")
+    result = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
+    assert subject.model.samples_forwarded - before == result.queries.sum()

@@ -1,0 +1,66 @@
+"""Small elements that the store's tests write."""
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from obstore.store import MemoryStore
+
+from store.arrays import ArraySpec
+from store.element import BlockElement, ElementSpec
+from store.fingerprint import canonical_json
+from store.objects import ObjectBackend
+from store.stores import MARKER, Store
+from store.votes import COLUMNS
+
+INPUTS = {"model": {"name": "tiny", "epsilon": 0.1}, "index": "a" * 64}
+FLOATS, INTS = "accumulators.zarr/conv-1", "true_rank.zarr"
+ARRAYS = (ArraySpec(FLOATS, (2, 3), "float32"), ArraySpec(INTS, (4,), "int32"))
+
+
+def memory_store() -> Store:
+    """A store in an object store that lives in this process."""
+    backend = ObjectBackend(MemoryStore(), "memory://test")
+    backend.create(MARKER, canonical_json({"format": "regroup-store", "schema_version": 1}))
+    return Store(backend)
+
+
+def spec(
+    rows: int = 10, block_rows: int = 4, name: str = "tiny", inputs: dict[str, object] | None = None
+) -> ElementSpec:
+    return ElementSpec("features", name, inputs or INPUTS, rows, block_rows, ARRAYS, COLUMNS)
+
+
+def make(store: Store, **changes: object) -> BlockElement:
+    return BlockElement.create(store, spec(**changes), {})  # type: ignore[arg-type]
+
+
+def values(element: BlockElement, block: int, seed: int = 0) -> dict[str, NDArray[np.generic]]:
+    """The arrays of a block, a function of (seed, block) alone."""
+    rows = element.plan.size(block)
+    random = np.random.default_rng([seed, block])
+    return {
+        FLOATS: random.lognormal(size=(rows, 2, 3)).astype(np.float32),
+        INTS: random.integers(0, 9, size=(rows, 4), dtype=np.int32),
+    }
+
+
+def table(element: BlockElement, block: int, failed: tuple[int, ...] = ()) -> pa.Table:
+    span = element.plan.span(block)
+    rows = range(span.start, span.stop)
+    columns = {
+        "sample_id": [f"s{row}" for row in rows],
+        "status": ["failed" if row in failed else "ok" for row in rows],
+        "error": ["truncated" if row in failed else None for row in rows],
+        "label": [row % 3 for row in rows],
+        "prediction": [row % 2 for row in rows],
+        "top5_correct": [True for _ in rows],
+        "success": [None for _ in rows],
+    }
+    return pa.table(columns, schema=COLUMNS)
+
+
+def fill(element: BlockElement, *blocks: int) -> BlockElement:
+    """Write the given blocks, or all."""
+    for block in blocks or range(element.plan.blocks):
+        assert element.write_block(block, values(element, block), table(element, block), {})
+    return element
