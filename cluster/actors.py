@@ -82,6 +82,8 @@ class Host:
 class ActorSlots:
     """Slots of one dispatch over the hosts of a pool (`hosts` is shared with it and changed)."""
 
+    placement_s = 0.0  # a block goes only to an actor that is placed and ready
+
     def __init__(
         self,
         hosts: list[Host],

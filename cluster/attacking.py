@@ -12,7 +12,7 @@ import torch
 
 from cluster.dispatch import BlockReport
 from cluster.images import ImageBatch, IndexImages
-from regroup.attacks import AttackResult, AttackSpec, run_attack
+from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
 from regroup.models import ModelSpec, forward_samples, load_classifier
 from store.adversarials import COLUMNS, IMAGES
 from store.element import BlockElement
@@ -77,10 +77,11 @@ class AttackWorker:
         records: list[dict[str, Any]] = [dict(_EMPTY) for _ in rows.sample_ids]
         errors: dict[int, str] = {}
         for batch in self._images.batches(block, self._job.batch):
+            batch = self._correct(batch, rows)
             errors |= batch.errors
             if len(batch.rows):
                 result = self._attack(batch, rows)
-                images[batch.rows] = result.images.cpu().numpy()
+                images[batch.rows] = result.images
                 _record(records, batch, result)
         table = _table(rows, records, errors)
         report = {"failed": len(errors), "seconds": time.perf_counter() - started}
@@ -93,6 +94,16 @@ class AttackWorker:
             forward_passes=forward_samples() - forwarded,
             seconds=time.perf_counter() - started,
         )
+
+    def _correct(self, batch: ImageBatch, rows: BlockRows) -> ImageBatch:
+        """The batch without samples that are misclassified here after all.
+
+        The index was drawn from stored features; a tie within rounding may fall the other way.
+        """
+        labels = rows.labels[batch.rows]
+        right = predictions(self._classifier, torch.from_numpy(batch.pixels)).numpy() == labels
+        wrong = dict.fromkeys(batch.rows[~right].tolist(), "misclassified when it was attacked")
+        return ImageBatch(batch.rows[right], batch.pixels[right], batch.errors | wrong)
 
     def _attack(self, batch: ImageBatch, rows: BlockRows) -> AttackResult:
         return run_attack(
@@ -110,7 +121,7 @@ def _record(records: list[dict[str, Any]], batch: ImageBatch, result: AttackResu
         values = getattr(result, field, None)
         if values is None:
             continue
-        for row, value in zip(batch.rows, values.cpu().tolist(), strict=True):
+        for row, value in zip(batch.rows, values.tolist(), strict=True):
             records[row][field] = value
 
 

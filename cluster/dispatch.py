@@ -57,7 +57,8 @@ class RetryPolicy:
 
     Attributes:
         attempts: how often a block is tried; an exception, a death or a deadline uses up one.
-        deadline_s: seconds that one attempt may take before its worker is killed.
+        deadline_s: seconds that one attempt may take before its worker is killed (of a task: not
+            counting `ready_deadline_s` to be placed).
         ready_deadline_s: seconds that a worker may take to be placed and built; a job that has
             no other worker for that long ends.
     """

@@ -40,7 +40,13 @@ def attempt(function: Callable[[int], BlockReport], block: int) -> BlockReport |
 
 
 class Slots(Protocol):
-    """Places where blocks run, one block each at a time."""
+    """Places where blocks run, one block each at a time.
+
+    Attributes:
+        placement_s: seconds that a started block may wait to be placed; its deadline allows for it.
+    """
+
+    placement_s: float
 
     def tend(self, wanted: int) -> int:
         """Keep at most `wanted` slots up; return how many blocks could start now.
@@ -95,6 +101,7 @@ class _Loop:
         self, slots: Slots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
     ) -> None:
         self._slots, self._policy, self._progress = slots, policy, progress
+        self._limit = policy.deadline_s + slots.placement_s
         # (block, attempts used): a block that failed goes to the end, behind all others.
         self._queue = deque((block, 0) for block in blocks)
         self._running: dict[Any, _Attempt] = {}
@@ -120,7 +127,7 @@ class _Loop:
         free = self._slots.tend(len(self._queue) + len(self._running))
         for _ in range(min(free, len(self._queue))):
             block, used = self._queue.popleft()
-            deadline = time.monotonic() + self._policy.deadline_s
+            deadline = time.monotonic() + self._limit
             self._running[self._slots.start(block)] = _Attempt(block, used + 1, deadline)
 
     def _collect(self) -> None:
@@ -165,8 +172,7 @@ class _Loop:
         for ref in [ref for ref, tried in self._running.items() if tried.deadline <= now]:
             tried = self._running.pop(ref)
             self._slots.abandon(ref)
-            limit = self._policy.deadline_s
-            self._retry(tried, f"the block was not done within its deadline of {limit:g} s")
+            self._retry(tried, f"the block was not done within its deadline of {self._limit:g} s")
 
 
 def _one_line(error: RayError) -> str:

@@ -101,7 +101,7 @@ class IndexImages:
 
     def _outcome(self, data: bytes | OSError, digest: str) -> NDArray[np.float32] | str:
         if isinstance(data, OSError):
-            return f"cannot be read: {data}"
+            return str(data)
         if encoded_digest(data) != digest:
             return "the image has changed since it was indexed: index the dataset again"
         try:

@@ -30,15 +30,20 @@ def run_tasks(
     """See `cluster.dispatch.dispatch_as_tasks`."""
     share = resolve_on_cluster(replace(resources, gpus=resources.gpus or 0))
     release_open_pools()
-    return drive(TaskSlots(function, share), blocks, policy, progress)
+    return drive(TaskSlots(function, share, policy), blocks, policy, progress)
 
 
 class TaskSlots:
-    """As many slots as the cluster can run tasks at once, so that no task waits in Ray's queue:
-    a block's deadline runs from its submission.
+    """As many slots as the cluster can run tasks at once.
+
+    Ray does not say when a task has found a process, so a block's deadline runs from its
+    submission and allows `ready_deadline_s` for the wait, which on a shared cluster may be long.
     """
 
-    def __init__(self, function: Callable[[int], BlockReport], share: ResolvedResources) -> None:
+    def __init__(
+        self, function: Callable[[int], BlockReport], share: ResolvedResources, policy: RetryPolicy
+    ) -> None:
+        self.placement_s = policy.ready_deadline_s
         self._workers = share.workers
         self._running: set[Any] = set()
         self._function = ray.put(function)

@@ -5,9 +5,12 @@ from __future__ import annotations
 import importlib
 import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import tyro
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # Subcommand -> module with a `main(config)` and a config dataclass. Modules import nothing
 # heavy at the top, so that `--help` and `ls` start at once.
@@ -68,7 +71,7 @@ def main(args: list[str] | None = None) -> None:
     """Entry point of the `regroup` command."""
     configs = {command: _config_class(command) for command in COMMANDS}
     config = tyro.extras.subcommand_cli_from_dict(
-        configs,
+        cast("dict[str, Callable[..., Any]]", configs),
         args=args,
         prog="regroup",
         description=DESCRIPTION,

@@ -28,46 +28,52 @@ class TrainDemoModelConfig:
     """Print a machine-readable summary on standard output."""
 
 
-def load_split(dataset: str, side: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (n, 3, side, side) float32 in [0, 1] and labels (n,) of an embedded split."""
+def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images (n, 3, S, S) float32 in [0, 1] and labels (n,) of an embedded split."""
     import numpy as np
 
+    from regroup.models.digits import DIGITS_SIDE
     from regroup.pixels import Preprocessing, decode
     from store.sources import open_source
 
     source = open_source(dataset)
     rows = source.rows()
     data = [item for item in source.read([row.locator for row in rows]) if isinstance(item, bytes)]
-    preprocessing = Preprocessing(crop=side, resize=side)
+    preprocessing = Preprocessing(crop=DIGITS_SIDE, resize=DIGITS_SIDE)
     pixels = np.stack([decode(item, preprocessing) for item in data])
     return pixels, np.array([row.label for row in rows], np.int64)
 
 
 def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
     """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
-    import torch
-
     from pipelines.job import log
-    from regroup.models import ModelSpec, load_classifier
-    from regroup.models.digits import SIDE, train_digits_cnn
-    from regroup.models.weights import save_weights
+    from regroup.models import DIGITS_METADATA, save_weights, train_digits_cnn
 
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
     if output.exists():
         log(f"train: {output} is there, kept")
     else:
-        images, labels = load_split("digits:train", SIDE)
-        network = train_digits_cnn(torch.from_numpy(images), torch.from_numpy(labels), seed)
+        network = train_digits_cnn(*load_split("digits:train"), seed)
         output.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(network, output, {"dataset": "digits:train", "seed": str(seed)})
-    classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(output)))
-    images, labels = load_split("digits:val", SIDE)
-    with torch.inference_mode():
-        predictions = classifier(torch.from_numpy(images)).argmax(1).numpy()
-    accuracy = float((predictions == labels).mean())
+        metadata = {**DIGITS_METADATA, "dataset": "digits:train", "seed": str(seed)}
+        save_weights(network, output, metadata)
+    accuracy = _validate(output)
     log(f"train: digits-cnn scores {100 * accuracy:.1f} % on digits:val")
     return {"weights": str(output), "accuracy": accuracy}
+
+
+def _validate(weights: Path) -> float:
+    """Accuracy of the saved network on digits:val."""
+    import torch
+
+    from regroup.models import ModelSpec, load_classifier
+
+    classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(weights)))
+    images, labels = load_split("digits:val")
+    with torch.inference_mode():
+        predictions = classifier(torch.from_numpy(images)).argmax(1).numpy()
+    return float((predictions == labels).mean())
 
 
 def main(config: TrainDemoModelConfig) -> dict[str, Any]:

@@ -92,8 +92,7 @@ def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int)
             backend.zarr_store(location.key(spec.path)),
             mode="r+",
             zarr_format=3,
-            config={"write_empty_chunks": True},
-        )
+        ).with_config({"write_empty_chunks": True})
     except Exception as error:
         raise DamagedError(f"{where} cannot be opened: {error!r}") from error
     if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):

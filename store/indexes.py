@@ -126,9 +126,10 @@ class SampleIndex:
         start, stop, step = (span or slice(None)).indices(self.rows_count)
         if step != 1:
             raise ValueError("rows of an index are read in order: no step")
-        first, last = start // PART_ROWS, (max(start, stop - 1)) // PART_ROWS
+        size = int(str(self.manifest["part_rows"]))
+        first, last = start // size, max(start, stop - 1) // size
         parts = [self._read_part(part) for part in range(first, last + 1)]
-        table = pa.concat_tables(parts).slice(start - first * PART_ROWS, max(0, stop - start))
+        table = pa.concat_tables(parts).slice(start - first * size, max(0, stop - start))
         return table if columns is None else table.select(list(columns))
 
     def _read_part(self, part: int) -> pa.Table:

@@ -140,11 +140,14 @@ def test_poison_is_given_up_with_its_reason(dispatch: Dispatch, tmp_path: Path) 
 @both_ways
 def test_a_hung_block_costs_its_deadline(dispatch: Dispatch, tmp_path: Path) -> None:
     job, started = Job(tmp_path, {0: hang}, times=99), time.monotonic()
-    report = dispatch(job, range(4), RetryPolicy(1, 2, 60), Recorder())
+    # A task may use the time to be placed, too.
+    policy = RetryPolicy(1, 2, 60) if dispatch is as_actors else RetryPolicy(1, 2, 4)
+    report = dispatch(job, range(4), policy, Recorder())
     assert time.monotonic() - started < 30
     assert [r.block for r in report.reports] == [1, 2, 3]
     (failure,) = report.failures
-    assert failure.reason == "the block was not done within its deadline of 2 s"
+    limit = 2 if dispatch is as_actors else 6
+    assert failure.reason == f"the block was not done within its deadline of {limit} s"
     hung = next(int(path.name.split(".")[2]) for path in tmp_path.glob("0.*"))
     wait_until_dead({hung})
 

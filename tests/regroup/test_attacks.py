@@ -237,6 +237,40 @@ def test_a_try_stops_at_its_first_success() -> None:
     assert result.linf[0] == pytest.approx(0.12, abs=1e-6)
 
 
+def test_a_start_that_already_fools_is_judged_after_its_first_step() -> None:
+    weight = torch.zeros(SIZE)
+    weight[0] = 1  # the first pixel decides; a quarter of all starts are wrong at once
+    model, pixels = Linear(weight, -0.45), torch.full((24, *SHAPE), 0.4)
+    result = attack(model, pixels, epsilon=0.1, growth_limit=1, bisections=0)
+    assert result.success.all()
+    assert result.steps.min() == 1
+    assert (result.queries == result.steps + 1 + 2).all()
+
+
+def test_more_bisections_never_enlarge_the_perturbation() -> None:
+    weight = signs() * torch.linspace(0.01, 2, SIZE)
+    model, pixels = Linear(weight, 0.2), samples(20)
+    sizes = [attack(model, pixels, epsilon=0.1, bisections=n).mse for n in range(8)]
+    for smaller, larger in zip(sizes[1:], sizes, strict=False):
+        assert (smaller <= larger).all()
+    assert (sizes[-1] < 0.9 * sizes[0]).any()
+
+
+@pytest.mark.parametrize(("protocol", "leaves"), [("minimal", 1), ("budget", 0)])
+def test_only_the_start_of_minimal_leaves_the_bounds(protocol: Any, leaves: int) -> None:
+    seen = []
+
+    class Spy(Linear):
+        def forward(self, pixels: Tensor) -> Tensor:
+            seen.append(bool((pixels > 1).any() or (pixels < 0).any()))
+            return super().forward(pixels)
+
+    parameters: dict[str, Any] = {"steps": 5, "growth_limit": 1, "bisections": 0}
+    model, pixels = Spy(signs(), 100.0), torch.full((1, *SHAPE), 0.99)
+    attack(model, pixels, epsilon=0.1, protocol=protocol, **parameters)
+    assert sum(seen) == leaves
+
+
 # ---- budget
 
 

@@ -143,6 +143,15 @@ def test_bad_image_gives_a_one_line_reason(data: bytes, reason: str) -> None:
     assert " at 0x" not in str(raised.value)
 
 
+def test_reason_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise SyntaxError("broken\n  chunk")
+
+    monkeypatch.setattr(Image, "open", broken)
+    with pytest.raises(UnreadableImageError, match=r"cannot be decoded: broken chunk$"):
+        decode(PNG, Preprocessing(crop=64))
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     position=st.integers(0, len(PNG) - 1),

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from tests.store.elements import memory_store
 
 from store.stores import Store, open_store
+from tests.store.elements import memory_store
 
 
 @pytest.fixture(params=["local", "object"])

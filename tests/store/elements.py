@@ -1,5 +1,7 @@
 """Small elements that the store's tests write."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -24,8 +26,16 @@ def memory_store() -> Store:
     return Store(backend)
 
 
+def snapshot(store: Store) -> dict[str, bytes]:
+    """All bytes of a store, by key."""
+    return {key: store.backend.read(key) for key in store.backend.keys("")}
+
+
 def spec(
-    rows: int = 10, block_rows: int = 4, name: str = "tiny", inputs: dict[str, object] | None = None
+    rows: int = 10,
+    block_rows: int = 4,
+    name: str = "tiny",
+    inputs: Mapping[str, object] | None = None,
 ) -> ElementSpec:
     return ElementSpec("features", name, inputs or INPUTS, rows, block_rows, ARRAYS, COLUMNS)
 

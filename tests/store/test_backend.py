@@ -42,12 +42,14 @@ def test_create_read_replace_list_delete(any_store: Store) -> None:
         backend.read("a/d")
 
 
-@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/./b", "a\\b", "a\0"])
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../b", "a//b", "a/./b", "a\\b", "a\0"]
+)
 def test_keys_that_leave_the_root_are_refused(any_store: Store, key: str) -> None:
     backend = any_store.backend
     for call in (backend.read, backend.exists, backend.delete, backend.zarr_store):
         with pytest.raises(DamagedError, match="stay below its root"):
-            call(key)  # type: ignore[operator]
+            call(key)
     with pytest.raises(DamagedError):
         backend.create(key, b"")
     with pytest.raises(DamagedError):
@@ -89,9 +91,9 @@ def test_of_sixteen_processes_one_creates(tmp_path: Path) -> None:
     for process in racers:
         process.join(60)
         assert process.exitcode == 0
-    (winner,) = os.listdir(winners)
-    assert (root / "commits/00000.json").read_text() == winner
-    assert os.listdir(root / "commits") == ["00000.json"]
+    (winner,) = winners.iterdir()
+    (record,) = (root / "commits").iterdir()
+    assert (record.name, record.read_text()) == ("00000.json", winner.name)
 
 
 def test_a_lock_excludes_the_same_slot_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +154,8 @@ def test_failed_writes_are_one_sentence_and_leave_nothing(
     assert "\n" not in str(caught.value)
     monkeypatch.undo()
     assert store.backend.keys() == before
-    assert os.listdir(store.uri) == before  # no partial file either
+    left = [path.name for path in Path(store.uri).iterdir()]
+    assert left == before  # No partial file either.
 
 
 def test_a_store_that_vanishes_is_said_and_not_made_again(tmp_path: Path) -> None:
@@ -169,7 +172,9 @@ def test_a_folder_that_cannot_be_made_is_a_usage_error() -> None:
         open_store("/proc/regroup", create=True)
 
 
-def test_a_read_only_folder_is_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_read_only_folder_is_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     open_store(str(tmp_path), create=True)
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     with pytest.raises(StoreUsageError, match="read-only") as caught:

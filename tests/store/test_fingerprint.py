@@ -83,8 +83,7 @@ def test_no_changed_byte_passes_a_seal_with_other_content(data: st.DataObject) -
     sealed[position] ^= data.draw(st.integers(1, 255))
     try:
         found = unseal(bytes(sealed), "the record")
-    except DamagedError as error:
-        assert "the record" in str(error)
+    except DamagedError:
         return
     assert found == record  # Only white space changed.
 

@@ -220,6 +220,7 @@ def test_parquet_keeps_the_order_asked_for_and_reads_each_row_group_once(
     assert read == [[0], [2], [0]]
     assert source.read(["b.parquet#1"]) == [b"b1"]  # the row group that was kept
     assert len(read) == 3
+    assert source.read(["a.parquet#0"]) == [b"a0"]  # the same row group of another file
 
 
 def test_parquet_spec_is_absolute(shards: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -283,6 +284,12 @@ def test_parquet_bad_label_names_the_row(tmp_path: Path, label: int | None, row:
     labels[row] = label
     write_parquet(tmp_path / "a.parquet", [b"x"] * 3, labels, ["cat", "dog"])
     with pytest.raises(StoreUsageError, match=rf"a\.parquet#{row}: label {label} "):
+        open_source(f"parquet:{tmp_path}/a.parquet").rows()
+
+
+def test_parquet_label_that_is_no_class_index_creates_no_names(tmp_path: Path) -> None:
+    write_parquet(tmp_path / "a.parquet", [b"x"], [1_000_000])
+    with pytest.raises(StoreUsageError, match=r"a\.parquet#0: label 1000000 is not a class index"):
         open_source(f"parquet:{tmp_path}/a.parquet").rows()
 
 

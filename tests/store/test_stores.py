@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.store.elements import fill, make
 
 from store.errors import SchemaVersionError, StoreUsageError
 from store.fingerprint import seal
 from store.stores import Store, open_store
+from tests.store.elements import fill, make
 
 
 def test_a_store_is_made_once_and_opened_after(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+"""Spec builders of features, adversarials and votes."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from store import adversarials, features, votes
+from store.element import BlockElement, ElementSpec
+from store.stores import Store
+
+MODEL = {"name": "tiny", "weights": "0" * 64}
+
+
+def _features(**changes: object) -> ElementSpec:
+    options: dict[str, object] = {
+        "model": MODEL, "taps": [("relu-0", 4), ("logits", 10)], "policy": "preactivation",
+        "source": {"index": "a" * 64}, "num_classes": 10, "rows": 5, "block_rows": 2,
+    }  # fmt: skip
+    return features.features_spec("f", **(options | changes))  # type: ignore[arg-type]
+
+
+def _adversarials(**changes: object) -> ElementSpec:
+    options: dict[str, object] = {
+        "model": MODEL, "attack": {"name": "pgd", "seed": 0}, "index_fingerprint": "a" * 64,
+        "image_shape": (3, 32, 32), "rows": 5, "block_rows": 2,
+    }  # fmt: skip
+    return adversarials.adversarials_spec("a", **(options | changes))  # type: ignore[arg-type]
+
+
+def _votes(**changes: object) -> ElementSpec:
+    options: dict[str, object] = {
+        "features_fingerprint": "a" * 64, "bank_fingerprint": "b" * 64,
+        "scoring": {"delta": 1e-20, "tie_break": "class"}, "taps": ["relu-0", "logits"],
+        "rows": 5, "block_rows": 2,
+    }  # fmt: skip
+    return votes.votes_spec("v", **(options | changes))  # type: ignore[arg-type]
+
+
+def test_arrays_are_those_of_the_design(store: Store) -> None:
+    shapes = {a.path: (a.tail, a.dtype) for s in (_features(), _adversarials(), _votes())
+              for a in s.arrays}  # fmt: skip
+    assert shapes == {
+        "accumulators.zarr/relu-0": ((2, 4), "float32"),
+        "accumulators.zarr/logits": ((2, 10), "float32"),
+        "logits.zarr": ((10,), "float32"),
+        "images.zarr": ((3, 32, 32), "float32"),
+        "prediction.zarr": ((3, 2), "int32"),
+        "true_rank.zarr": ((3, 2), "int32"),
+        "tap_prediction.zarr": ((3, 2), "int32"),
+        "tap_true_rank.zarr": ((3, 2), "int32"),
+    }
+    for each in (_features(), _adversarials(), _votes()):
+        assert BlockElement.create(store, each, {}).missing() == [0, 1, 2]
+    opened = BlockElement.open(store, "features", "f")
+    assert features.taps_of(opened.manifest) == ("relu-0", "logits")
+
+
+@pytest.mark.parametrize(
+    ("builder", "changes"),
+    [
+        (_features, {"model": {"name": "other"}}),
+        (_features, {"taps": [("relu-0", 4)]}),
+        (_features, {"policy": "linear"}),
+        (_features, {"dtype": "bfloat16"}),
+        (_features, {"source": {"index": "b" * 64}}),
+        (_features, {"source": {"adversarials": "a" * 64}}),
+        (_adversarials, {"model": {"name": "other"}}),
+        (_adversarials, {"attack": {"name": "pgd", "seed": 1}}),
+        (_adversarials, {"index_fingerprint": "b" * 64}),
+        (_votes, {"features_fingerprint": "c" * 64}),
+        (_votes, {"bank_fingerprint": "c" * 64}),
+        (_votes, {"scoring": {"delta": 1e-19, "tie_break": "class"}}),
+        (_votes, {"taps": ["logits"]}),
+    ],
+)
+def test_what_determines_the_content_changes_the_fingerprint(
+    builder: "type[ElementSpec]", changes: Mapping[str, object]
+) -> None:
+    assert builder().fingerprint != builder(**changes).fingerprint  # type: ignore[call-arg,arg-type]
+    assert builder().fingerprint == builder(rows=9, block_rows=3).fingerprint  # type: ignore[call-arg]
+
+
+def test_features_have_one_source() -> None:
+    for source in ({}, {"index": "a", "adversarials": "b"}, {"folder": "a"}):
+        with pytest.raises(ValueError, match="one index or one adversarials"):
+            _features(source=source)
