@@ -54,6 +54,7 @@ def ray_session(config: SessionConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    _send_messages_to_stderr()
     _connect(address, config.num_cpus)
     try:
         yield
@@ -74,6 +75,20 @@ def _prepare_environment() -> None:
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")
+
+
+def _send_messages_to_stderr() -> None:
+    """Ray prints the cluster's messages (a worker died) on standard output, where our JSON goes.
+
+    No option of Ray turns that off, not even `log_to_driver=False`.
+    """
+    from ray._private import worker
+
+    printer = worker.print_to_stdstream
+    if printer.__module__ == worker.__name__:
+        worker.print_to_stdstream = lambda data, ignore_prefix: printer(
+            {**data, "is_err": True}, ignore_prefix
+        )
 
 
 def _connect(address: str, num_cpus: int | None) -> None:
@@ -106,11 +121,20 @@ def _init(address: str, **options: Any) -> None:
             "RAY_AUTH_MODE=disabled if that cluster really runs without tokens"
         ) from error
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        doing = "started on this machine" if address == "local" else f"joined at {address!r}"
-        raise ClusterUsageError(
-            f"Ray could not be {doing}: {_one_line(error)}; check the address (--address, "
-            "RAY_ADDRESS) and that the cluster runs"
-        ) from error
+        raise ClusterUsageError(_refusal(address, error)) from error
+
+
+def _refusal(address: str, error: Exception) -> str:
+    if address == "local":
+        return (
+            f"Ray could not be started on this machine ({_one_line(error)}): check the free memory "
+            "and the space in /tmp, or join a running cluster with --address"
+        )
+    return (
+        f"the Ray cluster at {address!r} could not be joined ({_one_line(error)}): check the "
+        "address (--address, RAY_ADDRESS), that the cluster runs, and that ~/.ray/auth_token or "
+        "RAY_AUTH_TOKEN holds its token"
+    )
 
 
 def _probe(address: str) -> None:

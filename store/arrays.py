@@ -147,3 +147,31 @@ def specs_from_json(entries: object, where: str) -> tuple[ArraySpec, ...]:
 def _spec(entry: Mapping[str, object]) -> ArraySpec:
     tail = tuple(int(size) for size in entry["shape"][1:])  # type: ignore[index]
     return ArraySpec(str(entry["path"]), tail, str(entry["dtype"]))
+
+
+def storable_values(
+    specs: Sequence[ArraySpec],
+    arrays: Mapping[str, NDArray[np.generic]],
+    rows: int,
+    failed: NDArray[np.bool_],
+) -> dict[str, NDArray[np.generic]]:
+    """Return a block's arrays by path, failed rows blanked; ValueError if they do not fit."""
+    if set(arrays) != {spec.path for spec in specs}:
+        raise ValueError(f"arrays {sorted(arrays)} are not those of {[s.path for s in specs]}")
+    return {spec.path: _blanked(arrays[spec.path], spec, rows, failed) for spec in specs}
+
+
+def _blanked(
+    array: NDArray[np.generic], spec: ArraySpec, rows: int, failed: NDArray[np.bool_]
+) -> NDArray[np.generic]:
+    """Return `array` with failed rows set to the fill value; raises ValueError for its shape."""
+    if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
+        raise ValueError(
+            f"{spec.path} is {array.dtype} {array.shape}, but the manifest says "
+            f"{spec.dtype} {spec.shape(rows)}"
+        )
+    if not failed.any():
+        return array
+    blank = array.copy()
+    blank[failed] = np.asarray(spec.fill, dtype=array.dtype)
+    return blank

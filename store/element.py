@@ -1,7 +1,6 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +14,7 @@ from store.arrays import (
     open_array,
     read_checked,
     specs_from_json,
-    specs_to_json,
+    storable_values,
 )
 from store.backend import Backend
 from store.commits import Commit, committed_blocks, read_commit, write_commit
@@ -23,62 +22,24 @@ from store.errors import DamagedError, FingerprintMismatchError, GapError, Store
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
 from store.manifests import (
     BLOCK_KINDS,
-    SCHEMA_VERSION,
     Location,
-    element_fingerprint,
     find,
     locate,
     locate_new,
     read_manifest,
 )
 from store.plan import BlockPlan, format_blocks
-from store.recorded import recorded_now
+from store.spec import ElementSpec
 from store.stores import Store
 from store.tables import (
-    STATUSES,
-    columns_to_json,
     encode_table,
+    failed_rows,
     part_name,
     read_part,
     require_columns,
 )
 
-
-@dataclass(frozen=True)
-class ElementSpec:
-    """What an element is to be.
-
-    `inputs` is all that determines the content and is hashed; name, rows and block plan are not
-    (`inputs` hold the fingerprint of the index that determines the rows).
-    """
-
-    kind: str
-    name: str
-    inputs: Mapping[str, object]
-    rows: int
-    block_rows: int
-    arrays: tuple[ArraySpec, ...]
-    columns: pa.Schema
-
-    @property
-    def fingerprint(self) -> str:
-        """The fingerprint of the element, 64 hex characters."""
-        return element_fingerprint(self.kind, self.inputs)
-
-    def manifest(self, recorded: Mapping[str, object]) -> dict[str, object]:
-        """Return the manifest of a new element."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            "kind": self.kind,
-            "name": self.name,
-            "fingerprint": self.fingerprint,
-            "inputs": dict(self.inputs),
-            "rows": self.rows,
-            "block_rows": self.block_rows,
-            "arrays": specs_to_json(self.arrays, self.rows),
-            "columns": columns_to_json(self.columns),
-            "recorded": recorded_now(recorded),
-        }
+__all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 
 
 class BlockElement:
@@ -187,7 +148,9 @@ class BlockElement:
         Raises ValueError for the wrong arrays or columns, StoreError when the store cannot be
         written, DamagedError when an attempt that committed meanwhile had other values.
         """
-        values = self._checked(block, arrays, table)
+        columns, rows = self.manifest["columns"], self.plan.size(block)
+        require_columns(table, columns, rows)
+        values = storable_values(self._specs, arrays, rows, failed_rows(table))
         with self._backend.lock(self._location.key("lock"), block):
             if block in self.committed_among([block]):
                 return False
@@ -262,17 +225,6 @@ class BlockElement:
                 "asked for but other arrays; remove the folder and run the job again"
             )
 
-    def _checked(
-        self, block: int, arrays: Mapping[str, NDArray[np.generic]], table: pa.Table
-    ) -> dict[str, NDArray[np.generic]]:
-        """Return the arrays to store, failed rows blanked, after comparing with the manifest."""
-        rows = self.plan.size(block)
-        require_columns(table, self.manifest["columns"], rows)
-        if set(arrays) != {spec.path for spec in self._specs}:
-            raise ValueError(f"arrays {sorted(arrays)} are not those of {self._location.folder}")
-        failed = _failed_rows(table)
-        return {spec.path: _blanked(arrays[spec.path], spec, rows, failed) for spec in self._specs}
-
     def _write_values(
         self, block: int, values: Mapping[str, NDArray[np.generic]], part: bytes
     ) -> None:
@@ -294,7 +246,7 @@ class BlockElement:
         return Commit(
             block=block,
             rows=self.plan.size(block),
-            failed=int(_failed_rows(table).sum()),
+            failed=int(failed_rows(table).sum()),
             arrays={path: checksum_array(array) for path, array in values.items()},
             table=checksum_bytes(part),
             report=dict(report),
@@ -336,27 +288,3 @@ def _plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
         return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
     except (KeyError, ValueError) as error:
         raise DamagedError(f"{location.folder}/manifest.json has no block plan: {error}") from error
-
-
-def _failed_rows(table: pa.Table) -> NDArray[np.bool_]:
-    """Return which rows failed, (rows,) bool; raises ValueError for an unknown status."""
-    status = np.asarray(table["status"].to_pylist(), dtype=object)
-    if unknown := set(status) - set(STATUSES):
-        raise ValueError(f"unknown status {sorted(map(str, unknown))}: use one of {STATUSES}")
-    return np.asarray(status == "failed", dtype=np.bool_)
-
-
-def _blanked(
-    array: NDArray[np.generic], spec: ArraySpec, rows: int, failed: NDArray[np.bool_]
-) -> NDArray[np.generic]:
-    """Return `array` with failed rows set to the fill value; raises ValueError for its shape."""
-    if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
-        raise ValueError(
-            f"{spec.path} is {array.dtype} {array.shape}, but the manifest says "
-            f"{spec.dtype} {spec.shape(rows)}"
-        )
-    if not failed.any():
-        return array
-    blank = array.copy()
-    blank[failed] = np.asarray(spec.fill, dtype=array.dtype)
-    return blank

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from store.backend import Backend
 from store.errors import DamagedError
@@ -64,3 +66,11 @@ def require_columns(table: pa.Table, columns: object, rows: int) -> None:
     nulls = [f.name for f in table.schema if not f.nullable and table[f.name].null_count]
     if nulls:
         raise ValueError(f"the columns {nulls} hold nulls but are not nullable")
+
+
+def failed_rows(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which rows failed, (rows,) bool; raises ValueError for an unknown status."""
+    status = np.asarray(table["status"].to_pylist(), dtype=object)
+    if unknown := set(status) - set(STATUSES):
+        raise ValueError(f"unknown status {sorted(map(str, unknown))}: use one of {STATUSES}")
+    return np.asarray(status == "failed", dtype=np.bool_)

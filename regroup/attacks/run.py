@@ -81,7 +81,7 @@ def _result(clean: Tensor, labels: Tensor, found: Found, classes: Tensor) -> Att
     return AttackResult(
         images=images,
         success=success.cpu().numpy(),
-        adversarial_class=classes.cpu().numpy(),
+        adversarial_class=torch.where(success, classes, -1).cpu().numpy(),
         epsilon=found.epsilon.cpu().numpy(),
         l2=measured.l2,
         linf=measured.linf,

@@ -57,7 +57,7 @@ class Job:
 
 @dataclass(frozen=True)
 class BrokenJob:
-    """A factory that raises or crashes; `marker` is given: only until that file exists."""
+    """A factory that raises or crashes, except after `healthy_after` attempts."""
 
     fault: Callable[[], None]
     folder: Path

@@ -241,7 +241,7 @@ def test_a_start_that_already_fools_is_judged_after_its_first_step() -> None:
     weight = torch.zeros(SIZE)
     weight[0] = 1  # the first pixel decides; a quarter of all starts are wrong at once
     model, pixels = Linear(weight, -0.45), torch.full((24, *SHAPE), 0.4)
-    result = attack(model, pixels, epsilon=0.1, growth_limit=1, bisections=0)
+    result = attack(model, pixels, epsilon=0.1, steps=80, growth_limit=1, bisections=0)
     assert result.success.all()
     assert result.steps.min() == 1
     assert (result.queries == result.steps + 1 + 2).all()
@@ -269,6 +269,19 @@ def test_only_the_start_of_minimal_leaves_the_bounds(protocol: Any, leaves: int)
     model, pixels = Spy(signs(), 100.0), torch.full((1, *SHAPE), 0.99)
     attack(model, pixels, epsilon=0.1, protocol=protocol, **parameters)
     assert sum(seen) == leaves
+
+
+@pytest.mark.parametrize("count", [1, 7, 40])
+def test_the_network_sees_batches_of_one_size(count: int) -> None:
+    seen = set()
+
+    class Spy(Linear):
+        def forward(self, pixels: Tensor) -> Tensor:
+            seen.add(len(pixels))
+            return super().forward(pixels)
+
+    attack(Spy(signs(), 0.3), samples(count), epsilon=0.1, steps=5, bisections=2)
+    assert seen == {16}
 
 
 # ---- budget

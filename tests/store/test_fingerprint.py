@@ -28,6 +28,15 @@ def test_canonical_json_is_the_text_that_the_format_specifies() -> None:
     )
 
 
+def test_canonical_strings_and_numbers_are_spelt_as_specified() -> None:
+    assert (
+        canonical_json('/"\\\n\x01\x7f\U0001f600') == b'"/\\"\\\\\\n\\u0001\\u007f\\ud83d\\ude00"'
+    )
+    assert canonical_json([1e15, 1e16, 1e-4, 1e-5, 1.5e300, -0.0]) == (
+        b"[1000000000000000.0,1e+16,0.0001,1e-05,1.5e+300,-0.0]"
+    )
+
+
 def test_fingerprint_is_sha256_of_that_text() -> None:
     # printf '{"a":1}' | sha256sum
     assert fingerprint({"a": 1}) == (

@@ -1,0 +1,116 @@
+"""Accumulators: summed positive and negated negative responses per channel, in one forward pass.
+
+Paper (arXiv 2006.10679), Algorithm 1; DESIGN §3.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+
+from regroup.errors import ConfigurationError, RegroupError
+from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from regroup.taps import Tap, TapPolicy
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """What one forward pass gave.
+
+    `logits`: (N, M) float32. `accumulators`: one a tap in execution order, each (N, 2, C) float32,
+    detached; sign axis 0 positive, 1 negative.
+    """
+
+    logits: Tensor
+    accumulators: tuple[Tensor, ...]
+
+
+def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
+    """Accumulators (N, 2, C) float32 of responses `phi` (N * rows, ..., C, ...); N `sample_count`.
+
+    P = sum(max(0, phi)), N = sum(max(0, -phi)) over every axis but sample and channel (DESIGN §3),
+    summed in float32 at least. N is summed by itself: P - sum(phi) would cancel.
+    """
+    rows = phi.shape[0] // max(sample_count, 1)  # an empty batch gives empty accumulators
+    phi = phi.reshape(sample_count, rows, *phi.shape[1:])
+    axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis + 1]
+    dtype = torch.promote_types(phi.dtype, torch.float32)
+    positive = phi.clamp(min=0).sum(axes, dtype=dtype)
+    negative = phi.clamp(max=0).sum(axes, dtype=dtype).abs()
+    return torch.stack((positive, negative), dim=1).to(torch.float32)
+
+
+class Extractor:
+    """Accumulators and logits of a classifier by one forward pass for a whole batch.
+
+    `example`: (N, 3, H, W), from which the taps are found. `last`: only the last so many taps are
+    reduced; `taps` holds just these. Responses are reduced, detached, while the network runs, so
+    none outlives its layer. Whether gradients are recorded is left to the caller: wrap calls in
+    `torch.no_grad()` or `torch.inference_mode()` unless you differentiate the logits.
+
+    Raises ConfigurationError as `regroup.taps.plan_taps` does and for `last` out of range;
+    RegroupError where a network keeps several rows a sample on axis 0, but not side by side.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        policy: TapPolicy,
+        example: Tensor,
+        *,
+        last: int | None = None,
+        names_from: nn.Module | None = None,
+    ) -> None:
+        self._model = model
+        self._plan = plan_taps(model, example, policy, names_from=names_from)
+        taps = self._plan.taps
+        if last is not None and not 1 <= last <= len(taps):
+            raise ConfigurationError(f"last = {last}: the model has taps 1 to {len(taps)}.")
+        self._first = 0 if last is None else len(taps) - last
+        self.taps: tuple[Tap, ...] = taps[self._first :]
+        if any(call.rows > 1 for call in self._plan.calls):
+            self._check_rows(example)
+
+    def __call__(self, pixels: Tensor) -> Extraction:
+        """Run the network once on `pixels` (N, 3, H, W).
+
+        Raises ConfigurationError in training mode, and RegroupError where the forward pass is not
+        the one in which the taps were found (see `regroup.taps.TapRecorder`).
+        """
+        check_evaluation_mode(self._model)
+        sample_count = pixels.shape[0]
+        accumulators: list[Tensor] = []
+
+        def receive(index: int, response: Tensor) -> None:
+            if index >= self._first:
+                axis = self.taps[index - self._first].channel_axis
+                accumulators.append(reduce_signs(response, sample_count, axis))
+
+        with TapRecorder(self._plan, sample_count, receive):
+            output = self._model(pixels)
+        logits = logits_of(output, sample_count)
+        if self._plan.logits is not None:
+            receive(len(self._plan.taps) - 1, logits.detach())
+        return Extraction(logits.to(torch.float32), tuple(accumulators))
+
+    @torch.no_grad()
+    def _check_rows(self, example: Tensor) -> None:
+        """Refuse a network that interleaves samples on axis 0: no shape tells it from windows.
+
+        A noise image has to give the same accumulators alone and beside a black one.
+        """
+        noise = torch.rand(example.shape[1:], generator=torch.Generator().manual_seed(0))
+        pair = torch.stack((noise, torch.zeros_like(noise))).to(example)
+        alone, beside = self(pair[:1]).accumulators, self(pair).accumulators
+        for tap, one, two in zip(self.taps, alone, beside, strict=True):
+            if bool((one[0] - two[0]).abs().max() > 0.02 * one.abs().max()):
+                raise RegroupError(
+                    f"The rows of a sample are not side by side on axis 0 of tap {tap.name}, so "
+                    "its samples cannot be told apart; keep the batch on axis 0."
+                )

@@ -1,0 +1,370 @@
+"""Taps: the places of a network whose pre-activation responses are recorded (DESIGN §2, §3).
+
+Taps are found by watching the torch functions of one forward pass rather than the modules: an
+activation may be a module used several times, in place, or a bare function call, and all of these
+are one call of a torch function. Only the outermost call counts (F.relu6 calls F.hardtanh).
+
+What is tapped:
+
+- `preactivation`: the input of every element-wise activation function, in execution order, and
+  the logits. Softmax and GLU are not element-wise and make no tap; nor does `clamp`.
+- `linear`: the output of every convolution (transposed too) and linear function. Attention
+  through `F.multi_head_attention_forward` is one torch function whose result is the output of its
+  out-projection: that is the tap; its fused in-projection is no layer of its own.
+
+A response that the pixels cannot change (computed from parameters and buffers alone) makes no tap.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from regroup.errors import ConfigurationError, RegroupError
+from regroup.provenance import ChannelProvenance, function_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from torch.utils.hooks import RemovableHandle
+
+TapPolicy = Literal["preactivation", "linear"]
+TAP_POLICIES: tuple[TapPolicy, ...] = get_args(TapPolicy)
+
+LOGITS = "logits"
+ACTIVATIONS = frozenset(
+    """celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid logsigmoid
+    mish prelu relu relu6 rrelu selu sigmoid silu softplus softshrink softsign special_expit tanh
+    tanhshrink threshold""".split()  # noqa: SIM905
+)
+_ATTENTION = "multi_head_attention_forward"
+LINEARS = frozenset(
+    [f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)]
+    + ["linear", _ATTENTION]
+)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """One tap.
+
+    `name` is unique in its model and file-safe ([A-Za-z0-9._-]): module path, then the function
+    where the module is not a leaf, then ".2", ".3", ... for later uses; the final logits under
+    `preactivation` are "logits". `channels` is C; `channel_axis` the axis, non-negative, that
+    holds the channels in the tapped tensor (whose axis 0 is the samples').
+    """
+
+    name: str
+    channels: int
+    channel_axis: int
+
+
+@dataclass(frozen=True)
+class TapCall:
+    """A call that the policy watches: its function, its tap (None: constant), its rows a sample.
+
+    `rows` is the length of axis 0 for one sample: 1, or the number of windows where a network
+    folds them into the batch (Swin).
+    """
+
+    function: str
+    tap: Tap | None
+    rows: int
+
+
+@dataclass(frozen=True)
+class TapPlan:
+    """What one forward pass met, in order; `logits` is the final tap where the policy has one."""
+
+    policy: TapPolicy
+    calls: tuple[TapCall, ...]
+    logits: Tap | None
+
+    @property
+    def taps(self) -> tuple[Tap, ...]:
+        """All taps in execution order."""
+        found = tuple(call.tap for call in self.calls if call.tap is not None)
+        return found if self.logits is None else (*found, self.logits)
+
+
+class _CallWatcher(TorchFunctionMode):
+    """Hands the response of every call that `policy` watches to `_meet`, samples on axis 0."""
+
+    def __init__(self, policy: TapPolicy) -> None:
+        super().__init__()
+        self._before = policy == "preactivation"
+        self._watched = ACTIVATIONS if self._before else LINEARS
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = function_name(func)
+        if name not in self._watched:
+            return self._call(name, func, args, kwargs)
+        if self._before:  # before the call: the activation may be in place
+            self._meet(name, args[0] if args else kwargs["input"])
+            return self._call(name, func, args, kwargs)
+        result = self._call(name, func, args, kwargs)
+        self._meet(name, result[0] if name == _ATTENTION else result)
+        return result
+
+    def _call(
+        self,
+        name: str,  # noqa: ARG002
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        return function(*args, **kwargs)
+
+    def _meet(self, function: str, response: Tensor) -> None:
+        raise NotImplementedError
+
+
+class TapRecorder(_CallWatcher):
+    """Context manager for one forward pass: hands each tap's response to `receive`.
+
+    `receive(index, response)` gets the index of the tap in `plan.taps` and the response, detached,
+    samples on axis 0 (of length rows * `sample_count`), before the network goes on. The logits
+    tap is not a call and is left to the caller.
+
+    Raises RegroupError where the pass is not the one of `plan`: another order or number of calls
+    (data-dependent control flow), other channels, or an axis 0 that is not the samples'.
+    """
+
+    def __init__(
+        self, plan: TapPlan, sample_count: int, receive: Callable[[int, Tensor], None]
+    ) -> None:
+        super().__init__(plan.policy)
+        self._calls = plan.calls
+        self._sample_count = sample_count
+        self._receive = receive
+        self._met = 0
+        self._tap = 0
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc_val: BaseException | None,
+        exc_tb: TracebackType | None,
+    ) -> None:
+        super().__exit__(exc_type, exc_val, exc_tb)  # type: ignore[no-untyped-call]
+        if exc_type is None and self._met != len(self._calls):
+            raise _other_flow(f"it ended after {self._met} of {len(self._calls)} calls")
+
+    def _meet(self, function: str, response: Tensor) -> None:
+        if self._met == len(self._calls):
+            raise _other_flow(f"it went on with {function} after {self._met} calls")
+        call = self._calls[self._met]
+        self._met += 1
+        if call.function != function:
+            raise _other_flow(f"call {self._met} is {function}, not {call.function}")
+        if call.tap is None:
+            return
+        response = _samples_first(function, response.detach())
+        self._check(call.tap, call.rows, response)
+        self._receive(self._tap, response)
+        self._tap += 1
+
+    def _check(self, tap: Tap, rows: int, response: Tensor) -> None:
+        shape = tuple(response.shape)
+        if len(shape) <= tap.channel_axis or shape[tap.channel_axis] != tap.channels:
+            raise _other_flow(f"tap {tap.name} has shape {shape}, not {tap.channels} channels")
+        if shape[0] != rows * self._sample_count:
+            raise RegroupError(
+                f"Axis 0 of tap {tap.name} is not the samples': its shape is {shape} for "
+                f"{self._sample_count} samples, and one sample alone had {rows} rows. Give the "
+                "network images of the size of the example, and keep the batch on axis 0."
+            )
+
+
+class _Discoverer(_CallWatcher):
+    """Makes the calls of a plan from one forward pass of one sample."""
+
+    def __init__(self, policy: TapPolicy, provenance: ChannelProvenance, path: _ModulePath) -> None:
+        super().__init__(policy)
+        self.calls: list[TapCall] = []
+        self._provenance = provenance
+        self._path = path
+        self._names = {LOGITS} if policy == "preactivation" else set()
+
+    def _call(
+        self,
+        name: str,
+        function: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        return self._provenance.call(name, function, args, kwargs)
+
+    def _meet(self, function: str, response: Tensor) -> None:
+        if self._provenance.is_constant(response):
+            self.calls.append(TapCall(function, None, 0))
+            return
+        name = self._unique(self._path.name(function))
+        axis = self._provenance.channel_axis(response)
+        if not 0 < axis < response.dim():
+            raise ConfigurationError(
+                f"Tap {name} has shape {tuple(response.shape)} with its channels on axis {axis}; "
+                "a tap needs the samples on axis 0 and the channels on another."
+            )
+        tap = Tap(name, response.shape[axis], axis)
+        self.calls.append(TapCall(function, tap, _samples_first(function, response).shape[0]))
+
+    def _unique(self, name: str) -> str:
+        unique, use = name, 1
+        while unique in self._names:
+            use += 1
+            unique = f"{name}.{use}"
+        self._names.add(unique)
+        return unique
+
+
+class _ModulePath:
+    """The module whose forward is running, kept by hooks while this context is open."""
+
+    def __init__(self, model: nn.Module, names_from: nn.Module) -> None:
+        self._paths = {id(module): path for path, module in model.named_modules()}
+        self._paths |= {id(module): path for path, module in names_from.named_modules()}
+        self._model = model
+        self._stack: list[nn.Module] = []
+        self._handles: list[RemovableHandle] = []
+
+    def __enter__(self) -> _ModulePath:
+        for module in self._model.modules():
+            self._handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
+            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for handle in self._handles:
+            handle.remove()
+
+    def name(self, function: str) -> str:
+        """File-safe name of a call of `function` at this point of the forward pass."""
+        module = self._stack[-1]
+        path = self._paths[id(module)]
+        label = "out_proj" if function == _ATTENTION else function
+        if not path or next(module.children(), None) is not None:
+            path = f"{path}.{label}".lstrip(".")
+        return re.sub(r"[^A-Za-z0-9._-]", "_", path)
+
+    def _enter(self, module: nn.Module, _inputs: object) -> None:
+        self._stack.append(module)
+
+    def _leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
+        self._stack.pop()
+
+
+def discover_taps(
+    model: nn.Module, example: Tensor, policy: TapPolicy, *, names_from: nn.Module | None = None
+) -> tuple[Tap, ...]:
+    """Taps of `model` under `policy`, in execution order, from one forward pass (DESIGN §3).
+
+    `example`: (N, 3, H, W) pixels as the network will see them; the first sample is used.
+    Names are relative to `names_from`, a submodule, by default to `model`.
+
+    Raises ConfigurationError: see `plan_taps`.
+    """
+    return plan_taps(model, example, policy, names_from=names_from).taps
+
+
+def plan_taps(
+    model: nn.Module, example: Tensor, policy: TapPolicy, *, names_from: nn.Module | None = None
+) -> TapPlan:
+    """The calls and taps of one forward pass of the first sample of `example` (N, 3, H, W).
+
+    One sample, because then its rows on axis 0 are known to be its own: a batch on another axis
+    shows as soon as two samples are run.
+
+    Raises ConfigurationError for an unknown policy, a model in training mode, a scripted or
+    compiled part, output that is no (N, M) logits, or a model without anything to tap.
+    """
+    if policy not in TAP_POLICIES:
+        raise ConfigurationError(f"Unknown tap policy {policy!r}; choose from {TAP_POLICIES}.")
+    check_evaluation_mode(model)
+    _refuse_opaque(model)
+    provenance = ChannelProvenance([*model.parameters(), *model.buffers()])
+    with torch.no_grad(), _ModulePath(model, names_from or model) as path:
+        discoverer = _Discoverer(policy, provenance, path)
+        with discoverer:
+            output = model(example[:1])
+    logits = logits_of(output, 1)
+    final = Tap(LOGITS, logits.shape[1], 1) if policy == "preactivation" else None
+    plan = TapPlan(policy, tuple(discoverer.calls), final)
+    _refuse_empty(model, plan)
+    return plan
+
+
+def logits_of(output: object, sample_count: int) -> Tensor:
+    """The logits (N, M) in what a classifier returned: a tensor, `.logits`, or a tuple's first.
+
+    Raises ConfigurationError where that is no tensor of shape (`sample_count`, M).
+    """
+    logits = getattr(output, "logits", output)
+    if isinstance(logits, (tuple, list)) and logits:
+        logits = logits[0]
+    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != sample_count:
+        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise ConfigurationError(
+            f"The model returned {found} for {sample_count} samples where logits of shape "
+            f"({sample_count}, classes) are needed; wrap it so that it returns those."
+        )
+    return logits
+
+
+def check_evaluation_mode(model: nn.Module) -> None:
+    """Raise ConfigurationError when a part of `model` is in training mode."""
+    for path, module in model.named_modules():
+        if module.training:
+            raise ConfigurationError(
+                f"The model is in training mode (module {path or 'itself'!r}), where a sample's "
+                "responses depend on its batch; call model.eval() first."
+            )
+
+
+def _refuse_opaque(model: nn.Module) -> None:
+    for path, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+            raise ConfigurationError(
+                f"Module {path or 'itself'!r} of the model is scripted or compiled, so its layers "
+                "cannot be tapped; pass the model as it was before torch.jit or torch.compile."
+            )
+
+
+def _refuse_empty(model: nn.Module, plan: TapPlan) -> None:
+    if any(call.tap is not None for call in plan.calls):
+        return
+    sought, other = (
+        ("an element-wise activation function", "linear")
+        if plan.policy == "preactivation"
+        else ("a convolution or linear layer", "preactivation")
+    )
+    raise ConfigurationError(
+        f"Nothing to tap in {type(model).__name__} under policy {plan.policy!r}: its forward pass "
+        f"calls no function known as {sought}. Is a part of it scripted, compiled or a custom "
+        f"kernel? Else try policy {other!r}."
+    )
+
+
+def _samples_first(function: str, response: Tensor) -> Tensor:
+    """`response` with the samples on axis 0: attention works on (L, N, E), all else on (N, ...)."""
+    return response.transpose(0, 1) if function == _ATTENTION else response
+
+
+def _other_flow(difference: str) -> RegroupError:
+    return RegroupError(
+        f"This forward pass is not the one in which the taps were found: {difference}. A network "
+        "whose control flow depends on its input cannot be tapped."
+    )

@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+import ray
+
+from cluster.errors import ClusterUsageError
+from cluster.session import LOOPBACK, SessionConfig, ray_session
+
+JOIN = """
+    import sys
+    from cluster.errors import ClusterUsageError
+    from cluster.session import SessionConfig, ray_session
+    for address in sys.argv[1:] or [None]:
+        try:
+            with ray_session(SessionConfig(address)):
+                import ray
+                print("joined", ray.get_runtime_context().gcs_address)
+        except ClusterUsageError as error:
+            print(error)
+"""
+
+
+def python(code: str, home: Path, *arguments: str, **extra: str) -> str:
+    """Standard output of a Python process with a home of its own and no RAY_* but `extra`."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    env |= {"HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[2]), **extra}
+    command = [sys.executable, "-c", dedent(code), *arguments]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def gcs_address() -> str:
+    return str(ray.get_runtime_context().gcs_address)
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_local_ray_keeps_to_this_machine_and_asks_for_a_token(ray_home: Path) -> None:
+    assert gcs_address().startswith(LOOPBACK + ":")
+    token = ray_home / ".ray" / "auth_token"
+    assert stat.S_IMODE(token.stat().st_mode) == 0o600
+    assert len(token.read_text()) == 64
+    assert list(token.parent.iterdir()) == [token]
+    mode = ray.remote(lambda: os.environ["RAY_AUTH_MODE"])
+    assert ray.get(mode.remote()) == "token"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_a_running_ray_is_reused_and_left_running() -> None:
+    before = gcs_address()
+    with ray_session(SessionConfig()):
+        assert gcs_address() == before
+    assert ray.is_initialized()
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_joining_needs_the_token(ray_home: Path, tmp_path: Path) -> None:
+    address = gcs_address()
+    assert python(JOIN, ray_home, address) == f"joined {address}\n"
+    refused = python(JOIN, tmp_path, address)
+    assert "not joined, for want of the right token: put the cluster's token into" in refused
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_the_environment_names_the_cluster(ray_home: Path) -> None:
+    address = gcs_address()
+    assert python(JOIN, ray_home, RAY_ADDRESS=address) == f"joined {address}\n"
+    # Ray may have been imported, and have read its configuration, before.
+    late = "import ray" + JOIN.replace("\n    ", "\n")
+    assert python(late, ray_home, RAY_ADDRESS=address) == f"joined {address}\n"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_messages_of_the_cluster_stay_off_standard_output(ray_home: Path) -> None:
+    code = """
+        import sys, time
+        from cluster.dispatch import RetryPolicy, dispatch_as_tasks
+        from cluster.progress import make_progress
+        from cluster.resources import WorkerResources
+        from cluster.session import SessionConfig, ray_session
+        from tests.cluster.workers import crash
+        def work(block):
+            print("loud", flush=True)
+            crash()
+        with ray_session(SessionConfig(sys.argv[1])):
+            progress, policy = make_progress("x", 1, 0), RetryPolicy(attempts=1)
+            failures = dispatch_as_tasks(work, [0], WorkerResources(), policy, progress).failures
+            time.sleep(1)
+        print(len(failures))
+    """
+    assert python(code, ray_home, gcs_address()) == "1\n"
+
+
+def test_bad_addresses_are_one_sentence_each(tmp_path: Path) -> None:
+    addresses = ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "http://x:1", "x:99999"]
+    told = python(JOIN, tmp_path, *addresses).splitlines()
+    assert len(told) == len(addresses)
+    for address, sentence in zip(addresses, told, strict=True):
+        assert repr(address) in sentence
+    assert all("no Ray cluster answers at" in sentence for sentence in told[:2])
+    assert all("is not a Ray address: use auto, host:port" in sentence for sentence in told[2:])
+
+
+def test_cpus_cannot_be_set_for_a_cluster_that_is_joined(tmp_path: Path) -> None:
+    code = JOIN.replace("SessionConfig(address)", "SessionConfig(address, 4)")
+    assert "num_cpus=4 cannot be set" in python(code, tmp_path, "127.0.0.1:1")
+
+
+def test_a_token_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
+    home = tmp_path / "file"
+    home.touch()
+    told = python(JOIN, home)
+    assert "the token of the local Ray cannot be written" in told
+    assert told.count("\n") == 1
+
+
+def test_importing_the_cluster_package_does_not_import_ray(tmp_path: Path) -> None:
+    code = """
+        import sys
+        import cluster.dispatch, cluster.errors, cluster.progress, cluster.resources
+        import cluster.session
+        print("ray" in sys.modules)
+    """
+    assert python(code, tmp_path) == "False\n"
+
+
+def test_errors_carry_the_exit_status() -> None:
+    assert ClusterUsageError("x").exit_status == 2
