@@ -17,7 +17,6 @@ A response that the pixels cannot change (computed from parameters and buffers a
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -26,13 +25,13 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regroup.errors import ConfigurationError, RegroupError
+from regroup.module_path import ModulePath
 from regroup.provenance import ChannelProvenance, function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from torch.utils.hooks import RemovableHandle
 
 TapPolicy = Literal["preactivation", "linear"]
 TAP_POLICIES: tuple[TapPolicy, ...] = get_args(TapPolicy)
@@ -192,7 +191,7 @@ class TapRecorder(_CallWatcher):
 class _Discoverer(_CallWatcher):
     """Makes the calls of a plan from one forward pass of one sample."""
 
-    def __init__(self, policy: TapPolicy, provenance: ChannelProvenance, path: _ModulePath) -> None:
+    def __init__(self, policy: TapPolicy, provenance: ChannelProvenance, path: ModulePath) -> None:
         super().__init__(policy)
         self.calls: list[TapCall] = []
         self._provenance = provenance
@@ -212,7 +211,7 @@ class _Discoverer(_CallWatcher):
         if self._provenance.is_constant(response):
             self.calls.append(TapCall(function, None, 0))
             return
-        name = self._unique(self._path.name(function))
+        name = self._unique(self._path.name("out_proj" if function == _ATTENTION else function))
         axis = self._provenance.channel_axis(response)
         if not 0 < axis < response.dim():
             raise ConfigurationError(
@@ -229,42 +228,6 @@ class _Discoverer(_CallWatcher):
             unique = f"{name}.{use}"
         self._names.add(unique)
         return unique
-
-
-class _ModulePath:
-    """The module whose forward is running, kept by hooks while this context is open."""
-
-    def __init__(self, model: nn.Module, names_from: nn.Module) -> None:
-        self._paths = {id(module): path for path, module in model.named_modules()}
-        self._paths |= {id(module): path for path, module in names_from.named_modules()}
-        self._model = model
-        self._stack: list[nn.Module] = []
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> _ModulePath:
-        for module in self._model.modules():
-            self._handles.append(module.register_forward_pre_hook(self._enter, prepend=True))
-            self._handles.append(module.register_forward_hook(self._leave, always_call=True))
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self._handles:
-            handle.remove()
-
-    def name(self, function: str) -> str:
-        """File-safe name of a call of `function` at this point of the forward pass."""
-        module = self._stack[-1]
-        path = self._paths[id(module)]
-        label = "out_proj" if function == _ATTENTION else function
-        if not path or next(module.children(), None) is not None:
-            path = f"{path}.{label}".lstrip(".")
-        return re.sub(r"[^A-Za-z0-9._-]", "_", path)
-
-    def _enter(self, module: nn.Module, _inputs: object) -> None:
-        self._stack.append(module)
-
-    def _leave(self, _module: nn.Module, _inputs: object, _output: object) -> None:
-        self._stack.pop()
 
 
 def discover_taps(
@@ -296,7 +259,7 @@ def plan_taps(
     check_evaluation_mode(model)
     _refuse_opaque(model)
     provenance = ChannelProvenance([*model.parameters(), *model.buffers()])
-    with torch.no_grad(), _ModulePath(model, names_from or model) as path:
+    with torch.no_grad(), ModulePath(model, names_from or model) as path:
         discoverer = _Discoverer(policy, provenance, path)
         with discoverer:
             output = model(example[:1])

@@ -47,9 +47,7 @@ def names(model: nn.Module, policy: TapPolicy = "preactivation", **options: Any)
 
 def test_modules_used_several_times_are_numbered() -> None:
     found = [t.name for t in discover_taps(zoo.resnet18().eval(), PIXELS, "preactivation")]
-    assert found[:5] == ["relu", "layer1.0.relu", "layer1.0.relu.2", "layer1.1.relu"] + [
-        "layer1.1.relu.2"
-    ]
+    assert found[:4] == ["relu", "layer1.0.relu", "layer1.0.relu.2", "layer1.1.relu"]
     assert found[-2:] == ["layer4.1.relu.2", "logits"]
     assert len(found) == 1 + 8 * 2 + 1
 
@@ -162,18 +160,22 @@ AXES = [
     (lambda x: F.relu(F.layer_norm(channels_last(x), (6,)).permute(0, 3, 1, 2)), 1),
     (lambda x: F.relu(x.movedim(1, -1)), 3),
     (lambda x: F.relu(x.transpose(1, 2)), 2),
-    (lambda x: F.relu(x.mT.transpose(-3, -1)), 3),
+    (lambda x: F.relu(channels_last(x).mT), 2),
     (lambda x: F.relu(x.flatten(2)), 1),
     (lambda x: F.relu(x.flatten(2).transpose(1, 2)), 2),
     (lambda x: F.relu(channels_last(x).reshape(x.shape[0], -1, 6)), 2),
-    (lambda x: F.relu(channels_last(x).unflatten(1, (2, 3))), 4),
+    (lambda x: F.relu(channels_last(x).reshape(-1, 2, 3, 6, 6)), 4),
+    (lambda x: F.relu(torch.unflatten(channels_last(x), 1, (2, 3))), 4),
     (lambda x: F.relu(x.mean(3)), 1),
     (lambda x: F.relu(channels_last(x).unsqueeze(1)), 4),
     (lambda x: F.relu(channels_last(x)[:, 1:, 1:]), 3),
     (lambda x: F.relu(channels_last(x).chunk(2, dim=1)[1]), 3),
     (lambda x: F.relu(F.group_norm(x, 2)), 1),
+    # two axes make the channels and join again: lost, until the normalisation tells
+    (lambda x: F.relu(F.group_norm(x.reshape(-1, 2, 3, 36).reshape(-1, 6, 36), 2)), 1),
     (lambda x: F.relu(F.linear(x, torch.ones(6, 6))), 3),
     (lambda x: F.relu(channels_last(x).transpose_(1, 3)), 1),
+    (lambda x: F.relu(channels_last(x[:, :, :1]).squeeze_(1)), 2),
 ]
 
 
@@ -215,6 +217,7 @@ def test_training_mode() -> None:
         discover_taps(model, PIXELS, "linear")
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
 @pytest.mark.parametrize("inside", [False, True])
 def test_scripted_module(inside: bool) -> None:
     scripted = torch.jit.script(nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU()))

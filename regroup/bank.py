@@ -1,0 +1,282 @@
+"""Banks: the class-conditional mixtures of all voters (paper arXiv 2006.10679, eq. 1; DESIGN §3).
+
+A bank is a weighted mean of PMFs, so it is built from sums that merge: of blocks, in any order.
+All sums are float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from regroup.errors import ConfigurationError, RegroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Self
+
+    from numpy.typing import ArrayLike, NDArray
+
+SIGNS = ("positive", "negative")
+SIGN_CHOICES = ("both", "positive", "negative")
+DELTA = 1e-20
+Weighting = Literal["softmax", "uniform"]
+_NAMED_AT_MOST = 5
+
+
+def pmf(accumulators: NDArray[np.floating], delta: float = DELTA) -> NDArray[np.float64]:
+    """PMFs (..., C) float64 of accumulators (..., C): (a + delta) / sum(a + delta), DESIGN §3."""
+    shifted = np.asarray(accumulators, np.float64) + delta
+    normalised: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
+    return normalised
+
+
+def select_bank_samples(
+    sample_ids: Sequence[str],
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    num_classes: int,
+    per_class: int,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    """Rows of the samples that make a bank, (n,) int64 ascending.
+
+    Of the correctly classified samples of each class the first `per_class`, in an order keyed by
+    sha256 of (seed, sample_id): independent of the order of rows, provided that ids are unique. A
+    class with fewer gives all it has. `labels`, `predictions`: (N,) int, prediction -1 for rows
+    that failed. Raises ConfigurationError for a class without any, named by `class_names`.
+    """
+    if per_class < 1:
+        raise ConfigurationError(f"{per_class} samples a class: a bank needs at least 1.")
+    label, prediction = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+    if not len(sample_ids) == len(label) == len(prediction):
+        raise ConfigurationError(
+            f"{len(sample_ids)} sample ids, {len(label)} labels and {len(prediction)} predictions: "
+            "give one of each a sample."
+        )
+    usable = np.flatnonzero((label == prediction) & (prediction >= 0))
+    _check_labels(label[usable], num_classes)
+    counts = np.bincount(label[usable], minlength=num_classes)
+    _refuse_empty(counts, "no correctly classified sample", class_names)
+    ids = [sample_ids[int(row)] for row in usable]
+    keys = [hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest() for sample_id in ids]
+    order = sorted(range(len(usable)), key=lambda i: (label[usable[i]], keys[i]))
+    ordered = usable[np.array(order, np.int64)]
+    starts = np.cumsum(counts) - counts
+    place = np.arange(len(ordered)) - starts[label[ordered]]
+    return np.sort(ordered[place < per_class])
+
+
+def class_weights(
+    labels: NDArray[np.integer],
+    confidences: NDArray[np.floating],
+    num_classes: int,
+    weighting: Weighting,
+) -> NDArray[np.float64]:
+    """Weights lambda_j (n,) float64, each class's summing to 1 (eq. 1).
+
+    `labels`, `confidences`: (n,), the softmax probability of the prediction. "softmax" weighs by
+    confidence, "uniform" equally. Raises ConfigurationError for a class whose weight is all zero.
+    """
+    raw = _raw_weights(labels, confidences, num_classes, weighting)
+    totals = np.bincount(labels, raw, num_classes)
+    present = np.bincount(labels, minlength=num_classes) > 0
+    _refuse_empty(np.where(present, totals, 1.0), "no confidence at all", None)
+    weights: NDArray[np.float64] = raw / totals[labels]
+    return weights
+
+
+def partial_mixture(
+    accumulators: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weights: NDArray[np.floating],
+    num_classes: int,
+    delta: float = DELTA,
+) -> NDArray[np.float64]:
+    """Sum of w_j pmf_j by class, (2, M, C) float64; sums of disjoint samples add up.
+
+    `accumulators`: (n, 2, C), `labels`: (n,) in 0 to M - 1, `weights`: (n,). Raises RegroupError
+    for accumulators that are negative or not finite, ConfigurationError for labels out of range.
+    """
+    _check_labels(labels, num_classes)
+    if not (np.isfinite(accumulators) & (accumulators >= 0)).all():
+        raise RegroupError(
+            "Accumulators of the bank's samples hold NaN, infinite or negative values: the network "
+            "overflowed on them or the features are damaged; extract them again."
+        )
+    order = np.argsort(labels, kind="stable")
+    weighted = pmf(accumulators[order], delta) * np.asarray(weights, np.float64)[order, None, None]
+    present, starts = np.unique(np.asarray(labels)[order], return_index=True)
+    sums = np.zeros((2, num_classes, accumulators.shape[2]))
+    sums[:, present] = np.add.reduceat(weighted, starts, axis=0).transpose(1, 0, 2)
+    return sums
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """The class-conditional mixtures of all voters.
+
+    `taps`: names in execution order; `mixtures`: one a tap, (2, M, C) float64, sign 0 positive,
+    each row a distribution over channels; `counts`: samples a class, (M,) int64.
+
+    Raises ConfigurationError where these do not fit together or a row is no distribution.
+    """
+
+    taps: tuple[str, ...]
+    mixtures: tuple[NDArray[np.float64], ...]
+    counts: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not self.taps or len(self.taps) != len(self.mixtures):
+            raise ConfigurationError(
+                f"A bank of {len(self.taps)} taps with the mixtures of {len(self.mixtures)}: "
+                "it needs at least one tap, and mixtures for each."
+            )
+        for tap, mixtures in zip(self.taps, self.mixtures, strict=True):
+            if mixtures.ndim != 3 or mixtures.shape[:2] != (2, self.num_classes):
+                raise ConfigurationError(
+                    f"The bank's mixtures of tap {tap} have shape {mixtures.shape}: they must be "
+                    f"(2, {self.num_classes}, channels)."
+                )
+            if not ((mixtures >= 0).all() and (abs(mixtures.sum(-1) - 1) < 1e-6).all()):
+                raise ConfigurationError(
+                    f"The bank's mixtures of tap {tap} are not distributions (not negative, "
+                    "summing to 1): build the bank again."
+                )
+
+    @property
+    def num_classes(self) -> int:
+        """M."""
+        return len(self.counts)
+
+    def last(self, k: int) -> Bank:
+        """Return the bank of the last `k` taps; raises ConfigurationError for k out of range."""
+        check_k(k, len(self.taps))
+        return Bank(self.taps[-k:], self.mixtures[-k:], self.counts)
+
+
+@dataclass(eq=False)
+class BankStatistics:
+    """Sums from which a bank is made; sums of disjoint samples merge in any order.
+
+    `taps`: names in execution order; `sums`: one a tap, (2, M, C) float64, sums of weighted PMFs;
+    `weight`: (M,) float64 and `count`: (M,) int64, over the samples seen.
+    """
+
+    taps: tuple[str, ...]
+    sums: tuple[NDArray[np.float64], ...]
+    weight: NDArray[np.float64]
+    count: NDArray[np.int64]
+
+    @classmethod
+    def zeros(cls, taps: Sequence[tuple[str, int]], num_classes: int) -> Self:
+        """Return sums over nothing; `taps`: (name, channels) in execution order."""
+        return cls(
+            tuple(name for name, _ in taps),
+            tuple(np.zeros((2, num_classes, channels)) for _, channels in taps),
+            np.zeros(num_classes),
+            np.zeros(num_classes, np.int64),
+        )
+
+    def update(
+        self,
+        accumulators: Sequence[NDArray[np.floating]],
+        labels: NDArray[np.integer],
+        confidences: NDArray[np.floating],
+        weighting: Weighting = "softmax",
+        delta: float = DELTA,
+    ) -> None:
+        """Add samples, all correctly classified (see `select_bank_samples`).
+
+        `accumulators`: one a tap, (n, 2, C); `labels`, `confidences`: (n,). Raises as
+        `partial_mixture` and `class_weights` do, and ConfigurationError for accumulators of other
+        taps; then nothing is added.
+        """
+        self._check(accumulators, len(labels))
+        classes = len(self.count)
+        weights = _raw_weights(labels, confidences, classes, weighting)
+        parts = [partial_mixture(a, labels, weights, classes, delta) for a in accumulators]
+        for sums, part in zip(self.sums, parts, strict=True):
+            sums += part
+        self.weight += np.bincount(labels, weights, classes)
+        self.count += np.bincount(labels, minlength=classes)
+
+    def merge(self, other: BankStatistics) -> None:
+        """Add the sums of other samples; raises ConfigurationError when they are of other taps."""
+        shapes = [[part.shape for part in statistics.sums] for statistics in (self, other)]
+        if self.taps != other.taps or shapes[0] != shapes[1]:
+            raise ConfigurationError("These bank statistics are of another model: do not merge.")
+        for sums, part in zip(self.sums, other.sums, strict=True):
+            sums += part
+        self.weight += other.weight
+        self.count += other.count
+
+    def finalise(self, class_names: Sequence[str] | None = None) -> Bank:
+        """Return the bank; raises ConfigurationError naming a class without samples or weight."""
+        _refuse_empty(self.count, "no correctly classified sample", class_names)
+        _refuse_empty(self.weight, "no confidence at all", class_names)
+        mixtures = tuple(sums / self.weight[:, None] for sums in self.sums)
+        return Bank(self.taps, mixtures, self.count.copy())
+
+    def _check(self, accumulators: Sequence[NDArray[np.floating]], samples: int) -> None:
+        found = [a.shape for a in accumulators]
+        expected = [(samples, 2, sums.shape[2]) for sums in self.sums]
+        if found != expected:
+            raise ConfigurationError(
+                f"Accumulators of shapes {found} where {samples} samples and the taps need "
+                f"{expected}: they are of another model."
+            )
+
+
+def check_k(k: int, taps: int) -> None:
+    """Raise ConfigurationError unless the last `k` of `taps` taps can vote."""
+    if not 1 <= k <= taps:
+        raise ConfigurationError(f"k = {k}: the bank has {taps} taps, so k is from 1 to {taps}.")
+
+
+def _raw_weights(
+    labels: NDArray[np.integer],
+    confidences: NDArray[np.floating],
+    num_classes: int,
+    weighting: Weighting,
+) -> NDArray[np.float64]:
+    _check_labels(labels, num_classes)
+    if weighting not in ("softmax", "uniform"):
+        raise ConfigurationError(f"Weighting {weighting!r}: it is 'softmax' or 'uniform'.")
+    weights = np.asarray(confidences, np.float64)
+    if weighting == "uniform":
+        return np.ones(len(labels))
+    if not (np.isfinite(weights) & (weights >= 0)).all():
+        raise RegroupError(
+            "Confidences of the bank's samples are NaN, infinite or negative: extract the features "
+            "again, or weigh samples uniformly."
+        )
+    return weights
+
+
+def _check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
+    wrong = labels[(labels < 0) | (labels >= num_classes)]
+    if len(wrong):
+        raise ConfigurationError(
+            f"Label {wrong[0]}: the bank has classes 0 to {num_classes - 1}; leave failed rows out."
+        )
+
+
+def _refuse_empty(
+    amounts: NDArray[np.generic], what: str, class_names: Sequence[str] | None
+) -> None:
+    empty = [
+        str(class_names[y]) if class_names else str(y)
+        for y in map(int, np.flatnonzero(amounts == 0))
+    ]
+    if empty:
+        more = len(empty) - _NAMED_AT_MOST
+        named = ", ".join(empty[:_NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+        raise ConfigurationError(
+            f"The bank has {what} of class {named}: give the dataset samples that the model "
+            "classifies correctly, or use a model that knows the class."
+        )

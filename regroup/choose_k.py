@@ -1,0 +1,59 @@
+"""Choosing k: how many of the last taps vote (DESIGN §3; paper arXiv 2006.10679, section 3.2)."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
+
+THRESHOLD = 0.75
+
+
+@dataclass(frozen=True)
+class KChoice:
+    """What the rule gave.
+
+    `k`: how many of the last taps vote; `count`: the taps that reach the threshold, anywhere (the
+    paper's number); `threshold`: an accuracy in (0, 1]; `reached`: False when k fell back to 1.
+    """
+
+    k: int
+    count: int
+    threshold: float
+    reached: bool
+
+
+def choose_k(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
+    """Choose k from the accuracy of each tap alone, both signs, (T,) in [0, 1].
+
+    Accuracies are those on correctly classified clean validation samples, taps in execution order,
+    the logits last. The last taps that reach the threshold one after another vote, and so do the
+    logits, which may stay below it. Where that is none, k = 1, with a warning.
+
+    Raises ConfigurationError for a threshold outside (0, 1] or accuracies outside [0, 1].
+    """
+    accuracy = np.asarray(tap_accuracy, np.float64)
+    if not 0 < threshold <= 1:
+        raise ConfigurationError(f"Threshold {threshold} of k: it must be above 0 and at most 1.")
+    if accuracy.ndim != 1 or not len(accuracy) or not ((accuracy >= 0) & (accuracy <= 1)).all():
+        raise ConfigurationError("Accuracies to choose k by must be one a tap, each from 0 to 1.")
+    reaching = accuracy >= threshold
+    count = int(reaching.sum())
+    below = np.flatnonzero(~reaching[:-1])
+    run = len(reaching) - 1 - (below[-1] + 1 if len(below) else 0)
+    reached = bool(run or reaching[-1])
+    if not reached:
+        where = f"none of the last, only {count} earlier" if count else "no tap"
+        warnings.warn(
+            f"Choosing k: {where} reaches an accuracy of {threshold:g} alone (best "
+            f"{accuracy.max():.3f}); k is 1, the logits. Lower the threshold or set k.",
+            stacklevel=2,
+        )
+    return KChoice(int(run) + 1, count, threshold, reached)

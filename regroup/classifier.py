@@ -1,0 +1,89 @@
+"""REGroup as a classifier: an `nn.Module` that stands where the network stood."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from regroup.accumulators import Extractor
+from regroup.errors import ConfigurationError
+from regroup.scoring import Scorer, voting_signs
+from regroup.taps import discover_taps
+
+if TYPE_CHECKING:
+    from regroup.bank import Bank
+    from regroup.taps import Tap, TapPolicy
+
+
+class REGroupClassifier(nn.Module):
+    """REGroup's robust prediction for images (paper arXiv 2006.10679, eq. 7; DESIGN §3).
+
+    Args:
+        model: the classifier, in evaluation mode: pixels (N, 3, H, W) to logits (N, M).
+        bank: the mixtures of its taps.
+        k: how many of the bank's last taps vote.
+        signs: "both", "positive" or "negative".
+        policy: the tap policy that the bank was built with.
+        example: pixels (N, 3, H, W) such as the model takes, from which its taps are found.
+        names_from: the module that tap names start from, `model` by default.
+
+    Raises ConfigurationError for k out of range, unknown signs, or a bank of another model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        bank: Bank,
+        k: int,
+        signs: str = "both",
+        policy: TapPolicy = "preactivation",
+        *,
+        example: Tensor,
+        names_from: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        self._bank = bank.last(k)
+        voting_signs(signs)
+        self.k, self.signs = k, signs
+        check_bank(self._bank, discover_taps(model, example, policy, names_from=names_from))
+        self.model = model
+        self._extractor = Extractor(model, policy, example, last=k, names_from=names_from)
+        self._scorers: dict[torch.device, Scorer] = {}
+
+    @torch.no_grad()
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Borda sums (N, M) float32 of pixels (N, 3, H, W), by one forward pass of the model.
+
+        The prediction is `argmax(1)`: the first class of the largest sum. Borda sums are counts:
+        they carry no gradient.
+        """
+        accumulators = self._extractor(pixels).accumulators
+        scorer = self._scorer(accumulators[0].device)
+        return scorer.borda_sums(accumulators, self.k, self.signs).to(torch.float32)
+
+    def _scorer(self, device: torch.device) -> Scorer:
+        """The scorer where the network runs now; it stays float32 when the model does not."""
+        if device not in self._scorers:
+            self._scorers = {device: Scorer(self._bank, device=device)}
+        return self._scorers[device]
+
+
+def check_bank(bank: Bank, taps: tuple[Tap, ...]) -> None:
+    """Raise ConfigurationError, naming the first difference, unless `taps` end as the bank's.
+
+    `taps`: all of the model's, in execution order.
+    """
+    count = len(bank.taps)
+    if len(taps) < count:
+        raise ConfigurationError(
+            f"A bank of another model: {count} of its taps are to vote, the model has {len(taps)}."
+        )
+    for name, mixtures, tap in zip(bank.taps, bank.mixtures, taps[-count:], strict=True):
+        channels = mixtures.shape[2]
+        if (name, channels) != (tap.name, tap.channels):
+            raise ConfigurationError(
+                f"A bank of another model: its tap {name} of {channels} channels is, in this "
+                f"model, {tap.name} of {tap.channels}; build a bank for this model and tap policy."
+            )

@@ -1,0 +1,273 @@
+"""Scoring: divergences as matrix products, ranks, Borda sums for every k and sign choice.
+
+Paper arXiv 2006.10679, eqs. 2, 3, 6 and 7; DESIGN §3. KL(C_y || pmf(x)) is
+const_y - <C_y, log pmf(x)>, so a voter costs one matrix product and one argsort a batch; every k
+and every sign choice then come from running sums over the taps, the last one first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regroup.bank import DELTA, SIGN_CHOICES, check_k
+from regroup.errors import ConfigurationError, RegroupError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup.bank import Bank
+
+    Accumulator = Tensor | NDArray[np.floating]
+
+TieBreak = Literal["class", "divergence"]
+VOTING_SIGNS = {"both": (0, 1), "positive": (0,), "negative": (1,)}
+
+
+@dataclass(frozen=True, eq=False)
+class Votes:
+    """Outcome of scoring N samples; int32, the sign choices S = 3 in `SIGN_CHOICES` order.
+
+    `prediction`, `true_rank`: (N, 3, T), index k - 1 where the last k taps vote;
+    `tap_prediction`, `tap_true_rank`: (N, 3, T), each tap alone, in execution order. True ranks
+    start at 1 and follow the order whose first class is the prediction.
+    """
+
+    prediction: NDArray[np.int32]
+    true_rank: NDArray[np.int32]
+    tap_prediction: NDArray[np.int32]
+    tap_true_rank: NDArray[np.int32]
+
+
+class _Voter:
+    """One tap and sign: its mixtures (M, C) ready for the product with log PMFs.
+
+    Classes with identical mixtures share one column: BLAS may round equal columns differently,
+    and a tie has to stay one.
+    """
+
+    def __init__(
+        self, mixtures: NDArray[np.float64], device: torch.device, dtype: torch.dtype
+    ) -> None:
+        mixtures = mixtures + 0.0  # -0.0 and 0.0 are the same entry
+        column = {row.tobytes(): 0 for row in mixtures}
+        column.update({row: i for i, row in enumerate(column)})
+        columns = [column[row.tobytes()] for row in mixtures]
+        rows = mixtures[np.unique(columns, return_index=True)[1]]
+        logs = np.log(rows, out=np.zeros_like(rows), where=rows > 0)
+        constants = (rows * logs).sum(axis=1)
+        self._mixtures = torch.tensor(rows, dtype=dtype, device=device)
+        self._constants = torch.tensor(constants, dtype=dtype, device=device)
+        shared = len(rows) < len(mixtures)
+        self._columns = torch.tensor(columns, device=device) if shared else None
+
+    def divergences(self, log_pmf: Tensor) -> Tensor:
+        """KL of every class, (N, M), for log PMFs (N, C)."""
+        found = torch.addmm(self._constants, log_pmf, self._mixtures.T, alpha=-1)
+        return found if self._columns is None else found[:, self._columns]
+
+
+@dataclass(frozen=True, eq=False)
+class _Tally:
+    """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike."""
+
+    borda: Tensor
+    divergence: Tensor
+
+    def __add__(self, other: _Tally) -> _Tally:
+        return _Tally(self.borda + other.borda, self.divergence + other.divergence)
+
+
+class Scorer:
+    """Scores accumulators against a bank on `device`, computing in `dtype`.
+
+    `delta`: added to every accumulator entry. `tie_break`: between classes of equal Borda sums,
+    "class" lets the lower index win, "divergence" the smaller divergence summed over the same
+    voters (then the lower index). Raises ConfigurationError for a delta that `dtype` cannot hold
+    and an unknown tie break.
+
+    Every method takes `accumulators`, one (N, 2, C) a tap of the bank in execution order, and
+    raises ConfigurationError where they do not fit the bank's taps, RegroupError where they are
+    NaN, infinite or negative.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        *,
+        delta: float = DELTA,
+        tie_break: TieBreak = "class",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        if not torch.tensor(delta, dtype=dtype) > 0:
+            raise ConfigurationError(f"delta = {delta}: it must be above 0 in {dtype}.")
+        if tie_break not in get_args(TieBreak):
+            raise ConfigurationError(f"Tie break {tie_break!r}: it is 'class' or 'divergence'.")
+        self._bank, self._delta, self._tie_break = bank, delta, tie_break
+        self._device, self._dtype = torch.device(device), dtype
+        self._voters = [
+            [_Voter(mixtures[sign], self._device, dtype) for sign in (0, 1)]
+            for mixtures in bank.mixtures
+        ]
+        classes = bank.num_classes
+        fits = 2 * len(bank.taps) * classes**2 < 2**31  # `_decide_by_class` multiplies by M
+        self._integer = torch.int32 if fits else torch.int64
+
+    def divergences(self, accumulators: Sequence[Accumulator]) -> tuple[Tensor, ...]:
+        """KL(C_y || pmf(x)) of every voter and class: one (N, 2, M) a tap."""
+        self._check_taps(accumulators)
+        return tuple(
+            torch.stack(self._tap_divergences(tap, accumulator, (0, 1)), dim=1)
+            for tap, accumulator in enumerate(accumulators)
+        )
+
+    def borda_sums(self, accumulators: Sequence[Accumulator], k: int, signs: str) -> Tensor:
+        """Borda sums (N, M) int of the last `k` taps (eq. 7); `signs` one of `SIGN_CHOICES`.
+
+        Raises ConfigurationError for `k` out of range or unknown `signs`.
+        """
+        taps = len(self._bank.taps)
+        check_k(k, taps)
+        chosen = voting_signs(signs)
+        self._check_taps(accumulators)
+        sums = [
+            self._points(divergence)
+            for tap in range(taps - k, taps)
+            for divergence in self._tap_divergences(tap, accumulators[tap], chosen)
+        ]
+        return torch.stack(sums).sum(0, dtype=self._integer)
+
+    def votes(
+        self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]
+    ) -> Votes:
+        """Predictions and true ranks for every k, every sign choice and every tap alone.
+
+        `labels`: (N,), the true classes. Raises ConfigurationError for labels out of range: leave
+        out failed rows.
+        """
+        samples = self._check_taps(accumulators)
+        truth = self._check_labels(labels, samples)
+        taps = len(accumulators)
+        decided = np.empty((4, samples, len(SIGN_CHOICES), taps), np.int32)
+        total: _Tally | None = None
+        for tap in reversed(range(taps)):
+            alone = self._tally(tap, accumulators[tap])
+            total = alone if total is None else total + alone
+            decided[:2, :, :, taps - 1 - tap] = self._decide(total, truth)
+            decided[2:, :, :, tap] = self._decide(alone, truth)
+        return Votes(*decided)
+
+    def _decide(self, tally: _Tally, labels: Tensor) -> NDArray[np.int32]:
+        """Predictions and true ranks, (2, N, 3)."""
+        decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
+        decided = torch.stack(decide(tally, labels)).transpose(1, 2)
+        return decided.to("cpu", torch.int32).numpy()
+
+    def _tally(self, tap: int, accumulator: Accumulator) -> _Tally:
+        divergences = self._tap_divergences(tap, accumulator, (0, 1))
+        points = [self._points(divergence) for divergence in divergences]
+        return _Tally(
+            torch.stack((points[0] + points[1], *points)),
+            torch.stack((divergences[0] + divergences[1], *divergences)),
+        )
+
+    def _points(self, divergence: Tensor) -> Tensor:
+        """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""
+        order = divergence.argsort(dim=1, stable=True)
+        classes = divergence.shape[1]
+        counts = torch.arange(classes - 1, -1, -1, device=self._device, dtype=self._integer)
+        points = torch.empty_like(order, dtype=self._integer)
+        return points.scatter_(1, order, counts.expand_as(order))
+
+    def _tap_divergences(
+        self, tap: int, accumulator: Accumulator, signs: tuple[int, ...]
+    ) -> list[Tensor]:
+        log_pmf = self._log_pmf(tap, accumulator)
+        return [self._voters[tap][sign].divergences(log_pmf[:, sign]) for sign in signs]
+
+    def _log_pmf(self, tap: int, accumulator: Accumulator) -> Tensor:
+        if isinstance(accumulator, np.ndarray):  # torch warns of arrays that it could not write to
+            accumulator = torch.from_numpy(np.require(accumulator, requirements=["C", "W"]))
+        values = accumulator.to(self._device, self._dtype)
+        if values.numel():
+            low, high = torch.aminmax(values)
+            if not (low >= 0 and high < torch.inf):
+                raise RegroupError(
+                    f"Accumulators of tap {self._bank.taps[tap]} hold NaN, infinite or negative "
+                    "values: the network overflowed or the features are damaged; extract again."
+                )
+        shifted = values + self._delta
+        total = shifted.sum(-1, keepdim=True, dtype=torch.float64)
+        return shifted.log_().sub_(total.log().to(self._dtype))
+
+    def _check_taps(self, accumulators: Sequence[Accumulator]) -> int:
+        """How many samples there are."""
+        bank = self._bank
+        if len(accumulators) != len(bank.taps):
+            raise ConfigurationError(
+                f"Accumulators of {len(accumulators)} taps for a bank of {len(bank.taps)}: "
+                "give those of the bank's taps, in order."
+            )
+        samples = int(accumulators[0].shape[0])
+        for tap, mixtures, found in zip(bank.taps, bank.mixtures, accumulators, strict=True):
+            expected = (samples, 2, mixtures.shape[2])
+            if tuple(found.shape) != expected:
+                raise ConfigurationError(
+                    f"Accumulators of tap {tap} have shape {tuple(found.shape)}, not {expected} "
+                    "as the bank's: they are of another model."
+                )
+        return samples
+
+    def _check_labels(self, labels: Tensor | NDArray[np.integer], samples: int) -> Tensor:
+        truth = torch.as_tensor(labels).to(self._device, torch.int64)
+        if truth.shape != (samples,):
+            raise ConfigurationError(
+                f"Labels of shape {tuple(truth.shape)} for {samples} samples: give one a sample."
+            )
+        wrong = truth[(truth < 0) | (truth >= self._bank.num_classes)]
+        if len(wrong):
+            raise ConfigurationError(
+                f"Label {int(wrong[0])}: the bank has classes 0 to {self._bank.num_classes - 1}; "
+                "leave failed rows out."
+            )
+        return truth
+
+
+def voting_signs(signs: str) -> tuple[int, ...]:
+    """Indices of the signs that vote; raises ConfigurationError for an unknown choice."""
+    if signs not in VOTING_SIGNS:
+        raise ConfigurationError(f"Signs {signs!r}: choose {', '.join(SIGN_CHOICES)}.")
+    return VOTING_SIGNS[signs]
+
+
+def _decide_by_class(tally: _Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Predictions and true ranks, each (3, N): largest Borda sum first, ties by class index."""
+    classes = tally.borda.shape[-1]
+    index = torch.arange(classes, device=labels.device, dtype=tally.borda.dtype)
+    key = tally.borda * classes + (classes - 1 - index)  # no two classes share a key
+    prediction = classes - 1 - key.amax(-1) % classes
+    return prediction, 1 + (key > _of_label(key, labels)).sum(-1)
+
+
+def _decide_by_divergence(tally: _Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """As `_decide_by_class`, but ties go first to the smaller summed divergence."""
+    borda, divergence = tally.borda, tally.divergence
+    best = borda == borda.amax(-1, keepdim=True)
+    prediction = divergence.masked_fill(~best, torch.inf).argmin(-1)  # the first of equals
+    true_borda, true_divergence = _of_label(borda, labels), _of_label(divergence, labels)
+    before = torch.arange(borda.shape[-1], device=labels.device) < labels[:, None]
+    closer = (divergence < true_divergence) | ((divergence == true_divergence) & before)
+    ahead = (borda > true_borda) | ((borda == true_borda) & closer)
+    return prediction, 1 + ahead.sum(-1)
+
+
+def _of_label(values: Tensor, labels: Tensor) -> Tensor:
+    """The values (3, N, 1) of the true classes."""
+    return values.gather(-1, labels.expand(values.shape[0], -1).unsqueeze(-1))
