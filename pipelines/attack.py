@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
@@ -106,16 +107,16 @@ def attack_index(
         block_rows=job.options.block_rows,
     )
     element = BlockElement.create(job.store, element_spec, {})
-    factory = AttackJob(
+    factory_on = partial(
+        AttackJob,
         store_uri=job.store.uri,
         adversarials_ref=element.ref,
         index_ref=index.ref,
         model=network.spec,
         attack=spec,
         batch=batch,
-        device=job.device,
     )
-    job.fill(f"attack {name}", element, factory)
+    job.fill(f"attack {name}", element, factory_on)
     if element.summary() is None:
         element.finalise(_attack_summary(element))
     return element

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.options import ClusterOptions, ModelOptions
@@ -72,7 +73,8 @@ def _extract(
         block_rows=block_rows or job.options.block_rows,
     )
     element = BlockElement.create(job.store, spec, {})
-    factory = ExtractionJob(
+    factory_on = partial(
+        ExtractionJob,
         store_uri=job.store.uri,
         features_ref=element.ref,
         images_kind=next(iter(images)),
@@ -80,9 +82,8 @@ def _extract(
         model=network.spec,
         policy=network.policy,
         batch=batch,
-        device=job.device,
     )
-    job.fill(f"extract {name}", element, factory)
+    job.fill(f"extract {name}", element, factory_on)
     if element.summary() is None:
         element.finalise(_outcome_summary(element))
     return element

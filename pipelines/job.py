@@ -73,11 +73,6 @@ class Job:
         self._stack.__exit__(kind, error, trace)
 
     @property
-    def device(self) -> str:
-        """Torch device of the workers: cuda where each has a GPU share, else cpu."""
-        return "cuda" if self.resources.gpus else "cpu"
-
-    @property
     def resources(self) -> WorkerResources:
         """What each worker gets, from the options."""
         from cluster.resources import WorkerResources
@@ -102,15 +97,22 @@ class Job:
             self._pool = self._stack.enter_context(worker_pool(self.resources))
         return self._pool
 
-    def fill(self, step: str, element: BlockElement, factory: WorkerFactory) -> None:
-        """Have the workers fill the missing blocks of `element`; `IncompleteError` if some fail."""
-        self._run(
-            step,
-            element,
-            lambda blocks, rows, done: self.workers().dispatch(
-                factory, blocks, self._policy(), self._progress(step, rows, done)
-            ),
-        )
+    def fill(
+        self, step: str, element: BlockElement, factory_on: Callable[..., WorkerFactory]
+    ) -> None:
+        """Have the workers fill the missing blocks of `element`.
+
+        `factory_on(device=...)` makes the factory for a torch device: "cuda" where each worker has a GPU
+        share, else "cpu". Raises `IncompleteError` when blocks fail.
+        """
+
+        def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
+            pool = self.workers()
+            factory = factory_on(device="cuda" if pool.resources.gpus else "cpu")
+            progress = self._progress(step, rows, done)
+            return pool.dispatch(factory, blocks, self._policy(), progress)
+
+        self._run(step, element, dispatch)
 
     def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
         """Fill the missing blocks of `element` by stateless tasks."""
