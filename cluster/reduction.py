@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import dask.array as da
 import numpy as np
-from dask import delayed
+from dask.delayed import delayed
 
 from cluster.dispatch import BlockReport
 from regroup.bank import Weighting, class_weights, partial_mixture

@@ -127,4 +127,5 @@ def regroup_accuracy(
 def tap_accuracy(summary: dict[str, Any], group: str, signs: str = "both") -> NDArray[np.float64]:
     """Accuracy of every tap alone over a group, (T,) float64; zeros over nothing."""
     hits = np.array(summary[group]["tap_top1"][signs], np.float64)
-    return hits / max(summary[group]["n"], 1)
+    accuracy: NDArray[np.float64] = hits / max(summary[group]["n"], 1)
+    return accuracy

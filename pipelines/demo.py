@@ -49,7 +49,7 @@ class DemoConfig(ClusterOptions):
 def _attacks(config: DemoConfig) -> list[AttackOptions]:
     return [
         AttackOptions(
-            protocol=protocol,  # type: ignore[arg-type]
+            protocol=protocol,
             epsilon=config.epsilon,
             bisections=10,  # to a thousandth of epsilon: enough to tell, in half of the time
             limit=config.limit,

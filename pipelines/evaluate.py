@@ -12,6 +12,8 @@ from pipelines.errors import UsageError
 from pipelines.options import ClusterOptions, ModelOptions, SignsName, VotingOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pipelines.job import Job
     from regroup.choose_k import KChoice
     from store.banks import StoredBank
@@ -59,7 +61,7 @@ def score(
 
     check_same_model(bank, features)
     taps = voting_taps(bank, options.voting_taps)
-    adversarials = features.inputs["source"].get("adversarials")
+    adversarials = source_of(features).get("adversarials")
     spec = votes_spec(
         name=features.name,
         features_fingerprint=features.fingerprint,
@@ -85,6 +87,13 @@ def score(
     if element.summary() is None:
         element.finalise(summarise(element))
     return element
+
+
+def source_of(features: BlockElement) -> Mapping[str, str]:
+    """What the features were extracted from: {"index": fingerprint} or {"adversarials": ...}."""
+    source = features.inputs["source"]
+    assert isinstance(source, dict)
+    return source
 
 
 def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:

@@ -102,8 +102,8 @@ class Job:
     ) -> None:
         """Have the workers fill the missing blocks of `element`.
 
-        `factory_on(device=...)` makes the factory for a torch device: "cuda" where each worker has a GPU
-        share, else "cpu". Raises `IncompleteError` when blocks fail.
+        `factory_on(device=...)` makes the factory for a torch device: "cuda" where each worker
+        has a GPU share, else "cpu". Raises `IncompleteError` when blocks fail.
         """
 
         def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:

@@ -1,6 +1,7 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -166,7 +167,7 @@ class BlockElement:
         keys = {block: self._location.key("commits", f"{block:05d}.json") for block in blocks}
         return {block for block, key in keys.items() if self._backend.exists(key)}
 
-    def read_array(self, path: str, block: int) -> NDArray[np.generic]:
+    def read_array(self, path: str, block: int) -> NDArray[Any]:
         """Return a block of an array, (rows of the block, *tail), checked against its commit.
 
         Raises GapError for a block that is not committed, DamagedError, StoreUsageError for an

@@ -49,9 +49,7 @@ class Cifar:
 
 
 @pytest.fixture(scope="module")
-def cifar(
-    shared_data: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory
-) -> Cifar:
+def cifar(shared_data: Path, local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Cifar:
     folder = tmp_path_factory.mktemp("cifar")
     data = shared_data / "cifar10"
     train = first_rows(data, "train-*.parquet", 1500, folder / "train.parquet")
