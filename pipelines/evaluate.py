@@ -59,7 +59,7 @@ def score(
     from store.element import BlockElement
     from store.votes import votes_spec
 
-    check_same_model(bank, features)
+    check_same_model(bank, features.inputs, f"the features {features.ref}")
     taps = voting_taps(bank, options.voting_taps)
     adversarials = source_of(features).get("adversarials")
     spec = votes_spec(
@@ -112,24 +112,26 @@ def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(tap for tap in bank.taps if not names or tap in names)
 
 
-def check_same_model(bank: StoredBank, features: BlockElement) -> None:
-    """Refuse to score features of one model, or tap policy, against a bank of another."""
-    ours, theirs = bank.inputs, features.inputs
-    for key, what in (("model", "another model"), ("policy", "another tap policy")):
-        if ours[key] != theirs[key]:
+def check_same_model(bank: StoredBank, other: Mapping[str, Any], what: str) -> None:
+    """Refuse to score one model, or tap policy, against a bank of another.
+
+    `other`: the "model" and "policy" of `what`, a description of it for the error.
+    """
+    ours = bank.inputs
+    for key, difference in (("model", "another model"), ("policy", "another tap policy")):
+        if ours[key] != other[key]:
             raise UsageError(
-                f"the bank {bank.ref} is of {what} than the features {features.ref} "
-                f"({_difference(ours[key], theirs[key])}): build a bank for this model with "
+                f"the bank {bank.ref} is of {difference} than {what} "
+                f"({_difference(ours[key], other[key])}): build a bank for it with "
                 "`regroup build-bank`"
             )
 
 
-def _difference(bank: Any, features: Any) -> str:
+def _difference(bank: Any, other: Any) -> str:
     if not isinstance(bank, dict):
-        return f"bank: {bank}, features: {features}"
-    keys = [key for key in bank | features if bank.get(key) != features.get(key)]
-    key = keys[0]
-    return f"{key} of the bank: {bank.get(key)}, of the features: {features.get(key)}"
+        return f"bank: {bank}, here: {other}"
+    key = next(key for key in bank | other if bank.get(key) != other.get(key))
+    return f"{key} of the bank: {bank.get(key)}, here: {other.get(key)}"
 
 
 def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
@@ -187,6 +189,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         if config.k is not None:
             check_k(config.k, taps)
         network = open_network(config)
+        described = {"model": network.description, "policy": network.policy}
+        check_same_model(bank, described, f"the model {config.model}")
         attacked = [
             BlockElement.open(job.store, "adversarials", ref) for ref in config.adversarials
         ]

@@ -49,6 +49,7 @@ class REGroupClassifier(nn.Module):
         self.k, self.signs = k, signs
         check_bank(self._bank, discover_taps(model, example, policy, names_from=names_from))
         self.model = model
+        self.training = model.training
         self._extractor = Extractor(model, policy, example, last=k, names_from=names_from)
         self._scorers: dict[torch.device, Scorer] = {}
 
