@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -63,18 +64,31 @@ def _execute(command: str, config: Any) -> int:
 
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
-    config = tyro.cli(_config_class(command), args=args, prog=f"regroup {command}")
+    kind, prog = _config_class(command), f"regroup {command}"
+    config = _parse(lambda: tyro.cli(kind, args=args, prog=prog))
     sys.exit(_execute(command, config))
+
+
+def _parse(parse: Callable[[], Any]) -> Any:
+    """What `parse` returns; a reader of the help that goes away (`| head`) is no error."""
+    try:
+        config = parse()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more as it exits: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    return config
 
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `regroup` command."""
     configs = {command: _config_class(command) for command in COMMANDS}
-    config = tyro.extras.subcommand_cli_from_dict(
-        cast("dict[str, Callable[..., Any]]", configs),
-        args=args,
-        prog="regroup",
-        description=DESCRIPTION,
+    callables = cast("dict[str, Callable[..., Any]]", configs)
+    config = _parse(
+        lambda: tyro.extras.subcommand_cli_from_dict(
+            callables, args=args, prog="regroup", description=DESCRIPTION
+        )
     )
     command = next(name for name, kind in configs.items() if type(config) is kind)
     sys.exit(_execute(command, config))

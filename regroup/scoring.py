@@ -75,7 +75,10 @@ class _Voter:
 
 @dataclass(frozen=True, eq=False)
 class _Tally:
-    """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike."""
+    """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike.
+
+    The divergences are a scalar 0 where ties go by class, which does not look at them.
+    """
 
     borda: Tensor
     divergence: Tensor
@@ -173,10 +176,10 @@ class Scorer:
     def _tally(self, tap: int, accumulator: Accumulator) -> _Tally:
         divergences = self._tap_divergences(tap, accumulator, (0, 1))
         points = [self._points(divergence) for divergence in divergences]
-        return _Tally(
-            torch.stack((points[0] + points[1], *points)),
-            torch.stack((divergences[0] + divergences[1], *divergences)),
-        )
+        borda = torch.stack((points[0] + points[1], *points))
+        if self._tie_break == "class":
+            return _Tally(borda, torch.zeros((), dtype=self._dtype, device=self._device))
+        return _Tally(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
 
     def _points(self, divergence: Tensor) -> Tensor:
         """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""

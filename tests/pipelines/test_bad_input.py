@@ -202,6 +202,47 @@ def test_unknown_options_have_status_2(args: list[str]) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("program", ["build_bank", "attack", "demo", "ls", "train_demo_model"])
+def test_every_job_is_a_program_of_its_own(program: str, tmp_path: Path) -> None:
+    path = Path(__file__).parents[2] / "pipelines" / f"{program}.py"
+    done = subprocess.run(
+        [sys.executable, str(path), "--help"],
+        capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "Example: regroup" in done.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m pipelines.cli --help | head -1"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
+    assert "usage: regroup" in done.stdout
+    assert done.stderr == ""
+
+
+def test_damaged_features_fail_loudly_and_the_rest_is_kept(
+    run: Run, finished_demo: FinishedDemo, tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(finished_demo.store, store)
+    chunk = next(store.glob("features/digits-val-digits-cnn-pgd-budget-*/logits.zarr/..")) / (
+        f"accumulators.zarr/{finished_demo.results['taps'][-1]}/c/0/0/0"
+    )
+    data = bytearray(chunk.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    chunk.write_bytes(bytes(data))
+    outcome = run(
+        "rescore", "--store", store, "--bank", "digits-train-digits-cnn", "--delta", "1e-10",
+        "--attempts", "1",
+    )  # fmt: skip
+    assert outcome.status == 1
+    last = outcome.err.strip().splitlines()[-1]
+    assert "score digits-val-digits-cnn-pgd-budget: 1 of 1 blocks failed (block 0)" in last
+    assert "accumulators.zarr" in last
+    again = run("rescore", "--store", store, "--bank", "digits-train-digits-cnn", "--json")
+    assert again.status == 0, "what was scored before the damage stays readable"
+
+
 def test_more_classes_than_the_model(
     run: Run, local_ray: None, tmp_path: Path, weights: Path
 ) -> None:
