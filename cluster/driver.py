@@ -113,6 +113,7 @@ class _Loop:
             self._hand_out()
             self._collect()
             self._expire()
+            self._progress.tick()
         return DispatchReport(
             tuple(sorted(self._reports, key=lambda report: report.block)),
             tuple(sorted(self._failures, key=lambda failure: failure.block)),

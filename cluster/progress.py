@@ -29,6 +29,10 @@ class Progress(Protocol):
         """A block is done."""
         ...
 
+    def tick(self) -> None:
+        """Time has passed; called every second or so, whether or not a block is done."""
+        ...
+
     def retry(self, block: int, reason: str) -> None:
         """An attempt at `block` failed; it will be tried again."""
         ...
@@ -108,7 +112,7 @@ class Tally:
 
 
 class JsonLinesProgress:
-    """A JSON line at most every `every_s` seconds, one for each failed attempt, and a last one."""
+    """A JSON line every `every_s` seconds, one for each failed attempt, and a last one."""
 
     def __init__(self, tally: Tally, stream: TextIO, every_s: float = LINE_EVERY_S) -> None:
         self._tally, self._stream, self._every = tally, stream, every_s
@@ -121,6 +125,9 @@ class JsonLinesProgress:
     def update(self, report: BlockReport) -> None:
         """Count a block."""
         self._tally.update(report)
+
+    def tick(self) -> None:
+        """Print a line when it is time: blocks may last longer than that."""
         if self._tally.clock() - self._printed >= self._every:
             self._printed = self._tally.clock()
             self._print({"event": "progress", **self._tally.describe()})
@@ -176,6 +183,9 @@ class TerminalProgress:
         """Move the bar."""
         self._tally.update(report)
         self._show()
+
+    def tick(self) -> None:
+        """Nothing: the bar refreshes itself."""
 
     def retry(self, block: int, reason: str) -> None:
         """Say above the bar that an attempt failed."""

@@ -93,11 +93,12 @@ def plot_k(rows: list[dict[str, Any]], names: list[str], k: int, path: Path) -> 
     for axis, name in zip(axes[0], names, strict=True):
         for signs, (colour, marker) in styles.items():
             _line(axis, [r for r in rows if r["signs"] == signs], name, signs, colour, marker)
-        axis.axvline(k, color="#999999", linestyle="--", linewidth=1)
-        axis.set(title=name, xlabel="k (last taps that vote)", ylim=(0, 102))
+        axis.axvline(k, color="#888888", linestyle="--", linewidth=1, label="the 75 % rule")
+        over = "" if name == "clean" else " (over #S)"
+        axis.set(title=f"{name}{over}", xlabel="k (last taps that vote)", ylim=(0, 102))
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("REGroup top-1, %")
-    axes[0][0].legend(title="signs")
+    axes[0][0].legend(loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     plt.close(figure)
@@ -111,5 +112,5 @@ def _line(
     values = [100 * cell["accuracy"] for _, cell in cells]
     low = [100 * cell["interval95"][0] for _, cell in cells]
     high = [100 * cell["interval95"][1] for _, cell in cells]
-    axis.plot(ks, values, color=colour, marker=marker, markersize=4, label=signs)
+    axis.plot(ks, values, color=colour, marker=marker, markersize=4, label=f"signs: {signs}")
     axis.fill_between(ks, low, high, color=colour, alpha=0.1)

@@ -40,6 +40,7 @@ def test_json_lines_come_every_thirty_seconds_and_at_the_end() -> None:
     for block, seconds in enumerate([20.0, 9.0, 1.0, 10.0]):
         clock.now += seconds
         progress.update(report(block, failed=block == 1))
+        progress.tick()
     progress.close()
     first, final = lines(stream)
     # At 30 s three of the four blocks are done: one sample a second, ten to go.
@@ -59,6 +60,24 @@ def test_json_lines_come_every_thirty_seconds_and_at_the_end() -> None:
         "seconds_left": 10.0,
     }
     assert (final["event"], final["blocks"], final["seconds_left"]) == ("end", 4, 0.0)
+
+
+def test_json_lines_come_while_no_block_is_done() -> None:
+    """A block of an attack lasts minutes; a log must show that the job lives."""
+    clock, stream = Clock(), io.StringIO()
+    progress = JsonLinesProgress(Tally("attack x", 40, 0, clock=clock), stream)
+    progress.start(4)
+    for _ in range(90):
+        clock.now += 1.0
+        progress.tick()
+    progress.close()
+    *ticks, final = lines(stream)
+    assert [(line["event"], line["seconds"]) for line in ticks] == [
+        ("progress", 30.0),
+        ("progress", 60.0),
+        ("progress", 90.0),
+    ]
+    assert final["event"] == "end"
 
 
 def test_failed_attempts_are_lines_of_their_own() -> None:

@@ -39,6 +39,7 @@ def test_within_bounds_and_symmetric(total: int, data: st.DataObject) -> None:
     low, high = wilson(successes, total)
     assert 0 <= low <= successes / total <= high <= 1
     assert wilson(total - successes, total) == pytest.approx((1 - high, 1 - low), abs=1e-9)
+    assert (wilson(0, total)[0], wilson(total, total)[1]) == (0.0, 1.0), "without rounding"
     wider = wilson(successes, total, 0.99)
     assert wider[0] <= low <= high <= wider[1]
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -113,13 +113,25 @@ def test_votes_follow_exactly_from_the_divergences(problem: Problem, dtype: torc
         assert true_rank == order.index(labels[n]) + 1
 
 
-def decided(voters: list[list[float]], tie_break: str, gap: float) -> bool:
-    """Whether no comparison that matters is closer than `gap`, exact ties apart."""
-    compared = list(voters)
+def rows_of(bank: Bank, s: int, taps: list[int]) -> list[list[bytes]]:
+    """The mixtures of every class as the voters of `voters_of` know them."""
+    signs = reference.VOTING_SIGNS[SIGN_CHOICES[s]]
+    return [[row.tobytes() for row in bank.mixtures[tap][sign]] for tap in taps for sign in signs]
+
+
+def decided(voters: list[list[float]], rows: list[list[bytes]], tie_break: str, gap: float) -> bool:
+    """Whether no comparison that matters is closer than `gap`, those of identical classes apart."""
+    classes = range(len(voters[0]))
+    compared: list[tuple[list[float], list[Any]]] = list(zip(voters, rows, strict=True))
     if tie_break == "divergence":
-        compared.append([math.fsum(voter[y] for voter in voters) for y in range(len(voters[0]))])
-    gaps = [abs(a - b) for values in compared for a in values for b in values if a != b]
-    return min(gaps, default=math.inf) > gap
+        summed = [math.fsum(voter[y] for voter in voters) for y in classes]
+        compared.append((summed, [[row[y] for row in rows] for y in classes]))
+    return all(
+        abs(values[a] - values[b]) > gap or names[a] == names[b]
+        for values, names in compared
+        for a in classes
+        for b in classes
+    )
 
 
 @pytest.mark.parametrize("tie_break", TIE_BREAKS)
@@ -134,7 +146,7 @@ def test_votes(problem: Problem, dtype: torch.dtype, error: float, tie_break: Ti
     votes = Scorer(bank, dtype=dtype, tie_break=tie_break).votes(accumulators, labels)
     for n, s, taps, prediction, true_rank in cases(votes):
         voters = voters_of(literal, n, s, taps)
-        if decided(voters, tie_break, gap):
+        if decided(voters, rows_of(bank, s, taps), tie_break, gap):
             order = reference.class_order(voters, tie_break)
             assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
 
@@ -147,7 +159,7 @@ def test_votes_of_a_larger_problem(tie_break: TieBreak) -> None:
     everything = list(cases(votes))
     for n, s, taps, prediction, true_rank in everything:
         voters = voters_of(literal, n, s, taps)
-        if decided(voters, tie_break, 1e-6):
+        if decided(voters, rows_of(bank, s, taps), tie_break, 1e-6):
             order = reference.class_order(voters, tie_break)
             assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
             compared += 1
