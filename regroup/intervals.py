@@ -24,7 +24,7 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float,
     failures, spread = total - successes, z * z
     centre = successes + spread / 2
     half = z * math.sqrt(successes * failures / total + spread / 4)
-    # The ends are exact where the formula gives 0 or 1 up to rounding.
-    low = 0.0 if successes == 0 else (centre - half) / (total + spread)
+    low = (centre - half) / (total + spread)
+    # Of all successes the formula gives 1, but only up to rounding; of none exactly 0.
     high = 1.0 if failures == 0 else (centre + half) / (total + spread)
     return low, high

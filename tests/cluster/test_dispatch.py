@@ -47,6 +47,9 @@ class Recorder:
     def retry(self, block: int, reason: str) -> None:
         self.retries.append(block)
 
+    def tick(self) -> None:
+        pass
+
     def failure(self, block: int, reason: str) -> None:
         self.failures.append(block)
 
