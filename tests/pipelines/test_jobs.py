@@ -18,6 +18,7 @@ from pipelines.job import Job
 from pipelines.network import open_network
 from pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
 from regroup import reference
+from regroup.bank import BankStatistics, select_bank_samples
 from regroup.models import ModelSpec, load_classifier
 from store.banks import read_bank
 from store.element import BlockElement
@@ -203,3 +204,53 @@ def test_softmax_and_uniform_banks_share_features(
         votes = score(job, features, read_bank(job.store, second), VotingOptions())
         assert votes.plan.rows == features.plan.rows
     shutil.rmtree(tmp_path)
+
+
+def bank_samples(demo: FinishedDemo) -> tuple[BlockElement, list[int], dict[str, list[Any]]]:
+    """The training features, the rows of the demo's bank (50 a class), and the samples' columns."""
+    features = BlockElement.open(open_store(demo.store), "features", "digits-train-digits-cnn")
+    samples = features.samples(["sample_id", "label", "prediction", "confidence"]).to_pydict()
+    ids, labels, predictions = (samples[c] for c in ("sample_id", "label", "prediction"))
+    rows = select_bank_samples(ids, labels, predictions, 10, 50, seed=0)
+    return features, rows.tolist(), samples
+
+
+def test_bank_is_the_references_mixture(finished_demo: FinishedDemo) -> None:
+    """Eq. 1 by loops over the stored accumulators of the chosen samples."""
+    features, rows, samples = bank_samples(finished_demo)
+    bank = read_bank(open_store(finished_demo.store), "digits-train-digits-cnn")
+    assert bank.counts.tolist() == [50] * 10
+    blocks = range(features.plan.blocks)
+    path = accumulators_path(bank.taps[0])
+    accumulators = np.concatenate([features.read_array(path, b) for b in blocks])
+    for label in (0, 7):
+        mine = [row for row in rows if samples["label"][row] == label]
+        confidences = [samples["confidence"][row] for row in mine]
+        weights = reference.class_weights([label] * len(mine), confidences, "softmax")
+        for sign in (0, 1):
+            pmfs = [reference.pmf(accumulators[row, sign]) for row in mine]
+            expected = reference.mixture(pmfs, weights)
+            np.testing.assert_allclose(bank.mixtures[0][sign, label], expected, rtol=1e-12)
+
+
+def test_bank_is_the_merge_of_its_blocks_in_any_order(finished_demo: FinishedDemo) -> None:
+    """What dask reduced is what `BankStatistics` merges, within 1e-12 relative (DESIGN §3)."""
+    features, rows, samples = bank_samples(finished_demo)
+    stored = read_bank(open_store(finished_demo.store), "digits-train-digits-cnn")
+    taps = [(tap, m.shape[-1]) for tap, m in zip(stored.taps, stored.mixtures, strict=True)]
+    total = BankStatistics.zeros(taps, 10)
+    for block in reversed(range(features.plan.blocks)):
+        span = features.plan.span(block)
+        mine = [row for row in rows if span.start <= row < span.stop]
+        part = BankStatistics.zeros(taps, 10)
+        part.update(
+            [
+                features.read_array(accumulators_path(tap), block)[np.array(mine) - span.start]
+                for tap in stored.taps
+            ],
+            np.array([samples["label"][row] for row in mine]),
+            np.array([samples["confidence"][row] for row in mine], np.float32),
+        )
+        total.merge(part)
+    for merged, mixtures in zip(total.finalise().mixtures, stored.mixtures, strict=True):
+        np.testing.assert_allclose(merged, mixtures, rtol=1e-12)
