@@ -146,8 +146,8 @@ def main(config: AttackConfig) -> dict[str, Any]:
     from pipelines.network import open_network
 
     spec = attack_spec(config)
+    network = open_network(config)
     with Job(config) as job:
-        network = open_network(config)
         index = index_dataset(job, config.dataset)
         features = extract_index(job, network, index, config.batch)
         subset = correct_samples(job, index, features, config.limit, config.seed)

@@ -136,8 +136,8 @@ def main(config: BuildBankConfig) -> dict[str, Any]:
     from pipelines.job import Job
     from pipelines.network import open_network
 
+    network = open_network(config)
     with Job(config) as job:
-        network = open_network(config)
         index = index_dataset(job, config.dataset)
         bank = build_bank(job, network, index, config, config.batch)
         taps = [name for name, _ in network.taps]

@@ -183,7 +183,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from store.banks import read_bank
     from store.element import BlockElement
 
-    with Job(config) as job:
+    with Job(config, create=False) as job:
         bank = read_bank(job.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         if config.k is not None:

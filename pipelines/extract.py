@@ -108,8 +108,8 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     from pipelines.job import Job
     from pipelines.network import open_network
 
+    network = open_network(config)
     with Job(config) as job:
-        network = open_network(config)
         index = index_dataset(job, config.dataset)
         element = extract_index(job, network, index, config.batch)
         return {

@@ -54,9 +54,10 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     started = time.perf_counter()
     source = open_source(dataset)
     rows = source.rows()
+    store = job.store  # after the dataset was found, and before the work
     starts = range(0, len(rows), READ_ROWS)
     digests = [d for start in starts for d in _digests(source, rows[start : start + READ_ROWS])]
-    known = {info.ref for info in job.store.elements("indexes")}
+    known = {info.ref for info in store.elements("indexes")}
     columns = {
         "sample_id": [row.sample_id for row in rows],
         "label": [row.label for row in rows],
@@ -65,7 +66,7 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     }
     table = pa.table(columns, schema=COLUMNS)
     name = name or dataset_name(dataset)
-    index = SampleIndex.write(job.store, name, table, source.class_names, source.spec)
+    index = SampleIndex.write(store, name, table, source.class_names, source.spec)
     created = index.ref not in known
     _log(job, index, digests, created, started)
     return index

@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import IncompleteError
@@ -50,16 +51,22 @@ class LedgerEntry:
 
 @dataclass
 class Job:
-    """A job over one store. Ray is started on the first block of real work, never before."""
+    """A job over one store, opened when it is first needed and made then if `create`.
+
+    Ray is started on the first block of real work, never before.
+    """
 
     options: ClusterOptions
+    create: bool = True
     ledger: list[LedgerEntry] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
     _joined: bool = False
 
-    def __post_init__(self) -> None:
-        self.store: Store = open_store(self.options.store, create=True)
+    @cached_property
+    def store(self) -> Store:
+        """The store; `StoreUsageError` when it is none, or is not there and not to be made."""
+        return open_store(self.options.store, create=self.create)
 
     def __enter__(self) -> Job:
         return self

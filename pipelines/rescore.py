@@ -104,10 +104,8 @@ def main(config: RescoreConfig) -> dict[str, Any]:
     from pipelines.job import Job
     from pipelines.tables import k_table, print_line, show
     from store.banks import read_bank
-    from store.stores import open_store
 
-    open_store(config.store)  # re-scoring never creates a store
-    with Job(config) as job:
+    with Job(config, create=False) as job:
         bank = read_bank(job.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         ks = [check_k(k, taps) for k in config.k] or list(range(1, len(taps) + 1))

@@ -36,6 +36,7 @@ def test_missing_dataset(run: Run, tmp_path: Path) -> None:
     )
     assert outcome.status == 2
     assert f"{tmp_path}/no" in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"
 
 
 def test_empty_dataset(run: Run, tmp_path: Path) -> None:
@@ -53,6 +54,7 @@ def test_class_without_images(run: Run, tmp_path: Path) -> None:
     outcome = run("index-dataset", "--store", tmp_path / "s", "--dataset", f"imagefolder:{root}")
     assert outcome.status == 2
     assert "lonely" in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"
 
 
 def test_unknown_dataset_kind(run: Run, tmp_path: Path) -> None:
@@ -93,6 +95,7 @@ def test_missing_weights_file(run: Run, tmp_path: Path) -> None:
     )  # fmt: skip
     assert outcome.status == 2
     assert "no.safetensors" in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"
 
 
 def test_unknown_model(run: Run, tmp_path: Path) -> None:
