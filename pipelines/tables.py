@@ -71,7 +71,7 @@ def k_table(rows: list[dict[str, Any]], names: list[str]) -> Table:
     table.add_column("k", justify="right")
     for name in names:
         for choice in signs:
-            table.add_column(f"{name}\n{choice}", justify="right")
+            table.add_column(f"{name}\n{choice}", justify="right", overflow="fold")
     for k in dict.fromkeys(row["k"] for row in rows):
         values = [cells[k, choice][name]["accuracy"] for name in names for choice in signs]
         table.add_row(str(k), *("-" if v is None else f"{100 * v:.1f}" for v in values))
