@@ -18,6 +18,7 @@ from store.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -117,7 +118,7 @@ class IndexImages:
         starts = range(0, len(locators), batch)
         with ThreadPoolExecutor(1, "decode") as ahead:
 
-            def submit(start: int):  # type: ignore[no-untyped-def]
+            def submit(start: int) -> Future[list[NDArray[np.float32] | str]]:
                 cut = slice(start, start + batch)
                 return ahead.submit(self._outcomes, locators[cut], digests[cut])
 
