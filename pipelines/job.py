@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from cluster.dispatch import BlockReport, DispatchReport, WorkerFactory
+    from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy, WorkerFactory
     from cluster.pool import WorkerPool
+    from cluster.progress import Progress
     from cluster.resources import WorkerResources
     from pipelines.options import ClusterOptions
     from store.element import BlockElement
@@ -143,12 +144,12 @@ class Job:
             task, blocks, self.resources, self._policy(), self._progress(step, rows, done)
         )
 
-    def _policy(self) -> Any:
+    def _policy(self) -> RetryPolicy:
         from cluster.dispatch import RetryPolicy
 
         return RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
 
-    def _progress(self, step: str, rows: int, done: int) -> Any:
+    def _progress(self, step: str, rows: int, done: int) -> Progress:
         from cluster.progress import make_progress
 
         return make_progress(step, rows, done)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
@@ -46,7 +47,10 @@ def open_network(options: ModelOptions) -> Network:
     from regroup.models import ModelSpec, load_classifier
 
     spec = ModelSpec(
-        name=options.model, weights=options.weights, resize=options.resize, crop=options.crop
+        name=options.model,
+        weights=_located(options.weights),
+        resize=options.resize,
+        crop=options.crop,
     )
     classifier = load_classifier(spec)
     taps = build_extractor(classifier, options.taps, "cpu").taps
@@ -58,6 +62,13 @@ def open_network(options: ModelOptions) -> Network:
         num_classes=classifier.num_classes,
         side=classifier.preprocessing.crop,
     )
+
+
+def _located(weights: str | None) -> str | None:
+    """A weights file by its absolute path: a worker's working folder may be another."""
+    if weights is not None and Path(weights).is_file():
+        return str(Path(weights).resolve())
+    return weights
 
 
 def check_classes(index: SampleIndex, network: Network) -> None:
