@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
@@ -40,17 +41,25 @@ def _config_class(command: str) -> type[Any]:
     return found
 
 
+def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
+    """SIGTERM, what `ray job stop` sends: unwind, so that workers end and files are closed."""
+    sys.exit(128 + number)
+
+
 def _execute(command: str, config: Any) -> int:
     """Run a job; its summary goes to standard output as JSON when asked. Returns the status."""
     module, _ = COMMANDS[command]
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         summary = importlib.import_module(module).main(config)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
+        terminated = isinstance(stop, SystemExit)
         print(
-            "regroup: interrupted: what was committed stays; run the same command again to go on",
+            f"regroup {command}: {'terminated' if terminated else 'interrupted'}: the blocks that "
+            "were committed stay in the store; run the same command again to go on from there",
             file=sys.stderr,
         )
-        return 130
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:
         status = getattr(error, "exit_status", None)
         if status is None:
