@@ -25,6 +25,8 @@ COMMANDS = {
     "evaluate": ("pipelines.evaluate", "EvaluateConfig"),
     "rescore": ("pipelines.rescore", "RescoreConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
+    "verify": ("pipelines.verify", "VerifyConfig"),
+    "repair": ("pipelines.repair", "RepairConfig"),
     "train-demo-model": ("pipelines.train_demo_model", "TrainDemoModelConfig"),
 }
 
@@ -64,11 +66,17 @@ def _execute(command: str, config: Any) -> int:
         status = getattr(error, "exit_status", None)
         if status is None:
             raise
+        _print_summary(config, getattr(error, "summary", None))
         print(f"regroup {command}: {error}", file=sys.stderr)
         return int(status)
-    if getattr(config, "json", False):
-        print(json.dumps(summary, indent=2, default=str))
+    _print_summary(config, summary)
     return 0
+
+
+def _print_summary(config: Any, summary: Any) -> None:
+    """Print what a job did, or found before it failed, where --json asks for it."""
+    if getattr(config, "json", False) and summary is not None:
+        print(json.dumps(summary, indent=2, default=str))
 
 
 def run_command(command: str, args: list[str] | None = None) -> None:

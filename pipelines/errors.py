@@ -1,10 +1,22 @@
 """Errors of the commands; each says what is wrong, where, and what to do."""
 
+from typing import Any
+
 
 class UsageError(Exception):
     """Options or inputs that cannot be meant (exit status 2)."""
 
     exit_status = 2
+
+
+class DamageFoundError(Exception):
+    """The store holds damage (exit status 1); `summary` names it all, for --json."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
 
 
 class IncompleteError(Exception):

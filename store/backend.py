@@ -45,6 +45,9 @@ class Backend(Protocol):
     def children(self, prefix: str = "") -> list[str]:
         """Return the sorted names (folders and files) directly in the folder `prefix`."""
 
+    def partials(self, prefix: str) -> list[str]:
+        """Return the sorted keys of unfinished writes below `prefix`, which `keys` leaves out."""
+
     def size(self, prefix: str) -> int:
         """Return the number of bytes stored below the folder `prefix`."""
 

@@ -1,6 +1,8 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +44,9 @@ from store.tables import (
 
 __all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 
+# Commit records kept in memory by a reader, which must not grow with the number of blocks.
+COMMITS_KEPT = 256
+
 
 class BlockElement:
     """An element of `rows` rows whose blocks are written, committed and read one by one.
@@ -78,6 +83,7 @@ class BlockElement:
         location = find(backend, spec.kind, spec.fingerprint)
         if location is None:
             location = locate_new(spec.kind, spec.name, spec.fingerprint)
+            spec = replace(spec, block_rows=_block_rows(backend, location, spec))
             backend.create(location.key("manifest.json"), seal(spec.manifest(recorded)))
         element = cls(backend, location, read_manifest(backend, location))
         element._require_same(spec)
@@ -132,6 +138,8 @@ class BlockElement:
     def commit(self, block: int) -> Commit:
         """Return the commit record of `block`; raises GapError, DamagedError."""
         if block not in self._commits:
+            if len(self._commits) >= COMMITS_KEPT:
+                self._commits.pop(next(iter(self._commits)))
             self._commits[block] = read_commit(self._backend, self._location, block)
         return self._commits[block]
 
@@ -282,6 +290,19 @@ class BlockElement:
 
     def _part_key(self, block: int) -> str:
         return self._location.key("samples", part_name(block))
+
+
+def _block_rows(backend: Backend, location: Location, spec: ElementSpec) -> int:
+    """Return the rows of a block of an element without a manifest.
+
+    Where the manifest was lost (see `store.repair`) the arrays and commits of its plan are still
+    there, and other blocks would not fit them.
+    """
+    if backend.children(location.key("commits")):
+        for array in spec.arrays:
+            with contextlib.suppress(DamagedError):
+                return int(open_array(backend, location, array, spec.rows).chunks[0])
+    return spec.block_rows
 
 
 def _plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:

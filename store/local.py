@@ -99,6 +99,11 @@ class LocalBackend:
             return []
         return sorted(name for name in names if not name.endswith(PARTIAL_SUFFIX))
 
+    def partials(self, prefix: str) -> list[str]:
+        """Return the sorted keys of the temporary files below `prefix`."""
+        found = self._files(prefix, partial=True)
+        return sorted(path.relative_to(self.root).as_posix() for path in found)
+
     def size(self, prefix: str) -> int:
         """Return the bytes of the files below `prefix`."""
         total = 0
@@ -151,9 +156,9 @@ class LocalBackend:
     def _folder(self, prefix: str) -> Path:
         return self.root / validate_prefix(prefix)
 
-    def _files(self, prefix: str) -> Iterator[Path]:
+    def _files(self, prefix: str, *, partial: bool = False) -> Iterator[Path]:
         for folder, _, names in os.walk(self._folder(prefix)):
-            yield from (Path(folder, n) for n in names if not n.endswith(PARTIAL_SUFFIX))
+            yield from (Path(folder, n) for n in names if n.endswith(PARTIAL_SUFFIX) == partial)
 
     def _parents(self, path: Path) -> list[Path]:
         return [folder for folder in path.parents if folder.is_relative_to(self.root)]

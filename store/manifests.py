@@ -110,9 +110,14 @@ def _require_fingerprint(manifest: Mapping[str, object], location: Location, whe
         )
 
 
+def folders(backend: Backend, kind: str) -> list[Location]:
+    """Return where elements of one kind are or were begun, with a manifest or without."""
+    return [Location(kind, ref) for ref in backend.children(kind) if _FOLDER.fullmatch(ref)]
+
+
 def locations(backend: Backend, kind: str) -> list[Location]:
     """Return the elements of one kind that have a manifest, by name."""
-    found = [Location(kind, ref) for ref in backend.children(kind) if _FOLDER.fullmatch(ref)]
+    found = folders(backend, kind)
     return [location for location in found if backend.exists(location.key("manifest.json"))]
 
 
@@ -122,8 +127,7 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
     Raises StoreUsageError, listing what there is, when none or several match.
     """
     known = locations(backend, kind)
-    exact = [location for location in known if location.ref == ref]
-    matching = exact or [location for location in known if _matches(location, ref)]
+    matching = matching_locations(known, ref)
     if len(matching) == 1:
         return matching[0]
     if matching:
@@ -135,6 +139,12 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
     raise StoreUsageError(
         f"there are no {kind} {ref!r} in the store {backend.uri}; it holds: {names}"
     )
+
+
+def matching_locations(known: list[Location], ref: str) -> list[Location]:
+    """Return those of `known` that `ref` names: the exact ones, else by name or fingerprint."""
+    exact = [location for location in known if location.ref == ref]
+    return exact or [location for location in known if _matches(location, ref)]
 
 
 def _matches(location: Location, ref: str) -> bool:

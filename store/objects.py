@@ -74,6 +74,10 @@ class ObjectBackend:
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
+    def partials(self, prefix: str) -> list[str]:  # noqa: ARG002  (the interface's)
+        """Nothing: an object that was not put whole cannot be seen."""
+        return []
+
     def size(self, prefix: str) -> int:
         """Return the bytes of the objects below `prefix`."""
         return sum(size for _, size in self._objects(prefix))

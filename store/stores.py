@@ -101,7 +101,7 @@ def open_store(uri: str, *, create: bool = False, writable: bool = True) -> Stor
         backend.prepare(create=create)
     if not backend.exists(MARKER):
         _start(backend, create=create)
-    _check_marker(backend)
+    require_marker(backend)
     if writable and isinstance(backend, LocalBackend):
         backend.require_writable()
     return Store(backend)
@@ -117,13 +117,20 @@ def _start(backend: Backend, *, create: bool) -> None:
         )
     if not create:
         raise StoreUsageError(f"there is no store at {backend.uri}: check --store")
-    marker = {"format": FORMAT, "schema_version": SCHEMA_VERSION}
-    backend.create(MARKER, canonical_json(marker) + b"\n")
+    backend.create(MARKER, marker())
 
 
-def _check_marker(backend: Backend) -> None:
+def marker() -> bytes:
+    """Return the content of a store's marker."""
+    return canonical_json({"format": FORMAT, "schema_version": SCHEMA_VERSION}) + b"\n"
+
+
+def require_marker(backend: Backend) -> None:
+    """Check the marker; raises FileNotFoundError, DamagedError, StoreUsageError (another format
+    or schema version).
+    """
     where = f"{MARKER} of the store {backend.uri}"
-    marker = parse_record(backend.read(MARKER), where)
-    if marker.get("format") != FORMAT:
+    found = parse_record(backend.read(MARKER), where)
+    if found.get("format") != FORMAT:
         raise StoreUsageError(f"{backend.uri} is not a regroup store: {MARKER} is not one of ours")
-    require_schema_version(marker.get("schema_version"), where)
+    require_schema_version(found.get("schema_version"), where)
