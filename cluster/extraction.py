@@ -83,10 +83,23 @@ class BlockResult:
         self._top5: list[list[int] | None] = [None] * n
 
     def fill(self, batch: ImageBatch, extraction: Extraction) -> None:
-        """Store what one forward pass gave for the readable rows of `batch`."""
-        for path, accumulator in zip(self._paths, extraction.accumulators, strict=True):
-            self.arrays[path][batch.rows] = accumulator.cpu().numpy()
-        self.arrays[LOGITS][batch.rows] = extraction.logits.cpu().numpy()
+        """Store what one forward pass gave for the readable rows of `batch`.
+
+        A sample on which the network overflowed has no outcome: it becomes a failed row.
+        """
+        found = dict(zip(self._paths, extraction.accumulators, strict=True))
+        found[LOGITS] = extraction.logits
+        finite = np.ones(len(batch.rows), bool)
+        for path, tensor in found.items():
+            values = tensor.cpu().numpy()
+            self.arrays[path][batch.rows] = values
+            finite &= np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+        self._discard(batch.rows[~finite].tolist())
+
+    def _discard(self, rows: list[int]) -> None:
+        self.fail(dict.fromkeys(rows, "the network overflowed on it: NaN or infinite responses"))
+        for values in self.arrays.values():
+            values[rows] = np.nan
 
     def fail(self, errors: dict[int, str]) -> None:
         """Mark rows (position -> reason) as failed."""

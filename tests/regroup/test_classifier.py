@@ -29,9 +29,11 @@ class Network(nn.Module):
         self.second = nn.Conv2d(4, width, 3)
         self.head = nn.Linear(width, CLASSES)
         self.passes = 0
+        self.recorded_gradients = False
 
     def forward(self, pixels: Tensor) -> Tensor:
         self.passes += 1
+        self.recorded_gradients = torch.is_grad_enabled()
         hidden = self.activation(self.first(pixels))
         hidden = F.silu(self.second(hidden))
         logits: Tensor = self.head(hidden.mean((2, 3)))
@@ -80,6 +82,7 @@ def test_one_forward_pass_and_no_gradient() -> None:
     before = model.passes
     assert not classifier(images(7).requires_grad_()).requires_grad
     assert model.passes == before + 1
+    assert not model.recorded_gradients, "its activations need not be kept"
 
 
 def test_it_is_a_module_around_the_model() -> None:
