@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
-from torch.nn import functional
 
 import regroup.models.classifier as classifier_module
 from regroup.errors import ConfigurationError
@@ -22,14 +21,11 @@ from regroup.models import (
     load_classifier,
     model_names,
     save_weights,
-    train_digits_cnn,
 )
 from regroup.models.cifar_resnet import BasicBlock, CifarResNet
 from regroup.models.digits import DigitsCNN
 from regroup.models.weights import file_sha256
 from regroup.pixels import Preprocessing
-
-Digits = tuple[np.ndarray[Any, np.dtype[np.float32]], np.ndarray[Any, np.dtype[np.int64]]]
 
 
 class Tiny(nn.Module):
@@ -68,18 +64,6 @@ def features_only() -> nn.Module:
 
 
 HERE = "tests.regroup.test_models"
-
-
-@pytest.fixture(scope="module")
-def digits() -> Digits:
-    """scikit-learn's scans, 16 px, three equal channels, in a fixed shuffled order."""
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    order = np.random.default_rng(0).permutation(len(bunch.target))
-    small = torch.from_numpy(bunch.images[order].astype(np.float32) / 16)[:, None]
-    pixels = functional.interpolate(small, size=16, mode="bilinear").expand(-1, 3, -1, -1)
-    return pixels.contiguous().numpy(), bunch.target[order].astype(np.int64)
 
 
 @pytest.fixture
@@ -389,23 +373,6 @@ def test_every_torchvision_classifier_is_offered() -> None:
 
 
 # ---- training and real weights
-
-
-def test_the_demo_network_learns_the_digits_and_again_the_same(
-    digits: Digits, tmp_path: Path
-) -> None:
-    pixels, labels = digits
-    network = train_digits_cnn(pixels[:1437], labels[:1437], seed=0)
-    save_weights(network, tmp_path / "digits.safetensors", DIGITS_METADATA)
-    model = load_classifier(ModelSpec("digits-cnn", str(tmp_path / "digits.safetensors")))
-    predicted = model(torch.from_numpy(pixels[1437:])).argmax(dim=1).numpy()
-    assert (predicted == labels[1437:]).mean() >= 0.97
-    few = pixels[:200], labels[:200]
-    one, again = (train_digits_cnn(*few, seed=5, epochs=2) for _ in range(2))
-    other = train_digits_cnn(*few, seed=6, epochs=2)
-    for key, tensor in one.state_dict().items():
-        assert torch.equal(tensor, again.state_dict()[key])
-    assert not torch.equal(one.get_parameter("linear.weight"), other.get_parameter("linear.weight"))
 
 
 def test_cifar_resnet20_reaches_its_published_accuracy(shared_data: Path) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,13 +11,13 @@ from hypothesis import strategies as st
 
 from store.banks import BankSpec, create_bank, read_bank
 from store.element import BlockElement
-from store.errors import GapError, SchemaVersionError, StoreError, StoreUsageError
+from store.errors import GapError, StoreError, StoreUsageError
 from store.fingerprint import seal, unseal
 from store.indexes import COLUMNS, SampleIndex
 from store.local import LocalBackend
 from store.repair import apply_repair, kept_elements, plan_repairs
-from store.stores import Store, open_store
-from store.verify import chosen, open_to_verify, verify
+from store.stores import Store
+from store.verify import chosen, verify
 from tests.store.elements import (
     FLOATS,
     INTS,
@@ -379,31 +378,3 @@ def test_bytes_that_cannot_be_read_are_not_called_damaged(
         ("unreadable", "part"),
     ]
     assert repair(whole) == []
-
-
-@pytest.mark.parametrize(
-    "content", [b"{", b'{"format": "regroup-stora", "schema_version": 1}', None]
-)
-def test_a_damaged_marker_is_written_again(store: Store, content: bytes | None) -> None:
-    write_index(store)
-    if content is None:
-        store.backend.delete("store.json")
-    else:
-        store.backend.replace("store.json", content)
-    opened = open_to_verify(store.uri)
-    assert told(opened) == [("damaged", "marker", None, "store.json")]
-    repair(opened)
-    assert told(open_store(store.uri)) == []
-
-
-def test_no_store_and_a_newer_store_are_refused(tmp_path: Path, store: Store) -> None:
-    with pytest.raises(StoreUsageError, match="there is no store"):
-        open_to_verify(str(tmp_path / "none"))
-    assert not (tmp_path / "none").exists()
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "features").mkdir()
-    with pytest.raises(StoreUsageError, match="not a regroup store"):
-        open_to_verify(str(tmp_path / "other"))
-    store.backend.replace("store.json", b'{"format": "regroup-store", "schema_version": 9}')
-    with pytest.raises(SchemaVersionError, match="version 9"):
-        open_to_verify(store.uri)
