@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,8 +114,10 @@ def _init(address: str, **options: Any) -> None:
     import ray
     from ray.exceptions import AuthenticationError, RayError
 
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, **options)
+        _restore(handler)
     except AuthenticationError as error:
         raise ClusterUsageError(
             f"the Ray cluster at {address!r} was not joined, for want of the right token: put the "
@@ -135,6 +139,12 @@ def _refusal(address: str, error: Exception) -> str:
         "address (--address, RAY_ADDRESS), that the cluster runs, and that ~/.ray/auth_token or "
         "RAY_AUTH_TOKEN holds its token"
     )
+
+
+def _restore(handler: Any) -> None:
+    """Put the program's SIGTERM handler back: Ray's own prints a stack trace, and may abort."""
+    if callable(handler) and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, handler)
 
 
 def _probe(address: str) -> None:
