@@ -20,8 +20,10 @@ class TrainDemoModelConfig:
     Example: regroup train-demo-model --output digits-cnn.safetensors
     """
 
-    output: str
-    """Weights file to write (.safetensors); one that is there is kept."""
+    store: str | None = None
+    """A store in a folder: the weights go to weights/digits-cnn.safetensors beside its elements."""
+    output: str | None = None
+    """Weights file to write (.safetensors) instead; one that is there is kept."""
     seed: int = 0
     """Seed of initialisation and shuffling."""
     json: bool = False
@@ -78,7 +80,18 @@ def _validate(weights: Path) -> float:
 
 def main(config: TrainDemoModelConfig) -> dict[str, Any]:
     """Train the demo's network."""
-    return train_demo_model(Path(config.output), config.seed)
+    return train_demo_model(_target(config), config.seed)
+
+
+def _target(config: TrainDemoModelConfig) -> Path:
+    """Where the weights go; `UsageError` unless --output or a store in a folder is named."""
+    from store.stores import open_store
+
+    if config.output is not None:
+        return Path(config.output)
+    if config.store is None or "://" in config.store:
+        raise UsageError("name the weights file with --output, or a store in a folder with --store")
+    return Path(open_store(config.store, create=True).uri) / "weights" / "digits-cnn.safetensors"
 
 
 if __name__ == "__main__":

@@ -246,6 +246,17 @@ def test_damaged_features_fail_loudly_and_the_rest_is_kept(
     assert again.status == 0, "what was scored before the damage stays readable"
 
 
+def test_demo_weights_beside_the_elements_of_a_store(run: Run, tmp_path: Path) -> None:
+    done = run("train-demo-model", "--store", tmp_path / "s", "--json")
+    assert (done.status, done.json["accuracy"] >= 0.97) == (0, True)
+    assert done.json["weights"] == str(tmp_path / "s" / "weights" / "digits-cnn.safetensors")
+    assert run("ls", "--store", tmp_path / "s", "--json").json["elements"] == []
+    assert run("verify", "--store", tmp_path / "s").status == 0
+    neither = run("train-demo-model")
+    assert neither.status == 2
+    assert "--output" in sentence(neither)
+
+
 def test_more_classes_than_the_model(
     run: Run, local_ray: None, tmp_path: Path, weights: Path
 ) -> None:
