@@ -17,6 +17,7 @@ A response that the pixels cannot change (computed from parameters and buffers a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -92,7 +93,7 @@ class TapPlan:
         return found if self.logits is None else (*found, self.logits)
 
 
-class _CallWatcher(TorchFunctionMode):
+class _CallWatcher(TorchFunctionMode, ABC):
     """Hands the response of every call that `policy` watches to `_meet`, samples on axis 0."""
 
     def __init__(self, policy: TapPolicy) -> None:
@@ -127,8 +128,8 @@ class _CallWatcher(TorchFunctionMode):
     ) -> Any:
         return function(*args, **kwargs)
 
-    def _meet(self, function: str, response: Tensor) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _meet(self, function: str, response: Tensor) -> None: ...
 
 
 class TapRecorder(_CallWatcher):
