@@ -53,8 +53,16 @@ def environment(home: Path) -> dict[str, str]:
 def process(variables: dict[str, str]) -> Iterator[ProcessPoolExecutor]:
     """One process that runs functions, in the environment `variables` from its start."""
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(variables,)) as pool:
+    pool = ProcessPoolExecutor(1, context, initializer=_begin, initargs=(variables,))
+    try:
         yield pool
+    finally:
+        workers = list((pool._processes or {}).values())
+        pool.shutdown(wait=False, cancel_futures=True)
+        for worker in workers:
+            # A test that failed leaves a dispatch that may never end.
+            worker.join(10)
+            worker.kill()
 
 
 def _begin(variables: dict[str, str]) -> None:
@@ -104,7 +112,7 @@ def stop_cluster() -> None:
 
 def family(pid: int) -> list[int]:
     """A process and all that descend from it."""
-    parents = {}
+    parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             fields = stat.read_text().rpartition(")")[2].split()
@@ -134,6 +142,12 @@ def connect(address: str) -> None:
 
 def disconnect() -> None:
     _session.close()
+
+
+def count_nodes() -> int:
+    import ray
+
+    return sum(node["Alive"] for node in ray.nodes())  # type: ignore[no-untyped-call]
 
 
 @dataclass
@@ -334,6 +348,6 @@ def lab(home: Path, address: str) -> Iterator[Lab]:
         try:
             driver.submit(connect, where).result(PATIENCE_S)
             yield Lab(nodes, driver)
-        finally:
             driver.submit(disconnect).result(PATIENCE_S)
+        finally:
             nodes.submit(stop_cluster).result(PATIENCE_S)
