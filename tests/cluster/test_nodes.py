@@ -83,27 +83,30 @@ def test_an_automatic_pool_shrinks_and_outlives_its_nodes(several: Lab, tmp_path
 
 
 @both_ways
-def test_a_hung_node_costs_its_deadline(several: Lab, way: Way, tmp_path: Path) -> None:
+def test_a_hung_node_costs_time_not_the_job(several: Lab, way: Way, tmp_path: Path) -> None:
     hung, left = several.have(2)
     job = StoredJob(tmp_path, 4, held=None)
-    # A task may use the time to be placed, too.
-    policy = RetryPolicy(2, 10, 60) if way == "actors" else RetryPolicy(2, 5, 5)
+    # An actor is given up at its deadline. Ray may queue further tasks on the hung node: they are
+    # freed when it gives the node up, which its deadline must leave time for, as the default does.
+    policy = RetryPolicy(3, 15, 60, inf) if way == "actors" else RetryPolicy(3, 60, 60, inf)
     future = several.dispatch(way, job, WorkerResources(workers=2), policy)
     wait_for(lambda: job.nodes() == {hung, left}, "a block on either node")
     stopped = several.family(hung)
     try:
         send(stopped, signal.SIGSTOP)
+        (lost,) = [block for block, node, _, _ in job.attempts() if node == hung]
         job.go()
         outcome = result(future)
-        (lost,) = [block for block, node, _, _ in job.attempts() if node == hung]
-        reason = "the block was not done within its deadline of 10 s"
-        assert outcome.retries == [(lost, reason)]
-        assert job.done_by(lost) == left
         assert outcome.seconds < PATIENCE_S
+        reason = (
+            "not done within its deadline of 15 s" if way == "actors" else "the worker was lost"
+        )
+        assert all(reason in told for _, told in outcome.retries)
+        assert lost in {block for block, _ in outcome.retries}
+        assert {job.done_by(block) for block in range(4)} == {left}
         job.check(outcome)
-        # The late attempt goes on, if Ray lets it: nothing may change.
-        send(stopped, signal.SIGCONT)
     finally:
+        # The late attempt goes on, if Ray lets it: nothing may change.
         send(stopped, signal.SIGCONT)
         several.lose(hung)
     job.check(outcome)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +18,7 @@ from cluster.errors import ClusterUsageError
 from cluster.reduction import ReductionJob
 from cluster.resources import ResolvedResources, Room, WorkerResources
 from cluster.worker_log import Label
+from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
     TWO,
     Dispatch,
@@ -29,16 +30,23 @@ from tests.cluster.test_dispatch import (
 from tests.cluster.workers import Job, fail, hang
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-SOON = RetryPolicy(1, 60, 60, straggler_factor=2, straggler_s=1)
+SOON = RetryPolicy(1, 60, 60, straggler_factor=1, straggler_s=1)
 
 
 def nap() -> None:
     time.sleep(3)
 
 
-def nap_and_fail() -> None:
-    nap()
-    fail()
+@dataclass(frozen=True)
+class FailInPairs:
+    """Fails once the attempt and its duplicate have both begun."""
+
+    folder: Path
+
+    def __call__(self) -> None:
+        begun = attempts(self.folder)[0]
+        wait_for(lambda: attempts(self.folder)[0] >= begun + begun % 2, "the duplicate")
+        fail()
 
 
 @both_ways
@@ -55,9 +63,10 @@ def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Pat
 
 @both_ways
 def test_two_attempts_at_once_are_one_try(dispatch: Dispatch, tmp_path: Path) -> None:
-    policy = RetryPolicy(2, 60, 60, straggler_s=1)
-    report = dispatch(Job(tmp_path, {0: nap_and_fail}, times=99), range(3), policy, Recorder())
+    job, policy = Job(tmp_path, {0: FailInPairs(tmp_path)}, times=99), replace(SOON, attempts=2)
+    report = dispatch(job, range(3), policy, Recorder())
     (failure,) = report.failures
+    assert "UnpicklableError" in failure.reason
     assert (failure.block, failure.attempts) == (0, 2)
     assert attempts(tmp_path) == Counter([0] * 4 + [1, 2])
 
