@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from cluster.driver import TICK_S, AttemptError, attempt
+from cluster.driver import ANSWER_S, TICK_S
 from cluster.errors import ClusterError, ClusterUsageError
+from cluster.worker_log import REASON_CHARACTERS, AttemptError, Label, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.dispatch import BlockReport, BlockWorker, RetryPolicy, WorkerFactory
-    from cluster.resources import ResolvedResources
+    from cluster.dispatch import BlockReport, BlockWorker, WorkerFactory
+    from cluster.resources import Room
 
 # A worker that cannot be built is tried again this many times round, if none can.
 START_ROUNDS = 3
@@ -39,25 +40,27 @@ class WorkerHost:
         self._dispatch: str | None = None
         self._worker: BlockWorker | None = None
 
-    def ready(self, dispatch: str, factory: WorkerFactory) -> StartError | None:
-        """Answer once the worker of `dispatch` is built; at once when it already is."""
+    def ready(self, dispatch: str, factory: WorkerFactory) -> str | StartError:
+        """The id of this node, once the worker of `dispatch` is built; at once when it is."""
+        node: str = ray.get_runtime_context().get_node_id()
         if dispatch == self._dispatch:
-            return None
+            return node
         # The last worker's memory (its network) is freed before the next one is built.
         self._dispatch = self._worker = None
         try:
             self._worker = factory()
         except Exception as error:
             usage = getattr(error, "exit_status", 1) == 2
-            return StartError(str(error), traceback.format_exc(), usage)
+            trace = traceback.format_exc()[-REASON_CHARACTERS:]
+            return StartError(str(error)[:REASON_CHARACTERS], trace, usage)
         self._dispatch = dispatch
-        return None
+        return node
 
-    def process(self, block: int) -> BlockReport | AttemptError:
-        """One attempt at `block` by the worker that `ready` built."""
+    def process(self, block: int, number: int, label: Label) -> BlockReport | AttemptError:
+        """Attempt `number` at `block` by the worker that `ready` built."""
         if self._worker is None:
             return AttemptError("the worker was not built")
-        return attempt(self._worker.process, block)
+        return attempt(self._worker.process, block, number, label)
 
 
 @dataclass(eq=False)
@@ -70,6 +73,7 @@ class Host:
         ref: the answer that is awaited, of `ready` or of a block.
         asked: monotonic seconds when the actor was first asked to be ready.
         again: monotonic seconds before which an unavailable actor is not asked again.
+        node: id of its node, known once it was ready.
     """
 
     actor: Any
@@ -77,6 +81,22 @@ class Host:
     ref: Any = None
     asked: float = 0.0
     again: float = 0.0
+    node: str = ""
+
+
+@dataclass(frozen=True)
+class HostedJob:
+    """What one dispatch has its hosts do.
+
+    Attributes:
+        factory: makes the worker, inside the actor.
+        label: names the dispatch in the logs.
+        ready_s: seconds that a host may take to be placed and to build its worker.
+    """
+
+    factory: WorkerFactory
+    label: Label
+    ready_s: float
 
 
 class ActorSlots:
@@ -85,16 +105,11 @@ class ActorSlots:
     placement_s = 0.0  # a block goes only to an actor that is placed and ready
 
     def __init__(
-        self,
-        hosts: list[Host],
-        create: Callable[[], Any],
-        factory: WorkerFactory,
-        share: ResolvedResources,
-        policy: RetryPolicy,
+        self, hosts: list[Host], create: Callable[[], Any], job: HostedJob, room: Room
     ) -> None:
         self._hosts, self._create = hosts, create
-        self._share, self._policy = share, policy
-        self._factory = ray.put(factory)
+        self._job, self._room = job, room
+        self._factory = ray.put(job.factory)
         self._dispatch = self._factory.hex()
         self._failures = 0
         self._error: str = ""
@@ -103,10 +118,12 @@ class ActorSlots:
             host.state, host.ref = "spare", None
 
     def tend(self, wanted: int) -> int:
-        """See `Slots.tend`; starts actors up to the pool's size and takes in ready ones."""
-        target = min(self._share.workers, wanted)
+        """See `Slots.tend`; starts actors while there is room and takes in ready ones."""
+        room = self._room.workers()
+        target = min(room, wanted)
         self._take_answers()
         self._ask_again()
+        self._shrink(room)
         while len(self._active()) < target and self._failures < START_ROUNDS * target:
             self._ask(self._spare(), first=True)
         self._refuse_hopeless()
@@ -116,10 +133,13 @@ class ActorSlots:
         """Answers of `ready` that are outstanding."""
         return [h.ref for h in self._hosts if h.state == "starting" and h.ref is not None]
 
-    def start(self, block: int) -> Any:
-        """Hand `block` to an idle actor."""
-        host = next(host for host in self._hosts if host.state == "idle")
-        host.state, host.ref = "busy", host.actor.process.remote(block)
+    def start(self, block: int, number: int, apart_from: Any = None) -> Any:
+        """Hand `block` to an idle actor, on another node than `apart_from` runs on if there is."""
+        shunned = [h.node for h in self._hosts if apart_from is not None and h.ref == apart_from]
+        idle = [host for host in self._hosts if host.state == "idle"]
+        host = min(idle, key=lambda host: host.node in shunned)
+        host.state = "busy"
+        host.ref = host.actor.process.remote(block, number, self._job.label)
         return host.ref
 
     def finished(self, ref: Any, error: RayError | None) -> None:
@@ -139,6 +159,13 @@ class ActorSlots:
 
     def _active(self) -> list[Host]:
         return [host for host in self._hosts if host.state != "spare"]
+
+    def _shrink(self, room: int) -> None:
+        """Stop waiting for actors that no longer have a place, the last asked first."""
+        waiting = [host for host in self._hosts if host.state == "starting"]
+        surplus = max(0, len(self._active()) - room)
+        for host in sorted(waiting, key=lambda host: -host.asked)[:surplus]:
+            self._drop(host)
 
     def _spare(self) -> Host:
         """A host of an earlier dispatch, else a new one."""
@@ -165,7 +192,7 @@ class ActorSlots:
     def _ask_again(self) -> None:
         now = time.monotonic()
         for host in [host for host in self._hosts if host.state == "starting"]:
-            if now - host.asked > self._policy.ready_deadline_s:
+            if now - host.asked > self._job.ready_s:
                 self._drop(host)
             elif host.ref is None and now >= host.again:
                 self._ask(host, first=False)
@@ -178,14 +205,14 @@ class ActorSlots:
 
     def _take_answer(self, host: Host) -> None:
         try:
-            answer: StartError | None = ray.get(host.ref)
+            answer: str | StartError = ray.get(host.ref, timeout=ANSWER_S)
         except ActorUnavailableError:
             self._postpone(host)
         except RayError as error:
             self._count_failure(host, " ".join(str(error).split()))
         else:
-            if answer is None:
-                host.state, host.ref, self._failures = "idle", None, 0
+            if isinstance(answer, str):
+                host.state, host.ref, host.node, self._failures = "idle", None, answer, 0
             elif answer.usage:
                 raise ClusterUsageError(answer.message)
             else:
@@ -208,9 +235,9 @@ class ActorSlots:
                 f"no worker could be started, {self._failures} attempts failed, the last with: "
                 f"{last}\n{self._error}"
             )
-        elif now - self._alive_at > self._policy.ready_deadline_s:
+        elif now - self._alive_at > self._job.ready_s:
             raise ClusterError(
-                f"no worker became ready within {self._policy.ready_deadline_s:g} s: the cluster "
-                f"has no room for {self._share.describe()}, or the worker takes longer to build; "
+                f"no worker became ready within {self._job.ready_s:g} s: the cluster has "
+                f"no room for {self._room.share.describe()}, or the worker takes longer to build; "
                 "free resources, ask for less per worker, or wait longer. Committed blocks stay"
             )

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from cluster.progress import Progress
     from cluster.resources import WorkerResources
+    from cluster.worker_log import Label
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,12 @@ WorkerFactory = Callable[[], BlockWorker]
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to give up.
+    """When to give up, and when to try twice at once.
+
+    A straggler is a block that still runs when no other waits and a worker is idle, for longer than
+    both `straggler_s` and `straggler_factor` times the median of the finished blocks. It is started
+    once more, elsewhere; the first answer wins and the other attempt is killed. The two count as
+    one try, and the one report that is kept as the block's.
 
     Attributes:
         attempts: how often a block is tried; an exception, a death or a deadline uses up one.
@@ -61,22 +67,34 @@ class RetryPolicy:
             counting `ready_deadline_s` to be placed).
         ready_deadline_s: seconds that a worker may take to be placed and built; a job that has
             no other worker for that long ends.
+        straggler_factor: see above; infinite: no duplicates.
+        straggler_s: see above; seconds.
     """
 
     attempts: int = 3
     deadline_s: float = 3600.0
     ready_deadline_s: float = 900.0
+    straggler_factor: float = 2.0
+    straggler_s: float = 30.0
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
             raise ClusterUsageError(f"attempts is {self.attempts}: at least one is needed")
         if not (self.deadline_s > 0 and self.ready_deadline_s > 0):
             raise ClusterUsageError("a deadline must be more than zero seconds")
+        if not (self.straggler_factor >= 1 and self.straggler_s >= 0):
+            raise ClusterUsageError(
+                "a straggler takes at least 1 times the median and 0 seconds: straggler_factor is "
+                f"{self.straggler_factor:g}, straggler_s {self.straggler_s:g}"
+            )
 
 
 @dataclass(frozen=True)
 class BlockFailure:
-    """A block that was given up: how often it was tried, and the last reason (a traceback)."""
+    """A block that was given up: how often it was tried, and the last reason (a traceback).
+
+    A duplicate is part of its block's try (see `RetryPolicy`).
+    """
 
     block: int
     attempts: int
@@ -97,8 +115,11 @@ def dispatch_to_actors(
     resources: WorkerResources,
     policy: RetryPolicy,
     progress: Progress,
+    label: Label | None = None,
 ) -> DispatchReport:
     """Run `blocks` on a pool of actors that lives for this one dispatch.
+
+    `label` names it in the workers' logs.
 
     Raises:
         ClusterUsageError: `resources` do not fit, or building the worker raised a usage error.
@@ -107,7 +128,7 @@ def dispatch_to_actors(
     from cluster.pool import worker_pool
 
     with worker_pool(resources) as pool:
-        return pool.dispatch(factory, blocks, policy, progress)
+        return pool.dispatch(factory, blocks, policy, progress, label)
 
 
 def dispatch_as_tasks(
@@ -116,15 +137,17 @@ def dispatch_as_tasks(
     resources: WorkerResources,
     policy: RetryPolicy,
     progress: Progress,
+    label: Label | None = None,
 ) -> DispatchReport:
     """Run `blocks` as stateless Ray tasks, on CPUs unless `resources` names a GPU share.
 
     The idle workers of this process's pools are let go first: they hold the CPUs that the tasks
-    need.
+    need. A `function` with an attribute `create_only` that is False is never run twice at once.
+    `label` names the dispatch in the workers' logs.
 
     Raises:
         ClusterUsageError: `resources` do not fit.
     """
     from cluster.tasks import run_tasks
 
-    return run_tasks(function, blocks, resources, policy, progress)
+    return run_tasks(function, blocks, resources, policy, progress, label)

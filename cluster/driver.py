@@ -6,37 +6,27 @@ One loop for actors and for tasks: it sees only `Slots`, the places where blocks
 from __future__ import annotations
 
 import time
-import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
+from cluster.worker_log import AttemptError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from cluster.progress import Progress
 
 TICK_S = 1.0
-
-
-@dataclass(frozen=True)
-class AttemptError:
-    """An exception that a block raised, as text: not every exception survives pickling."""
-
-    reason: str
-
-
-def attempt(function: Callable[[int], BlockReport], block: int) -> BlockReport | AttemptError:
-    """Run one attempt at `block`, in the worker process."""
-    try:
-        return function(block)
-    except Exception:
-        return AttemptError(traceback.format_exc())
+# An answer that ray.wait called ready is here at once, unless its node went in between.
+ANSWER_S = 10.0
+# Durations that the median of finished blocks is taken over.
+DURATIONS_KEPT = 1000
 
 
 class Slots(Protocol):
@@ -59,8 +49,10 @@ class Slots(Protocol):
         """ObjectRefs whose answer would make a slot ready."""
         ...
 
-    def start(self, block: int) -> Any:
-        """Start `block` on a free slot; the ObjectRef of its BlockReport or AttemptError."""
+    def start(self, block: int, number: int, apart_from: Any = None) -> Any:
+        """Start attempt `number` at `block` on a free slot, if possible on another node than that
+        of the attempt `apart_from`; the ObjectRef of its BlockReport or AttemptError.
+        """
         ...
 
     def finished(self, ref: Any, error: RayError | None) -> None:
@@ -72,10 +64,26 @@ class Slots(Protocol):
         ...
 
 
+@dataclass(slots=True, eq=False)
+class _Block:
+    """A block without outcome. A duplicate belongs to the try that it was started in.
+
+    Attributes:
+        failures: tries used up.
+        starts: attempts started, duplicates among them.
+        duplicated: whether the present try has had its duplicate.
+    """
+
+    index: int
+    failures: int = 0
+    starts: int = 0
+    duplicated: bool = False
+
+
 @dataclass(frozen=True)
 class _Attempt:
-    block: int
-    number: int
+    block: _Block
+    started: float
     deadline: float
 
 
@@ -96,15 +104,30 @@ def drive(
         progress.close()
 
 
+@dataclass
+class _Pace:
+    """How long blocks took so far, and which runs too long against that."""
+
+    policy: RetryPolicy
+    durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
+
+    def limit(self) -> float:
+        """Seconds after which a block is a straggler; infinite while none has finished."""
+        if not self.durations:
+            return float("inf")
+        return max(self.policy.straggler_s, self.policy.straggler_factor * median(self.durations))
+
+
 class _Loop:
     def __init__(
         self, slots: Slots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
     ) -> None:
         self._slots, self._policy, self._progress = slots, policy, progress
         self._limit = policy.deadline_s + slots.placement_s
-        # (block, attempts used): a block that failed goes to the end, behind all others.
-        self._queue = deque((block, 0) for block in blocks)
+        # A block that failed goes to the end, behind all others.
+        self._queue = deque(_Block(block) for block in blocks)
         self._running: dict[Any, _Attempt] = {}
+        self._pace = _Pace(policy)
         self._reports: list[BlockReport] = []
         self._failures: list[BlockFailure] = []
 
@@ -125,18 +148,33 @@ class _Loop:
         self._running.clear()
 
     def _hand_out(self) -> None:
-        free = self._slots.tend(len(self._queue) + len(self._running))
+        stragglers = [] if self._queue else self._stragglers()
+        free = self._slots.tend(len(self._queue) + len(self._running) + len(stragglers))
         for _ in range(min(free, len(self._queue))):
-            block, used = self._queue.popleft()
-            deadline = time.monotonic() + self._limit
-            self._running[self._slots.start(block)] = _Attempt(block, used + 1, deadline)
+            self._start(self._queue.popleft())
+        for ref in stragglers[: max(0, free)]:
+            block = self._running[ref].block
+            block.duplicated = True
+            self._start(block, apart_from=ref)
+
+    def _start(self, block: _Block, apart_from: Any = None) -> None:
+        block.starts += 1
+        now = time.monotonic()
+        ref = self._slots.start(block.index, block.starts, apart_from)
+        self._running[ref] = _Attempt(block, now, now + self._limit)
+
+    def _stragglers(self) -> list[Any]:
+        """Attempts that deserve a duplicate, the longest-running first."""
+        latest = time.monotonic() - self._pace.limit()
+        late = [ref for ref, tried in self._running.items() if tried.started <= latest]
+        return [ref for ref in late if not self._running[ref].block.duplicated]
 
     def _collect(self) -> None:
         refs = [*self._running, *self._slots.awaited()]
         if not refs:
             time.sleep(TICK_S / 10)
             return
-        ready, _ = ray.wait(refs, num_returns=1, timeout=self._patience())
+        ready, _ = ray.wait(refs, num_returns=1, timeout=self._patience(), fetch_local=False)
         for ref in ready:
             if ref in self._running:
                 self._settle(ref, self._running.pop(ref))
@@ -148,32 +186,50 @@ class _Loop:
 
     def _settle(self, ref: Any, tried: _Attempt) -> None:
         try:
-            outcome: BlockReport | AttemptError = ray.get(ref)
+            outcome: BlockReport | AttemptError = ray.get(ref, timeout=ANSWER_S)
         except RayError as error:
             self._slots.finished(ref, error)
-            self._retry(tried, f"the worker was lost: {_one_line(error)}")
+            self._retry(tried.block, f"the worker was lost: {_one_line(error)}")
             return
         self._slots.finished(ref, None)
         if isinstance(outcome, AttemptError):
-            self._retry(tried, outcome.reason)
+            self._retry(tried.block, outcome.reason)
         else:
-            self._reports.append(outcome)
-            self._progress.update(outcome)
+            self._pace.durations.append(time.monotonic() - tried.started)
+            self._report(tried.block, outcome)
 
-    def _retry(self, tried: _Attempt, reason: str) -> None:
-        if tried.number < self._policy.attempts:
-            self._queue.append((tried.block, tried.number))
-            self._progress.retry(tried.block, reason)
+    def _report(self, block: _Block, report: BlockReport) -> None:
+        """The first answer wins, whichever attempt committed; a second one never counts."""
+        for ref in self._attempts_at(block):
+            del self._running[ref]
+            self._slots.abandon(ref)
+        self._reports.append(report)
+        self._progress.update(report)
+
+    def _attempts_at(self, block: _Block) -> list[Any]:
+        return [ref for ref, tried in self._running.items() if tried.block is block]
+
+    def _retry(self, block: _Block, reason: str) -> None:
+        """An attempt failed. Of two attempts at once only the last to fail uses up a try."""
+        if self._attempts_at(block):
+            self._progress.retry(block.index, reason)
+            return
+        block.failures += 1
+        block.duplicated = False
+        if block.failures < self._policy.attempts:
+            self._queue.append(block)
+            self._progress.retry(block.index, reason)
         else:
-            self._failures.append(BlockFailure(tried.block, tried.number, reason))
-            self._progress.failure(tried.block, reason)
+            self._failures.append(BlockFailure(block.index, block.failures, reason))
+            self._progress.failure(block.index, reason)
 
     def _expire(self) -> None:
         now = time.monotonic()
         for ref in [ref for ref, tried in self._running.items() if tried.deadline <= now]:
             tried = self._running.pop(ref)
             self._slots.abandon(ref)
-            self._retry(tried, f"the block was not done within its deadline of {self._limit:g} s")
+            reason = f"the block was not done within its deadline of {self._limit:g} s"
+            self._retry(tried.block, reason)
 
 
 def _one_line(error: RayError) -> str:

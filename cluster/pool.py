@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from cluster.actors import ActorSlots, Host, WorkerHost
+from cluster.actors import ActorSlots, Host, HostedJob, WorkerHost
 from cluster.driver import drive
-from cluster.resources import ResolvedResources, WorkerResources, resolve_on_cluster
+from cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
+from cluster.worker_log import Label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,11 +27,12 @@ class WorkerPool:
     """Living worker processes, kept between dispatches; they hold their resources meanwhile.
 
     Attributes:
-        resources: number of workers and what each has on this cluster.
+        resources: number of workers at the start, and what each has on this cluster.
     """
 
     def __init__(self, resources: ResolvedResources) -> None:
         self.resources = resources
+        self._room = Room(resources)
         self._hosts: list[Host] = []
         # A death must reach the driver, which knows the block's attempts: no restarts by Ray.
         self._actor: Any = ray.remote(WorkerHost).options(
@@ -48,14 +50,18 @@ class WorkerPool:
         blocks: Sequence[int],
         policy: RetryPolicy,
         progress: Progress,
+        label: Label | None = None,
     ) -> DispatchReport:
         """Run `blocks` on workers made by `factory`, at most one worker a block.
+
+        `label` names the dispatch in the workers' logs.
 
         Raises:
             ClusterUsageError: building the worker raised a usage error (`exit_status` 2).
             ClusterError: no worker can be started; committed blocks stay.
         """
-        slots = ActorSlots(self._hosts, self._actor.remote, factory, self.resources, policy)
+        job = HostedJob(factory, label or Label(), policy.ready_deadline_s)
+        slots = ActorSlots(self._hosts, self._actor.remote, job, self._room)
         return drive(slots, blocks, policy, progress)
 
     def release(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import dask.array as da
 import numpy as np
@@ -56,6 +56,9 @@ class ReductionJob:
     selection: Selection
     num_classes: int
     delta: float
+
+    # A bank's taps have no commit records: a late second attempt would write over the first.
+    create_only: ClassVar[bool] = False
 
     def __call__(self, block: int) -> BlockReport:
         """Write the mixtures of tap `block`, (2, M, C) float64."""

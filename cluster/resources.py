@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from math import floor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from cluster.errors import ClusterUsageError
 
@@ -13,6 +14,10 @@ if TYPE_CHECKING:
 
 # Ray shares GPUs in ten-thousandths; 1 / 0.1 must give ten workers.
 _TOLERANCE = 1e-6
+# Images are decoded ahead in one thread: more CPUs than this would idle beside a GPU.
+CPUS_BESIDE_GPU = 8
+# Nodes join and go in minutes; a look costs milliseconds.
+LOOK_AGAIN_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -20,30 +25,36 @@ class WorkerResources:
     """What the user asks for.
 
     Attributes:
-        workers: how many; None: as many as the cluster can run at once.
-        cpus: CPUs, and so threads, of each worker.
+        workers: how many; "auto": as many as the cluster can hold, also when it changes.
+        cpus: CPUs, and so threads, of each worker; None: one, and with a GPU its part of the
+            node's CPUs, at most `CPUS_BESIDE_GPU`.
         gpus: GPU share of each worker; None: one if the cluster has GPUs, else none.
 
     Raises:
         ClusterUsageError: a number that cannot be meant.
     """
 
-    workers: int | None = None
-    cpus: float = 1
+    workers: int | Literal["auto"] = "auto"
+    cpus: float | None = None
     gpus: float | None = None
 
     def __post_init__(self) -> None:
-        if self.workers is not None and self.workers < 1:
+        if self.workers != "auto" and self.workers < 1:
             raise ClusterUsageError(f"workers is {self.workers}: at least one is needed")
-        if not 0 < self.cpus < float("inf"):
-            raise ClusterUsageError(f"{self.cpus:g} CPUs per worker: the share must be above zero")
-        if self.cpus > 1 and self.cpus % 1:
-            raise ClusterUsageError(
-                f"{self.cpus:g} CPUs per worker: Ray shares CPUs as a fraction below one or as a "
-                "whole number"
-            )
+        if self.cpus is not None:
+            _check_cpus(self.cpus)
         if self.gpus is not None:
             _check_gpus(self.gpus)
+
+
+def _check_cpus(cpus: float) -> None:
+    if not 0 < cpus < float("inf"):
+        raise ClusterUsageError(f"{cpus:g} CPUs per worker: the share must be above zero")
+    if cpus > 1 and cpus % 1:
+        raise ClusterUsageError(
+            f"{cpus:g} CPUs per worker: Ray shares CPUs as a fraction below one or as a whole "
+            "number"
+        )
 
 
 def _check_gpus(gpus: float) -> None:
@@ -58,11 +69,19 @@ def _check_gpus(gpus: float) -> None:
 
 @dataclass(frozen=True)
 class ResolvedResources:
-    """What a cluster will give: number of workers, CPUs and GPUs of each."""
+    """What a cluster will give.
+
+    Attributes:
+        workers: how many; of an automatic number what fits now.
+        cpus: CPUs of each.
+        gpus: GPU share of each.
+        auto: whether their number follows the cluster.
+    """
 
     workers: int
     cpus: float
     gpus: float
+    auto: bool = False
 
     def describe(self) -> str:
         """The share of one worker in words, such as "2 CPUs and 1 GPU"."""
@@ -80,8 +99,8 @@ class ResolvedResources:
 def resolve(wanted: WorkerResources, nodes: Sequence[Mapping[str, float]]) -> ResolvedResources:
     """Fit `wanted` to a cluster whose living nodes hold `nodes` ("CPU", "GPU" -> amount).
 
-    Without `workers`: one per GPU share where there are GPUs, else one per CPU share. More
-    workers than fit is allowed: nodes may join later.
+    "auto" is one per GPU share where there are GPUs, else one per CPU share. More workers than fit
+    is allowed: nodes may join later.
 
     Raises:
         ClusterUsageError: no node can hold even one such worker.
@@ -92,14 +111,29 @@ def resolve(wanted: WorkerResources, nodes: Sequence[Mapping[str, float]]) -> Re
         raise ClusterUsageError(
             f"{gpus:g} GPUs per worker: the cluster has no GPU; leave the option out to run on CPUs"
         )
-    room = sum(_room(node, wanted.cpus, gpus) for node in nodes)
-    share = ResolvedResources(wanted.workers or room, wanted.cpus, gpus)
+    cpus = _cpus_beside(gpus, gpu_nodes) if wanted.cpus is None else wanted.cpus
+    room = sum(_room(node, cpus, gpus) for node in nodes)
+    auto = wanted.workers == "auto"
+    share = ResolvedResources(
+        room if wanted.workers == "auto" else wanted.workers, cpus, gpus, auto
+    )
     if not room:
         raise ClusterUsageError(
             f"{share.describe()} per worker: no node of the cluster has that much (the largest has "
             f"{_largest(nodes, 'CPU'):g} CPUs, {_largest(nodes, 'GPU'):g} GPUs); ask for less"
         )
     return share
+
+
+def _cpus_beside(gpus: float, gpu_nodes: Sequence[Mapping[str, float]]) -> float:
+    """CPUs that every worker with `gpus` can have without leaving a GPU idle."""
+    holders = [node for node in gpu_nodes if gpus and node["GPU"] >= gpus and node.get("CPU", 0)]
+    if not holders:
+        return 1
+    parts = [node["CPU"] * gpus / node["GPU"] for node in holders]
+    part = min(CPUS_BESIDE_GPU, *parts)
+    # Ray's CPUs are whole, or ten-thousandths of one.
+    return float(floor(part)) if part >= 1 else floor(part * 1e4) / 1e4
 
 
 def _room(node: Mapping[str, float], cpus: float, gpus: float) -> int:
@@ -113,7 +147,35 @@ def _largest(nodes: Sequence[Mapping[str, float]], name: str) -> float:
 
 def resolve_on_cluster(wanted: WorkerResources) -> ResolvedResources:
     """Fit `wanted` to the Ray that this process is connected to; raises as `resolve`."""
+    return resolve(wanted, _living_nodes())
+
+
+def _living_nodes() -> list[Mapping[str, float]]:
     import ray
 
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return resolve(wanted, [node["Resources"] for node in nodes if node["Alive"]])
+    return [node["Resources"] for node in nodes if node["Alive"]]
+
+
+class Room:
+    """How many workers of one share may run: the number asked for, or what the cluster holds.
+
+    Attributes:
+        share: what each worker gets.
+    """
+
+    def __init__(self, share: ResolvedResources) -> None:
+        self.share = share
+        self._workers = share.workers
+        self._looked = time.monotonic()
+
+    def workers(self) -> int:
+        """The number, looked up again every `LOOK_AGAIN_S` seconds where it is automatic.
+
+        At least one: where all nodes went, one worker waits for a place, up to its deadline.
+        """
+        if self.share.auto and time.monotonic() - self._looked >= LOOK_AGAIN_S:
+            share = self.share
+            room = sum(_room(node, share.cpus, share.gpus) for node in _living_nodes())
+            self._workers, self._looked = max(1, room), time.monotonic()
+        return self._workers

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import ray
 
-from cluster.driver import attempt, drive
+from cluster.driver import drive
 from cluster.pool import release_open_pools
-from cluster.resources import ResolvedResources, WorkerResources, resolve_on_cluster
+from cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
+from cluster.worker_log import Label, attempt
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,11 +28,15 @@ def run_tasks(
     resources: WorkerResources,
     policy: RetryPolicy,
     progress: Progress,
+    label: Label | None,
 ) -> DispatchReport:
     """See `cluster.dispatch.dispatch_as_tasks`."""
     share = resolve_on_cluster(replace(resources, gpus=resources.gpus or 0))
     release_open_pools()
-    return drive(TaskSlots(function, share, policy), blocks, policy, progress)
+    if not getattr(function, "create_only", True):
+        policy = replace(policy, straggler_factor=inf)
+    slots = TaskSlots(function, share, label or Label(), policy.ready_deadline_s)
+    return drive(slots, blocks, policy, progress)
 
 
 class TaskSlots:
@@ -41,10 +47,14 @@ class TaskSlots:
     """
 
     def __init__(
-        self, function: Callable[[int], BlockReport], share: ResolvedResources, policy: RetryPolicy
+        self,
+        function: Callable[[int], BlockReport],
+        share: ResolvedResources,
+        label: Label,
+        placement_s: float,
     ) -> None:
-        self.placement_s = policy.ready_deadline_s
-        self._workers = share.workers
+        self.placement_s = placement_s
+        self._room, self._label = Room(share), label
         self._running: set[Any] = set()
         self._function = ray.put(function)
         # Ray's own retries would run outside the attempts and deadlines of the driver.
@@ -58,15 +68,15 @@ class TaskSlots:
 
     def tend(self, wanted: int) -> int:
         """Free slots; a task needs none to be kept up."""
-        return min(self._workers, wanted) - len(self._running)
+        return min(self._room.workers(), wanted) - len(self._running)
 
     def awaited(self) -> list[Any]:
         """Nothing: every slot is ready."""
         return []
 
-    def start(self, block: int) -> Any:
-        """Submit the task of `block`."""
-        ref = self._task.remote(self._function, block)
+    def start(self, block: int, number: int, apart_from: Any = None) -> Any:  # noqa: ARG002
+        """Submit the task of `block`; Ray chooses the node."""
+        ref = self._task.remote(self._function, block, number, self._label)
         self._running.add(ref)
         return ref
 

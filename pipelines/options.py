@@ -26,12 +26,12 @@ class ClusterOptions(StoreOptions):
 
     address: str | None = None
     """Ray cluster to join, such as "auto"; without it a local Ray is started."""
-    workers: int | None = None
-    """Workers; by default one per GPU, or one per CPU share where there is no GPU."""
-    cpus_per_worker: float = 1
-    """CPUs (and threads) of each worker."""
+    workers: int | Literal["auto"] = "auto"
+    """Workers; auto: one per GPU share, or per CPU share without GPUs, as nodes join and go."""
+    cpus_per_worker: float | None = None
+    """CPUs and threads of a worker (default: 1; beside a GPU its part of the node's, up to 8)."""
     gpus_per_worker: float | None = None
-    """GPU share of each worker."""
+    """GPU share of each worker (default: 1 where the cluster has GPUs, else 0)."""
     block_rows: int = 256
     """Samples a block: the unit of work, of writing and of resuming."""
     attempts: int = 3

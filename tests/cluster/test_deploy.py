@@ -218,7 +218,7 @@ def test_the_entrypoint_fits_the_workers(rayjob: Any) -> None:
     assert config.workers == group["replicas"] == group["minReplicas"]
     limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
     node = {"CPU": quantity(limits["cpu"]), "GPU": quantity(limits["nvidia.com/gpu"])}
-    wanted = WorkerResources(None, config.cpus_per_worker, config.gpus_per_worker)
+    wanted = WorkerResources("auto", config.cpus_per_worker, config.gpus_per_worker)
     assert resolve(wanted, [{}, node]).workers == 1
 
 

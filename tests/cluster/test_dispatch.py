@@ -251,12 +251,14 @@ def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
 
 
 def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
-    from cluster.actors import ActorSlots
+    from cluster.actors import ActorSlots, HostedJob
+    from cluster.worker_log import Label
 
     with worker_pool(WorkerResources(workers=1)) as pool:
-        slots = ActorSlots(pool._hosts, pool._actor.remote, Job(tmp_path), pool.resources, POLICY)
+        job = HostedJob(Job(tmp_path), Label(), 60)
+        slots = ActorSlots(pool._hosts, pool._actor.remote, job, pool._room)
         run(slots, 0)
-        ref = slots.start(1)
+        ref = slots.start(1, 1)
         ray.get(ref)
         slots.finished(ref, ray.exceptions.ActorUnavailableError("no answer", None))
         run(slots, 2)
@@ -269,7 +271,7 @@ def run(slots: object, block: int) -> None:
     assert isinstance(slots, ActorSlots)
     while not slots.tend(1):
         time.sleep(0.05)
-    ref = slots.start(block)
+    ref = slots.start(block, 1)
     assert ray.get(ref).block == block
     slots.finished(ref, None)
 

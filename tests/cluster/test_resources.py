@@ -14,14 +14,26 @@ GPU_NODES = [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 64.0}, {"CPU": 2.0, "GPU": 4.0}]
 @pytest.mark.parametrize(
     ("wanted", "nodes", "expected"),
     [
-        (WorkerResources(), CPU_NODES, ResolvedResources(7, 1, 0)),
+        (WorkerResources(), CPU_NODES, ResolvedResources(7, 1, 0, auto=True)),
         # A share cannot span two nodes: 4 // 2 + 3 // 2, not 7 // 2.
-        (WorkerResources(cpus=2), CPU_NODES, ResolvedResources(3, 2, 0)),
-        (WorkerResources(cpus=0.1), [{"CPU": 1.0}], ResolvedResources(10, 0.1, 0)),
-        (WorkerResources(), GPU_NODES, ResolvedResources(6, 1, 1)),
-        (WorkerResources(gpus=0.5), GPU_NODES, ResolvedResources(10, 1, 0.5)),
-        (WorkerResources(gpus=0), GPU_NODES, ResolvedResources(74, 1, 0)),
-        (WorkerResources(gpus=2, cpus=4), GPU_NODES, ResolvedResources(2, 4, 2)),
+        (WorkerResources(cpus=2), CPU_NODES, ResolvedResources(3, 2, 0, auto=True)),
+        (WorkerResources(cpus=0.1), [{"CPU": 1.0}], ResolvedResources(10, 0.1, 0, auto=True)),
+        (WorkerResources(cpus=1), GPU_NODES, ResolvedResources(6, 1, 1, auto=True)),
+        (WorkerResources(cpus=1, gpus=0.5), GPU_NODES, ResolvedResources(10, 1, 0.5, auto=True)),
+        (WorkerResources(gpus=0), GPU_NODES, ResolvedResources(74, 1, 0, auto=True)),
+        (WorkerResources(gpus=2, cpus=4), GPU_NODES, ResolvedResources(2, 4, 2, auto=True)),
+        # No GPU stays idle for want of CPUs: 2 CPUs beside 4 GPUs are half a CPU each.
+        (WorkerResources(), GPU_NODES, ResolvedResources(8, 0.5, 1, auto=True)),
+        (WorkerResources(), GPU_NODES[:2], ResolvedResources(4, 2, 1, auto=True)),
+        (WorkerResources(gpus=0.5), GPU_NODES[:2], ResolvedResources(8, 1, 0.5, auto=True)),
+        (WorkerResources(), [{"CPU": 1.0, "GPU": 3.0}], ResolvedResources(3, 0.3333, 1, auto=True)),
+        (WorkerResources(), [{"CPU": 64.0, "GPU": 1.0}], ResolvedResources(1, 8, 1, auto=True)),
+        # A node whose GPUs are too few for a share has no say.
+        (
+            WorkerResources(gpus=2),
+            [{"CPU": 1.0, "GPU": 1.0}, {"CPU": 8.0, "GPU": 2.0}],
+            ResolvedResources(1, 8, 2, auto=True),
+        ),
         # More than fit now: nodes may join.
         (WorkerResources(workers=9), CPU_NODES, ResolvedResources(9, 1, 0)),
     ],

@@ -1,0 +1,144 @@
+"""Two attempts at one block at once, near the end."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from math import inf
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from cluster.actors import ActorSlots, Host, HostedJob
+from cluster.dispatch import BlockReport, RetryPolicy, dispatch_as_tasks
+from cluster.errors import ClusterUsageError
+from cluster.reduction import ReductionJob
+from cluster.resources import ResolvedResources, Room, WorkerResources
+from cluster.worker_log import Label
+from tests.cluster.nodes import wait_for
+from tests.cluster.test_dispatch import (
+    TWO,
+    Dispatch,
+    Recorder,
+    attempts,
+    both_ways,
+    wait_until_dead,
+)
+from tests.cluster.workers import Job, fail, hang
+
+pytestmark = pytest.mark.usefixtures("local_ray")
+SOON = RetryPolicy(1, 60, 60, straggler_factor=1, straggler_s=1)
+
+
+def nap() -> None:
+    time.sleep(3)
+
+
+@dataclass(frozen=True)
+class FailInPairs:
+    """Fails once the attempt and its duplicate have both begun."""
+
+    folder: Path
+
+    def __call__(self) -> None:
+        begun = attempts(self.folder)[0]
+        wait_for(lambda: attempts(self.folder)[0] >= begun + begun % 2, "the duplicate")
+        fail()
+
+
+@both_ways
+def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Path) -> None:
+    seen, started = Recorder(), time.monotonic()
+    report = dispatch(Job(tmp_path, {1: hang}), range(4), SOON, seen)
+    assert time.monotonic() - started < 40
+    assert [r.block for r in report.reports] == list(range(4))
+    assert report.failures == ()
+    assert (seen.retries, seen.failures, sorted(seen.done)) == ([], [], list(range(4)))
+    assert attempts(tmp_path) == Counter([0, 1, 1, 2, 3])
+    wait_until_dead({int(next(tmp_path.glob("1.0.*")).name.split(".")[2])})
+
+
+@both_ways
+def test_two_attempts_at_once_are_one_try(dispatch: Dispatch, tmp_path: Path) -> None:
+    job, policy = Job(tmp_path, {0: FailInPairs(tmp_path)}, times=99), replace(SOON, attempts=2)
+    report = dispatch(job, range(3), policy, Recorder())
+    (failure,) = report.failures
+    assert "UnpicklableError" in failure.reason
+    assert (failure.block, failure.attempts) == (0, 2)
+    assert attempts(tmp_path) == Counter([0] * 4 + [1, 2])
+
+
+@both_ways
+def test_no_duplicates_where_the_policy_says_so(dispatch: Dispatch, tmp_path: Path) -> None:
+    never = RetryPolicy(1, 60, 60, straggler_factor=inf, straggler_s=0)
+    dispatch(Job(tmp_path, {0: nap}), range(4), never, Recorder())
+    assert attempts(tmp_path) == Counter(range(4))
+
+
+@dataclass(frozen=True)
+class Overwriting:
+    """A task whose second attempt would write over the first."""
+
+    job: Job
+    create_only: ClassVar[bool] = False
+
+    def __call__(self, block: int) -> BlockReport:
+        return self.job.process(block)
+
+
+def test_no_duplicates_of_what_is_not_create_only(tmp_path: Path) -> None:
+    assert ReductionJob.create_only is False
+    task = Overwriting(Job(tmp_path, {0: nap}))
+    dispatch_as_tasks(task, range(4), TWO, SOON, Recorder())
+    assert attempts(tmp_path) == Counter(range(4))
+
+
+def test_no_duplicates_while_others_wait(tmp_path: Path) -> None:
+    def one(job: Job, seen: Recorder) -> object:
+        resources = WorkerResources(workers=1)
+        return dispatch_as_tasks(job.process, range(4), resources, SOON, seen)
+
+    one(Job(tmp_path, {3: nap}), Recorder())
+    assert attempts(tmp_path) == Counter(range(4))
+
+
+@dataclass
+class Call:
+    """Stands for an actor's method; remembers the blocks."""
+
+    blocks: list[int]
+
+    def remote(self, block: int, *others: object) -> str:
+        self.blocks.append(block)
+        return f"answer of {block}"
+
+
+class Actor:
+    def __init__(self) -> None:
+        self.process = Call([])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
+def test_a_duplicate_goes_to_another_node_if_one_is_idle(order: tuple[int, ...]) -> None:
+    near, same, far = (Host(Actor(), node=node) for node in "aab")
+    create: Callable[[], Any] = Actor
+    job = HostedJob(lambda: Job(Path()), Label(), 60)
+    hosts = [(near, same, far)[i] for i in order]
+    slots = ActorSlots(hosts, create, job, Room(ResolvedResources(3, 1, 0)))
+    near.state = "idle"
+    first = slots.start(7, 1)
+    same.state = far.state = "idle"
+    slots.start(7, 2, first)
+    assert (far.actor.process.blocks, same.state) == ([7], "idle")
+    # None elsewhere: the same node is better than none.
+    slots.start(7, 3, first)
+    assert same.actor.process.blocks == [7]
+
+
+@pytest.mark.parametrize("policy", [{"straggler_factor": 0.5}, {"straggler_s": -1}])
+def test_meaningless_policies_are_refused(policy: dict[str, float]) -> None:
+    with pytest.raises(ClusterUsageError, match="straggler"):
+        RetryPolicy(**policy)  # type: ignore[arg-type]
