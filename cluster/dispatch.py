@@ -6,13 +6,13 @@ Importing this module does not import ray.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.errors import ClusterUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cluster.progress import Progress
     from cluster.resources import WorkerResources
@@ -29,6 +29,8 @@ class BlockReport:
         failed: rows among them with status "failed".
         forward_passes: samples that went through a classifier.
         seconds: wall time of this attempt.
+        phases: wall time of its phases, such as read, network and write.
+        peak_rss_bytes: the most memory that its process has held so far; filled in by `attempt`.
     """
 
     block: int
@@ -37,6 +39,8 @@ class BlockReport:
     failed: int
     forward_passes: int
     seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+    peak_rss_bytes: int = 0
 
 
 class BlockWorker(Protocol):

@@ -8,13 +8,14 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
+from cluster.phases import peak_rss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ class AttemptError:
 def attempt(function: Callable[[int], BlockReport], block: int) -> BlockReport | AttemptError:
     """Run one attempt at `block`, in the worker process."""
     try:
-        return function(block)
+        return replace(function(block), peak_rss_bytes=peak_rss_bytes())
     except Exception:
         return AttemptError(traceback.format_exc())
 

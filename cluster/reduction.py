@@ -12,6 +12,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from cluster.dispatch import BlockReport
+from cluster.phases import Phases
 from regroup.bank import Weighting, class_weights, partial_mixture
 from store.element import BlockElement
 from store.features import accumulators_path
@@ -55,15 +56,21 @@ class ReductionJob:
 
     def __call__(self, block: int) -> BlockReport:
         """Write the mixtures of tap `block`, (2, M, C) float64."""
-        started = time.perf_counter()
+        started, phases = time.perf_counter(), Phases()
         features = BlockElement.open(open_store(self.store_uri), "features", self.features_ref)
         tap = self.taps[block]
-        mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
-        self.writer.write_tap(tap, mixtures)
-        seconds = time.perf_counter() - started
-        rows = len(self.selection.rows)
+        with phases("reduce"):
+            mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
+        with phases("write"):
+            self.writer.write_tap(tap, mixtures)
         return BlockReport(
-            block=block, committed=True, samples=rows, failed=0, forward_passes=0, seconds=seconds
+            block=block,
+            committed=True,
+            samples=len(self.selection.rows),
+            failed=0,
+            forward_passes=0,
+            seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
 
 
