@@ -116,6 +116,9 @@ class Tally:
     failed_blocks: int = 0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
 
+    def __post_init__(self) -> None:
+        self.started = self.clock()
+
     def start(self, blocks: int) -> None:
         """Begin to count, from now."""
         self.total_blocks = blocks

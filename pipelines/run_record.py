@@ -10,6 +10,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import socket
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -184,12 +185,13 @@ class StepProgress:
 
 def outcome(error: BaseException | None) -> tuple[str, int]:
     """The state in words and the exit status of a run that `error` ended (None: nothing did)."""
+    # As `pipelines.cli` exits. Ray may raise a SystemExit of its own in place of the handler's.
     if error is None:
         return "done", 0
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
+        return "interrupted", 128 + signal.SIGINT
     if isinstance(error, SystemExit):
-        return "interrupted", error.code if isinstance(error.code, int) else 1
+        return "interrupted", 128 + signal.SIGTERM
     return "failed", int(getattr(error, "exit_status", 1))
 
 

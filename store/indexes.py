@@ -22,7 +22,8 @@ from store.stores import Store
 from store.tables import columns_to_json, encode_table, part_name, read_part, require_columns
 
 KIND = "indexes"
-PART_ROWS = 65_536
+# A reader holds two parts at the most: small beside a worker, whatever the number of rows.
+PART_ROWS = 8192
 # locator: where in the source; digest: xxh3_128 of the encoded image, so that a changed file
 # is noticed, or "" for an image that could not be read when the index was made.
 COLUMNS = pa.schema(

@@ -11,14 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.store import MemoryStore
 
 from cluster.dispatch import BlockReport
+from cluster.errors import ClusterUsageError
 from pipelines import run_record
 from pipelines.job import Job
 from pipelines.options import ClusterOptions
 from pipelines.run_record import RunRecord, outcome, public
 from store.errors import StoreError
-from store.stores import open_store
+from store.objects import ObjectBackend
+from store.stores import Store, open_store
 
 MIB = 2**20
 
@@ -132,18 +135,33 @@ def test_a_store_that_refuses_the_record_fails_no_job_but_is_named(tmp_path: Pat
     assert str(tmp_path) in line
 
 
-def test_an_error_that_is_not_the_stores_is_not_hidden(tmp_path: Path) -> None:
-    store = open_store(str(tmp_path), create=True)
-    record = RunRecord(store, "extract", ClusterOptions(store=str(tmp_path)), list, print)
-    record.step("x", 1, 0)
-    with pytest.raises(AttributeError):
-        record.finish(None)  # the step never started: a mistake of ours
+def test_a_step_that_is_refused_before_it_starts_keeps_its_reason(
+    local_ray: None, tmp_path: Path
+) -> None:
+    options = ClusterOptions(store=str(tmp_path / "s"), cpus_per_worker=4000)
+    with pytest.raises(ClusterUsageError, match="4000 CPUs") as refusal, Job(options) as job:
+        job._joined = True
+        job.tasks("make x", Task(), range(3), 30)
+    assert refusal.value.exit_status == 2
+    record = only(tmp_path / "s", "run.json")
+    assert (record["state"], record["exit_status"]) == ("failed", 2)
+
+
+def test_on_an_object_store_it_is_written_less_often(tmp_path: Path) -> None:
+    backend = ObjectBackend(MemoryStore(), "s3://bucket/prefix")
+    options = ClusterOptions(store=backend.uri)
+    record = RunRecord(Store(backend), "extract", options, list, print)
+    assert record.every_s >= 10
+    record.step("extract x", 30, 0).start(3)
+    record.finish(None)
+    assert json.loads(backend.read(f"runs/{record.id}/run.json"))["state"] == "done"
+    assert json.loads(backend.read(f"runs/{record.id}/progress.json"))["state"] == "done"
 
 
 def test_what_ended_a_run() -> None:
     assert outcome(None) == ("done", 0)
     assert outcome(KeyboardInterrupt()) == ("interrupted", 130)
-    assert outcome(SystemExit(143)) == ("interrupted", 143)
+    assert outcome(SystemExit()) == ("interrupted", 143)
     assert outcome(StoreError("full")) == ("failed", 1)
     assert outcome(RuntimeError("a bug")) == ("failed", 1)
 
