@@ -49,9 +49,11 @@ def misfortune() -> None:
     raise ValueError("bad luck")
 
 
-def run_task(store: Path, task: Task) -> None:
+def run_task(store: Path, task: Task, cpus: float = 1) -> None:
     """A job of three blocks, whose second one may fail."""
-    options = ClusterOptions(store=str(store), attempts=1, address="ray://u:hidden@head:1")
+    options = ClusterOptions(
+        store=str(store), attempts=1, address="ray://u:hidden@head:1", cpus_per_worker=cpus
+    )
     with Job(options) as job:
         job._joined = True  # the Ray of the session
         started = time.perf_counter()
@@ -138,11 +140,8 @@ def test_a_store_that_refuses_the_record_fails_no_job_but_is_named(tmp_path: Pat
 def test_a_step_that_is_refused_before_it_starts_keeps_its_reason(
     local_ray: None, tmp_path: Path
 ) -> None:
-    options = ClusterOptions(store=str(tmp_path / "s"), cpus_per_worker=4000)
-    with pytest.raises(ClusterUsageError, match="4000 CPUs") as refusal, Job(options) as job:
-        job._joined = True
-        job.tasks("make x", Task(), range(3), 30)
-    assert refusal.value.exit_status == 2
+    with pytest.raises(ClusterUsageError, match="4000 CPUs"):
+        run_task(tmp_path / "s", Task(), cpus=4000)
     record = only(tmp_path / "s", "run.json")
     assert (record["state"], record["exit_status"]) == ("failed", 2)
 
