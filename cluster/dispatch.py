@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.errors import ClusterUsageError
+from cluster.phases import peak_rss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ class BlockReport:
         forward_passes: samples that went through a classifier.
         seconds: wall time of this attempt.
         phases: wall time of its phases, such as read, network and write.
-        peak_rss_bytes: the most memory that its process has held so far; filled in by `attempt`.
+        peak_rss_bytes: the most memory that its process had held when the report was made.
     """
 
     block: int
@@ -40,7 +41,7 @@ class BlockReport:
     forward_passes: int
     seconds: float
     phases: Mapping[str, float] = field(default_factory=dict)
-    peak_rss_bytes: int = 0
+    peak_rss_bytes: int = field(default_factory=peak_rss_bytes, compare=False)
 
 
 class BlockWorker(Protocol):

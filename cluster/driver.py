@@ -8,14 +8,13 @@ from __future__ import annotations
 import time
 import traceback
 from collections import deque
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
-from cluster.phases import peak_rss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,7 +34,7 @@ class AttemptError:
 def attempt(function: Callable[[int], BlockReport], block: int) -> BlockReport | AttemptError:
     """Run one attempt at `block`, in the worker process."""
     try:
-        return replace(function(block), peak_rss_bytes=peak_rss_bytes())
+        return function(block)
     except Exception:
         return AttemptError(traceback.format_exc())
 
