@@ -12,6 +12,7 @@ import torch
 
 from cluster.dispatch import BlockReport
 from cluster.images import ImageBatch, IndexImages
+from cluster.phases import Phases
 from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
 from regroup.models import ModelSpec, forward_samples, load_classifier
 from store.adversarials import COLUMNS, IMAGES
@@ -70,22 +71,24 @@ class AttackWorker:
 
     def process(self, block: int) -> BlockReport:
         """Attack and commit `block` of the adversarials element."""
-        started, forwarded = time.perf_counter(), forward_samples()
+        started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
         rows = self._images.rows(block)
         side = self._classifier.preprocessing.crop
         images = np.full((len(rows.sample_ids), 3, side, side), np.nan, np.float32)
         records: list[dict[str, Any]] = [dict(_EMPTY) for _ in rows.sample_ids]
         errors: dict[int, str] = {}
-        for batch in self._images.batches(block, self._job.batch):
-            batch = self._correct(batch, rows)
-            errors |= batch.errors
-            if len(batch.rows):
-                result = self._attack(batch, rows)
-                images[batch.rows] = result.images
-                _record(records, batch, result)
+        for batch in phases.each("read", self._images.batches(block, self._job.batch)):
+            with phases("network"):
+                batch = self._correct(batch, rows)
+                errors |= batch.errors
+                if len(batch.rows):
+                    result = self._attack(batch, rows)
+                    images[batch.rows] = result.images
+                    _record(records, batch, result)
         table = _table(rows, records, errors)
         report = {"failed": len(errors), "seconds": time.perf_counter() - started}
-        committed = self._element.write_block(block, {IMAGES: images}, table, report)
+        with phases("write"):
+            committed = self._element.write_block(block, {IMAGES: images}, table, report)
         return BlockReport(
             block=block,
             committed=committed,
@@ -93,6 +96,7 @@ class AttackWorker:
             failed=len(errors),
             forward_passes=forward_samples() - forwarded,
             seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
 
     def _correct(self, batch: ImageBatch, rows: BlockRows) -> ImageBatch:

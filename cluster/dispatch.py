@@ -6,13 +6,14 @@ Importing this module does not import ray.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from cluster.errors import ClusterUsageError
+from cluster.phases import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from cluster.progress import Progress
     from cluster.resources import WorkerResources
@@ -30,6 +31,8 @@ class BlockReport:
         failed: rows among them with status "failed".
         forward_passes: samples that went through a classifier.
         seconds: wall time of this attempt.
+        phases: wall time of its phases, such as read, network and write.
+        peak_rss_bytes: the most memory that its process had held when the report was made.
     """
 
     block: int
@@ -38,6 +41,8 @@ class BlockReport:
     failed: int
     forward_passes: int
     seconds: float
+    phases: Mapping[str, float] = field(default_factory=dict)
+    peak_rss_bytes: int = field(default_factory=peak_rss_bytes, compare=False)
 
 
 class BlockWorker(Protocol):

@@ -12,6 +12,7 @@ import torch
 
 from cluster.dispatch import BlockReport
 from cluster.images import AdversarialImages, BlockRows, ImageBatch, Images, IndexImages
+from cluster.phases import Phases
 from regroup.accumulators import Extraction, Extractor
 from regroup.models import Classifier, ModelSpec, forward_samples, load_classifier
 from store.element import BlockElement
@@ -169,15 +170,17 @@ class ExtractionWorker:
 
     def process(self, block: int) -> BlockReport:
         """Extract and commit `block` of the features element."""
-        started, forwarded = time.perf_counter(), forward_samples()
+        started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
         rows = self._images.rows(block)
         result = BlockResult(rows, self._extractor.taps, self._classifier.num_classes)
-        for batch in self._images.batches(block, self._job.batch):
+        for batch in phases.each("read", self._images.batches(block, self._job.batch)):
             result.fail(batch.errors)
             if len(batch.rows):
-                result.fill(batch, self._forward(batch))
+                with phases("network"):
+                    result.fill(batch, self._forward(batch))
         report = {"failed": result.failed, "seconds": time.perf_counter() - started}
-        committed = self._element.write_block(block, result.arrays, result.table(), report)
+        with phases("write"):
+            committed = self._element.write_block(block, result.arrays, result.table(), report)
         return BlockReport(
             block=block,
             committed=committed,
@@ -185,6 +188,7 @@ class ExtractionWorker:
             failed=result.failed,
             forward_passes=forward_samples() - forwarded,
             seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
 
     def _forward(self, batch: ImageBatch) -> Extraction:

@@ -56,6 +56,43 @@ def make_progress(step: str, samples: int, skipped: int, stream: TextIO | None =
     return TerminalProgress(tally, stream) if stream.isatty() else JsonLinesProgress(tally, stream)
 
 
+class Broadcast:
+    """Several progresses told as one."""
+
+    def __init__(self, *listeners: Progress) -> None:
+        self._listeners = listeners
+
+    def start(self, blocks: int) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.start(blocks)
+
+    def update(self, report: BlockReport) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.update(report)
+
+    def tick(self) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.tick()
+
+    def retry(self, block: int, reason: str) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.retry(block, reason)
+
+    def failure(self, block: int, reason: str) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.failure(block, reason)
+
+    def close(self) -> None:
+        """Tell all."""
+        for each in self._listeners:
+            each.close()
+
+
 @dataclass
 class Tally:
     """Counts of one dispatch.
@@ -78,6 +115,9 @@ class Tally:
     retries: int = 0
     failed_blocks: int = 0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+
+    def __post_init__(self) -> None:
+        self.started = self.clock()
 
     def start(self, blocks: int) -> None:
         """Begin to count, from now."""

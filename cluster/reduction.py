@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
@@ -11,6 +12,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from cluster.dispatch import BlockReport
+from cluster.phases import Phases
 from regroup.bank import Weighting, class_weights, partial_mixture
 from store.element import BlockElement
 from store.features import accumulators_path
@@ -19,6 +21,7 @@ from store.stores import open_store
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from regroup.bank_samples import BankSamples
     from store.banks import BankWriter
 
 
@@ -33,16 +36,10 @@ class Selection:
     weights: NDArray[np.float64]
 
 
-def weigh(
-    rows: NDArray[np.int64],
-    labels: NDArray[np.int64],
-    confidences: NDArray[np.float32],
-    num_classes: int,
-    weighting: Weighting,
-) -> Selection:
-    """Weigh selected rows, given every row's labels (N,) and confidences (N,)."""
-    chosen, confidence = labels[rows], confidences[rows].astype(np.float64)
-    return Selection(rows, chosen, class_weights(chosen, confidence, num_classes, weighting))
+def weigh(samples: BankSamples, num_classes: int, weighting: Weighting) -> Selection:
+    """Weigh the samples of a bank."""
+    weights = class_weights(samples.labels, samples.confidences, num_classes, weighting)
+    return Selection(samples.rows, samples.labels, weights)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,15 +59,21 @@ class ReductionJob:
 
     def __call__(self, block: int) -> BlockReport:
         """Write the mixtures of tap `block`, (2, M, C) float64."""
-        started = time.perf_counter()
+        started, phases = time.perf_counter(), Phases()
         features = BlockElement.open(open_store(self.store_uri), "features", self.features_ref)
         tap = self.taps[block]
-        mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
-        self.writer.write_tap(tap, mixtures)
-        seconds = time.perf_counter() - started
-        rows = len(self.selection.rows)
+        with phases("reduce"):
+            mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
+        with phases("write"):
+            self.writer.write_tap(tap, mixtures)
         return BlockReport(
-            block=block, committed=True, samples=rows, failed=0, forward_passes=0, seconds=seconds
+            block=block,
+            committed=True,
+            samples=len(self.selection.rows),
+            failed=0,
+            forward_passes=0,
+            seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
 
 
@@ -79,7 +82,8 @@ def reduce_tap(
 ) -> NDArray[np.float64]:
     """Class mixtures of one tap, (2, M, C) float64, summed over blocks by dask's tree reduction.
 
-    Only blocks that hold selected rows are read, each verified against its commit record.
+    Only blocks that hold selected rows are read, each verified against its commit record, as many
+    at a time as the task has CPUs: memory depends on neither the samples nor the machine's cores.
     """
     path = accumulators_path(tap)
     channels = next(spec.tail[-1] for spec in features.arrays if spec.path == path)
@@ -95,5 +99,7 @@ def reduce_tap(
     blocks = np.unique(selection.rows // features.plan.block_rows)
     partials = [da.from_delayed(delayed(partial)(int(b)), shape, np.float64) for b in blocks]
     total = da.concatenate(partials).sum(axis=0, split_every=4)
-    mixtures: NDArray[np.float64] = total.compute(scheduler="threads")
+    mixtures: NDArray[np.float64] = total.compute(
+        scheduler="threads", num_workers=int(os.environ.get("OMP_NUM_THREADS", "1"))
+    )
     return mixtures

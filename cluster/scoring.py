@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from cluster.dispatch import BlockReport
+from cluster.phases import Phases
 from regroup.bank import Bank
 from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
@@ -80,12 +81,17 @@ class ScoringWorker:
 
     def process(self, block: int) -> BlockReport:
         """Score and commit `block` of the votes element."""
-        started, forwarded = time.perf_counter(), forward_samples()
-        samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
-        ok = np.array([status == "ok" for status in samples["status"]])
-        votes = self._score(block, ok, np.array(samples["label"], np.int64))
-        arrays = _block_arrays(votes, ok)
-        committed = self._votes.write_block(block, arrays, self._table(block, samples), {})
+        started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
+        with phases("read"):
+            samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
+            ok = np.array([status == "ok" for status in samples["status"]])
+            accumulators = [self._features.read_array(path, block)[ok] for path in self._paths]
+        with phases("score"):
+            labels = np.array(samples["label"], np.int64)
+            votes = self._scorer.votes(accumulators, labels[ok])
+        with phases("write"):
+            table = self._table(block, samples)
+            committed = self._votes.write_block(block, _block_arrays(votes, ok), table, {})
         return BlockReport(
             block=block,
             committed=committed,
@@ -93,11 +99,8 @@ class ScoringWorker:
             failed=int((~ok).sum()),
             forward_passes=forward_samples() - forwarded,
             seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
-
-    def _score(self, block: int, ok: NDArray[np.bool_], labels: NDArray[np.int64]) -> Votes:
-        accumulators = [self._features.read_array(path, block)[ok] for path in self._paths]
-        return self._scorer.votes(accumulators, labels[ok])
 
     def _table(self, block: int, samples: dict[str, list[Any]]) -> pa.Table:
         columns = {name: samples[name] for name in _SAMPLE_COLUMNS if name != "top5"}

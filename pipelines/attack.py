@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
+from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
 from pipelines.options import AttackOptions, ClusterOptions, ModelOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from pipelines.job import Job
     from pipelines.network import Network
     from regroup.attacks import AttackSpec
@@ -61,23 +65,33 @@ def correct_samples(
 ) -> SampleIndex:
     """The derived index of correctly classified samples, `limit` of them drawn by `seed`.
 
+    Memory: 8 bytes a correct sample, or of `limit` samples where that is given.
+
     Raises:
         UsageError: the limit is not positive, or the model gets no sample right.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} is not positive: leave it out to attack every sample")
-    table = features.samples(["sample_id", "status", "label", "prediction"]).to_pydict()
-    columns = (table["status"], table["label"], table["prediction"])
-    correct = [
-        row
-        for row, (status, label, prediction) in enumerate(zip(*columns, strict=True))
-        if status == "ok" and label == prediction
-    ]
-    if not correct:
+    if limit is None:
+        drawn = array("q", (row for row, _ in _correct(features)))
+    else:
+        first = nsmallest(limit, ((_draw(seed, name), row) for row, name in _correct(features)))
+        drawn = array("q", sorted(row for _, row in first))
+    if not drawn:
         raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
-    drawn = sorted(correct, key=lambda row: _draw(seed, table["sample_id"][row]))[:limit]
     selection = {"correct_under": features.fingerprint, "limit": limit, "seed": seed}
-    return index.derive(job.store, f"{features.name}-correct", sorted(drawn), selection)
+    return index.derive(job.store, f"{features.name}-correct", drawn, selection)
+
+
+def _correct(features: BlockElement) -> Iterator[tuple[int, str]]:
+    """Row and id of every correctly classified sample, in order."""
+    from pipelines.samples import tables
+
+    for first_row, table in tables(features, ["sample_id", "status", "label", "prediction"]):
+        right = table["label"].to_numpy() == table["prediction"].to_numpy()
+        right &= table["status"].to_numpy() == "ok"
+        for row in right.nonzero()[0].tolist():
+            yield first_row + row, table["sample_id"][row].as_py()
 
 
 def _draw(seed: int, sample_id: str) -> bytes:
@@ -123,19 +137,23 @@ def attack_index(
 
 
 def _attack_summary(element: BlockElement) -> dict[str, Any]:
-    import numpy as np
+    from pipelines.samples import tables
 
-    table = element.samples(["status", "success", "linf", "l2", "queries"]).to_pydict()
-    success = np.array(table["success"], bool)
-    linf, l2 = (np.array(table[name], np.float64)[success] for name in ("linf", "l2"))
-    return {
-        "attempted": sum(status == "ok" for status in table["status"]),
-        "failed": sum(status != "ok" for status in table["status"]),
-        "success": int(success.sum()),
-        "mean_linf": float(linf.mean()) if len(linf) else None,
-        "mean_l2": float(l2.mean()) if len(l2) else None,
-        "queries": int(sum(table["queries"])),
+    total = dict.fromkeys(("attempted", "failed", "success", "queries"), 0)
+    sums = dict.fromkeys(("linf", "l2"), 0.0)
+    for _, table in tables(element, ["status", "success", "linf", "l2", "queries"]):
+        ok = table["status"].to_numpy() == "ok"
+        success = table["success"].fill_null(value=False).to_numpy().astype(bool)
+        total["attempted"] += int(ok.sum())
+        total["failed"] += int((~ok).sum())
+        total["success"] += int(success.sum())
+        total["queries"] += int(table["queries"].to_numpy().sum())
+        for name in sums:
+            sums[name] += float(table[name].to_numpy()[success].sum(dtype="float64"))
+    means = {
+        f"mean_{n}": s / total["success"] if total["success"] else None for n, s in sums.items()
     }
+    return {**total, **means}
 
 
 def main(config: AttackConfig) -> dict[str, Any]:

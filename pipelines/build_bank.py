@@ -83,23 +83,17 @@ def _select(
     import numpy as np
 
     from cluster.reduction import weigh
-    from regroup.bank import select_bank_samples
+    from pipelines.samples import tables
+    from regroup.bank_samples import BankSampler
 
-    columns = ["sample_id", "status", "label", "prediction", "confidence"]
-    table = features.samples(columns).to_pydict()
-    labels = np.array(table["label"], np.int64)
-    rows = select_bank_samples(
-        table["sample_id"],
-        labels,
-        np.array(table["prediction"], np.int64),
-        num_classes,
-        options.per_class,
-        options.bank_seed,
-        _class_names(index, num_classes),
-    )
-    confidences = np.array(table["confidence"], np.float32)
-    selection = weigh(rows, labels, confidences, num_classes, options.weighting)
-    return selection, np.bincount(labels[rows], minlength=num_classes)
+    columns = ["sample_id", "label", "prediction", "confidence"]
+    sampler = BankSampler(num_classes, options.per_class, options.bank_seed)
+    for first_row, table in tables(features, columns):
+        ids, *numbers = (table[name] for name in columns)
+        sampler.update(first_row, ids.to_pylist(), *(n.to_numpy() for n in numbers))
+    samples = sampler.finish(_class_names(index, num_classes))
+    selection = weigh(samples, num_classes, options.weighting)
+    return selection, np.bincount(samples.labels, minlength=num_classes)
 
 
 def _reduce(

@@ -43,6 +43,12 @@ def _config_class(command: str) -> type[Any]:
     return found
 
 
+def command_of(config: object) -> str:
+    """The command that `config` configures, or its class where it belongs to none."""
+    kind = type(config).__name__
+    return next((name for name, (_, cls) in COMMANDS.items() if cls == kind), kind)
+
+
 def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
     """SIGTERM, what `ray job stop` sends: unwind, so that workers end and files are closed."""
     sys.exit(128 + number)

@@ -90,16 +90,16 @@ def _extract(
 
 
 def _outcome_summary(element: BlockElement) -> dict[str, Any]:
-    import numpy as np
+    from pipelines.samples import tables
 
-    table = element.samples(["status", "label", "prediction"]).to_pydict()
-    ok = np.array([status == "ok" for status in table["status"]])
-    correct = np.array(table["label"]) == np.array(table["prediction"])
-    return {
-        "samples": len(ok),
-        "failed": int((~ok).sum()),
-        "softmax_correct": int((ok & correct).sum()),
-    }
+    counts = {"samples": 0, "failed": 0, "softmax_correct": 0}
+    for _, table in tables(element, ["status", "label", "prediction"]):
+        ok = table["status"].to_numpy() == "ok"
+        correct = table["label"].to_numpy() == table["prediction"].to_numpy()
+        counts["samples"] += len(ok)
+        counts["failed"] += int((~ok).sum())
+        counts["softmax_correct"] += int((ok & correct).sum())
+    return counts
 
 
 def main(config: ExtractConfig) -> dict[str, Any]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.progress import Progress
     from cluster.resources import WorkerResources
     from pipelines.options import ClusterOptions
+    from pipelines.run_record import RunRecord
     from store.element import BlockElement
     from store.stores import Store
 
@@ -38,6 +39,8 @@ class LedgerEntry:
         failed: failed rows among them.
         forward_passes: samples that went through a classifier, counted in the workers.
         seconds: wall time.
+        phases: seconds by phase (read, network, write, ...), summed over the workers.
+        peak_rss_bytes: the most memory that one worker had held.
     """
 
     step: str
@@ -48,6 +51,8 @@ class LedgerEntry:
     failed: int
     forward_passes: int
     seconds: float
+    phases: dict[str, float] = field(default_factory=dict)
+    peak_rss_bytes: int = 0
 
 
 @dataclass
@@ -63,6 +68,7 @@ class Job:
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
     _joined: bool = False
+    _run_record: RunRecord | None = None
 
     @cached_property
     def store(self) -> Store:
@@ -78,6 +84,9 @@ class Job:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        # First, since SIGKILL may follow SIGTERM within seconds.
+        if self._run_record is not None:
+            self._run_record.finish(error)
         self._stack.__exit__(kind, error, trace)
 
     @property
@@ -150,9 +159,21 @@ class Job:
         return RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
-        from cluster.progress import make_progress
+        from cluster.metrics import MetricsProgress
+        from cluster.progress import Broadcast, make_progress
 
-        return make_progress(step, rows, done)
+        shown = self._recorded().step(step, rows, done)
+        return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
+
+    def _recorded(self) -> RunRecord:
+        """The record of this run, begun with its first work: a run that does none leaves none."""
+        from pipelines.cli import command_of
+        from pipelines.run_record import RunRecord
+
+        if self._run_record is None:
+            command = command_of(self.options)
+            self._run_record = RunRecord(self.store, command, self.options, self.summary, log)
+        return self._run_record
 
     def _run(
         self,
@@ -174,7 +195,11 @@ class Job:
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
     ) -> None:
         """Enter what a dispatch did into the ledger."""
-        done = report.reports
+        from cluster.phases import add_seconds
+
+        done, phases = report.reports, dict[str, float]()
+        for each in done:
+            add_seconds(phases, each.phases)
         entry = LedgerEntry(
             step=step,
             ref=ref,
@@ -184,6 +209,8 @@ class Job:
             failed=sum(r.failed for r in done),
             forward_passes=sum(r.forward_passes for r in done),
             seconds=time.perf_counter() - started,
+            phases=phases,
+            peak_rss_bytes=max((r.peak_rss_bytes for r in done), default=0),
         )
         self.ledger.append(entry)
         log(

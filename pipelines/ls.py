@@ -26,8 +26,9 @@ def main(config: LsConfig) -> dict[str, Any]:
     from pipelines.tables import show
     from store.stores import open_store
 
-    elements = open_store(config.store, writable=False).elements()
-    table = Table(title=config.store)
+    store = open_store(config.store, writable=False)
+    elements, runs = store.elements(), len(store.backend.children("runs"))
+    table = Table(title=config.store, caption=f"runs recorded: {runs}")
     for head in ("kind", "name and fingerprint", "rows", "blocks", "state", "size"):
         right = head in ("rows", "blocks", "size")
         table.add_column(head, justify="right" if right else "left")
@@ -36,7 +37,7 @@ def main(config: LsConfig) -> dict[str, Any]:
         state = e.problem or ("complete" if e.finalised else "incomplete")
         table.add_row(e.kind, e.ref, str(e.rows), blocks, state, decimal(e.size_bytes))
     show(table, config.json)
-    return {"store": config.store, "elements": [asdict(e) for e in elements]}
+    return {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
 
 
 if __name__ == "__main__":

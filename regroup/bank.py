@@ -6,7 +6,6 @@ All sums are float64.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Self
 
-    from numpy.typing import ArrayLike, NDArray
+    from numpy.typing import NDArray
 
 SIGNS = ("positive", "negative")
 SIGN_CHOICES = ("both", "positive", "negative")
@@ -32,43 +31,6 @@ def pmf(accumulators: NDArray[np.floating], delta: float = DELTA) -> NDArray[np.
     shifted = np.asarray(accumulators, np.float64) + delta
     normalised: NDArray[np.float64] = shifted / shifted.sum(axis=-1, keepdims=True)
     return normalised
-
-
-def select_bank_samples(
-    sample_ids: Sequence[str],
-    labels: ArrayLike,
-    predictions: ArrayLike,
-    num_classes: int,
-    per_class: int,
-    seed: int,
-    class_names: Sequence[str] | None = None,
-) -> NDArray[np.int64]:
-    """Rows of the samples that make a bank, (n,) int64 ascending.
-
-    Of the correctly classified samples of each class the first `per_class`, in an order keyed by
-    sha256 of (seed, sample_id): independent of the order of rows, provided that ids are unique. A
-    class with fewer gives all it has. `labels`, `predictions`: (N,) int, prediction -1 for rows
-    that failed. Raises ConfigurationError for a class without any, named by `class_names`.
-    """
-    if per_class < 1:
-        raise ConfigurationError(f"{per_class} samples a class: a bank needs at least 1.")
-    label, prediction = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
-    if not len(sample_ids) == len(label) == len(prediction):
-        raise ConfigurationError(
-            f"{len(sample_ids)} sample ids, {len(label)} labels and {len(prediction)} predictions: "
-            "give one of each a sample."
-        )
-    usable = np.flatnonzero((label == prediction) & (prediction >= 0))
-    _check_labels(label[usable], num_classes)
-    counts = np.bincount(label[usable], minlength=num_classes)
-    _refuse_empty(counts, "no correctly classified sample", class_names)
-    ids = [sample_ids[int(row)] for row in usable]
-    keys = [hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest() for sample_id in ids]
-    order = sorted(range(len(usable)), key=lambda i: (label[usable[i]], keys[i]))
-    ordered = usable[np.array(order, np.int64)]
-    starts = np.cumsum(counts) - counts
-    place = np.arange(len(ordered)) - starts[label[ordered]]
-    return np.sort(ordered[place < per_class])
 
 
 def class_weights(
@@ -85,7 +47,7 @@ def class_weights(
     raw = _raw_weights(labels, confidences, num_classes, weighting)
     totals = np.bincount(labels, raw, num_classes)
     present = np.bincount(labels, minlength=num_classes) > 0
-    _refuse_empty(np.where(present, totals, 1.0), "no confidence at all", None)
+    refuse_empty(np.where(present, totals, 1.0), "no confidence at all", None)
     weights: NDArray[np.float64] = raw / totals[labels]
     return weights
 
@@ -102,7 +64,7 @@ def partial_mixture(
     `accumulators`: (n, 2, C), `labels`: (n,) in 0 to M - 1, `weights`: (n,). Raises RegroupError
     for accumulators that are negative or not finite, ConfigurationError for labels out of range.
     """
-    _check_labels(labels, num_classes)
+    check_labels(labels, num_classes)
     if not (np.isfinite(accumulators) & (accumulators >= 0)).all():
         raise RegroupError(
             "Accumulators of the bank's samples hold NaN, infinite or negative values: the network "
@@ -190,7 +152,7 @@ class BankStatistics:
         weighting: Weighting = "softmax",
         delta: float = DELTA,
     ) -> None:
-        """Add samples, all correctly classified (see `select_bank_samples`).
+        """Add samples, all correctly classified (see `regroup.bank_samples`).
 
         `accumulators`: one a tap, (n, 2, C); `labels`, `confidences`: (n,). Raises as
         `partial_mixture` and `class_weights` do, and ConfigurationError for accumulators of other
@@ -217,8 +179,8 @@ class BankStatistics:
 
     def finalise(self, class_names: Sequence[str] | None = None) -> Bank:
         """Return the bank; raises ConfigurationError naming a class without samples or weight."""
-        _refuse_empty(self.count, "no correctly classified sample", class_names)
-        _refuse_empty(self.weight, "no confidence at all", class_names)
+        refuse_empty(self.count, "no correctly classified sample", class_names)
+        refuse_empty(self.weight, "no confidence at all", class_names)
         mixtures = tuple(sums / self.weight[:, None] for sums in self.sums)
         return Bank(self.taps, mixtures, self.count.copy())
 
@@ -244,7 +206,7 @@ def _raw_weights(
     num_classes: int,
     weighting: Weighting,
 ) -> NDArray[np.float64]:
-    _check_labels(labels, num_classes)
+    check_labels(labels, num_classes)
     if weighting not in ("softmax", "uniform"):
         raise ConfigurationError(f"Weighting {weighting!r}: it is 'softmax' or 'uniform'.")
     weights = np.asarray(confidences, np.float64)
@@ -258,7 +220,8 @@ def _raw_weights(
     return weights
 
 
-def _check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
+def check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
+    """Raise ConfigurationError unless every label is in 0 to `num_classes` - 1."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):
         raise ConfigurationError(
@@ -266,9 +229,10 @@ def _check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
         )
 
 
-def _refuse_empty(
+def refuse_empty(
     amounts: NDArray[np.generic], what: str, class_names: Sequence[str] | None
 ) -> None:
+    """Raise ConfigurationError where a class has an amount (M,) of zero; `what` it has none of."""
     empty = [
         str(class_names[y]) if class_names else str(y)
         for y in map(int, np.flatnonzero(amounts == 0))

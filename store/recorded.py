@@ -30,14 +30,24 @@ def _versions() -> dict[str, str]:
     return found
 
 
+def git_dirty() -> bool | None:
+    """Return whether tracked files differ from the commit; None outside a checkout."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
+    return None if changes is None else bool(changes)
+
+
 def _git_commit() -> str | None:
-    """Return the commit of the checkout that this code runs from."""
+    return _git("rev-parse", "HEAD")
+
+
+def _git(*command: str) -> str | None:
+    """Return what git prints about the checkout that this code runs from, or None."""
     folder = Path(__file__).resolve().parents[1]
     if not (folder / ".git").exists():
         return None
-    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    git = ["git", "-C", str(folder), *command]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+        done = subprocess.run(git, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()

@@ -34,7 +34,8 @@ from store.recorded import recorded_now
 from store.stores import Store
 from store.tables import columns_to_json, encode_table, part_name, read_part, require_columns
 
-PART_ROWS = 65_536
+# A reader holds two parts at the most: small beside a worker, whatever the number of rows.
+PART_ROWS = 8192
 
 
 class RowTable:

@@ -2,10 +2,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from typing import Any
 
 from cluster.dispatch import BlockReport
-from cluster.progress import JsonLinesProgress, Tally, TerminalProgress, make_progress
+from cluster.progress import Broadcast, JsonLinesProgress, Tally, TerminalProgress, make_progress
 
 
 class Clock:
@@ -110,3 +111,33 @@ def test_the_bar_shows_samples_and_failures() -> None:
     assert "10/20 samples" in shown
     assert "3 blocks skipped" in shown
     assert "block 1 FAILED: ValueError: [red]bad[/red]" in shown
+
+
+def test_on_a_real_terminal_the_bar_is_drawn() -> None:
+    reader, writer = os.openpty()
+    with os.fdopen(writer, "w") as terminal:
+        progress = make_progress("extract x", 20, 0, terminal)
+        progress.start(2)
+        progress.update(report(0))
+        progress.close()
+        shown = os.read(reader, 65536).decode()
+    os.close(reader)
+    assert "\x1b[" in shown
+    assert "extract x" in shown
+    assert "10/20 samples" in shown
+    assert '"event"' not in shown
+
+
+def test_all_are_told() -> None:
+    streams = io.StringIO(), io.StringIO()
+    progress = Broadcast(*(make_progress("extract", 20, 0, stream) for stream in streams))
+    progress.start(2)
+    progress.update(report(0))
+    progress.retry(1, "ValueError: once")
+    progress.failure(1, "ValueError: twice")
+    progress.tick()
+    progress.close()
+    for stream in streams:
+        *_, final = lines(stream)
+        found = {key: final[key] for key in ("blocks", "total_blocks", "retries", "failed_blocks")}
+        assert found == {"blocks": 1, "total_blocks": 2, "retries": 1, "failed_blocks": 1}

@@ -18,7 +18,8 @@ from pipelines.job import Job
 from pipelines.network import open_network
 from pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
 from regroup import reference
-from regroup.bank import BankStatistics, select_bank_samples
+from regroup.bank import BankStatistics
+from regroup.bank_samples import BankSampler
 from regroup.models import ModelSpec, load_classifier
 from store.banks import read_bank
 from store.element import BlockElement
@@ -214,9 +215,9 @@ def bank_samples(demo: FinishedDemo) -> tuple[BlockElement, list[int], dict[str,
     """The training features, the rows of the demo's bank (50 a class), and the samples' columns."""
     features = BlockElement.open(open_store(demo.store), "features", "digits-train-digits-cnn")
     samples = features.samples(["sample_id", "label", "prediction", "confidence"]).to_pydict()
-    ids, labels, predictions = (samples[c] for c in ("sample_id", "label", "prediction"))
-    rows = select_bank_samples(ids, labels, predictions, 10, 50, seed=0)
-    return features, rows.tolist(), samples
+    sampler = BankSampler(10, 50, seed=0)
+    sampler.update(0, *(samples[c] for c in ("sample_id", "label", "prediction", "confidence")))
+    return features, sampler.finish().rows.tolist(), samples
 
 
 def test_bank_is_the_references_mixture(finished_demo: FinishedDemo) -> None:

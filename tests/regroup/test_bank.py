@@ -1,6 +1,8 @@
 """Banks: sample selection, weights, mixtures and mergeable sums, against the reference."""
 
 import hashlib
+import itertools
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from regroup import reference
 from regroup.bank import (
@@ -18,8 +20,8 @@ from regroup.bank import (
     class_weights,
     partial_mixture,
     pmf,
-    select_bank_samples,
 )
+from regroup.bank_samples import BankSampler
 from regroup.errors import ConfigurationError, RegroupError
 
 TAPS = (("a", 3), ("b", 1))
@@ -113,6 +115,20 @@ IDS = [f"class/{i:03d}.png" for i in range(40)]
 LABELS = np.arange(40) % 3
 
 
+def select(
+    ids: Sequence[str],
+    labels: ArrayLike,
+    predictions: ArrayLike,
+    num_classes: int,
+    per_class: int,
+    seed: int,
+    class_names: Sequence[str] | None = None,
+) -> NDArray[np.int64]:
+    sampler = BankSampler(num_classes, per_class, seed)
+    sampler.update(0, ids, labels, predictions, np.ones(len(ids)))
+    return sampler.finish(class_names).rows
+
+
 def test_selected_samples_are_the_first_by_hash() -> None:
     predictions = LABELS.copy()
     predictions[[0, 3, 4]] = [1, -1, -1]
@@ -124,14 +140,14 @@ def test_selected_samples_are_the_first_by_hash() -> None:
     expected = [
         row for y in range(3) for row in sorted((r for r in usable if LABELS[r] == y), key=key)[:5]
     ]
-    found = select_bank_samples(IDS, LABELS, predictions, 3, 5, 7)
+    found = select(IDS, LABELS, predictions, 3, 5, 7)
     assert found.dtype == np.int64
     assert found.tolist() == sorted(expected)
 
 
 def chosen_ids(seed: int, rows: NDArray[np.int64], per_class: int = 4) -> set[str]:
     ids = [IDS[row] for row in rows]
-    found = select_bank_samples(ids, LABELS[rows], LABELS[rows], 3, per_class, seed)
+    found = select(ids, LABELS[rows], LABELS[rows], 3, per_class, seed)
     return {ids[row] for row in found}
 
 
@@ -142,17 +158,34 @@ def test_selection_does_not_depend_on_the_order_of_rows() -> None:
     assert chosen_ids(1, np.arange(40), 3) < chosen_ids(1, np.arange(40), 4)
 
 
+@given(cuts=st.lists(st.integers(0, 40), max_size=6), order=st.permutations(range(7)))
+def test_selection_does_not_depend_on_the_blocks(cuts: list[int], order: list[int]) -> None:
+    """However the rows are cut into blocks, and in whatever order these come."""
+    confidences = np.linspace(0.1, 0.9, 40)
+    whole, blocks = BankSampler(3, 5, 7), BankSampler(3, 5, 7)
+    whole.update(0, IDS, LABELS, LABELS, confidences)
+    edges = [0, *sorted(cuts), 40]
+    spans = [slice(*edge) for edge in itertools.pairwise(edges)]
+    for span in [spans[i] for i in order if i < len(spans)]:
+        blocks.update(span.start, IDS[span], LABELS[span], LABELS[span], confidences[span])
+    one, many = whole.finish(), blocks.finish()
+    assert one.rows.tolist() == many.rows.tolist()
+    assert one.labels.tolist() == many.labels.tolist() == LABELS[one.rows].tolist()
+    assert one.confidences.tolist() == many.confidences.tolist()
+    np.testing.assert_array_equal(one.confidences, confidences[one.rows])
+
+
 def test_a_class_with_fewer_gives_all_and_failed_rows_none() -> None:
     labels = np.array([0, 0, 1, -1])
     predictions = np.array([0, 0, 1, -1])  # a failed row may have no label either
-    assert select_bank_samples(IDS[:4], labels, predictions, 2, 50, 0).tolist() == [0, 1, 2]
+    assert select(IDS[:4], labels, predictions, 2, 50, 0).tolist() == [0, 1, 2]
 
 
 def test_a_class_without_usable_samples_is_named() -> None:
     with pytest.raises(ConfigurationError, match=r"no correctly classified sample of class dog:"):
-        select_bank_samples(IDS[:2], [0, 1], [0, 0], 2, 5, 0, ["cat", "dog"])
+        select(IDS[:2], [0, 1], [0, 0], 2, 5, 0, ["cat", "dog"])
     with pytest.raises(ConfigurationError, match=r"class 0, 1, 2, 3, 4 and 2 more"):
-        select_bank_samples([], [], [], 7, 5, 0)
+        select([], [], [], 7, 5, 0)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +196,7 @@ def test_bad_selections(
     ids: int, labels: list[int], predictions: list[int], per_class: int
 ) -> None:
     with pytest.raises(ConfigurationError):
-        select_bank_samples(IDS[:ids], labels, predictions, 1, per_class, 0)
+        select(IDS[:ids], labels, predictions, 1, per_class, 0)
 
 
 def one_sample(label: int = 0, confidence: float = 0.5, classes: int = 1) -> BankStatistics:

@@ -1,0 +1,153 @@
+"""Does memory grow with the number of samples? `python -m benchmarks.memory [--json FILE]`.
+
+Runs the same study on few and on many synthetic samples, each in a process of its own: features
+through the real dispatch and store, a bank by the real reduction, votes, and the accuracies. Prints
+the peak memory of the driver and of the workers of each step. Exit status 1 where the larger run
+needs more than the limit over the smaller one.
+
+The sample index is written beforehand, by another process. Peaks are those of whole processes, so
+they include Python, Ray and torch; blocks are of the same size in both runs.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from benchmarks.synthetic import SyntheticJob, synthetic_network, write_index
+from cluster.phases import peak_rss_bytes
+from pipelines.build_bank import build_bank
+from pipelines.evaluate import accuracy_row, rule_of_k, score
+from pipelines.job import Job
+from pipelines.options import BankOptions, ClusterOptions, VotingOptions
+from store.banks import read_bank
+from store.element import BlockElement
+from store.features import features_spec
+from store.indexes import SampleIndex
+from store.stores import open_store
+
+LIMIT = 1.10
+MIB = 2**20
+
+
+def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
+    """Everything over the index in `folder`, in this process and its workers: peaks in bytes."""
+    started = time.perf_counter()
+    options = ClusterOptions(store=str(folder), block_rows=block_rows, workers=workers)
+    network = synthetic_network()
+    with Job(options) as job:
+        index = SampleIndex.open(job.store, "synthetic")
+        features = _fill(job, index)
+        ref = build_bank(job, network, index, BankOptions(), 64)
+        votes = score(job, features, read_bank(job.store, ref), VotingOptions())
+        summary: dict[str, Any] = votes.summary() or {}
+        row = accuracy_row("synthetic", summary, rule_of_k(summary, 0.75).k, "both")
+        peaks = {
+            "driver": peak_rss_bytes(),
+            **{f"workers, {e.step}": e.peak_rss_bytes for e in job.ledger if e.blocks},
+        }
+    seconds = time.perf_counter() - started
+    accuracy = row["regroup_top1_all"]["accuracy"]
+    return {"samples": row["attempted"], "seconds": seconds, "accuracy": accuracy, "peaks": peaks}
+
+
+def _fill(job: Job, index: SampleIndex) -> BlockElement:
+    """The features of the index, as `extract` would name and store them."""
+    network = synthetic_network()
+    spec = features_spec(
+        name=f"{index.name}-{network.label}",
+        model=network.description,
+        taps=network.taps,
+        policy=network.policy,
+        source={"index": index.fingerprint},
+        num_classes=network.num_classes,
+        rows=index.rows_count,
+        block_rows=job.options.block_rows,
+    )
+    element = BlockElement.create(job.store, spec, {})
+    factory_on = partial(SyntheticJob, job.store.uri, element.ref, index.ref)
+    job.fill(f"extract {element.name}", element, factory_on)
+    return element
+
+
+def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[str, Any]:
+    """The study over `samples` samples in a fresh process, its store below `folder`."""
+    store = folder / f"store-{samples}"
+    _child("index", samples, block_rows, workers, store)
+    result: dict[str, Any] = json.loads(_child("study", samples, block_rows, workers, store))
+    return result
+
+
+def _child(what: str, samples: int, block_rows: int, workers: int, store: Path) -> str:
+    numbers = [str(number) for number in (samples, block_rows, workers)]
+    code = "import sys; from benchmarks.memory import child; child(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, what, *numbers, str(store)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout
+
+
+def child(what: str, samples: str, block_rows: str, workers: str, store: str) -> None:
+    """What the processes that `measure` starts do; the study's result goes to standard output."""
+    if what == "index":
+        write_index(open_store(store, create=True), int(samples))
+    else:
+        print(json.dumps(study(Path(store), int(block_rows), int(workers))))
+
+
+def compare(few: dict[str, Any], many: dict[str, Any]) -> list[dict[str, Any]]:
+    """A row for each process or step: peaks in bytes, bytes grown for each sample more, the ratio,
+    and whether that is allowed.
+    """
+    rows = []
+    for what, small in few["peaks"].items():
+        large = many["peaks"][what]
+        grown = (large - small) / (many["samples"] - few["samples"])
+        numbers = {"few": small, "many": large, "bytes_per_sample": round(grown, 2)}
+        ratio = large / small
+        rows.append({"what": what, **numbers, "ratio": round(ratio, 3), "met": ratio <= LIMIT})
+    return rows
+
+
+def show(few: dict[str, Any], many: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Print the table."""
+    heads = [f"{result['samples']:,}".replace(",", " ") for result in (few, many)]
+    columns = f"{heads[0]:>11} {heads[1]:>11} {'B a sample':>11} {'ratio':>7}"
+    print(f"{'peak memory, MiB':40} {columns}  <= {LIMIT:.2f}")
+    for row in rows:
+        sizes = f"{row['few'] / MIB:11.1f} {row['many'] / MIB:11.1f}"
+        grown = f"{row['bytes_per_sample']:11.2f} {row['ratio']:7.3f}"
+        print(f"{row['what']:40} {sizes} {grown}  {'met' if row['met'] else 'NOT MET'}")
+    print(f"{'seconds of the study':40} {few['seconds']:11.1f} {many['seconds']:11.1f}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run both sizes and compare them; the table goes to standard output."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
+    parser.add_argument("--few", type=int, default=10_000, help="samples of the smaller run")
+    parser.add_argument("--many", type=int, default=1_000_000, help="samples of the larger run")
+    parser.add_argument("--block-rows", type=int, default=4096, help="samples a block, in both")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--folder", type=Path, help="where the stores go (default: a temporary)")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    options = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory(dir=options.folder) as folder:
+        few, many = (
+            measure(samples, options.block_rows, options.workers, Path(folder))
+            for samples in (options.few, options.many)
+        )
+    rows = compare(few, many)
+    show(few, many, rows)
+    if options.json:
+        content = {"few": few, "many": many, "block_rows": options.block_rows, "rows": rows}
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    return 0 if all(row["met"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

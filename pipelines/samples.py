@@ -1,0 +1,23 @@
+"""The samples of an element, block by block: memory of one block, however many there are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import pyarrow as pa
+
+    from store.element import BlockElement
+
+
+def tables(element: BlockElement, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
+    """The first row and the table of every block, in order, with `columns`.
+
+    Raises:
+        GapError: a block is not committed.
+        DamagedError: a block does not match its commit record.
+    """
+    for block in range(element.plan.blocks):
+        yield element.plan.span(block).start, element.read_table(block, columns)

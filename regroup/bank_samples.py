@@ -1,0 +1,92 @@
+"""Which samples make a bank (paper arXiv 2006.10679, eq. 1), chosen in one pass over the features.
+
+Memory: at most twice the bank's samples and one block, however many samples pass.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regroup.bank import check_labels, refuse_empty
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import ArrayLike, NDArray
+
+# Of one candidate: its place in the seeded order, its row, its confidence.
+_Candidate = tuple[bytes, int, float]
+
+
+@dataclass(frozen=True, eq=False)
+class BankSamples:
+    """The samples of a bank, ascending by row.
+
+    `rows`: their rows in the features, (n,) int64; `labels`: (n,) int64; `confidences`: the
+    softmax probability of their prediction, (n,) float64.
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    confidences: NDArray[np.float64]
+
+
+class BankSampler:
+    """Draws a bank's samples from blocks of rows.
+
+    Of the correctly classified samples of each class the first `per_class`, in an order keyed by
+    sha256 of (seed, sample_id): independent of the order of rows and of blocks, provided that ids
+    are unique. A class with fewer gives all it has. Raises ConfigurationError for `per_class` < 1.
+    """
+
+    def __init__(self, num_classes: int, per_class: int, seed: int) -> None:
+        if per_class < 1:
+            raise ConfigurationError(f"{per_class} samples a class: a bank needs at least 1.")
+        self._per_class, self._seed = per_class, seed
+        self._best: list[list[_Candidate]] = [[] for _ in range(num_classes)]
+
+    def update(
+        self,
+        first_row: int,
+        sample_ids: Sequence[str],
+        labels: ArrayLike,
+        predictions: ArrayLike,
+        confidences: ArrayLike,
+    ) -> None:
+        """Consider the rows from `first_row` on.
+
+        `labels`, `predictions`: (n,) int, prediction -1 for rows that failed; `confidences`: (n,).
+        Raises ConfigurationError where these do not fit together or a label is out of range.
+        """
+        label, prediction = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
+        confidence = np.asarray(confidences, np.float64)
+        if not len(sample_ids) == len(label) == len(prediction) == len(confidence):
+            raise ConfigurationError(
+                f"{len(sample_ids)} sample ids, {len(label)} labels, {len(prediction)} predictions "
+                f"and {len(confidence)} confidences: give one of each a sample."
+            )
+        usable = np.flatnonzero((label == prediction) & (prediction >= 0))
+        check_labels(label[usable], len(self._best))
+        for row in usable.tolist():
+            candidate = (self._place(sample_ids[row]), first_row + row, float(confidence[row]))
+            self._best[label[row]].append(candidate)
+        for y in np.unique(label[usable]).tolist():
+            self._best[y] = sorted(self._best[y])[: self._per_class]
+
+    def finish(self, class_names: Sequence[str] | None = None) -> BankSamples:
+        """The samples; raises ConfigurationError for a class without any, by `class_names`."""
+        counts = np.array([len(best) for best in self._best])
+        refuse_empty(counts, "no correctly classified sample", class_names)
+        rows = np.array([row for best in self._best for _, row, _ in best], np.int64)
+        confidences = np.array([c for best in self._best for _, _, c in best], np.float64)
+        labels = np.repeat(np.arange(len(counts)), counts)
+        order = np.argsort(rows)
+        return BankSamples(rows[order], labels[order], confidences[order])
+
+    def _place(self, sample_id: str) -> bytes:
+        return hashlib.sha256(f"{self._seed}\0{sample_id}".encode()).digest()
