@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
+from cluster.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,17 +27,25 @@ TICK_S = 1.0
 
 @dataclass(frozen=True)
 class AttemptError:
-    """An exception that a block raised, as text: not every exception survives pickling."""
+    """An exception that a block raised, as text: not every exception survives pickling.
+
+    Attributes:
+        reason: the traceback.
+        ends_job: the message where the exception says that other attempts would meet it as well
+            (a full store), else None.
+    """
 
     reason: str
+    ends_job: str | None = None
 
 
 def attempt(function: Callable[[int], BlockReport], block: int) -> BlockReport | AttemptError:
     """Run one attempt at `block`, in the worker process."""
     try:
         return function(block)
-    except Exception:
-        return AttemptError(traceback.format_exc())
+    except Exception as error:
+        ends_job = str(error) if getattr(error, "ends_job", False) else None
+        return AttemptError(traceback.format_exc(), ends_job)
 
 
 class Slots(Protocol):
@@ -154,6 +163,8 @@ class _Loop:
             self._retry(tried, f"the worker was lost: {_one_line(error)}")
             return
         self._slots.finished(ref, None)
+        if isinstance(outcome, AttemptError) and outcome.ends_job:
+            raise ClusterError(outcome.ends_job)
         if isinstance(outcome, AttemptError):
             self._retry(tried, outcome.reason)
         else:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
-from pipelines.options import AttackOptions, ClusterOptions, ModelOptions
+from pipelines.options import AttackOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
     from pipelines.job import Job
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(ClusterOptions, ModelOptions, AttackOptions):
+class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
     """Attack a dataset's correctly classified images and store the adversarials.
 
     Example: regroup attack --store runs --dataset digits:val --model digits-cnn
@@ -76,7 +76,12 @@ def correct_samples(
     if not correct:
         raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
     drawn = sorted(correct, key=lambda row: _draw(seed, table["sample_id"][row]))[:limit]
-    selection = {"correct_under": features.fingerprint, "limit": limit, "seed": seed}
+    selection = {
+        "correct_under": features.fingerprint,
+        "limit": limit,
+        "seed": seed,
+        **features.gap_inputs(),
+    }
     return index.derive(job.store, f"{features.name}-correct", sorted(drawn), selection)
 
 
@@ -117,8 +122,7 @@ def attack_index(
         batch=batch,
     )
     job.fill(f"attack {name}", element, factory_on)
-    if element.summary() is None:
-        element.finalise(_attack_summary(element))
+    job.finish(f"attack {name}", element, _attack_summary)
     return element
 
 
@@ -147,7 +151,7 @@ def main(config: AttackConfig) -> dict[str, Any]:
 
     spec = attack_spec(config)
     network = open_network(config)
-    with Job(config) as job:
+    with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         features = extract_index(job, network, index, config.batch)
         subset = correct_samples(job, index, features, config.limit, config.seed)
