@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,6 @@ import pytest
 
 from cluster.session import SessionConfig, ray_session
 from pipelines import attack, build_bank, extract
-from store.stores import open_store
 from tests.pipelines.conftest import run, weights
 
 __all__ = ["run", "weights"]

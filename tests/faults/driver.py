@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
-import ray  # noqa: F401  (preloaded)
+import ray
 import torch  # noqa: F401  (preloaded)
 
 from cluster import attacking, extraction, scoring  # noqa: F401  (preloaded)
