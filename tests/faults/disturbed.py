@@ -1,6 +1,7 @@
 """Jobs that are slow, hang or fail on purpose, for the tests of faults.
 
-Every attempt at a block leaves the file `<block>.<pid>.begun`, and `.ended` after it returned.
+Every attempt at a block leaves the file `<block>.<pid>.<number>.begun`, then `.committed`, or
+`.ended` when another attempt had committed the block.
 """
 
 from __future__ import annotations
@@ -36,16 +37,17 @@ class Disturbance:
     times: int = 10**6
 
     @contextlib.contextmanager
-    def around(self, block: int) -> Iterator[None]:
-        """Disturb what is done inside, in the worker process."""
+    def around(self, block: int) -> Iterator[list[BlockReport]]:
+        """Disturb what is done inside, in the worker process; its report goes into the list."""
         used = len(list(self.folder.glob(f"{block}.*.begun")))
         begun = self.folder / f"{block}.{os.getpid()}.{used}.begun"
         begun.touch()
         if block in self.faults and used < self.times:
             self.faults[block]()
+        reports: list[BlockReport] = []
         with slow_writes(self.pause_s):
-            yield
-        begun.rename(begun.with_suffix(".ended"))
+            yield reports
+        begun.rename(begun.with_suffix(".committed" if reports[0].committed else ".ended"))
 
     def busy(self) -> list[int]:
         """The processes that are in the midst of a block."""
@@ -55,6 +57,10 @@ class Disturbance:
         """How often each block was begun."""
         blocks = [int(path.name.split(".")[0]) for path in self.folder.iterdir()]
         return {block: blocks.count(block) for block in sorted(set(blocks))}
+
+    def commits(self) -> list[int]:
+        """The blocks whose attempts said that they committed them, each as often as it did."""
+        return sorted(int(path.name.split(".")[0]) for path in self.folder.glob("*.committed"))
 
     def forget(self) -> None:
         """Remove what earlier attempts left."""
@@ -87,8 +93,9 @@ class DisturbedJob:
     def __call__(self, *block: int) -> Any:
         if not block:
             return DisturbedWorker(self.job(), self.disturbance)
-        with self.disturbance.around(*block):
-            return self.job(*block)
+        with self.disturbance.around(*block) as reports:
+            reports.append(self.job(*block))
+        return reports[0]
 
 
 @dataclass(frozen=True)
@@ -97,9 +104,9 @@ class DisturbedWorker:
     disturbance: Disturbance
 
     def process(self, block: int) -> BlockReport:
-        with self.disturbance.around(block):
-            report: BlockReport = self.worker.process(block)
-        return report
+        with self.disturbance.around(block) as reports:
+            reports.append(self.worker.process(block))
+        return reports[0]
 
 
 JOBS = (
