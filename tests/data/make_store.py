@@ -91,7 +91,9 @@ def write(store: Any, spec: ElementSpec, rows: dict[str, list[Any]]) -> dict[str
 
 def _plain(array: np.ndarray[Any, Any]) -> Any:
     """Nested lists, with null for NaN."""
-    return np.where(np.isnan(array), None, array.astype(object)).tolist()
+    objects = array.astype(object)
+    objects[np.isnan(array)] = None
+    return objects.tolist()
 
 
 def write_all(folder: Path) -> dict[str, Any]:
@@ -105,7 +107,7 @@ def write_all(folder: Path) -> dict[str, Any]:
     }
     table = pa.table(rows, schema=INDEX_COLUMNS)
     index = SampleIndex.write(store, "pets", table, ("cat", "dog"), "imagefolder:pets")
-    plan = {"rows": 3, "block_rows": 2}
+    plan: dict[str, Any] = {"rows": 3, "block_rows": 2}
     attacked = adversarials.adversarials_spec(
         "pets-pgd", model=MODEL, attack={"name": "pgd", "seed": 0, "epsilon": 0.25},
         index_fingerprint=index.fingerprint, image_shape=(3, 1, 2), **plan,

@@ -70,7 +70,9 @@ def test_a_newer_version_is_refused_with_what_it_needs(kind: str, tmp_path: Path
     read: dict[str, Any] = {"indexes": SampleIndex.open, "banks": read_bank}
     with pytest.raises(SchemaVersionError) as caught:
         read.get(kind, lambda s, ref: BlockElement.open(s, kind, ref))(store, expected[kind]["ref"])
-    assert f"{key} of the store {store.uri} has schema version {SCHEMA_VERSION + 1}" in str(caught.value)
+    assert f"{key} of the store {store.uri} has schema version {SCHEMA_VERSION + 1}" in str(
+        caught.value
+    )
     assert f"this release reads version {SCHEMA_VERSION}" in str(caught.value)
     assert "install a newer release of regroup-ray" in str(caught.value)
     assert caught.value.exit_status == 2
@@ -80,5 +82,7 @@ def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     store, _ = opened(VERSIONS[-1], tmp_path)
     marker = json.dumps({"format": "regroup-store", "schema_version": SCHEMA_VERSION + 1})
     store.backend.replace("store.json", marker.encode())
-    with pytest.raises(SchemaVersionError, match=rf"version {SCHEMA_VERSION + 1}, .* newer release"):
+    with pytest.raises(
+        SchemaVersionError, match=rf"version {SCHEMA_VERSION + 1}, .* newer release"
+    ):
         open_store(store.uri)
