@@ -27,7 +27,7 @@ from store.stores import open_store
 TAPS = (("conv-1", 3), ("logits", 2))
 MODEL = {"name": "tiny", "weights": "none"}
 IDS, LABELS = ["cat/0.png", "cat/1.png", "dog/0.png"], [0, 0, 1]
-STATUS = {
+STATUS: dict[str, list[Any]] = {
     "sample_id": IDS,
     "status": ["ok", "failed", "ok"],
     "error": [None, "truncated image", None],
