@@ -15,6 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
+from cluster.errors import ClusterError
 from cluster.worker_log import AttemptError
 
 if TYPE_CHECKING:
@@ -192,6 +193,8 @@ class _Loop:
             self._retry(tried.block, f"the worker was lost: {_one_line(error)}")
             return
         self._slots.finished(ref, None)
+        if isinstance(outcome, AttemptError) and outcome.ends_job:
+            raise ClusterError(outcome.ends_job)
         if isinstance(outcome, AttemptError):
             self._retry(tried.block, outcome.reason)
         else:

@@ -164,7 +164,7 @@ class ExtractionWorker:
     def _open_images(self) -> Images:
         job = self._job
         if job.images_kind == "adversarials":
-            return AdversarialImages(job.store_uri, job.images_ref)
+            return AdversarialImages(job.store_uri, job.images_ref, self._element.inputs)
         rows = self._element.plan.block_rows
         return IndexImages(job.store_uri, job.images_ref, rows, self._classifier.preprocessing)
 

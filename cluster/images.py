@@ -17,7 +17,7 @@ from store.sources import open_source
 from store.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from concurrent.futures import Future
 
     from numpy.typing import NDArray
@@ -133,8 +133,12 @@ class IndexImages:
 class AdversarialImages:
     """Images of a stored adversarials element; its failed rows are error rows here."""
 
-    def __init__(self, store_uri: str, adversarials_ref: str) -> None:
+    def __init__(
+        self, store_uri: str, adversarials_ref: str, features: Mapping[str, object]
+    ) -> None:
+        """`features`: the inputs of the features that are made of them."""
         self._element = BlockElement.open(open_store(store_uri), "adversarials", adversarials_ref)
+        self._element.accept_gaps_of(features)
 
     def rows(self, block: int) -> BlockRows:
         """Ids and labels of all rows of `block`."""

@@ -75,6 +75,9 @@ class ScoringWorker:
             if job.adversarials_ref
             else None
         )
+        self._features.accept_gaps_of(self._votes.inputs)
+        if self._adversarials:
+            self._adversarials.accept_gaps_of(self._features.inputs)
         bank = load_bank(job.store_uri, job.bank_ref, job.taps)
         self._paths = [accumulators_path(tap) for tap in bank.taps]
         self._scorer = Scorer(bank, delta=job.delta, tie_break=job.tie_break, device=job.device)

@@ -50,9 +50,16 @@ class Label:
 
 @dataclass(frozen=True)
 class AttemptError:
-    """An exception that a block raised, as text: not every exception survives pickling."""
+    """An exception that a block raised, as text: not every exception survives pickling.
+
+    Attributes:
+        reason: the traceback.
+        ends_job: the message where the exception says that other attempts would meet it as well
+            (a full store), else None.
+    """
 
     reason: str
+    ends_job: str | None = None
 
 
 def attempt(
@@ -69,7 +76,7 @@ def attempt(
         seconds = round(time.perf_counter() - started, 3)
         outcome = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS]
         _log(logging.ERROR, "failure", seen, seconds=seconds, outcome=outcome, traceback=reason)
-        return AttemptError(reason)
+        return AttemptError(reason, str(error) if getattr(error, "ends_job", False) else None)
     seconds = round(time.perf_counter() - started, 3)
     outcome = "committed" if report.committed else "another attempt had committed"
     _log(logging.INFO, "end", seen, seconds=seconds, outcome=outcome)

@@ -11,7 +11,7 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
-from pipelines.options import AttackOptions, ClusterOptions, ModelOptions
+from pipelines.options import AttackOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(ClusterOptions, ModelOptions, AttackOptions):
+class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
     """Attack a dataset's correctly classified images and store the adversarials.
 
     Example: regroup attack --store runs --dataset digits:val --model digits-cnn
@@ -79,7 +79,12 @@ def correct_samples(
         drawn = array("q", sorted(row for _, row in first))
     if not drawn:
         raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
-    selection = {"correct_under": features.fingerprint, "limit": limit, "seed": seed}
+    selection = {
+        "correct_under": features.fingerprint,
+        "limit": limit,
+        "seed": seed,
+        **features.gap_inputs(),
+    }
     return index.derive(job.store, f"{features.name}-correct", drawn, selection)
 
 
@@ -131,8 +136,7 @@ def attack_index(
         batch=batch,
     )
     job.fill(f"attack {name}", element, factory_on)
-    if element.summary() is None:
-        element.finalise(_attack_summary(element))
+    job.finish(f"attack {name}", element, _attack_summary)
     return element
 
 
@@ -165,7 +169,7 @@ def main(config: AttackConfig) -> dict[str, Any]:
 
     spec = attack_spec(config)
     network = open_network(config)
-    with Job(config) as job:
+    with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         features = extract_index(job, network, index, config.batch)
         subset = correct_samples(job, index, features, config.limit, config.seed)

@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipelines.options import BankOptions, ClusterOptions, ModelOptions
+from pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
     from cluster.reduction import Selection
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildBankConfig(ClusterOptions, ModelOptions, BankOptions):
+class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
     """Build the class-conditional mixtures of every voter from clean training images.
 
     Example: regroup build-bank --store runs --dataset digits:train --model digits-cnn
@@ -66,6 +66,7 @@ def _spec(
         "weighting": options.weighting,
         "seed": options.bank_seed,
         "delta": DELTA,
+        **features.gap_inputs(),
     }
     return BankSpec(features.name, inputs, network.taps, _class_names(index, network.num_classes))
 
@@ -131,7 +132,7 @@ def main(config: BuildBankConfig) -> dict[str, Any]:
     from pipelines.network import open_network
 
     network = open_network(config)
-    with Job(config) as job:
+    with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         bank = build_bank(job, network, index, config, config.batch)
         taps = [name for name, _ in network.taps]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.errors import UsageError
-from pipelines.options import ClusterOptions, ModelOptions, SignsName, VotingOptions
+from pipelines.options import ClusterOptions, GapOptions, ModelOptions, SignsName, VotingOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ClusterOptions, ModelOptions, VotingOptions):
+class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
     """Accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
 
     Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn
@@ -70,6 +70,7 @@ def score(
         taps=taps,
         rows=features.plan.rows,
         block_rows=features.plan.block_rows,
+        gaps=features.gap_inputs(),
     )
     element = BlockElement.create(job.store, spec, {})
     task = ScoringJob(
@@ -84,8 +85,7 @@ def score(
         device="cpu",
     )
     job.score(f"score {features.name}", element, task)
-    if element.summary() is None:
-        element.finalise(summarise(element))
+    job.finish(f"score {features.name}", element, summarise)
     return element
 
 
@@ -177,13 +177,13 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     """Extract and score the dataset and the named adversarials; print the table."""
     from pipelines.extract import extract_adversarials, extract_index
     from pipelines.index_dataset import index_dataset
-    from pipelines.job import Job
+    from pipelines.job import Job, log_gaps
     from pipelines.network import open_network
     from pipelines.tables import accuracy_table, show
     from store.banks import read_bank
     from store.element import BlockElement
 
-    with Job(config, create=False) as job:
+    with Job(config, create=False, allow_missing=config.allow_missing) as job:
         bank = read_bank(job.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         if config.k is not None:
@@ -194,6 +194,8 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         attacked = [
             BlockElement.open(job.store, "adversarials", ref) for ref in config.adversarials
         ]
+        for element in attacked:
+            log_gaps(f"evaluate {element.name}", element)
         index = index_dataset(job, config.dataset)
         features = [extract_index(job, network, index, config.batch)]
         features += [extract_adversarials(job, network, a, config.batch) for a in attacked]

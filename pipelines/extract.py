@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipelines.options import ClusterOptions, ModelOptions
+from pipelines.options import ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
     from pipelines.job import Job
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig(ClusterOptions, ModelOptions):
+class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
     """Extract the features of a dataset: one forward pass an image, kept for ever.
 
     Example: regroup extract --store runs --dataset digits:val --model digits-cnn
@@ -34,7 +34,7 @@ def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) ->
     check_classes(index, network)
     images = {"index": index.fingerprint}
     name = f"{index.name}-{network.label}"
-    return _extract(job, network, name, images, index.ref, index.rows_count, None, batch)
+    return _extract(job, network, name, images, {}, index.ref, index.rows_count, None, batch)
 
 
 def extract_adversarials(
@@ -43,8 +43,9 @@ def extract_adversarials(
     """Features of stored adversarials under `network`, in the same blocks as the adversarials."""
     images = {"adversarials": adversarials.fingerprint}
     rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
+    gaps = adversarials.gap_inputs()
     return _extract(
-        job, network, adversarials.name, images, adversarials.ref, rows, block_rows, batch
+        job, network, adversarials.name, images, gaps, adversarials.ref, rows, block_rows, batch
     )
 
 
@@ -53,6 +54,7 @@ def _extract(
     network: Network,
     name: str,
     images: dict[str, str],
+    gaps: dict[str, object],
     images_ref: str,
     rows: int,
     block_rows: int | None,
@@ -69,6 +71,7 @@ def _extract(
         taps=network.taps,
         num_classes=network.num_classes,
         source=images,
+        gaps=gaps,
         rows=rows,
         block_rows=block_rows or job.options.block_rows,
     )
@@ -84,8 +87,7 @@ def _extract(
         batch=batch,
     )
     job.fill(f"extract {name}", element, factory_on)
-    if element.summary() is None:
-        element.finalise(_outcome_summary(element))
+    job.finish(f"extract {name}", element, _outcome_summary)
     return element
 
 
@@ -109,7 +111,7 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     from pipelines.network import open_network
 
     network = open_network(config)
-    with Job(config) as job:
+    with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         element = extract_index(job, network, index, config.batch)
         return {

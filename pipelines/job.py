@@ -59,11 +59,13 @@ class LedgerEntry:
 class Job:
     """A job over one store, opened when it is first needed and made then if `create`.
 
-    Ray is started on the first block of real work, never before.
+    Ray is started on the first block of real work, never before. With `allow_missing`, an element
+    is finalised without the blocks that were given up.
     """
 
     options: ClusterOptions
     create: bool = True
+    allow_missing: bool = False
     ledger: list[LedgerEntry] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
@@ -183,13 +185,34 @@ class Job:
     ) -> None:
         started, missing = time.perf_counter(), element.missing()
         skipped = element.plan.blocks - len(missing)
+        if self.allow_missing:  # What was accepted once is not tried again.
+            missing = [block for block in missing if block not in element.listed_gaps]
         if missing:
             rows = sum(_length(element, block) for block in missing)
             report = dispatch(missing, rows, skipped)
+            keep_reasons(element, report)
             self.record(step, element.ref, report, skipped, started)
-            refuse_failures(step, report)
+            refuse_failures(step, report, accepted=self.allow_missing)
         else:
             self.note(step, element.ref, skipped, started)
+
+    def finish(
+        self,
+        step: str,
+        element: BlockElement,
+        summarise: Callable[[BlockElement], dict[str, Any]],
+    ) -> None:
+        """Write the summary of `element` unless one is there that names its gaps.
+
+        Raises GapError for blocks that are missing, unless they are allowed to.
+        """
+        missing, summary = element.missing(), element.summary()
+        if missing and self.allow_missing:
+            element.accept_gaps(missing)
+        if summary is None or summary.get("missing_blocks", []) != missing:
+            gaps = element.gaps if self.allow_missing else []
+            element.finalise(summarise(element), without=gaps)
+        log_gaps(step, element)
 
     def record(
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
@@ -236,12 +259,34 @@ def _length(element: BlockElement, block: int) -> int:
     return int(span.stop - span.start)
 
 
-def refuse_failures(step: str, report: DispatchReport) -> None:
-    """Raise `IncompleteError` with the blocks that failed and the first reason."""
-    if not report.failures:
-        return
+def keep_reasons(element: BlockElement, report: DispatchReport) -> None:
+    """Keep beside the element why blocks were given up, until they are committed."""
+    for failure in report.failures:
+        element.quarantine(failure.block, failure.attempts, failure.reason)
+    element.clear_quarantine()
+
+
+def log_gaps(step: str, element: BlockElement) -> None:
+    """Say loudly how many samples an element was finalised without."""
+    from store.plan import format_blocks
+
+    if gaps := element.gaps:
+        rows = sum(element.plan.size(block) for block in gaps)
+        log(
+            f"{step}: {rows} of {element.plan.rows} samples are MISSING "
+            f"(block {format_blocks(gaps)} of {element.kind}/{element.ref}): they count as failed"
+        )
+
+
+def refuse_failures(step: str, report: DispatchReport, *, accepted: bool = False) -> None:
+    """Raise `IncompleteError` with the blocks that failed and the first reason.
+
+    `accepted`: only log them, since the element may be finalised without them.
+    """
     for failure in report.failures:
         log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
+    if accepted or not report.failures:
+        return
     blocks = ", ".join(str(f.block) for f in report.failures[:10])
     last = report.failures[0].reason.strip().splitlines()[-1]
     raise IncompleteError(

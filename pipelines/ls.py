@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from store.stores import ElementInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +18,31 @@ class LsConfig(StoreOptions):
     Example: regroup ls --store runs
     """
 
+    reasons: bool = False
+    """Tell why blocks were given up."""
+
+
+def state_of(info: ElementInfo) -> str:
+    """Whether an element is whole, and what it lacks."""
+    from store.plan import format_blocks
+
+    if info.problem:
+        return info.problem
+    if info.finalised and info.missing_blocks:
+        return f"finalised without block {format_blocks([*info.missing_blocks])}"
+    if info.quarantined:
+        return f"incomplete, gave up block {format_blocks([q.block for q in info.quarantined])}"
+    return "complete" if info.finalised else "incomplete"
+
+
+def reasons(elements: list[ElementInfo]) -> list[str]:
+    """Why blocks were given up, a line each."""
+    return [
+        f"{info.kind}/{info.ref} block {q.block}, {q.attempts} attempts: {q.cause}"
+        for info in elements
+        for q in info.quarantined
+    ]
+
 
 def main(config: LsConfig) -> dict[str, Any]:
     """Print a row for every element of the store."""
@@ -23,7 +51,7 @@ def main(config: LsConfig) -> dict[str, Any]:
     from rich.filesize import decimal
     from rich.table import Table
 
-    from pipelines.tables import show
+    from pipelines.tables import print_line, show
     from store.stores import open_store
 
     store = open_store(config.store, writable=False)
@@ -34,9 +62,10 @@ def main(config: LsConfig) -> dict[str, Any]:
         table.add_column(head, justify="right" if right else "left")
     for e in elements:
         blocks = f"{e.blocks_committed} of {e.blocks_planned}"
-        state = e.problem or ("complete" if e.finalised else "incomplete")
-        table.add_row(e.kind, e.ref, str(e.rows), blocks, state, decimal(e.size_bytes))
+        table.add_row(e.kind, e.ref, str(e.rows), blocks, state_of(e), decimal(e.size_bytes))
     show(table, config.json)
+    for line in reasons(elements) if config.reasons else []:
+        print_line(line, config.json)
     return {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
 
 

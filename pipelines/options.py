@@ -41,6 +41,14 @@ class ClusterOptions(StoreOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
+class GapOptions:
+    """What becomes of blocks that were given up."""
+
+    allow_missing: bool = False
+    """Go on without blocks that were given up: their samples count as failed."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOptions:
     """Which classifier, with which weights and taps."""
 

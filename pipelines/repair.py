@@ -101,7 +101,7 @@ def describe(store: Store, repair: Repair) -> dict[str, Any]:
         "removed": list(repair.removed),
         "rewritten": list(repair.rewritten),
         "kept": [location.folder for location in kept_elements(store, repair)],
-        "command": command if repair.action != "rewrite" else None,
+        "command": command if repair.action not in ("rewrite", "forget") else None,
         "options": options,
     }
 
@@ -117,6 +117,7 @@ def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
         "requeue": f"block {blocks}: the next run computes {len(done['blocks'])} again, no other",
         "rebuild": "its manifest goes, so that the next run writes it again (blocks stay)",
         "summarise": "the next run writes its summary again, no block",
+        "forget": "why its block was given up is unreadable and forgotten; the next run tries it",
     }[done["action"]]
     lines = [f"{done['element']}: {what}"]
     if done["removed"]:

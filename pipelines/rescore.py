@@ -64,7 +64,10 @@ def rescore(
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Votes' summaries by features name, and the cost: seconds and forward passes counted."""
     from pipelines.evaluate import score
+    from pipelines.job import log_gaps
 
+    for element in features:
+        log_gaps(f"score {element.name}", element)
     started, entry = time.perf_counter(), len(job.ledger)
     votes = [score(job, element, bank, options) for element in features]
     steps = job.ledger[entry:]

@@ -4,7 +4,7 @@ A record is written last and create-only, so of two attempts at one block exactl
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from store.backend import Backend
@@ -41,10 +41,15 @@ def commit_key(location: Location, block: int) -> str:
     return location.key("commits", f"{block:05d}.json")
 
 
+def numbered(names: Iterable[str]) -> set[int]:
+    """Return the blocks that record files are named after; other names are left out."""
+    return {int(match[1]) for match in map(_FILE.fullmatch, names) if match}
+
+
 def committed_blocks(backend: Backend, location: Location, plan: BlockPlan) -> set[int]:
     """Return the planned blocks that have a commit record."""
-    matches = map(_FILE.fullmatch, backend.children(location.key("commits")))
-    return {int(match[1]) for match in matches if match} & set(range(plan.blocks))
+    found = numbered(backend.children(location.key("commits")))
+    return {block for block in found if block < plan.blocks}
 
 
 def write_commit(backend: Backend, location: Location, commit: Commit) -> bool:

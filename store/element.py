@@ -1,8 +1,9 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -23,15 +24,24 @@ from store.backend import Backend
 from store.commits import Commit, committed_blocks, read_commit, write_commit
 from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
+from store.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
 from store.manifests import (
     BLOCK_KINDS,
     Location,
+    block_plan,
     find,
     locate,
     locate_new,
     read_manifest,
 )
-from store.plan import BlockPlan, format_blocks
+from store.plan import format_blocks
+from store.quarantine import (
+    Quarantined,
+    quarantine_key,
+    quarantined_blocks,
+    read_quarantine,
+    write_quarantine,
+)
 from store.spec import ElementSpec
 from store.stores import Store
 from store.tables import (
@@ -61,7 +71,8 @@ class BlockElement:
         self._specs = specs_from_json(manifest.get("arrays"), f"{location.folder}/manifest.json")
         self._arrays: dict[str, ZarrArray] = {}
         self._commits: dict[int, Commit] = {}
-        self.plan = _plan(manifest, location)
+        self._accepted: frozenset[int] | None = None
+        self.plan = block_plan(manifest, location)
 
     @classmethod
     def create(
@@ -143,6 +154,55 @@ class BlockElement:
             self._commits[block] = read_commit(self._backend, self._location, block)
         return self._commits[block]
 
+    @cached_property
+    def listed_gaps(self) -> frozenset[int]:
+        """The blocks that summary.json says the element was finalised without; DamagedError."""
+        where = f"{self._location.key('summary.json')} of the store {self._backend.uri}"
+        return missing_blocks(self.summary(), where)
+
+    @property
+    def gaps(self) -> list[int]:
+        """The known gaps: blocks whose samples this reader sees as failed rows.
+
+        They are those of `accept_gaps`, else those that the element was finalised without and
+        that were not committed since.
+        """
+        if self._accepted is not None:
+            return sorted(self._accepted)
+        return sorted(self.listed_gaps - self.committed()) if self.listed_gaps else []
+
+    def accept_gaps(self, blocks: Iterable[int]) -> None:
+        """Take exactly these blocks as known gaps from now on, even if they are committed.
+
+        What is made of this element in several processes so sees the same rows in all of them.
+        """
+        self._accepted = frozenset(blocks)
+
+    def accept_gaps_of(self, derived: Mapping[str, object]) -> None:
+        """Take the gaps that an element made of this one names in its inputs."""
+        self.accept_gaps(accepted_gaps(derived))
+
+    def gap_inputs(self) -> dict[str, object]:
+        """Return what the inputs of an element made of this one have to name: nothing if whole."""
+        if not self.gaps:
+            return {}
+        return {"input_gaps": {"block_rows": self.plan.block_rows, "blocks": self.gaps}}
+
+    def quarantine(self, block: int, attempts: int, reason: str) -> None:
+        """Keep why a block was given up, until it is committed or given up again."""
+        write_quarantine(self._backend, self._location, Quarantined(block, attempts, reason))
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return why blocks were given up, in block order, of those not committed since."""
+        blocks = quarantined_blocks(self._backend, self._location)
+        left = [block for block in blocks if block not in self.committed_among(blocks)]
+        return [read_quarantine(self._backend, self._location, block) for block in left]
+
+    def clear_quarantine(self) -> None:
+        """Remove the records of blocks that have been committed since."""
+        for block in self.committed_among(quarantined_blocks(self._backend, self._location)):
+            self._backend.delete(quarantine_key(self._location, block))
+
     def write_block(
         self,
         block: int,
@@ -178,30 +238,47 @@ class BlockElement:
     def read_array(self, path: str, block: int) -> NDArray[Any]:
         """Return a block of an array, (rows of the block, *tail), checked against its commit.
 
-        Raises GapError for a block that is not committed, DamagedError, StoreUsageError for an
-        array that the element has not.
+        The rows of a known gap (`gaps`) have failed: NaN, or -1. Raises GapError for any other
+        block that is not committed, DamagedError, StoreUsageError for an array that the element
+        has not.
         """
-        spec, commit = self._spec(path), self.commit(block)
+        spec, commit, span = self._spec(path), self._commit_or_gap(block), self.plan.span(block)
+        if commit is None:
+            return np.full(spec.shape(self.plan.size(block)), spec.fill, spec.dtype)
         checksum = str(commit.arrays.get(path))
-        span = self.plan.span(block)
         array = self._array(spec)
         return read_checked(array, self._backend, self._location, spec, span, checksum)
 
     def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a block, or some columns of them, checked against its commit."""
-        checksum = self.commit(block).table
-        return read_part(self._backend, self._part_key(block), checksum, columns)
+        """Return the rows of a block, or some columns of them, checked against its commit.
+
+        Every row of a known gap (`gaps`) has failed. Raises GapError for any other block that is
+        not committed, DamagedError.
+        """
+        commit = self._commit_or_gap(block)
+        if commit is None:
+            rows = self._gap_rows(block)
+            return rows if columns is None else rows.select([*columns])
+        return read_part(self._backend, self._part_key(block), commit.table, columns)
 
     def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of all blocks in order; raises GapError naming the blocks missing."""
-        self._require_whole()
+        self._refuse_gaps(set(self.missing()) - set(self.gaps))
         blocks = range(self.plan.blocks)
         return pa.concat_tables([self.read_table(block, columns) for block in blocks])
 
-    def finalise(self, summary: Mapping[str, object]) -> None:
-        """Write summary.json; raises GapError naming the blocks that are not committed."""
-        self._require_whole()
-        self._backend.replace(self._location.key("summary.json"), seal(summary))
+    def finalise(self, summary: Mapping[str, object], *, without: Iterable[int] = ()) -> None:
+        """Write summary.json.
+
+        `without`: the gaps that are accepted, which the summary then lists as `missing_blocks`.
+        Raises GapError naming other blocks that are not committed, or when none at all is.
+        """
+        missing = self.missing()
+        whole = len(missing) == self.plan.blocks
+        self._refuse_gaps(missing if whole else set(missing) - set(without))
+        listed = {"missing_blocks": missing} if missing else {}
+        self._backend.replace(self._location.key("summary.json"), seal({**summary, **listed}))
+        self.__dict__.pop("listed_gaps", None)
 
     def summary(self) -> dict[str, object] | None:
         """Return what `finalise` wrote, or None before that."""
@@ -211,13 +288,31 @@ class BlockElement:
         except FileNotFoundError:
             return None
 
-    def _require_whole(self) -> None:
-        if missing := self.missing():
+    def _refuse_gaps(self, missing: Collection[int]) -> None:
+        if missing:
             raise GapError(
                 f"{self._location.folder} of the store {self._backend.uri} has gaps: "
                 f"{len(missing)} of {self.plan.blocks} blocks are not committed "
-                f"({format_blocks(missing)}); run the job that writes it again"
+                f"({format_blocks([*missing])}); run the job that writes it again"
             )
+
+    def _commit_or_gap(self, block: int) -> Commit | None:
+        """Return the commit record of a block, or None for a known gap; raises GapError."""
+        if block in (self._accepted or ()):
+            return None
+        try:
+            return self.commit(block)
+        except GapError:
+            if self._accepted is None and block in self.listed_gaps:
+                return None
+            raise
+
+    def _gap_rows(self, block: int) -> pa.Table:
+        what = f"block {block} of {self._location.folder}"
+        span = self.plan.span(block)
+        samples = rows_of_index(self._backend, self.kind, self.inputs, span, what)
+        columns: Any = self.manifest["columns"]
+        return failed_table(samples, columns, f"{what} is missing")
 
     def _require_same(self, spec: ElementSpec) -> None:
         expected = spec.manifest({})
@@ -303,10 +398,3 @@ def _block_rows(backend: Backend, location: Location, spec: ElementSpec) -> int:
             with contextlib.suppress(DamagedError):
                 return int(open_array(backend, location, array, spec.rows).chunks[0])
     return spec.block_rows
-
-
-def _plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
-    try:
-        return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
-    except (KeyError, ValueError) as error:
-        raise DamagedError(f"{location.folder}/manifest.json has no block plan: {error}") from error

@@ -39,12 +39,14 @@ def features_spec(
     rows: int,
     block_rows: int,
     dtype: str = "float32",
+    gaps: Mapping[str, object] | None = None,
 ) -> ElementSpec:
     """Describe features: one accumulators array a tap, and the logits.
 
     `model`: what determines the network (architecture, weights hash, preprocessing), as JSON;
     `taps`: (name, channels) in execution order; `source`: {"index": fingerprint} or
-    {"adversarials": fingerprint}; `dtype`: what the network computed in.
+    {"adversarials": fingerprint}; `dtype`: what the network computed in; `gaps`: the source's
+    `gap_inputs()`.
     """
     if len(source) != 1 or not set(source) <= {"index", "adversarials"}:
         raise ValueError(f"features come from one index or one adversarials, not {source}")
@@ -55,6 +57,7 @@ def features_spec(
         "accumulator": "sum of positive and of negated negative responses, float32",
         "dtype": dtype,
         "source": dict(source),
+        **(gaps or {}),
     }
     arrays = [ArraySpec(accumulators_path(tap), (2, channels), "float32") for tap, channels in taps]
     arrays.append(ArraySpec(LOGITS, (num_classes,), "float32"))

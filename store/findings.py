@@ -13,7 +13,7 @@ from store.manifests import Location
 Level = Literal["damaged", "unreadable", "note"]
 What = Literal[
     "marker", "manifest", "metadata", "commit", "chunk", "part", "summary",
-    "gap", "leftover", "parent",
+    "quarantine", "gap", "leftover", "parent",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from zarr.storage import LocalStore, StorePath
 
 from store.backend import PARTIAL_SUFFIX, validate_key, validate_prefix
-from store.errors import StoreError, StoreUsageError
+from store.errors import StoreError, StoreUnavailableError, StoreUsageError
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -58,6 +58,7 @@ class LocalBackend:
         try:
             return self._path(key).read_bytes()
         except FileNotFoundError:
+            self._require_root(key)
             raise
         except OSError as error:
             raise StoreError(
@@ -83,8 +84,11 @@ class LocalBackend:
             _sync(path.parent)
 
     def exists(self, key: str) -> bool:
-        """Say whether `key` is a file."""
-        return self._path(key).is_file()
+        """Say whether `key` is a file; a store that has vanished says nothing."""
+        found = self._path(key).is_file()
+        if not found:
+            self._require_root(key)
+        return found
 
     def keys(self, prefix: str = "") -> list[str]:
         """Return the sorted keys below `prefix`."""
@@ -96,6 +100,7 @@ class LocalBackend:
         try:
             names = os.listdir(folder)  # noqa: PTH208  (names are what is wanted)
         except (FileNotFoundError, NotADirectoryError):
+            self._require_root(prefix)
             return []
         return sorted(name for name in names if not name.endswith(PARTIAL_SUFFIX))
 
@@ -202,6 +207,24 @@ class LocalBackend:
         folder.mkdir(exist_ok=True)
         _sync(folder.parent)
 
+    def _vanished(self) -> bool:
+        """Whether the root is gone, or an empty folder, as the mount point of a lost mount is."""
+        try:
+            return next(self.root.iterdir(), None) is None
+        except OSError:
+            return True
+
+    def _vanishing(self, what: str) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the store {self.root} has vanished (at {what or 'its root'}): bring it back, then "
+            "run the same command again"
+        )
+
+    def _require_root(self, what: str) -> None:
+        """Tell a key that is not there from a store that is not there; StoreUnavailableError."""
+        if not self.root.is_dir():
+            raise self._vanishing(what)
+
     def _error(self, what: str, error: OSError) -> StoreError:
         if error.errno in _READ_ONLY:
             return StoreUsageError(
@@ -209,12 +232,12 @@ class LocalBackend:
                 f"{error.strerror}): choose another with --store, or change its permissions"
             )
         if error.errno in _FULL:
-            return StoreError(
-                f"no space left for the store {self.root} (writing {what}): what was committed "
+            return StoreUnavailableError(
+                f"No space left for the store {self.root} (writing {what}): what was committed "
                 "stays readable; free space and run the same command again"
             )
-        if not self.root.is_dir():
-            return StoreError(f"the store {self.root} has vanished (writing {what})")
+        if self._vanished():
+            return self._vanishing(what)
         return StoreError(f"cannot write {what} of the store {self.root}: {error.strerror}")
 
 

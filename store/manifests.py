@@ -15,6 +15,7 @@ from store.errors import (
     StoreUsageError,
 )
 from store.fingerprint import fingerprint, parse_record, short, unseal
+from store.plan import BlockPlan
 
 SCHEMA_VERSION = 1
 ROW_KINDS = ("listings", "indexes")
@@ -109,6 +110,14 @@ def _require_fingerprint(manifest: Mapping[str, object], location: Location, whe
             f"{where} states fingerprint {str(stated)[:16]}, but its inputs give {short(actual)}: "
             "it was edited or moved; restore it, or remove the folder and run the job again"
         )
+
+
+def block_plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
+    """Return the block plan of a block element; raises DamagedError."""
+    try:
+        return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"{location.folder}/manifest.json has no block plan: {error}") from error
 
 
 def folders(backend: Backend, kind: str) -> list[Location]:

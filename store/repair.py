@@ -1,6 +1,6 @@
 """Repair: what is damaged is made to be written again by the job that wrote it, nothing else."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +12,7 @@ from store.lineage import derived
 from store.manifests import BLOCK_KINDS, Location
 from store.stores import MARKER, Store, marker
 
-Action = Literal["rewrite", "requeue", "rebuild", "summarise"]
+Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,9 @@ class Repair:
 
     `action`: "rewrite" (here and now, from what is known), "requeue" (the next run of the job
     computes `blocks`), "rebuild" (the next run writes the manifest and, of a bank or an index, the
-    rest), "summarise" (the next run writes the summary from the blocks). `removed`: keys that are
-    deleted, in this order; `rewritten`: keys that are written again here.
+    rest), "summarise" (the next run writes the summary from the blocks), "forget" (the reason why
+    a block was given up, of which nothing is made, is removed). `removed`: keys that are deleted,
+    in this order; `rewritten`: keys that are written again here.
     """
 
     location: Location | None
@@ -69,10 +70,19 @@ def _plan(store: Store, location: Location | None, found: list[Finding]) -> Repa
         return Repair(location, "rebuild", removed=_remains(store, location))
     blocks = sorted({f.block for f in found if f.block is not None})
     metadata = tuple(f.path for f in found if f.what == "metadata")
-    summary = [location.key("summary.json")] if len(metadata) < len(found) else []
-    removed = (*summary, *(commit_key(location, block) for block in blocks))
-    action: Action = "requeue" if blocks else "summarise" if summary else "rewrite"
-    return Repair(location, action, tuple(blocks), removed, metadata)
+    reasons = [f.path for f in found if f.what == "quarantine"]
+    summary = [location.key("summary.json")] if len(metadata) + len(reasons) < len(found) else []
+    removed = (*summary, *(commit_key(location, block) for block in blocks), *reasons)
+    return Repair(location, _action(blocks, summary, metadata), tuple(blocks), removed, metadata)
+
+
+def _action(blocks: Sequence[int], summary: Sequence[str], metadata: Sequence[str]) -> Action:
+    """Return the most that has to be done about a block element."""
+    if blocks:
+        return "requeue"
+    if summary:
+        return "summarise"
+    return "rewrite" if metadata else "forget"
 
 
 def _remains(store: Store, location: Location) -> tuple[str, ...]:

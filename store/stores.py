@@ -1,6 +1,7 @@
 """Opening a store, and listing what it holds."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from store.backend import Backend, backend_for
 from store.commits import committed_blocks
@@ -12,12 +13,13 @@ from store.manifests import (
     KINDS,
     SCHEMA_VERSION,
     Location,
+    block_plan,
     find,
     locations,
     read_manifest,
     require_schema_version,
 )
-from store.plan import BlockPlan
+from store.quarantine import Quarantined, quarantined_blocks, read_quarantine
 
 MARKER = "store.json"
 FORMAT = "regroup-store"
@@ -25,7 +27,11 @@ FORMAT = "regroup-store"
 
 @dataclass(frozen=True)
 class ElementInfo:
-    """One line of `regroup ls`. `problem` says why the manifest cannot be read, else None."""
+    """One line of `regroup ls`.
+
+    `problem` says why the manifest cannot be read, else None; `missing_blocks` are those that are
+    not committed, `quarantined` those among them that the last run gave up.
+    """
 
     kind: str
     ref: str
@@ -37,6 +43,8 @@ class ElementInfo:
     finalised: bool
     size_bytes: int
     problem: str | None = None
+    missing_blocks: tuple[int, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,20 +81,39 @@ class Store:
                 location.kind, location.ref, location.name, location.ref[-16:],
                 0, 0, 0, False, size, str(error),
             )  # fmt: skip
-        committed, planned, finalised = self._progress(location, manifest)
-        rows = manifest.get("rows", 0)
-        return ElementInfo(
+        rows = int(str(manifest.get("rows", 0)))
+        # An index's or a bank's manifest is written last: it is one block, and there.
+        whole = ElementInfo(
             location.kind, location.ref, location.name, str(manifest["fingerprint"]),
-            int(str(rows)), committed, planned, finalised, size,
+            rows, 1, 1, True, size,
         )  # fmt: skip
+        return self._progress(whole, location, manifest) if location.kind in BLOCK_KINDS else whole
 
-    def _progress(self, location: Location, manifest: dict[str, object]) -> tuple[int, int, bool]:
-        """Return (committed blocks, planned blocks, finalised)."""
-        if location.kind not in BLOCK_KINDS:
-            return 1, 1, True  # Their manifest is written last.
-        plan = BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
+    def _progress(
+        self, whole: ElementInfo, location: Location, manifest: dict[str, object]
+    ) -> ElementInfo:
+        plan = block_plan(manifest, location)
         committed = committed_blocks(self.backend, location, plan)
-        return len(committed), plan.blocks, self.backend.exists(location.key("summary.json"))
+        missing = tuple(sorted(set(range(plan.blocks)) - committed))
+        return replace(
+            whole,
+            blocks_committed=len(committed),
+            blocks_planned=plan.blocks,
+            finalised=self.backend.exists(location.key("summary.json")),
+            missing_blocks=missing,
+            quarantined=self._quarantined(location, missing),
+        )
+
+    def _quarantined(self, location: Location, missing: Sequence[int]) -> tuple[Quarantined, ...]:
+        blocks = quarantined_blocks(self.backend, location) if missing else []
+        return tuple(self._reason(location, block) for block in blocks if block in missing)
+
+    def _reason(self, location: Location, block: int) -> Quarantined:
+        """Return why a block was given up; a record that cannot be read must not end a listing."""
+        try:
+            return read_quarantine(self.backend, location, block)
+        except (StoreError, FileNotFoundError) as error:
+            return Quarantined(block, 0, str(error))
 
 
 def open_store(uri: str, *, create: bool = False, writable: bool = True) -> Store:

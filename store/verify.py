@@ -3,6 +3,7 @@
 Reads one block of one array at a time, and goes on after every finding.
 """
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -17,6 +18,7 @@ from store.errors import (
     FingerprintMismatchError,
     SchemaVersionError,
     StoreError,
+    StoreUnavailableError,
     StoreUsageError,
 )
 from store.findings import (
@@ -42,6 +44,7 @@ from store.manifests import (
     read_manifest,
 )
 from store.plan import BlockPlan, format_blocks
+from store.quarantine import quarantine_key, quarantined_blocks, read_quarantine
 from store.stores import MARKER, Store, open_store, require_marker
 from store.tables import part_name, read_part
 
@@ -57,9 +60,10 @@ def open_to_verify(uri: str) -> Store:
         raise
     except StoreError:
         store = Store(backend_for(uri))
-        if not chosen(store):
-            raise
-        return store
+        with contextlib.suppress(StoreUnavailableError):
+            if chosen(store):
+                return store
+        raise
 
 
 def chosen(store: Store, refs: Sequence[str] = ()) -> list[Location]:
@@ -198,9 +202,10 @@ def _check_blocks(
     yield from findings
     for block in sorted(element.committed()):
         yield from _check_block(backend, location, element, sound, block)
-    if error := attempt(element.summary):
+    if error := attempt(lambda: element.listed_gaps):
         yield failure_at(error, "summary", location, "summary.json")
-    yield from _check_uncommitted(backend, location, element)
+    yield from _check_uncommitted(backend, location, element, known=error is None)
+    yield from _check_quarantine(backend, location)
 
 
 def _check_block(
@@ -239,16 +244,34 @@ def _require_planned(element: BlockElement, block: int) -> None:
         )
 
 
+def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]:
+    """Why blocks were given up: nothing is made of it but what `regroup ls` tells."""
+    for block in quarantined_blocks(backend, location):
+        if error := attempt(read_quarantine, backend, location, block):
+            name = _name(location, quarantine_key(location, block))
+            yield failure_at(error, "quarantine", location, name)
+
+
 def _check_uncommitted(
-    backend: Backend, location: Location, element: BlockElement
+    backend: Backend, location: Location, element: BlockElement, *, known: bool
 ) -> Iterator[Finding]:
-    """Blocks without a record: damage once the element was finalised, before that work to do."""
+    """Blocks without a record: work to do, but damage once the element was finalised with them.
+
+    `known`: its summary can be read, and so tells which blocks it was finalised without.
+    """
     missing = element.missing()
     if not missing:
         return
     if not backend.exists(location.key("summary.json")):
         yield from _check_gap(backend, location, element, missing)
         return
+    if known and (gaps := [block for block in missing if block in element.listed_gaps]):
+        problem = (
+            f"finalised without {len(gaps)} of {element.plan.blocks} blocks "
+            f"({format_blocks(gaps)}): their samples are read as failed rows"
+        )
+        yield finding_at("note", "gap", location, "summary.json", problem)
+        missing = [block for block in missing if block not in gaps]
     for block in missing:
         name = _commit_name(location, block)
         problem = f"{location.key(name)} is missing, but {location.ref} was finalised with it"

@@ -34,11 +34,13 @@ def votes_spec(
     taps: Sequence[str],
     rows: int,
     block_rows: int,
+    gaps: Mapping[str, object] | None = None,
 ) -> ElementSpec:
     """Describe votes: int32 arrays (sample, signs, k) and, a tap alone, (sample, signs, tap).
 
     `scoring`: delta, tie_break and the like, as JSON; `taps`: those of the bank, in execution
-    order. Index k - 1 of the k axis means that the last k taps vote; true_rank 1 is the best.
+    order; `gaps`: the features' `gap_inputs()`. Index k - 1 of the k axis means that the last k
+    taps vote; true_rank 1 is the best.
     """
     inputs = {
         "features": features_fingerprint,
@@ -46,6 +48,7 @@ def votes_spec(
         "scoring": dict(scoring),
         "taps": list(taps),
         "signs": list(SIGN_CHOICES),
+        **(gaps or {}),
     }
     paths = (PREDICTION, TRUE_RANK, TAP_PREDICTION, TAP_TRUE_RANK)
     tail = (len(SIGN_CHOICES), len(taps))

@@ -89,7 +89,7 @@ def test_failed_adversarials_are_error_rows(tmp_path: Path) -> None:
     table = pa.table(columns, schema=COLUMNS)
     pixels = np.broadcast_to(values[:, None, None, None], (5, 3, 2, 2)).copy()
     assert element.write_block(0, {IMAGES: pixels}, table, {})
-    images = AdversarialImages(store.uri, element.ref)
+    images = AdversarialImages(store.uri, element.ref, {})
     assert images.rows(0).labels.tolist() == [0, 1, 2, 3, 4]
     found, errors, sizes = gathered(images, 0)
     assert found == {row: values[row] for row in (0, 2, 3)}

@@ -348,7 +348,7 @@ def test_a_full_or_read_only_disk_commits_nothing_and_keeps_the_rest(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr("zarr.storage._local._put", fail)
-    with pytest.raises(StoreError, match=r"no space left|read-only") as caught:
+    with pytest.raises(StoreError, match=r"No space left|read-only") as caught:
         element.write_block(1, values(element, 1), table(element, 1), {})
     assert caught.value.exit_status == status
     assert element.committed() == {0}

@@ -1,0 +1,243 @@
+"""kill -9 of actors in the midst of a block, of tasks and of drivers, at seeded random moments."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.pool import release_open_pools
+from pipelines.attack import attack_index, attack_spec
+from pipelines.errors import IncompleteError
+from pipelines.evaluate import score
+from pipelines.extract import extract_index
+from pipelines.job import Job, LedgerEntry
+from pipelines.network import open_network
+from pipelines.options import AttackOptions, ClusterOptions, ModelOptions, VotingOptions
+from store.banks import read_bank
+from store.element import BlockElement
+from store.indexes import SampleIndex
+from store.stores import open_store
+from store.verify import verify
+from tests.faults.conftest import Study, commits, contents
+from tests.faults.disturbed import Disturbance, disturb
+from tests.faults.driver import start_driver
+
+PATIENCE_S = 90.0
+BLOCK_ROWS = {"features": 64, "adversarials": 6, "votes": 64}
+WORKERS = [(kind, seed) for seed, kind in enumerate(["features"] * 4 + ["adversarials"] * 4)]
+TASKS = list(range(6))
+DRIVERS = [(kind, seed) for seed, kind in enumerate([*BLOCK_ROWS] * 2 + ["adversarials"])]
+
+
+@dataclass
+class Bench:
+    """A store to do harm in, and what its elements hold when nothing was disturbed."""
+
+    study: Study
+    disturbance: Disturbance
+    whole: dict[str, dict[str, Any]]
+    network: Any
+    rounds: int = 0
+    midway: int = 0
+    last: tuple[str, int] = ("", 0)
+    jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
+
+    def element(self, kind: str) -> Path:
+        return self.study.store / self.names[kind]
+
+    @property
+    def names(self) -> dict[str, str]:
+        return {kind: str(self.whole[kind]["name"]) for kind in BLOCK_ROWS}
+
+    def begin(self, kind: str) -> Path:
+        """Remove the element of a kind, and what earlier rounds left; return its folder."""
+        self.rounds += 1
+        self.disturbance.forget()
+        shutil.rmtree(self.element(kind))
+        return self.element(kind)
+
+    def run(self, kind: str, attempts: int = 3, workers: int = 2) -> LedgerEntry:
+        """Make the element; the workers of the job are kept for the next round."""
+        if self.last != (kind, workers):
+            release_open_pools()  # The workers of another job hold the CPUs.
+        self.last = (kind, workers)
+        if (kind, workers) not in self.jobs:
+            options = ClusterOptions(
+                store=str(self.study.store), workers=workers, block_rows=BLOCK_ROWS[kind]
+            )
+            self.jobs[kind, workers] = Job(options)
+        job = self.jobs[kind, workers]
+        object.__setattr__(job.options, "attempts", attempts)
+        _MAKE[kind](job, self.network)
+        return job.ledger[-1]
+
+    def kill(self, pid: int) -> None:
+        """Kill -9; count whether that was in the midst of a block."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        self.midway += bool(self.disturbance.busy())
+
+
+def _features(job: Job, network: Any) -> None:
+    extract_index(job, network, SampleIndex.open(job.store, "digits-val"), batch=64)
+
+
+def _adversarials(job: Job, network: Any) -> None:
+    index = SampleIndex.open(job.store, "digits-val-digits-cnn-correct")
+    attack_index(job, network, index, attack_spec(AttackOptions(steps=2)), batch=16)
+
+
+def _votes(job: Job, network: Any) -> None:
+    features = BlockElement.open(job.store, "features", "digits-val-digits-cnn")
+    bank = read_bank(job.store, "digits-val-digits-cnn")
+    score(job, features, bank, VotingOptions())
+
+
+_MAKE: dict[str, Callable[[Job, Any], None]] = {
+    "features": _features,
+    "adversarials": _adversarials,
+    "votes": _votes,
+}
+
+
+@pytest.fixture(scope="module")
+def bench(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+    folder = tmp_path_factory.mktemp("kills")
+    (folder / "attempts").mkdir()
+    disturbance = Disturbance(folder / "attempts", pause_s=0.004)
+    store = shutil.copytree(study.store, folder / "store")
+    copied = Study(store, study.weights, study.bank)
+    whole = {
+        kind: {
+            "name": copied.element(kind).relative_to(store),
+            "is": contents(copied.element(kind)),
+        }
+        for kind in BLOCK_ROWS
+    }
+    network = open_network(ModelOptions(model="digits-cnn", weights=str(study.weights)))
+    bench = Bench(copied, disturbance, whole, network)
+    with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
+        disturb(patch, disturbance)
+        yield bench
+        for job in bench.jobs.values():
+            stack.enter_context(job)
+
+
+def wait_for_work(bench: Bench) -> None:
+    patience = time.monotonic() + PATIENCE_S
+    while not bench.disturbance.attempts():
+        assert time.monotonic() < patience, "no block was begun"
+        time.sleep(0.01)
+
+
+@contextlib.contextmanager
+def killer(bench: Bench, element: Path, chance: random.Random) -> Iterator[dict[str, Any]]:
+    """Kill a worker at a random moment of what is done inside; gives what was committed then."""
+    then: dict[str, Any] = {}
+
+    def kill() -> None:
+        wait_for_work(bench)
+        time.sleep(chance.uniform(0, 1.2))
+        busy = bench.disturbance.busy()
+        if busy:
+            then.update(commits(element))
+            bench.kill(chance.choice(busy))
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    try:
+        yield then
+    finally:
+        thread.join()
+
+
+def assert_undisturbed(bench: Bench, kind: str, kept: dict[str, Any]) -> None:
+    """The element is that of an undisturbed run, and blocks committed before were not touched."""
+    element = bench.element(kind)
+    assert kept.items() <= commits(element).items()
+    assert contents(element) == bench.whole[kind]["is"]
+    store = open_store(str(bench.study.store))
+    assert {finding.level for finding in verify(store, [f"{kind}/{element.name}"])} <= {"note"}
+
+
+def disturb_workers(bench: Bench, kind: str, seed: int, capfd: Any) -> None:
+    """Even seeds: the block is tried again at once; odd ones: by the next run."""
+    element, chance = bench.begin(kind), random.Random(seed)
+    with killer(bench, element, chance) as then, contextlib.suppress(IncompleteError):
+        bench.run(kind, attempts=3 if seed % 2 == 0 else 1)
+    kept, blocks = then | commits(element), _blocks(bench, kind)
+    capfd.readouterr()
+    bench.disturbance.forget()
+    entry = bench.run(kind)
+    assert (entry.skipped, entry.blocks) == (len(kept), blocks - len(kept))
+    assert len(bench.disturbance.attempts()) == entry.blocks
+    told = capfd.readouterr().err
+    assert (f"{len(kept)} blocks were there" if entry.blocks else "nothing to do") in told
+    assert_undisturbed(bench, kind, kept)
+
+
+def _blocks(bench: Bench, kind: str) -> int:
+    return sum(name.startswith("commits/") for name in bench.whole[kind]["is"])
+
+
+@pytest.mark.parametrize(("kind", "seed"), WORKERS)
+def test_an_actor_killed_at_a_random_moment(
+    bench: Bench, kind: str, seed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    disturb_workers(bench, kind, seed, capfd)
+
+
+@pytest.mark.parametrize("seed", TASKS)
+def test_a_task_killed_at_a_random_moment(
+    bench: Bench, seed: int, capfd: pytest.CaptureFixture[str]
+) -> None:
+    disturb_workers(bench, "votes", seed, capfd)
+
+
+COMMANDS: dict[str, tuple[object, ...]] = {
+    "features": ("extract", "--dataset", "digits:val", "--block-rows", 64),
+    "adversarials": (
+        *("attack", "--dataset", "digits:val", "--block-rows", 6, "--limit", 36),
+        *("--steps", 2, "--batch", 16),
+    ),
+    "votes": ("rescore",),
+}
+
+
+@pytest.mark.parametrize(("kind", "seed"), DRIVERS)
+def test_a_driver_killed_at_a_random_moment(
+    bench: Bench, kind: str, seed: int, tmp_path: Path
+) -> None:
+    element, chance = bench.begin(kind), random.Random(seed)
+    release_open_pools()
+    of = ("--bank", bench.study.bank) if kind == "votes" else bench.study.model
+    command = (*COMMANDS[kind], "--store", bench.study.store, *of, "--workers", 1)
+    driver = start_driver(bench.disturbance, tmp_path / "driver", *command)
+    wait_for_work(bench)
+    time.sleep(chance.uniform(0, 1.5))
+    assert driver.pid is not None
+    bench.kill(driver.pid)
+    driver.join(PATIENCE_S)
+    kept = commits(element)
+    entry = bench.run(kind, workers=1)
+    assert entry.skipped >= len(kept)
+    assert entry.skipped + entry.blocks == _blocks(bench, kind)
+    assert_undisturbed(bench, kind, kept)
+
+
+def test_kills_landed_in_the_midst_of_blocks(bench: Bench) -> None:
+    if bench.rounds < len(WORKERS) + len(TASKS) + len(DRIVERS):
+        pytest.skip("only some of the rounds were run")
+    assert bench.rounds >= 20
+    assert bench.midway >= bench.rounds / 2
