@@ -23,7 +23,7 @@ _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _REQUEST = re.compile(
     r"Error performing (\w+ [^\s?]+)\S* in (\S+?)(, after \d+ retries)?(?:,.*?)? - (.*)"
 )
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+_CODE = re.compile(r"(?:<Code>|\(code: )(\w+)")
 _METADATA = re.compile(r"http://169\.254\.|/latest/(api/token|meta-data)")
 # What S3 answers to credentials or a region that are not right, with a status of 400.
 _REFUSALS = {
@@ -134,4 +134,4 @@ def _reason(text: str, code: str) -> str:
         request, took, retries, why = match.groups()
         why = why.removeprefix("Server returned non-2xx status code: ").strip().rstrip(":")
         line = f"{why} ({request}, {took}{retries or ''})"
-    return f"{line} {code}".strip()
+    return line if not code or code in line else f"{line} {code}"
