@@ -134,10 +134,11 @@ def test_a_server_that_fails_makes_no_image_unreadable(
     assert proxy.failed() == 3
     monkeypatch.setenv(RETRY_VARIABLE, "0.2")
     source = open_source(spec)
-    proxy.fail("dropped")
+    proxy.fail("dropped", method="GET")
     with pytest.raises(StoreError, match="failed") as caught:
         source.read(locators)
     assert caught.value.exit_status == 1
+    proxy.fail("dropped")
     with pytest.raises(StoreError) as caught:
         open_source(spec)
     assert caught.value.exit_status == 1
