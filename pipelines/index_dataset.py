@@ -29,7 +29,8 @@ class IndexConfig(ClusterOptions):
     """
 
     dataset: str
-    """digits, digits:train, digits:val, imagefolder:PATH or parquet:GLOB."""
+    """digits, digits:train, digits:val, imagefolder:PATH or parquet:GLOB; these two may be
+    s3:// URIs."""
     name: str | None = None
     """Name of the index (default: from the dataset)."""
 

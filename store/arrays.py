@@ -11,7 +11,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from store.backend import Backend
-from store.errors import DamagedError
+from store.errors import DamagedError, StoreError
 from store.fingerprint import checksum_array
 from store.manifests import Location
 
@@ -85,14 +85,20 @@ def _contents(memory: MemoryStore) -> dict[str, bytes]:
 
 
 def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int) -> ZarrArray:
-    """Open an array of the element; raises DamagedError if it is not what the manifest says."""
+    """Open an array of the element.
+
+    Raises DamagedError if it is not what the manifest says, StoreError if it cannot be read.
+    """
     where = f"{location.key(spec.path)} of the store {backend.uri}"
     try:
-        array = zarr.open_array(
-            backend.zarr_store(location.key(spec.path)),
-            mode="r+",
-            zarr_format=3,
-        ).with_config({"write_empty_chunks": True})
+        with backend.reads(location.key(spec.path)):
+            array = zarr.open_array(
+                backend.zarr_store(location.key(spec.path)),
+                mode="r+",
+                zarr_format=3,
+            ).with_config({"write_empty_chunks": True})
+    except StoreError:
+        raise
     except Exception as error:
         raise DamagedError(f"{where} cannot be opened: {error!r}") from error
     if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
@@ -116,11 +122,17 @@ def read_checked(
     span: slice,
     checksum: str,
 ) -> NDArray[np.generic]:
-    """Return rows `span` of the array, compared with their checksum; raises DamagedError."""
+    """Return rows `span` of the array, compared with their checksum.
+
+    Raises DamagedError where they are not what was written, StoreError where they did not arrive.
+    """
     where = f"rows {span.start}-{span.stop - 1} of {location.key(spec.path)}"
     again = f"of the store {backend.uri}: repair or rewrite this block"
     try:
-        values = np.asarray(array[span])
+        with backend.reads(location.key(spec.path)):
+            values = np.asarray(array[span])
+    except StoreError:
+        raise
     except Exception as error:
         raise DamagedError(f"{where} cannot be decoded ({error!r}) {again}") from error
     if checksum_array(values) == checksum:

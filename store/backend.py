@@ -1,10 +1,9 @@
 """Where a store's bytes live: the backend interface, and the one place that reads a URI.
 
-`backend_for` turns a URI and the credentials of the environment into a backend, and a backend
-into every client that the store uses (its own reads and create-only writes, and zarr's).
+`backend_for` turns a URI into a backend, and a backend into every client that the store uses (its
+own reads and create-only writes, and zarr's). Clients of S3 are made in `store.s3`.
 """
 
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +62,9 @@ class Backend(Protocol):
     def sync(self, keys: list[str]) -> None:
         """Return when the bytes under `keys`, written by other clients, are durable."""
 
+    def reads(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' reads of `what` into errors of the store."""
+
     def writes(self, what: str) -> AbstractContextManager[None]:
         """Turn failures of other clients' writes of `what` into errors of the store."""
 
@@ -90,7 +92,8 @@ def backend_for(uri: str) -> Backend:
     """Return the backend of a URI: a folder (plain or `file://`) or `s3://bucket/prefix`.
 
     S3 takes endpoint and credentials from the usual AWS_* variables, AWS_ENDPOINT_URL among
-    them. Raises StoreUsageError for another scheme or a bucket that is not named.
+    them. Raises StoreUsageError for another scheme, a bucket that is not named, and what
+    `store.s3.s3_client` refuses.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -114,14 +117,9 @@ def _local(path: str) -> Backend:
 
 
 def _s3(uri: str, bucket: str, prefix: str) -> Backend:
-    from obstore.store import S3Store
-
     from store.objects import ObjectBackend
+    from store.s3 import s3_client
 
     if not bucket:
         raise StoreUsageError(f"{uri} names no bucket: write s3://bucket/prefix")
-    plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-    client = S3Store(
-        bucket, prefix=validate_prefix(prefix) or None, client_options={"allow_http": plain}
-    )
-    return ObjectBackend(client, uri.rstrip("/"))
+    return ObjectBackend(s3_client(bucket, validate_prefix(prefix)), uri.rstrip("/"))

@@ -55,15 +55,8 @@ class LocalBackend:
 
     def read(self, key: str) -> bytes:
         """Return the bytes under `key`; raises FileNotFoundError."""
-        try:
+        with self.reads(key):
             return self._path(key).read_bytes()
-        except FileNotFoundError:
-            self._require_root(key)
-            raise
-        except OSError as error:
-            raise StoreError(
-                f"cannot read {key} of the store {self.root}: {error.strerror}"
-            ) from error
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a file beside `key`, then link it in place: the link fails if `key` exists."""
@@ -142,6 +135,22 @@ class LocalBackend:
             # Chunk folders (c/, c/<block>/, ...) may be new: their own entries count too.
             for folder in {parent for path in paths for parent in self._parents(path)}:
                 _sync(folder)
+
+    @contextlib.contextmanager
+    def reads(self, what: str) -> Iterator[None]:
+        """Turn an OSError inside into one sentence.
+
+        FileNotFoundError stays what it is, unless the whole store is gone.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            self._require_root(what)
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {what} of the store {self.root}: {error.strerror}"
+            ) from error
 
     @contextlib.contextmanager
     def writes(self, what: str) -> Iterator[None]:

@@ -1,22 +1,22 @@
 """A store in an object store, through obstore: create-only writes by conditional PUT."""
 
 import contextlib
+import time
+import uuid
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import obstore
-from obstore.exceptions import (
-    AlreadyExistsError,
-    BaseError,
-    PermissionDeniedError,
-    PreconditionError,
-    UnauthenticatedError,
-)
+from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 from zarr.storage import ObjectStore, StorePath
 
 from store.backend import validate_key, validate_prefix
-from store.errors import StoreError, StoreUsageError
+from store.s3 import FIRST_PAUSE_S, LONGEST_PAUSE_S, failure, may_be_done, retry_seconds, told
+
+# User metadata of an object that was created where there was none: which call did it.
+CALL = "regroup-call"
 
 
 @dataclass(frozen=True)
@@ -28,22 +28,22 @@ class ObjectBackend:
 
     def read(self, key: str) -> bytes:
         """Return the object; raises FileNotFoundError."""
-        try:
+        with self.reads(key):
             return bytes(obstore.get(self.client, validate_key(key)).bytes())
-        except FileNotFoundError:
-            raise
-        except (BaseError, OSError) as error:
-            raise self._error("reading", key, error) from error
 
     def create(self, key: str, data: bytes) -> bool:
-        """PUT with the condition that there is no such object."""
-        try:
-            with self.writes(key):
-                obstore.put(self.client, validate_key(key), data, mode="create")
-        except StoreError as error:
-            if isinstance(error.__cause__, AlreadyExistsError | PreconditionError):
-                return False
-            raise
+        """PUT with the condition that there is no such object.
+
+        A PUT may be done although its answer is lost; tried again, it finds its own object. So an
+        object carries the name of the call that created it, and that call has won.
+        """
+        call, pause = uuid.uuid4().hex, FIRST_PAUSE_S
+        give_up = time.monotonic() + retry_seconds()
+        while not self._put_new(key, data, call, give_up):
+            if (creator := self._creator(key)) is not None:
+                return creator == call
+            time.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
         return True
 
     def replace(self, key: str, data: bytes) -> None:
@@ -53,12 +53,11 @@ class ObjectBackend:
 
     def exists(self, key: str) -> bool:
         """HEAD."""
-        try:
-            obstore.head(self.client, validate_key(key))
-        except FileNotFoundError:
-            return False
-        except (BaseError, OSError) as error:
-            raise self._error("looking for", key, error) from error
+        with self._told("looking for", key):
+            try:
+                obstore.head(self.client, validate_key(key))
+            except FileNotFoundError:
+                return False
         return True
 
     def keys(self, prefix: str = "") -> list[str]:
@@ -67,10 +66,8 @@ class ObjectBackend:
 
     def children(self, prefix: str = "") -> list[str]:
         """Return the sorted names one level below `prefix`."""
-        try:
+        with self._told("listing", prefix):
             found = obstore.list_with_delimiter(self.client, prefix=validate_prefix(prefix) or None)
-        except (BaseError, OSError) as error:
-            raise self._error("listing", prefix, error) from error
         paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
@@ -95,29 +92,48 @@ class ObjectBackend:
     def sync(self, keys: list[str]) -> None:
         """Nothing to do: a PUT that returned is durable."""
 
-    @contextlib.contextmanager
-    def writes(self, what: str) -> Iterator[None]:
+    def reads(self, what: str) -> AbstractContextManager[None]:
         """Turn obstore's errors inside into one sentence: exit status 2 if refused, else 1."""
-        try:
-            yield
-        except (BaseError, OSError) as error:
-            raise self._error("writing", what, error) from error
+        return self._told("reading", what)
+
+    def writes(self, what: str) -> AbstractContextManager[None]:
+        """Turn obstore's errors inside into one sentence: exit status 2 if refused, else 1."""
+        return self._told("writing", what)
 
     def zarr_store(self, prefix: str) -> StorePath:
         """Return zarr's client for the folder `prefix`."""
         return StorePath(ObjectStore(self.client), validate_key(prefix))
 
-    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+    def _put_new(self, key: str, data: bytes, call: str, give_up: float) -> bool:
+        """True: the server says that `call` created the object. False: look who did, if any."""
+        mark = {CALL: call}
         try:
+            obstore.put(self.client, validate_key(key), data, mode="create", attributes=mark)
+        except (AlreadyExistsError, PreconditionError):
+            return False
+        except (BaseError, OSError) as error:
+            reported = failure(self._doing("writing", key), error)
+            if time.monotonic() >= give_up or not may_be_done(error):
+                raise reported from error
+            return False
+        return True
+
+    def _creator(self, key: str) -> str | None:
+        """Return which call created the object, "" if that is unknown; None if there is none."""
+        with self.reads(key):
+            try:
+                found = obstore.get(self.client, validate_key(key), options={"head": True})
+            except FileNotFoundError:
+                return None
+        return str(found.attributes.get(CALL, ""))
+
+    def _objects(self, prefix: str) -> Iterator[tuple[str, int]]:
+        with self._told("listing", prefix):
             for batch in obstore.list(self.client, prefix=validate_prefix(prefix) or None):
                 yield from ((entry["path"], entry["size"]) for entry in batch)
-        except (BaseError, OSError) as error:
-            raise self._error("listing", prefix, error) from error
 
-    def _error(self, doing: str, key: str, error: Exception) -> StoreError:
-        # obstore appends a "Debug source" dump after the first line.
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        message = f"the store {self.uri} failed {doing} {key or 'its root'}: {reason}"
-        if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            return StoreUsageError(f"{message}; check the AWS_* variables and the bucket's policy")
-        return StoreError(message)
+    def _told(self, doing: str, key: str) -> AbstractContextManager[None]:
+        return told(self._doing(doing, key))
+
+    def _doing(self, doing: str, key: str) -> str:
+        return f"the store {self.uri} failed {doing} {key or 'its root'}"

@@ -1,7 +1,8 @@
 """Image sources: where the encoded bytes of a dataset lie, and which label each has.
 
 A source is named by a spec: ``digits``, ``digits:train``, ``digits:val``, ``imagefolder:PATH``
-or ``parquet:GLOB``. Opening one is cheap, since every worker does it; ``rows()`` reads the labels.
+or ``parquet:GLOB``, the last two in a folder or at ``s3://bucket/...``. Opening one is cheap, since
+every worker does it; ``rows()`` reads the labels.
 """
 
 from __future__ import annotations

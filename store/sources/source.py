@@ -55,9 +55,17 @@ class Source(Protocol):
 def file_system(location: str, spec: str) -> tuple[Any, str]:
     """Return the fsspec file system of `location`, and the absolute path on it.
 
+    S3 is read through the store's own clients, whose failures are StoreErrors.
+
     Raises:
-        StoreUsageError: no file system is installed for this kind of URI.
+        StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
     """
+    if location.startswith("s3://"):
+        from store.sources.s3_files import S3Files
+
+        if not (path := S3Files._strip_protocol(location)):
+            raise StoreUsageError(f"{spec}: names no bucket; write s3://bucket/path")
+        return S3Files(), str(path)
     try:
         fs, path = fsspec.core.url_to_fs(location)
     except (ImportError, ValueError) as error:

@@ -1,0 +1,37 @@
+"""Runs the commands that come on standard input, a JSON list a line; all share one Ray.
+
+Answers each with a JSON list: exit status, standard output, standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+
+from cluster.session import SessionConfig, ray_session
+from pipelines.cli import main
+
+
+def _run(arguments: list[str]) -> tuple[int, str, str]:
+    out, err, status = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            main(arguments)
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+    return status, out.getvalue(), err.getvalue()
+
+
+def _serve() -> None:
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may go between the answers
+    with ray_session(SessionConfig(None)):
+        for line in sys.stdin:
+            print(json.dumps(_run(json.loads(line))), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
