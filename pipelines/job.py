@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import IncompleteError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cluster.pool import WorkerPool
     from cluster.progress import Progress
     from cluster.resources import WorkerResources
+    from cluster.worker_log import Label
     from pipelines.options import ClusterOptions
     from pipelines.run_record import RunRecord
     from store.element import BlockElement
@@ -129,7 +131,7 @@ class Job:
             pool = self.workers()
             factory = factory_on(device="cuda" if pool.resources.gpus else "cpu")
             progress = self._progress(step, rows, done)
-            return pool.dispatch(factory, blocks, self._policy(), progress)
+            return pool.dispatch(factory, blocks, self._policy(), progress, self._label(step))
 
         self._run(step, element, dispatch)
 
@@ -151,14 +153,23 @@ class Job:
         from cluster.dispatch import dispatch_as_tasks
 
         self._join()
+        progress = self._progress(step, rows, done)
         return dispatch_as_tasks(
-            task, blocks, self.resources, self._policy(), self._progress(step, rows, done)
+            task, blocks, self.resources, self._policy(), progress, self._label(step)
         )
 
     def _policy(self) -> RetryPolicy:
         from cluster.dispatch import RetryPolicy
 
-        return RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
+        policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
+        # Without locks the later of two attempts at once could write over what the first committed.
+        return policy if self.store.backend.locks else replace(policy, straggler_factor=inf)
+
+    def _label(self, step: str) -> Label:
+        """Names a dispatch of this run in the workers' logs."""
+        from cluster.worker_log import Label
+
+        return Label(self._recorded().id, step)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
         from cluster.metrics import MetricsProgress

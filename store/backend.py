@@ -6,7 +6,7 @@ own reads and create-only writes, and zarr's). Clients of S3 are made in `store.
 
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from zarr.storage import StorePath
 
@@ -16,7 +16,13 @@ PARTIAL_SUFFIX = ".partial"
 
 
 class Backend(Protocol):
-    """Named byte strings below one root. Keys are relative, '/'-separated paths."""
+    """Named byte strings below one root. Keys are relative, '/'-separated paths.
+
+    Attributes:
+        locks: whether `lock` keeps a second writer out.
+    """
+
+    locks: ClassVar[bool]
 
     @property
     def uri(self) -> str:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 from zarr.storage import LocalStore, StorePath
 
@@ -25,6 +26,8 @@ LOCK_PATIENCE_S = 120.0
 @dataclass(frozen=True)
 class LocalBackend:
     """The folder `root`; see `store.backend.Backend` for the methods."""
+
+    locks: ClassVar[bool] = True
 
     root: Path
 

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from typing import ClassVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
@@ -25,6 +26,7 @@ class ObjectBackend:
 
     client: S3Store | MemoryStore
     uri: str
+    locks: ClassVar[bool] = False
 
     def read(self, key: str) -> bytes:
         """Return the object; raises FileNotFoundError."""
