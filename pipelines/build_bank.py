@@ -107,7 +107,7 @@ def _reduce(
     started: float,
 ) -> None:
     from cluster.reduction import ReductionJob
-    from pipelines.job import refuse_failures
+    from pipelines.job import log_failures, refuse_failures
     from regroup.bank import DELTA
 
     taps = tuple(name for name, _ in network.taps)
@@ -122,6 +122,7 @@ def _reduce(
     )
     report = job.tasks(step, task, range(len(taps)), len(taps) * len(selection.rows))
     job.record(step, writer.ref, report, 0, started)
+    log_failures(step, report)
     refuse_failures(step, report)
 
 

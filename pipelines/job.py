@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from store.stores import Store
 
 
+GO_ON = ", or with --allow-missing to go on without them"
+
+
 @dataclass(frozen=True)
 class LedgerEntry:
     """What one step did.
@@ -201,9 +204,10 @@ class Job:
         if missing:
             rows = sum(_length(element, block) for block in missing)
             report = dispatch(missing, rows, skipped)
-            keep_reasons(element, report)
+            keep_reasons(step, element, report)
             self.record(step, element.ref, report, skipped, started)
-            refuse_failures(step, report, accepted=self.allow_missing)
+            if not self.allow_missing:
+                refuse_failures(step, report, allow=hasattr(self.options, "allow_missing"))
         else:
             self.note(step, element.ref, skipped, started)
 
@@ -270,11 +274,18 @@ def _length(element: BlockElement, block: int) -> int:
     return int(span.stop - span.start)
 
 
-def keep_reasons(element: BlockElement, report: DispatchReport) -> None:
-    """Keep beside the element why blocks were given up, until they are committed."""
+def keep_reasons(step: str, element: BlockElement, report: DispatchReport) -> None:
+    """Log, and keep beside the element until they are committed, why blocks were given up."""
+    log_failures(step, report)
     for failure in report.failures:
         element.quarantine(failure.block, failure.attempts, failure.reason)
     element.clear_quarantine()
+
+
+def log_failures(step: str, report: DispatchReport) -> None:
+    """Say in full why blocks were given up."""
+    for failure in report.failures:
+        log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
 
 
 def log_gaps(step: str, element: BlockElement) -> None:
@@ -289,21 +300,19 @@ def log_gaps(step: str, element: BlockElement) -> None:
         )
 
 
-def refuse_failures(step: str, report: DispatchReport, *, accepted: bool = False) -> None:
+def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -> None:
     """Raise `IncompleteError` with the blocks that failed and the first reason.
 
-    `accepted`: only log them, since the element may be finalised without them.
+    `allow`: the command has the option to go on without them.
     """
-    for failure in report.failures:
-        log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
-    if accepted or not report.failures:
+    if not report.failures:
         return
     blocks = ", ".join(str(f.block) for f in report.failures[:10])
     last = report.failures[0].reason.strip().splitlines()[-1]
     raise IncompleteError(
         f"{step}: {len(report.failures)} of {len(report.failures) + len(report.reports)} blocks "
         f"failed (block {blocks}), the first with: {last}. The others are committed: run the same "
-        "command again to try only the failed ones"
+        f"command again to try only the failed ones{GO_ON if allow else ''}"
     )
 
 

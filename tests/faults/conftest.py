@@ -12,9 +12,9 @@ import pytest
 
 from cluster.session import SessionConfig, ray_session
 from pipelines import attack, build_bank, extract
-from tests.pipelines.conftest import run, weights
+from tests.pipelines.conftest import run
 
-__all__ = ["run", "weights"]
+__all__ = ["run"]
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +22,23 @@ def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Two CPUs; an earlier folder's tests may have left theirs running, which is used then."""
     with ray_session(SessionConfig(num_cpus=2)):
         yield
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that gets some samples of every class right: all that these tests ask of it."""
+    import torch
+
+    from pipelines.train_demo_model import load_split
+    from regroup.models import DIGITS_METADATA, save_weights, train_digits_cnn
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    network = train_digits_cnn(*load_split("digits:train"), seed=0, epochs=2)
+    torch.set_num_threads(threads)
+    path = tmp_path_factory.mktemp("weights") / "digits-cnn.safetensors"
+    save_weights(network, path, DIGITS_METADATA)
+    return path
 
 
 @dataclass(frozen=True)

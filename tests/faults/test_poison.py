@@ -82,6 +82,7 @@ def _refused(run: Run, study: Study, poisoned: Disturbance) -> None:
     assert "1 of" in outcome.err.splitlines()[-1]
     assert "is poisoned" in outcome.err.splitlines()[-1]
     assert "Traceback" not in outcome.err.splitlines()[-1]
+    assert outcome.err.splitlines()[-1].endswith("--allow-missing to go on without them")
     assert poisoned.attempts()[BLOCK] == 2
     element = study.element("features")
     assert f"{BLOCK:05d}.json" not in commits(element)
