@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +22,17 @@ from store.banks import BankSpec, create_bank
 from store.element import BlockElement
 from store.indexes import COLUMNS as INDEX_COLUMNS
 from store.indexes import SampleIndex
+from store.listings import Listing
 from store.manifests import SCHEMA_VERSION
+from store.sources import SourceRow
 from store.spec import ElementSpec
 from store.stores import open_store
 
 TAPS = (("conv-1", 3), ("logits", 2))
 MODEL = {"name": "tiny", "weights": "none"}
 IDS, LABELS = ["cat/0.png", "cat/1.png", "dog/0.png"], [0, 0, 1]
+STAMPS = ["75 bytes, 1 ns", "75 bytes, 2 ns", "75 bytes, 3 ns"]
+DIGESTS = ["0" * 31 + "a", "", "0" * 31 + "c"]
 STATUS: dict[str, list[Any]] = {
     "sample_id": IDS,
     "status": ["ok", "failed", "ok"],
@@ -58,6 +64,20 @@ VOTES: dict[str, list[Any]] = {
     "top5_correct": [True, None, True],
     "success": [None, None, None],
 }
+
+
+class Pets:
+    """A source of three images, one of which cannot be read."""
+
+    spec, class_names = "imagefolder:pets", ("cat", "dog")
+
+    def rows(self) -> Iterator[SourceRow]:
+        """The images as they are listed."""
+        return map(SourceRow, IDS, LABELS, IDS, STAMPS)
+
+    def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
+        """Nothing: no image is read here."""
+        raise NotImplementedError
 
 
 def ramp(shape: tuple[int, ...], step: float, dtype: str = "float32") -> np.ndarray[Any, Any]:
@@ -99,14 +119,12 @@ def _plain(array: np.ndarray[Any, Any]) -> Any:
 def write_all(folder: Path) -> dict[str, Any]:
     """Write one element of every kind; return what the store holds."""
     store = open_store(str(folder), create=True)
-    rows = {
-        "sample_id": IDS,
-        "label": LABELS,
-        "locator": IDS,
-        "digest": ["0" * 31 + "a", "", "0" * 31 + "c"],
-    }
+    with Listing.drafted("pets", Pets()) as draft:
+        listing = draft.write(store, {})
+    listed = {"sample_id": IDS, "label": LABELS, "locator": IDS, "stamp": STAMPS}
+    rows = {"sample_id": IDS, "label": LABELS, "locator": IDS, "digest": DIGESTS}
     table = pa.table(rows, schema=INDEX_COLUMNS)
-    index = SampleIndex.write(store, "pets", table, ("cat", "dog"), "imagefolder:pets")
+    index = SampleIndex.write(store, "pets", [table], ("cat", "dog"), "imagefolder:pets")
     plan: dict[str, Any] = {"rows": 3, "block_rows": 2}
     attacked = adversarials.adversarials_spec(
         "pets-pgd", model=MODEL, attack={"name": "pgd", "seed": 0, "epsilon": 0.25},
@@ -126,7 +144,10 @@ def write_all(folder: Path) -> dict[str, Any]:
         bank_fingerprint=writer.spec.fingerprint, scoring={"delta": 1e-20},
         taps=[tap for tap, _ in TAPS], **plan,
     )  # fmt: skip
+    digested = replace(listing.digests_spec(), block_rows=2)
     return {
+        "listings": {"ref": listing.ref, "rows": listed, "class_names": ["cat", "dog"]},
+        "digests": write(store, digested, {**STATUS, "digest": DIGESTS}),
         "indexes": {"ref": index.ref, "rows": rows, "class_names": ["cat", "dog"]},
         "adversarials": write(store, attacked, ADVERSARIALS),
         "features": write(store, extracted, FEATURES),

@@ -15,11 +15,14 @@ from store.element import BlockElement
 from store.errors import SchemaVersionError
 from store.fingerprint import seal, unseal
 from store.indexes import SampleIndex
-from store.manifests import KINDS, SCHEMA_VERSION
+from store.listings import Listing
+from store.manifests import BLOCK_KINDS, KINDS, ROW_KINDS, SCHEMA_VERSION
+from store.row_tables import RowTable
 from store.stores import Store, open_store
 from store.verify import verify
 
 DATA = Path(__file__).parents[1] / "data"
+ROW_TABLES: dict[str, type[RowTable]] = {"listings": Listing, "indexes": SampleIndex}
 VERSIONS = sorted(DATA.glob("schema-*"))
 
 
@@ -36,11 +39,12 @@ def test_the_current_version_is_committed() -> None:
 @pytest.mark.parametrize("version", VERSIONS, ids=lambda path: path.name)
 def test_every_value_is_read(version: Path, tmp_path: Path) -> None:
     store, expected = opened(version, tmp_path)
-    index = SampleIndex.open(store, "pets")
-    assert index.ref == expected["indexes"]["ref"]
-    assert index.rows().to_pydict() == expected["indexes"]["rows"]
-    assert list(index.class_names) == expected["indexes"]["class_names"]
-    for kind in ("adversarials", "features", "votes"):
+    for kind in ROW_KINDS:
+        rows = ROW_TABLES[kind].open(store, "pets")
+        assert rows.ref == expected[kind]["ref"]
+        assert rows.rows().to_pydict() == expected[kind]["rows"]
+        assert list(rows.class_names) == expected[kind]["class_names"]
+    for kind in BLOCK_KINDS:
         _check_element(store, kind, expected[kind])
     bank = read_bank(store, expected["banks"]["ref"])
     assert bank.counts.tolist() == expected["banks"]["counts"]
@@ -67,7 +71,8 @@ def test_a_newer_version_is_refused_with_what_it_needs(kind: str, tmp_path: Path
     key = f"{kind}/{expected[kind]['ref']}/manifest.json"
     newer = {**unseal(store.backend.read(key), key), "schema_version": SCHEMA_VERSION + 1}
     store.backend.replace(key, seal(newer))
-    read: dict[str, Any] = {"indexes": SampleIndex.open, "banks": read_bank}
+    rows = {kind: table.open for kind, table in ROW_TABLES.items()}
+    read: dict[str, Any] = {**rows, "banks": read_bank}
     with pytest.raises(SchemaVersionError) as caught:
         read.get(kind, lambda s, ref: BlockElement.open(s, kind, ref))(store, expected[kind]["ref"])
     assert f"{key} of the store {store.uri} has schema version {SCHEMA_VERSION + 1}" in str(
