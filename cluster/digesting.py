@@ -9,6 +9,7 @@ from functools import lru_cache
 import pyarrow as pa
 
 from cluster.dispatch import BlockReport
+from cluster.phases import Phases
 from store.element import BlockElement
 from store.fingerprint import encoded_digest
 from store.listings import DIGEST_COLUMNS, DIGESTS, Listing
@@ -48,9 +49,10 @@ class DigestingWorker:
 
     def process(self, block: int) -> BlockReport:
         """Digest and commit `block`."""
-        started = time.perf_counter()
-        listed = self._listing.rows(self._element.plan.span(block))
-        outcomes = digests_of(self._source, listed["locator"].to_pylist())
+        started, phases = time.perf_counter(), Phases()
+        with phases("read"):
+            listed = self._listing.rows(self._element.plan.span(block))
+            outcomes = digests_of(self._source, listed["locator"].to_pylist())
         errors = [str(o) if isinstance(o, OSError) else None for o in outcomes]
         columns = {
             "sample_id": listed["sample_id"],
@@ -60,13 +62,16 @@ class DigestingWorker:
             "digest": ["" if isinstance(o, OSError) else o for o in outcomes],
         }
         table = pa.table(columns, schema=DIGEST_COLUMNS)
+        with phases("write"):
+            committed = self._element.write_block(block, {}, table, {})
         return BlockReport(
             block=block,
-            committed=self._element.write_block(block, {}, table, {}),
+            committed=committed,
             samples=len(errors),
             failed=sum(error is not None for error in errors),
             forward_passes=0,
             seconds=time.perf_counter() - started,
+            phases=phases.seconds,
         )
 
 
