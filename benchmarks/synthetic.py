@@ -46,7 +46,7 @@ def write_index(store: Store, rows: int) -> SampleIndex:
     }
     table = pa.table(columns, schema=INDEX_COLUMNS)
     names = [f"class-{label}" for label in range(CLASSES)]
-    return SampleIndex.write(store, "synthetic", table, names, "imagefolder:/nowhere")
+    return SampleIndex.write(store, "synthetic", [table], names, "imagefolder:/nowhere")
 
 
 @dataclass(frozen=True)

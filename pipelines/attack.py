@@ -147,7 +147,7 @@ def _attack_summary(element: BlockElement) -> dict[str, Any]:
     sums = dict.fromkeys(("linf", "l2"), 0.0)
     for _, table in tables(element, ["status", "success", "linf", "l2", "queries"]):
         ok = table["status"].to_numpy() == "ok"
-        success = table["success"].fill_null(value=False).to_numpy().astype(bool)
+        success = table["success"].fill_null(False).to_numpy().astype(bool)
         total["attempted"] += int(ok.sum())
         total["failed"] += int((~ok).sum())
         total["success"] += int(success.sum())
