@@ -1,12 +1,13 @@
 """Does memory grow with the number of samples? `python -m benchmarks.memory [--json FILE]`.
 
-Runs the same study on few and on many synthetic samples, each in a process of its own: features
-through the real dispatch and store, a bank by the real reduction, votes, and the accuracies. Prints
+Runs the same study on few and on many synthetic samples, each in a process of its own: the index
+of a Parquet dataset, features through the real dispatch and store, a bank by the real reduction,
+votes, and the accuracies. Prints
 the peak memory of the driver and of the workers of each step. Exit status 1 where the larger run
 needs more than the limit over the smaller one.
 
-The sample index is written beforehand, by another process. Peaks are those of whole processes, so
-they include Python, Ray and torch; blocks are of the same size in both runs.
+Peaks are those of whole processes, so they include Python, Ray and torch; blocks are of the same
+size in both runs.
 """
 
 import argparse
@@ -20,29 +21,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.synthetic import SyntheticJob, synthetic_network, write_index
+from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
 from cluster.phases import peak_rss_bytes
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import accuracy_row, rule_of_k, score
+from pipelines.index_dataset import index_dataset
 from pipelines.job import Job
 from pipelines.options import BankOptions, ClusterOptions, VotingOptions
 from store.banks import read_bank
 from store.element import BlockElement
 from store.features import features_spec
 from store.indexes import SampleIndex
-from store.stores import open_store
 
 LIMIT = 1.10
 MIB = 2**20
 
 
 def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
-    """Everything over the index in `folder`, in this process and its workers: peaks in bytes."""
+    """Everything over the dataset in `folder`, in this process and its workers: peaks in bytes."""
     started = time.perf_counter()
-    options = ClusterOptions(store=str(folder), block_rows=block_rows, workers=workers)
+    options = ClusterOptions(store=str(folder / "store"), block_rows=block_rows, workers=workers)
     network = synthetic_network()
     with Job(options) as job:
-        index = SampleIndex.open(job.store, "synthetic")
+        index = index_dataset(job, f"parquet:{folder}/images/*.parquet", "synthetic")
         features = _fill(job, index)
         ref = build_bank(job, network, index, BankOptions(), 64)
         votes = score(job, features, read_bank(job.store, ref), VotingOptions())
@@ -50,7 +51,7 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
         row = accuracy_row("synthetic", summary, rule_of_k(summary, 0.75).k, "both")
         peaks = {
             "driver": peak_rss_bytes(),
-            **{f"workers, {e.step}": e.peak_rss_bytes for e in job.ledger if e.blocks},
+            **{f"workers, {e.step}": e.peak_rss_bytes for e in job.ledger if e.peak_rss_bytes},
         }
     seconds = time.perf_counter() - started
     accuracy = row["regroup_top1_all"]["accuracy"]
@@ -77,27 +78,19 @@ def _fill(job: Job, index: SampleIndex) -> BlockElement:
 
 
 def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[str, Any]:
-    """The study over `samples` samples in a fresh process, its store below `folder`."""
-    store = folder / f"store-{samples}"
-    _child("index", samples, block_rows, workers, store)
-    result: dict[str, Any] = json.loads(_child("study", samples, block_rows, workers, store))
+    """The study over `samples` samples in a fresh process, all its files below `folder`."""
+    place = folder / str(samples)
+    write_dataset(place / "images", samples)
+    code = "import sys; from benchmarks.memory import child; child(*sys.argv[1:])"
+    command = [sys.executable, "-c", code, str(block_rows), str(workers), str(place)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
     return result
 
 
-def _child(what: str, samples: int, block_rows: int, workers: int, store: Path) -> str:
-    numbers = [str(number) for number in (samples, block_rows, workers)]
-    code = "import sys; from benchmarks.memory import child; child(*sys.argv[1:])"
-    command = [sys.executable, "-c", code, what, *numbers, str(store)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return done.stdout
-
-
-def child(what: str, samples: str, block_rows: str, workers: str, store: str) -> None:
+def child(block_rows: str, workers: str, folder: str) -> None:
     """What the processes that `measure` starts do; the study's result goes to standard output."""
-    if what == "index":
-        write_index(open_store(store, create=True), int(samples))
-    else:
-        print(json.dumps(study(Path(store), int(block_rows), int(workers))))
+    print(json.dumps(study(Path(folder), int(block_rows), int(workers))))
 
 
 def compare(few: dict[str, Any], many: dict[str, Any]) -> list[dict[str, Any]]:

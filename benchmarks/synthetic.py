@@ -3,9 +3,11 @@ when no network is wanted. The same for a seed, whatever the blocks' order or th
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from cluster.dispatch import BlockReport
@@ -13,12 +15,12 @@ from cluster.phases import Phases
 from pipelines.network import Network
 from store.element import BlockElement
 from store.features import COLUMNS, LOGITS, accumulators_path
-from store.indexes import COLUMNS as INDEX_COLUMNS
 from store.indexes import SampleIndex
-from store.stores import Store, open_store
+from store.stores import open_store
 
 TAPS = (("tap0", 16), ("tap1", 16), ("tap2", 16))
 CLASSES = 10
+FILE_ROWS = 10_000
 
 
 def synthetic_network() -> Network:
@@ -35,18 +37,14 @@ def synthetic_network() -> Network:
     )
 
 
-def write_index(store: Store, rows: int) -> SampleIndex:
-    """The sample index of `rows` images that are nowhere, their classes in turn."""
-    numbers = np.arange(rows)
-    columns = {
-        "sample_id": [f"sample-{number:07d}" for number in numbers],
-        "label": (numbers % CLASSES).astype(np.int32),
-        "locator": [f"{number:07d}.png" for number in numbers],
-        "digest": [f"{number:032x}" for number in numbers],
-    }
-    table = pa.table(columns, schema=INDEX_COLUMNS)
-    names = [f"class-{label}" for label in range(CLASSES)]
-    return SampleIndex.write(store, "synthetic", [table], names, "imagefolder:/nowhere")
+def write_dataset(folder: Path, rows: int) -> None:
+    """A Parquet dataset of `rows` images that nobody can decode, their classes in turn."""
+    folder.mkdir(parents=True)
+    for start in range(0, rows, FILE_ROWS):
+        numbers = np.arange(start, min(start + FILE_ROWS, rows))
+        images = [b"%d" % number for number in numbers]
+        table = pa.table({"image": images, "label": numbers % CLASSES})
+        pq.write_table(table, folder / f"{start // FILE_ROWS:05d}.parquet")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from benchmarks.memory import LIMIT, compare, main
 
 STEPS = {
     "driver",
+    "workers, digest synthetic",
     "workers, extract synthetic-synthetic",
     "workers, bank synthetic-synthetic",
     "workers, score synthetic-synthetic",
