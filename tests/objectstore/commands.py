@@ -1,6 +1,7 @@
-"""Runs the commands that come on standard input, a JSON list a line; all share one Ray.
+"""Runs the commands that come on standard input, all in one Ray.
 
-Answers each with a JSON list: exit status, standard output, standard error.
+A line is a JSON list: a number and the command's arguments. So is the answer: the number, exit
+status, standard output, standard error.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ def _serve() -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may go between the answers
     with ray_session(SessionConfig(None)):
         for line in sys.stdin:
-            print(json.dumps(_run(json.loads(line))), file=answers, flush=True)
+            number, arguments = json.loads(line)
+            print(json.dumps([number, *_run(arguments)]), file=answers, flush=True)
 
 
 if __name__ == "__main__":

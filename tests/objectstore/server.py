@@ -52,6 +52,7 @@ class Server:
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "writer",
             "AWS_SECRET_ACCESS_KEY": SECRET,
+            "NO_PROXY": "127.0.0.1",
         }
 
 
@@ -92,12 +93,13 @@ def running(weed: str, folder: Path) -> Iterator[Server]:
 
 def make_bucket(server: Server, process: subprocess.Popen[bytes]) -> None:
     """PUT the bucket as soon as the server answers."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     patience = time.monotonic() + START_S
     while True:
         assert process.poll() is None, "the S3 server ended at once"
         assert time.monotonic() < patience, f"no S3 server within {START_S} s"
         with contextlib.suppress(OSError):
-            urllib.request.urlopen(_bucket_request(server), timeout=10).close()
+            opener.open(_bucket_request(server), timeout=10).close()
             return
         time.sleep(0.2)
 

@@ -156,6 +156,7 @@ def test_what_is_not_there_is_a_usage_error(spec: str, uri: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", KINDS)
 def test_index_and_extract(kind: str, uri: str, tmp_path: Path, command: Command) -> None:
     make, glob = KINDS[kind]

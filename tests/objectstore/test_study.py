@@ -25,6 +25,8 @@ from tests.store.test_damage import flip
 
 FEATURES = "digits-val-digits-cnn"
 LIMIT = 24
+# A whole study: minutes on a machine that does much else.
+pytestmark = pytest.mark.timeout(1200)
 
 
 @dataclass(frozen=True)
