@@ -41,6 +41,9 @@ def run_tasks(
     return drive(slots, blocks, policy, progress)
 
 
+_attempt: Any = ray.remote(attempt)
+
+
 class TaskSlots:
     """As many slots as the cluster can run tasks at once.
 
@@ -64,13 +67,13 @@ class TaskSlots:
         self._running: dict[Any, str | None] = {}
         self._function = ray.put(function)
         # Ray's own retries would run outside the attempts and deadlines of the driver.
-        self._task: Any = ray.remote(attempt).options(
-            name="regroup-block",
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            max_retries=0,
-            runtime_env={"env_vars": share.thread_environment()},
-        )
+        self._options: dict[str, Any] = {
+            "name": "regroup-block",
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "max_retries": 0,
+            "runtime_env": {"env_vars": share.thread_environment()},
+        }
 
     def tend(self, wanted: int) -> int:
         """Free slots; a task needs none to be kept up."""
@@ -85,7 +88,7 @@ class TaskSlots:
         node = self._place(self._running.get(apart_from))
         # Soft: should the node be lost meanwhile, the task runs elsewhere.
         where = NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT"
-        task = self._task.options(scheduling_strategy=where)
+        task: Any = _attempt.options(scheduling_strategy=where, **self._options)
         ref = task.remote(self._function, block, number, self._label)
         self._running[ref] = node
         return ref
