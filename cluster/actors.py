@@ -142,6 +142,11 @@ class ActorSlots:
         host.ref = host.actor.process.remote(block, number, self._job.label)
         return host.ref
 
+    def lost(self) -> list[Any]:
+        """Blocks of actors on nodes that Ray has given up."""
+        living = self._room.places()
+        return [h.ref for h in self._hosts if h.state == "busy" and h.node not in living]
+
     def finished(self, ref: Any, error: RayError | None) -> None:
         """Free the actor; one that Ray cannot reach is asked again before it is replaced."""
         host = next(host for host in self._hosts if host.ref == ref)

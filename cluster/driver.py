@@ -56,6 +56,10 @@ class Slots(Protocol):
         """
         ...
 
+    def lost(self) -> list[Any]:
+        """Attempts on nodes that are known to be gone, whether or not Ray says so of them."""
+        ...
+
     def finished(self, ref: Any, error: RayError | None) -> None:
         """The attempt `ref` has answered, or Ray lost it with `error`."""
         ...
@@ -229,10 +233,14 @@ class _Loop:
     def _expire(self) -> None:
         now = time.monotonic()
         for ref in [ref for ref, tried in self._running.items() if tried.deadline <= now]:
-            tried = self._running.pop(ref)
-            self._slots.abandon(ref)
-            reason = f"the block was not done within its deadline of {self._limit:g} s"
-            self._retry(tried.block, reason)
+            self._give_up(ref, f"the block was not done within its deadline of {self._limit:g} s")
+        for ref in self._slots.lost():
+            self._give_up(ref, "the worker was lost: its node is gone")
+
+    def _give_up(self, ref: Any, reason: str) -> None:
+        tried = self._running.pop(ref)
+        self._slots.abandon(ref)
+        self._retry(tried.block, reason)
 
 
 def _one_line(error: RayError) -> str:

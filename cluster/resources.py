@@ -147,18 +147,18 @@ def _largest(nodes: Sequence[Mapping[str, float]], name: str) -> float:
 
 def resolve_on_cluster(wanted: WorkerResources) -> ResolvedResources:
     """Fit `wanted` to the Ray that this process is connected to; raises as `resolve`."""
-    return resolve(wanted, _living_nodes())
+    return resolve(wanted, list(_living_nodes().values()))
 
 
-def _living_nodes() -> list[Mapping[str, float]]:
+def _living_nodes() -> dict[str, Mapping[str, float]]:
     import ray
 
     nodes = ray.nodes()  # type: ignore[no-untyped-call]
-    return [node["Resources"] for node in nodes if node["Alive"]]
+    return {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
 
 
 class Room:
-    """How many workers of one share may run: the number asked for, or what the cluster holds.
+    """Where the workers of one share may run; looked up again every `LOOK_AGAIN_S` seconds.
 
     Attributes:
         share: what each worker gets.
@@ -166,16 +166,21 @@ class Room:
 
     def __init__(self, share: ResolvedResources) -> None:
         self.share = share
-        self._workers = share.workers
-        self._looked = time.monotonic()
+        self._places: dict[str, int] = {}
+        self._looked = -LOOK_AGAIN_S
+
+    def places(self) -> dict[str, int]:
+        """Id of each living node -> how many workers it holds, other users' not counted."""
+        if time.monotonic() - self._looked >= LOOK_AGAIN_S:
+            cpus, gpus = self.share.cpus, self.share.gpus
+            nodes = _living_nodes()
+            self._places = {name: _room(node, cpus, gpus) for name, node in nodes.items()}
+            self._looked = time.monotonic()
+        return self._places
 
     def workers(self) -> int:
-        """The number, looked up again every `LOOK_AGAIN_S` seconds where it is automatic.
+        """How many there should be: the number asked for, or as many as there are places.
 
         At least one: where all nodes went, one worker waits for a place, up to its deadline.
         """
-        if self.share.auto and time.monotonic() - self._looked >= LOOK_AGAIN_S:
-            share = self.share
-            room = sum(_room(node, share.cpus, share.gpus) for node in _living_nodes())
-            self._workers, self._looked = max(1, room), time.monotonic()
-        return self._workers
+        return max(1, sum(self.places().values())) if self.share.auto else self.share.workers

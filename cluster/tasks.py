@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from math import inf
 from typing import TYPE_CHECKING, Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from cluster.driver import drive
 from cluster.pool import release_open_pools
@@ -39,11 +41,17 @@ def run_tasks(
     return drive(slots, blocks, policy, progress)
 
 
+_attempt: Any = ray.remote(attempt)
+
+
 class TaskSlots:
     """As many slots as the cluster can run tasks at once.
 
     Ray does not say when a task has found a process, so a block's deadline runs from its
     submission and allows `ready_deadline_s` for the wait, which on a shared cluster may be long.
+
+    Each task is sent to a node that is chosen here. Left to itself Ray may queue tasks on a node
+    that hangs, and for many minutes takes neither those nor the ones that run there for lost.
     """
 
     def __init__(
@@ -55,16 +63,17 @@ class TaskSlots:
     ) -> None:
         self.placement_s = placement_s
         self._room, self._label = Room(share), label
-        self._running: set[Any] = set()
+        # The node that each task was sent to; None: to whichever comes to have room.
+        self._running: dict[Any, str | None] = {}
         self._function = ray.put(function)
         # Ray's own retries would run outside the attempts and deadlines of the driver.
-        self._task: Any = ray.remote(attempt).options(
-            name="regroup-block",
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
-            max_retries=0,
-            runtime_env={"env_vars": share.thread_environment()},
-        )
+        self._options: dict[str, Any] = {
+            "name": "regroup-block",
+            "num_cpus": share.cpus,
+            "num_gpus": share.gpus,
+            "max_retries": 0,
+            "runtime_env": {"env_vars": share.thread_environment()},
+        }
 
     def tend(self, wanted: int) -> int:
         """Free slots; a task needs none to be kept up."""
@@ -74,17 +83,32 @@ class TaskSlots:
         """Nothing: every slot is ready."""
         return []
 
-    def start(self, block: int, number: int, apart_from: Any = None) -> Any:  # noqa: ARG002
-        """Submit the task of `block`; Ray chooses the node."""
-        ref = self._task.remote(self._function, block, number, self._label)
-        self._running.add(ref)
+    def start(self, block: int, number: int, apart_from: Any = None) -> Any:
+        """Submit the task of `block` to the node with the most free places."""
+        node = self._place(self._running.get(apart_from))
+        # Soft: should the node be lost meanwhile, the task runs elsewhere.
+        where = NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT"
+        task: Any = _attempt.options(scheduling_strategy=where, **self._options)
+        ref = task.remote(self._function, block, number, self._label)
+        self._running[ref] = node
         return ref
+
+    def _place(self, shunned: str | None) -> str | None:
+        taken = Counter(self._running.values())
+        free = {node: room - taken[node] for node, room in self._room.places().items()}
+        open_nodes = [node for node, places in free.items() if places > 0]
+        return max(open_nodes, key=lambda node: (node != shunned, free[node]), default=None)
+
+    def lost(self) -> list[Any]:
+        """Tasks on nodes that Ray has given up."""
+        living = self._room.places()
+        return [ref for ref, node in self._running.items() if node and node not in living]
 
     def finished(self, ref: Any, error: RayError | None) -> None:  # noqa: ARG002
         """The slot is free, whatever became of the task."""
-        self._running.discard(ref)
+        self._running.pop(ref, None)
 
     def abandon(self, ref: Any) -> None:
         """Kill the task's process."""
         ray.cancel(ref, force=True)
-        self._running.discard(ref)
+        self._running.pop(ref, None)

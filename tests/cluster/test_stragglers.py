@@ -16,7 +16,7 @@ from cluster.actors import ActorSlots, Host, HostedJob
 from cluster.dispatch import BlockReport, RetryPolicy, dispatch_as_tasks
 from cluster.errors import ClusterUsageError
 from cluster.reduction import ReductionJob
-from cluster.resources import ResolvedResources, Room, WorkerResources
+from cluster.resources import ResolvedResources, Room
 from cluster.worker_log import Label
 from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
@@ -96,13 +96,15 @@ def test_no_duplicates_of_what_is_not_create_only(tmp_path: Path) -> None:
     assert attempts(tmp_path) == Counter(range(4))
 
 
-def test_no_duplicates_while_others_wait(tmp_path: Path) -> None:
-    def one(job: Job, seen: Recorder) -> object:
-        resources = WorkerResources(workers=1)
-        return dispatch_as_tasks(job.process, range(4), resources, SOON, seen)
+def breathe() -> None:
+    time.sleep(0.4)
 
-    one(Job(tmp_path, {3: nap}), Recorder())
-    assert attempts(tmp_path) == Counter(range(4))
+
+def test_no_duplicates_while_others_wait(tmp_path: Path) -> None:
+    others = dict.fromkeys(range(1, 12), breathe)
+    job = Job(tmp_path, {0: nap, **others})
+    dispatch_as_tasks(job.process, range(12), TWO, SOON, Recorder())
+    assert attempts(tmp_path) == Counter(range(12))
 
 
 @dataclass

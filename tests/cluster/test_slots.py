@@ -1,0 +1,94 @@
+"""Decisions of the slots that need no cluster: a stand-in for `Room`, actors that do nothing."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from cluster import resources
+from cluster.actors import ActorSlots, Host, HostedJob
+from cluster.resources import ResolvedResources, Room
+from cluster.worker_log import Label
+from tests.cluster.workers import Job
+
+AUTO = ResolvedResources(2, 1, 0, auto=True)
+
+
+@dataclass
+class Cluster:
+    """Living nodes, by id, and a clock; stand in for Ray's."""
+
+    nodes: dict[str, dict[str, float]]
+    now: float = 0.0
+    killed: list[object] = field(default_factory=list)
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
+    found = Cluster({"a": {"CPU": 2.0}, "b": {"CPU": 1.0}, "head": {}})
+    monkeypatch.setattr(resources, "_living_nodes", lambda: dict(found.nodes))
+    monkeypatch.setattr(resources, "time", SimpleNamespace(monotonic=lambda: found.now))
+    monkeypatch.setattr("cluster.actors.ray.kill", found.killed.append)
+    monkeypatch.setattr("cluster.actors.ray.put", lambda value: value)
+    return found
+
+
+def test_room_is_looked_at_again(cluster: Cluster) -> None:
+    room = Room(AUTO)
+    assert (room.workers(), room.places()) == (3, {"a": 2, "b": 1, "head": 0})
+    cluster.nodes["c"] = {"CPU": 4.0}
+    assert room.workers() == 3
+    cluster.now += resources.LOOK_AGAIN_S
+    assert room.workers() == 7
+
+
+def test_a_number_that_was_asked_for_stays(cluster: Cluster) -> None:
+    room = Room(ResolvedResources(9, 1, 0))
+    assert room.workers() == 9
+    del cluster.nodes["a"]
+    cluster.now += resources.LOOK_AGAIN_S
+    assert room.workers() == 9
+
+
+def test_one_worker_waits_where_all_nodes_went(cluster: Cluster) -> None:
+    cluster.nodes.clear()
+    assert Room(AUTO).workers() == 1
+
+
+class Bytes:
+    def hex(self) -> str:
+        return "00"
+
+
+def slots(hosts: list[Host]) -> ActorSlots:
+    job: Any = HostedJob(lambda: Job(Path()), Label(), 60)
+    object.__setattr__(job, "factory", Bytes())
+    return ActorSlots(hosts, object, job, Room(AUTO))
+
+
+def test_actors_without_a_place_are_not_waited_for(cluster: Cluster) -> None:
+    hosts = [Host(name) for name in ("at work", "asked first", "asked last")]
+    found = slots(hosts)
+    del cluster.nodes["b"]
+    for order, host in enumerate(hosts):
+        host.state, host.asked, host.again = "starting", time.monotonic() + order, float("inf")
+    hosts[0].state = "busy"
+    found.tend(3)
+    assert [host.actor for host in hosts] == ["at work", "asked first"]
+    assert cluster.killed == ["asked last"]
+
+
+def test_blocks_on_nodes_that_went_are_lost(cluster: Cluster) -> None:
+    hosts = [Host(name, node=name) for name in ("a", "b")]
+    found = slots(hosts)
+    for host in hosts:
+        host.state, host.ref = "busy", f"answer of {host.node}"
+    assert found.lost() == []
+    del cluster.nodes["b"]
+    cluster.now += resources.LOOK_AGAIN_S
+    assert found.lost() == ["answer of b"]
