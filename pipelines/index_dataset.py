@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 from pipelines.options import ClusterOptions
 
 if TYPE_CHECKING:
-    from pipelines.job import Job
-    from store.indexes import SampleIndex
-    from store.sources import Source, SourceRow
+    from collections.abc import Iterator
 
-# Images read and digested at a time: bounds memory, whatever the size of the dataset.
-READ_ROWS = 1024
+    import pyarrow as pa
+
+    from pipelines.job import Job
+    from store.element import BlockElement
+    from store.indexes import SampleIndex
+    from store.listings import Listing
+    from store.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,48 +47,77 @@ def dataset_name(dataset: str) -> str:
 def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleIndex:
     """Read every image of `dataset` once and write its index; one that is there is kept.
 
+    Images are read by tasks, block by block, and only where the dataset lists other than it did.
     An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
     whatever is made from the index.
     """
-    import pyarrow as pa
-
-    from store.indexes import COLUMNS, SampleIndex
+    from store.indexes import SampleIndex
+    from store.listings import Listing
     from store.sources import open_source
 
     started = time.perf_counter()
     source = open_source(dataset)
-    rows = source.rows()
-    store = job.store  # after the dataset was found, and before the work
-    starts = range(0, len(rows), READ_ROWS)
-    digests = [d for start in starts for d in _digests(source, rows[start : start + READ_ROWS])]
-    known = {info.ref for info in store.elements("indexes")}
-    columns = {
-        "sample_id": [row.sample_id for row in rows],
-        "label": [row.label for row in rows],
-        "locator": [row.locator for row in rows],
-        "digest": digests,
-    }
-    table = pa.table(columns, schema=COLUMNS)
     name = name or dataset_name(dataset)
-    index = SampleIndex.write(store, name, table, source.class_names, source.spec)
-    created = index.ref not in known
-    _log(job, index, digests, created, started)
+    with Listing.drafted(name, source) as draft:
+        store = job.store  # after the dataset was found sound, and before the work
+        listing = draft.write(store, {})
+    digests = _digest(job, listing)
+    known = {info.ref for info in store.elements("indexes")}
+    rows = _IndexRows(listing, digests, source)
+    index = SampleIndex.write(store, name, rows, source.class_names, source.spec)
+    _log(job, index, rows.unreadable, index.ref not in known, started)
     return index
 
 
-def _digests(source: Source, rows: list[SourceRow]) -> list[str]:
-    from store.fingerprint import encoded_digest
+def _digest(job: Job, listing: Listing) -> BlockElement:
+    """Have every image of `listing` read and digested, unless that was done."""
+    from cluster.digesting import DigestingJob
+    from store.element import BlockElement
 
-    data = source.read([row.locator for row in rows])
-    return ["" if isinstance(item, OSError) else encoded_digest(item) for item in data]
+    element = BlockElement.create(job.store, listing.digests_spec(), {})
+    task = DigestingJob(job.store.uri, listing.ref, element.ref)
+    job.score(f"digest {listing.name}", element, task)
+    if element.summary() is None:
+        element.finalise({"rows": element.plan.rows})
+    return element
 
 
-def _log(job: Job, index: SampleIndex, digests: list[str], created: bool, started: float) -> None:
+class _IndexRows:
+    """The rows of an index, a block at a time, counting those without a digest."""
+
+    def __init__(self, listing: Listing, digests: BlockElement, source: Source) -> None:
+        self._listing, self._digests, self._source = listing, digests, source
+        self.unreadable = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        for block in range(self._digests.plan.blocks):
+            listed = self._listing.rows(self._digests.plan.span(block))
+            digests = self._digests.read_table(block, ["digest"])["digest"].to_pylist()
+            digests = self._tried_again(listed["locator"].to_pylist(), digests)
+            self.unreadable += digests.count("")
+            column = pa.array(digests, pa.string())
+            yield listed.drop_columns("stamp").append_column(
+                pa.field("digest", pa.string(), nullable=False), column
+            )
+
+    def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
+        """What could not be read may have been mended without its stamp having changed."""
+        from cluster.digesting import digests_of
+
+        bad = [row for row, digest in enumerate(digests) if not digest]
+        found = digests_of(self._source, [locators[row] for row in bad])
+        for row, digest in zip(bad, found, strict=True):
+            digests[row] = "" if isinstance(digest, OSError) else digest
+        return digests
+
+
+def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: float) -> None:
     from pipelines.job import LedgerEntry, log
 
-    unreadable = digests.count("")
-    seconds = time.perf_counter() - started
-    samples = len(digests) if created else 0
+    rows, seconds = index.rows_count, time.perf_counter() - started
+    samples = rows if created else 0
     job.ledger.append(
         LedgerEntry(
             "index", index.ref, int(created), int(not created), samples, unreadable, 0, seconds
@@ -93,10 +125,7 @@ def _log(job: Job, index: SampleIndex, digests: list[str], created: bool, starte
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    log(
-        f"index {index.ref}: {len(digests)} images, {len(index.class_names)} classes, "
-        f"{state}{warning}"
-    )
+    log(f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}")
 
 
 def main(config: IndexConfig) -> dict[str, Any]:

@@ -53,7 +53,8 @@ def _command(kind: str, inputs: dict[str, Any]) -> str:
         return "attack" if "parent" in inputs else "index-dataset"
     if kind == "features":
         return "evaluate" if "adversarials" in inputs.get("source", {}) else "extract"
-    return {"adversarials": "attack", "banks": "build-bank", "votes": "rescore"}[kind]
+    commands = {"adversarials": "attack", "banks": "build-bank", "votes": "rescore"}
+    return commands.get(kind, "index-dataset")
 
 
 def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
@@ -74,9 +75,9 @@ def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
     """Where the images are that an element comes from, if its index can be read."""
     from store.errors import StoreError
     from store.lineage import parents
-    from store.manifests import locate, read_manifest
+    from store.manifests import ROW_KINDS, locate, read_manifest
 
-    if kind == "indexes":
+    if kind in ROW_KINDS:
         return str(manifest["source_spec"])
     for parent, full in parents(kind, manifest["inputs"]):
         try:

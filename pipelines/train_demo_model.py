@@ -39,7 +39,7 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     from store.sources import open_source
 
     source = open_source(dataset)
-    rows = source.rows()
+    rows = list(source.rows())
     data = [item for item in source.read([row.locator for row in rows]) if isinstance(item, bytes)]
     preprocessing = Preprocessing(crop=DIGITS_SIDE, resize=DIGITS_SIDE)
     pixels = np.stack([decode(item, preprocessing) for item in data])

@@ -18,6 +18,8 @@ def parents(kind: str, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
             ("indexes", inputs.get("parent")),
             ("features", selection.get("correct_under")),
         ],
+        "listings": [],
+        "digests": [("listings", inputs.get("listing"))],
         "features": [
             ("indexes", source.get("index")),
             ("adversarials", source.get("adversarials")),

@@ -17,8 +17,9 @@ from store.errors import (
 from store.fingerprint import fingerprint, parse_record, short, unseal
 
 SCHEMA_VERSION = 1
-BLOCK_KINDS = ("features", "adversarials", "votes")
-KINDS = ("indexes", *BLOCK_KINDS, "banks")
+ROW_KINDS = ("listings", "indexes")
+BLOCK_KINDS = ("digests", "features", "adversarials", "votes")
+KINDS = (*ROW_KINDS, *BLOCK_KINDS, "banks")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FOLDER = re.compile(rf"({_NAME.pattern})-([0-9a-f]{{16}})")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")

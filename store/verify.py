@@ -34,6 +34,7 @@ from store.lineage import parents
 from store.manifests import (
     BLOCK_KINDS,
     KINDS,
+    ROW_KINDS,
     Location,
     find,
     folders,
@@ -161,7 +162,7 @@ def _check_parents(
             yield finding_at("note", "parent", location, "manifest.json", problem)
 
 
-def _check_index(
+def _check_rows(
     backend: Backend, location: Location, manifest: Mapping[str, Any]
 ) -> Iterator[Finding]:
     for number, checksum in enumerate(manifest["parts"]):
@@ -319,7 +320,7 @@ def _require_chunks(backend: Backend, location: Location, spec: ArraySpec, plan:
 
 
 _CHECKS: dict[str, Callable[[Backend, Location, dict[str, Any]], Iterator[Finding]]] = {
-    "indexes": _check_index,
+    **dict.fromkeys(ROW_KINDS, _check_rows),
     "banks": _check_bank,
     **dict.fromkeys(BLOCK_KINDS, _check_blocks),
 }

@@ -9,7 +9,7 @@ from store.errors import StoreUsageError
 from store.sources.source import SourceRow
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 SPLITS = ("", "train", "val")
 
@@ -29,13 +29,14 @@ class DigitsSource:
         self.class_names = tuple(str(digit) for digit in range(10))
         self._split = split
 
-    def rows(self) -> list[SourceRow]:
+    def rows(self) -> Iterator[SourceRow]:
         """All scans of the split, in scikit-learn's order."""
-        return [
-            SourceRow(name, label, name)
-            for name, (label, _) in _scans().items()
-            if self._holds(name)
-        ]
+        from sklearn import __version__
+
+        stamp = f"scikit-learn {__version__}"
+        for name, (label, _) in _scans().items():
+            if self._holds(name):
+                yield SourceRow(name, label, name, stamp)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
         """PGM bytes of the scans; StoreUsageError for one that is not of this split."""

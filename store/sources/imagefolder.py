@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from store.errors import StoreUsageError
-from store.sources.source import SourceRow, absolute, file_system, one_line, unreadable
+from store.sources.source import SourceRow, absolute, file_system, one_line, stamp, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -36,20 +36,22 @@ class ImageFolderSource:
         if not self._fs.isdir(self._root):
             raise StoreUsageError(f"{self.spec}: there is no such folder.")
         entries = self._entries(self._root)
-        self.class_names = tuple(sorted(name for name, is_folder in entries if is_folder))
+        folders = (name for name, entry in entries if self._is_folder(entry))
+        self.class_names = tuple(sorted(folders))
         if not self.class_names:
             raise StoreUsageError(
                 f"{self.spec}: there is no class folder in it; expected one folder of images "
                 "per class."
             )
 
-    def rows(self) -> list[SourceRow]:
+    def rows(self) -> Iterator[SourceRow]:
         """All images, by class and then by path.
 
         Raises:
             StoreUsageError: a class folder without images, or a file name that is not UTF-8.
         """
-        return [row for label in range(len(self.class_names)) for row in self._class_rows(label)]
+        for label in range(len(self.class_names)):
+            yield from self._class_rows(label)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
         """Bytes of the files; StoreUsageError for a path that leaves the root."""
@@ -60,37 +62,41 @@ class ImageFolderSource:
 
     def _class_rows(self, label: int) -> list[SourceRow]:
         name = self.class_names[label]
-        paths = sorted(self._images(name, ()))
-        if not paths:
+        images = sorted(self._images(name, ()))
+        if not images:
             raise StoreUsageError(
                 f"{self.spec}: class folder {name!r} has no image ({' '.join(EXTENSIONS)}); "
                 "add images or remove the folder."
             )
-        return [SourceRow(path, label, path) for path in paths]
+        return [SourceRow(path, label, path, stamp) for path, stamp in images]
 
-    def _images(self, folder: str, above: tuple[str, ...]) -> Iterator[str]:
-        """Relative paths of the images below `folder`; a link back to a folder above ends there."""
+    def _images(self, folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+        """Relative path and stamp of each image below `folder`.
+
+        A link back to a folder above ends there.
+        """
         here = f"{self._root}/{folder}"
         if "file" in self._fs.protocol:  # Elsewhere there are no links.
             here = os.path.realpath(here)
         if here in above:
             return
-        for name, is_folder in self._entries(f"{self._root}/{folder}"):
+        for name, entry in self._entries(f"{self._root}/{folder}"):
             path = f"{folder}/{name}"
-            if is_folder:
+            if self._is_folder(entry):
                 yield from self._images(path, (*above, here))
             elif name.lower().endswith(EXTENSIONS):
-                yield self._as_text(path)
+                yield self._as_text(path), stamp(self._fs, entry)
 
-    def _entries(self, path: str) -> list[tuple[str, bool]]:
-        """Name of each entry of a folder, and whether it is (a link to) a folder."""
+    def _entries(self, path: str) -> list[tuple[str, dict[str, Any]]]:
+        """Name of each entry of a folder, and what its file system says of it."""
         try:
             found: list[dict[str, Any]] = self._fs.ls(path, detail=True)
         except OSError as error:
             raise StoreUsageError(f"{path} cannot be listed: {one_line(error)}") from error
-        return [(entry["name"].rpartition("/")[2], self._is_folder(entry)) for entry in found]
+        return [(entry["name"].rpartition("/")[2], entry) for entry in found]
 
     def _is_folder(self, entry: dict[str, Any]) -> bool:
+        """Whether an entry is (a link to) a folder."""
         if entry.get("islink"):
             return bool(self._fs.isdir(entry["name"]))
         return bool(entry["type"] == "directory")

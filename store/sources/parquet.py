@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from store.errors import StoreUsageError
-from store.sources.source import SourceRow, absolute, file_system, one_line, unreadable
+from store.sources.source import SourceRow, absolute, file_system, one_line, stamp, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 IMAGE_COLUMNS = ("image", "img")
 # Without names the classes are counted from the largest label; beyond this it is no class index.
@@ -52,7 +52,7 @@ class ParquetSource:
         Raises:
             StoreUsageError: the files disagree about the names, or a label is not usable.
         """
-        first, *others = (self._file(name) for name in self._paths)
+        first, *others = self._files()
         for other in others:
             if other.class_names != first.class_names:
                 raise StoreUsageError(
@@ -61,24 +61,23 @@ class ParquetSource:
                 )
         if first.class_names:
             return first.class_names
-        largest = max((max(labels, default=-1) for labels in self._labels.values()), default=-1)
+        largest = max(max(file.labels(self._fs), default=-1) for file in self._files())
         return tuple(str(label) for label in range(largest + 1))
 
-    def rows(self) -> list[SourceRow]:
+    def rows(self) -> Iterator[SourceRow]:
         """All rows, by file and then as they lie in it.
 
         Raises:
             StoreUsageError: no row at all, or a label that is null or not the index of a class.
         """
-        found = [
-            SourceRow(place, label, place)
-            for name, labels in self._labels.items()
-            for place, label in ((f"{name}#{row}", label) for row, label in enumerate(labels))
-        ]
-        if not found:
+        if not any(file.starts[-1] for file in self._files()):
             raise StoreUsageError(f"{self.spec}: the files have no rows.")
-        self._check_labels(found)
-        return found
+        for file in self._files():
+            version = stamp(self._fs, self._fs.info(file.path))
+            for row, label in enumerate(file.labels(self._fs)):
+                place = f"{file.name}#{row}"
+                self._check_label(place, label)
+                yield SourceRow(place, label, place, version)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
         """Image bytes of the rows; StoreUsageError for a locator that is no row of these files."""
@@ -89,18 +88,16 @@ class ParquetSource:
             read[index] = self._read(locators[index], *places[index])
         return [read[index] for index in range(len(places))]
 
-    @cached_property
-    def _labels(self) -> dict[str, list[int]]:
-        return {name: self._file(name).labels(self._fs) for name in self._paths}
+    def _files(self) -> Iterator[_File]:
+        return (self._file(name) for name in self._paths)
 
-    def _check_labels(self, rows: list[SourceRow]) -> None:
+    def _check_label(self, place: str, label: int) -> None:
         classes = len(self.class_names)
-        for row in rows:
-            if row.label >= classes:
-                raise StoreUsageError(
-                    f"{row.locator}: label {row.label} is not an index of the {classes} classes "
-                    "that the file names."
-                )
+        if label >= classes:
+            raise StoreUsageError(
+                f"{place}: label {label} is not an index of the {classes} classes that the file "
+                "names."
+            )
 
     def _find(self, pattern: str) -> dict[str, str]:
         """Path of each file by its name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import fsspec
@@ -10,7 +11,7 @@ import fsspec
 from store.errors import StoreUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +22,13 @@ class SourceRow:
         sample_id: unique within the dataset, and the same wherever the dataset lies.
         label: class index, in the order of the source's `class_names`.
         locator: where the image lies within the source; what `Source.read` takes.
+        stamp: changes when the image does: size and time of change of its file, an object's ETag.
     """
 
     sample_id: str
     label: int
     locator: str
+    stamp: str
 
 
 class Source(Protocol):
@@ -39,7 +42,7 @@ class Source(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
 
-    def rows(self) -> list[SourceRow]:
+    def rows(self) -> Iterator[SourceRow]:
         """All images, always in the same order; raises StoreUsageError for bad labels or none."""
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
@@ -73,6 +76,38 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
 def absolute(fs: Any, path: str) -> str:
     """`path` with its protocol, where it is not a local file's."""
     return path if "file" in fs.protocol else str(fs.unstrip_protocol(path))
+
+
+# What file systems that are not local call the things that change with an object.
+STAMP_KEYS = (
+    "e_tag",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "last_modified",
+    "LastModified",
+    "mtime",
+    "created",
+)
+
+
+def stamp(fs: Any, entry: Mapping[str, Any]) -> str:
+    """What changes when the listed file `entry` does; "missing" where it is not there (or no more).
+
+    Of an object: its size and all that its store says of its version.
+    """
+    if "file" in fs.protocol:
+        return _file_stamp(entry["name"])
+    said = [f"{key}={entry[key]}" for key in STAMP_KEYS if entry.get(key) is not None]
+    return " ".join([str(entry.get("size")), *said])
+
+
+def _file_stamp(path: str) -> str:
+    try:
+        status = Path(path).stat()  # of what a link points to, which fsspec's own entry is not
+    except OSError:
+        return "missing"
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
 def one_line(error: Exception) -> str:

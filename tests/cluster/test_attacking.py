@@ -45,7 +45,7 @@ def test_records_belong_to_their_rows(tmp_path: Path) -> None:
     }
     store = open_store(str(tmp_path / "store"), create=True)
     index = SampleIndex.write(
-        store, "noise", pa.table(columns, schema=COLUMNS), [str(y) for y in range(10)],
+        store, "noise", [pa.table(columns, schema=COLUMNS)], [str(y) for y in range(10)],
         f"imagefolder:{folder.parent}",
     )  # fmt: skip
     spec = adversarials_spec(

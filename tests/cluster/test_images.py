@@ -36,7 +36,7 @@ def folder_index(root: Path, corrupt: int, changed: int) -> tuple[str, str]:
     Image.new("L", (2, 2), 1).save(folder / f"{changed}.png")
     store = open_store(str(root / "store"), create=True)
     rows = pa.table(columns, schema=INDEX_COLUMNS)
-    index = SampleIndex.write(store, "grey", rows, ["grey"], f"imagefolder:{folder.parent}")
+    index = SampleIndex.write(store, "grey", [rows], ["grey"], f"imagefolder:{folder.parent}")
     return store.uri, index.ref
 
 

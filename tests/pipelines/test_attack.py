@@ -35,7 +35,7 @@ def samples(job: Job, predictions: list[int]) -> tuple[SampleIndex, BlockElement
     rows = pa.table(
         {"sample_id": IDS, "label": LABELS, "locator": IDS, "digest": IDS}, schema=INDEX_COLUMNS
     )
-    index = SampleIndex.write(job.store, "made-up", rows, ["a", "b", "c"], "imagefolder:/nowhere")
+    index = SampleIndex.write(job.store, "made-up", [rows], ["a", "b", "c"], "imagefolder:/nowhere")
     spec = features_spec(
         "made-up", model={}, taps=(), policy="linear", source={"index": index.fingerprint},
         num_classes=3, rows=12, block_rows=12,

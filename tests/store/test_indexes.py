@@ -6,7 +6,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from store import indexes
+from store import row_tables
 from store.errors import DamagedError, StoreUsageError
 from store.indexes import COLUMNS, SampleIndex
 from store.stores import Store
@@ -27,12 +27,12 @@ def rows(count: int, prefix: str = "") -> pa.Table:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(indexes, "PART_ROWS", 4)
+    monkeypatch.setattr(row_tables, "PART_ROWS", 4)
 
 
 @pytest.mark.parametrize("count", [1, 4, 5, 11])
 def test_what_is_written_is_read(any_store: Store, count: int) -> None:
-    written = SampleIndex.write(any_store, "train", rows(count), CLASSES, "digits:train")
+    written = SampleIndex.write(any_store, "train", [rows(count)], CLASSES, "digits:train")
     index = SampleIndex.open(any_store, "train")
     assert index.fingerprint == written.fingerprint
     assert index.rows().equals(rows(count))
@@ -47,7 +47,7 @@ def test_what_is_written_is_read(any_store: Store, count: int) -> None:
 
 
 def test_the_fingerprint_is_what_the_format_says() -> None:
-    index = SampleIndex.write(memory_store(), "a", rows(2), CLASSES, "digits")
+    index = SampleIndex.write(memory_store(), "a", [rows(2)], CLASSES, "digits")
     lines = f'["s0",0,"{0:032x}"]\n["s1",1,"{1:032x}"]\n'
     samples = hashlib.sha256(lines.encode()).hexdigest()
     inputs = {"class_names": [*CLASSES], "kind": "indexes", "samples": samples, "schema_version": 1}
@@ -56,8 +56,8 @@ def test_the_fingerprint_is_what_the_format_says() -> None:
 
 
 def test_a_dataset_that_moved_is_the_same_index_at_its_new_place(any_store: Store) -> None:
-    first = SampleIndex.write(any_store, "a", rows(6), CLASSES, "imagefolder:/old")
-    moved = SampleIndex.write(any_store, "b", rows(6, "new/"), CLASSES, "imagefolder:/new")
+    first = SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "imagefolder:/old")
+    moved = SampleIndex.write(any_store, "b", [rows(6, "new/")], CLASSES, "imagefolder:/new")
     assert moved.ref == first.ref
     opened = SampleIndex.open(any_store, "a")
     assert opened.source_spec == "imagefolder:/new"
@@ -65,14 +65,14 @@ def test_a_dataset_that_moved_is_the_same_index_at_its_new_place(any_store: Stor
 
 
 def test_writing_the_same_index_again_changes_nothing(any_store: Store) -> None:
-    SampleIndex.write(any_store, "a", rows(6), CLASSES, "digits")
+    SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits")
     before = snapshot(any_store)
-    SampleIndex.write(any_store, "a", rows(6), CLASSES, "digits")
+    SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits")
     assert snapshot(any_store) == before
 
 
 def test_derived_indexes_carry_rows_over(any_store: Store) -> None:
-    parent = SampleIndex.write(any_store, "all", rows(9), CLASSES, "digits")
+    parent = SampleIndex.write(any_store, "all", [rows(9)], CLASSES, "digits")
     selection = {"correct_under": "f" * 64, "limit": 3}
     derived = parent.derive(any_store, "correct", [2, 5, 8], selection)
     assert derived.rows().equals(rows(9).take([2, 5, 8]))
@@ -102,12 +102,12 @@ def _without(table: pa.Table, column: int, values: list[object]) -> pa.Table:
 )
 def test_unusable_rows_are_refused(any_store: Store, table: pa.Table, words: str) -> None:
     with pytest.raises(StoreUsageError, match=words):
-        SampleIndex.write(any_store, "a", table, CLASSES, "digits")
+        SampleIndex.write(any_store, "a", [table], CLASSES, "digits")
     assert any_store.backend.keys("indexes") == []
 
 
 def test_a_damaged_or_missing_part_is_named(any_store: Store) -> None:
-    index = SampleIndex.write(any_store, "a", rows(6), CLASSES, "digits")
+    index = SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits")
     key = f"indexes/{index.ref}/part-00001.parquet"
     any_store.backend.replace(key, any_store.backend.read(key)[:-1] + b"!")
     opened = SampleIndex.open(any_store, "a")
@@ -122,6 +122,6 @@ def test_a_damaged_or_missing_part_is_named(any_store: Store) -> None:
 def test_a_part_size_of_another_writer_is_followed(
     any_store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SampleIndex.write(any_store, "a", rows(6), CLASSES, "digits")
-    monkeypatch.setattr(indexes, "PART_ROWS", 100)
+    SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits")
+    monkeypatch.setattr(row_tables, "PART_ROWS", 100)
     assert SampleIndex.open(any_store, "a").rows(slice(4, 6)).equals(rows(6).slice(4))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections import Counter
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import sklearn
 
 from store.errors import StoreUsageError
 from store.sources import Source, SourceRow, open_source
@@ -39,16 +41,18 @@ def test_unknown_protocol_is_refused(spec: str) -> None:
 
 def test_digits_are_scikit_learns_scans_as_pgm() -> None:
     source = open_source("digits")
-    rows = source.rows()
+    rows = list(source.rows())
     assert (source.spec, source.class_names) == ("digits", tuple("0123456789"))
-    assert (len(rows), rows[0]) == (1797, SourceRow("digits-0000", 0, "digits-0000"))
+    stamp = f"scikit-learn {sklearn.__version__}"
+    assert (len(rows), rows[0]) == (1797, SourceRow("digits-0000", 0, "digits-0000", stamp))
     first = read_all(source)[0]
     # The first row of scikit-learn's first scan is 0 0 5 13 9 1 0 0, of at most 16.
     assert first[:19] == b"P5\n8 8\n255\n" + bytes([0, 0, 80, 207, 143, 16, 0, 0])  # type: ignore[index]
 
 
 def test_digits_splits_part_the_scans_and_hold_every_class() -> None:
-    whole, train, val = (open_source(f"digits{split}").rows() for split in ("", ":train", ":val"))
+    specs = ("digits", "digits:train", "digits:val")
+    whole, train, val = (list(open_source(spec).rows()) for spec in specs)
     assert (len(train), len(val)) == (1198, 599)
     assert sorted(train + val, key=lambda row: row.sample_id) == whole
     assert [row.sample_id for row in val[:2]] == ["digits-0002", "digits-0005"]
@@ -82,7 +86,8 @@ def test_imagefolder_rows_are_sorted_and_named_by_relative_path(folder: Path) ->
     source = open_source(f"imagefolder:{folder}")
     assert source.class_names == ("Ant", "cat")
     paths = ["Ant/z.JPEG", "cat/a.jpeg", "cat/b.PNG", "cat/deep/er/c.tiff"]
-    assert source.rows() == [SourceRow(p, int(p > "b"), p) for p in paths]
+    found = [(row.sample_id, row.label, row.locator) for row in source.rows()]
+    assert found == [(p, int(p > "b"), p) for p in paths]
     assert read_all(source) == [path.encode() for path in paths]
     assert source.read(paths[2:0:-1]) == [b"cat/b.PNG", b"cat/a.jpeg"]
 
@@ -92,7 +97,7 @@ def test_imagefolder_spec_is_absolute(folder: Path, monkeypatch: pytest.MonkeyPa
     source = open_source("imagefolder:photos/")
     assert source.spec == f"imagefolder:{folder}"
     monkeypatch.chdir("/")
-    assert source.rows() == open_source(source.spec).rows()
+    assert list(source.rows()) == list(open_source(source.spec).rows())
 
 
 def test_imagefolder_follows_links_but_not_in_circles(folder: Path, tmp_path: Path) -> None:
@@ -107,6 +112,38 @@ def test_imagefolder_follows_links_but_not_in_circles(folder: Path, tmp_path: Pa
     assert locators[:2] == ["Ant/link.jpg", "Ant/z.JPEG"]
     assert locators[2:] == ["cat/a.jpeg", "cat/b.PNG", "cat/deep/er/c.tiff", "dog/x.jpg"]
     assert source.read(["dog/x.jpg", "Ant/link.jpg"]) == [b"linked", b"linked"]
+
+
+def stamps(source: Source) -> dict[str, str]:
+    return {row.locator: row.stamp for row in source.rows()}
+
+
+def test_imagefolder_stamps_change_with_the_file_and_with_what_a_link_points_to(
+    folder: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "target"
+    target.write_bytes(b"one")
+    (folder / "cat" / "link.jpg").symlink_to(target)
+    source = open_source(f"imagefolder:{folder}")
+    before = stamps(source)
+    assert stamps(source) == before
+    # The same sizes as before: only the time of change tells.
+    target.write_bytes(b"two")
+    os.utime(target, ns=(1, 1))
+    (folder / "cat" / "b.PNG").write_bytes(b"cat/B.PNG")
+    os.utime(folder / "cat" / "b.PNG", ns=(2, 2))
+    after = stamps(source)
+    assert {path for path in after if after[path] != before[path]} == {"cat/link.jpg", "cat/b.PNG"}
+    target.unlink()
+    assert stamps(source)["cat/link.jpg"] == "missing"
+
+
+def test_parquet_stamps_are_those_of_the_file(shards: Path) -> None:
+    source = open_source(f"parquet:{shards}/*.parquet")
+    before = stamps(source)
+    os.utime(shards / "b.parquet", ns=(1, 1))
+    changed = {path for path, stamp in stamps(source).items() if stamp != before[path]}
+    assert changed == {f"b.parquet#{row}" for row in range(3)}
 
 
 def test_imagefolder_returns_the_error_of_an_unreadable_file(folder: Path) -> None:
@@ -140,13 +177,13 @@ def test_imagefolder_class_without_images_is_named(folder: Path) -> None:
     (folder / "bee").mkdir()
     (folder / "bee" / "notes.txt").write_bytes(b"x")
     with pytest.raises(StoreUsageError, match="class folder 'bee' has no image"):
-        open_source(f"imagefolder:{folder}").rows()
+        list(open_source(f"imagefolder:{folder}").rows())
 
 
 def test_imagefolder_name_that_is_not_utf8(folder: Path) -> None:
     (folder / "cat" / "caf\udce9.jpg").write_bytes(b"x")
     with pytest.raises(StoreUsageError, match="not UTF-8"):
-        open_source(f"imagefolder:{folder}").rows()
+        list(open_source(f"imagefolder:{folder}").rows())
 
 
 # parquet
@@ -189,7 +226,7 @@ def shards(tmp_path: Path) -> Path:
 def test_parquet_rows_run_by_file_name_and_row(shards: Path) -> None:
     source = open_source(f"parquet:{shards}/*.parquet")
     assert source.class_names == ("cat", "dog")
-    rows = source.rows()
+    rows = list(source.rows())
     ids = [f"a.parquet#{i}" for i in range(5)] + [f"b.parquet#{i}" for i in range(3)]
     assert [row.sample_id for row in rows] == [row.locator for row in rows] == ids
     assert [row.label for row in rows] == [0, 0, 0, 0, 0, 1, 0, 1]
@@ -255,7 +292,7 @@ def test_parquet_damaged_row_group_is_the_error_of_its_rows(tmp_path: Path) -> N
     path = tmp_path / "a.parquet"
     write_parquet(path, [b"x" * 999, b"y" * 999, b"z" * 999], [0, 0, 1])
     source = open_source(f"parquet:{path}")
-    rows = source.rows()
+    rows = list(source.rows())
     column = pq.read_metadata(path).row_group(0).column(1)
     assert column.path_in_schema == "image.bytes"
     data = bytearray(path.read_bytes())
@@ -284,13 +321,13 @@ def test_parquet_bad_label_names_the_row(tmp_path: Path, label: int | None, row:
     labels[row] = label
     write_parquet(tmp_path / "a.parquet", [b"x"] * 3, labels, ["cat", "dog"])
     with pytest.raises(StoreUsageError, match=rf"a\.parquet#{row}: label {label} "):
-        open_source(f"parquet:{tmp_path}/a.parquet").rows()
+        list(open_source(f"parquet:{tmp_path}/a.parquet").rows())
 
 
 def test_parquet_label_that_is_no_class_index_creates_no_names(tmp_path: Path) -> None:
     write_parquet(tmp_path / "a.parquet", [b"x"], [1_000_000])
     with pytest.raises(StoreUsageError, match=r"a\.parquet#0: label 1000000 is not a class index"):
-        open_source(f"parquet:{tmp_path}/a.parquet").rows()
+        list(open_source(f"parquet:{tmp_path}/a.parquet").rows())
 
 
 def test_parquet_missing_columns_say_what_was_found(tmp_path: Path) -> None:
@@ -310,7 +347,7 @@ def test_parquet_nothing_usable(tmp_path: Path) -> None:
         open_source(f"parquet:{tmp_path}/*.parquet")
     write_parquet(tmp_path / "empty.parquet", [], [])
     with pytest.raises(StoreUsageError, match="no rows"):
-        open_source(f"parquet:{tmp_path}/empty.parquet").rows()
+        list(open_source(f"parquet:{tmp_path}/empty.parquet").rows())
 
 
 def test_parquet_files_must_have_unique_names_and_agree_on_classes(tmp_path: Path) -> None:
@@ -320,7 +357,7 @@ def test_parquet_files_must_have_unique_names_and_agree_on_classes(tmp_path: Pat
         open_source(f"parquet:{tmp_path}/*/a.parquet")
     (tmp_path / "y" / "a.parquet").rename(tmp_path / "y" / "b.parquet")
     with pytest.raises(StoreUsageError, match="name their classes differently"):
-        open_source(f"parquet:{tmp_path}/*/*.parquet").rows()
+        list(open_source(f"parquet:{tmp_path}/*/*.parquet").rows())
 
 
 def test_sources_travel_to_workers(folder: Path, shards: Path) -> None:
@@ -336,7 +373,7 @@ def test_sources_travel_to_workers(folder: Path, shards: Path) -> None:
 @pytest.mark.shared_data
 def test_cifar10(shared_data: Path) -> None:
     source = open_source(f"parquet:{shared_data}/cifar10/test-*.parquet")
-    rows = source.rows()
+    rows = list(source.rows())
     assert (len(rows), len(source.class_names)) == (10_000, 10)
     assert source.class_names[0] == "airplane"
     assert Counter(row.label for row in rows) == dict.fromkeys(range(10), 1000)
@@ -348,7 +385,7 @@ def test_cifar10(shared_data: Path) -> None:
 @pytest.mark.shared_data
 def test_imagenette(shared_data: Path) -> None:
     source = open_source(f"imagefolder:{shared_data}/imagenette-224/val")
-    rows = source.rows()
+    rows = list(source.rows())
     assert source.class_names[0] == "n01440764"
     assert Counter(row.label for row in rows) == dict.fromkeys(range(10), 20)
     (data,) = source.read([rows[0].locator])

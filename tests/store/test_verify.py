@@ -41,7 +41,7 @@ def write_index(store: Store) -> SampleIndex:
         "sample_id": ["a", "b"], "label": [0, 1], "locator": ["a.png", "b.png"], "digest": ["", ""],
     }  # fmt: skip
     rows = pa.table(columns, schema=COLUMNS)
-    return SampleIndex.write(store, "pets", rows, ("cat", "dog"), "imagefolder:pets")
+    return SampleIndex.write(store, "pets", [rows], ("cat", "dog"), "imagefolder:pets")
 
 
 def write_bank(store: Store) -> str:
