@@ -13,8 +13,9 @@ import torch
 from cluster.dispatch import BlockReport
 from cluster.images import ImageBatch, IndexImages
 from cluster.phases import Phases
+from cluster.weights import fetch_classifier
 from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
-from regroup.models import ModelSpec, forward_samples, load_classifier
+from regroup.models import ModelSpec, forward_samples
 from store.adversarials import COLUMNS, IMAGES
 from store.element import BlockElement
 from store.stores import open_store
@@ -61,7 +62,7 @@ class AttackWorker:
         self._element = BlockElement.open(
             open_store(job.store_uri), "adversarials", job.adversarials_ref
         )
-        self._classifier = load_classifier(job.model).to(job.device)
+        self._classifier = fetch_classifier(job.model).to(job.device)
         self._images = IndexImages(
             job.store_uri,
             job.index_ref,

@@ -13,8 +13,9 @@ import torch
 from cluster.dispatch import BlockReport
 from cluster.images import AdversarialImages, BlockRows, ImageBatch, Images, IndexImages
 from cluster.phases import Phases
+from cluster.weights import fetch_classifier
 from regroup.accumulators import Extraction, Extractor
-from regroup.models import Classifier, ModelSpec, forward_samples, load_classifier
+from regroup.models import Classifier, ModelSpec, forward_samples
 from store.element import BlockElement
 from store.features import COLUMNS, LOGITS, accumulators_path
 from store.stores import open_store
@@ -157,7 +158,7 @@ class ExtractionWorker:
     def __init__(self, job: ExtractionJob) -> None:
         self._job = job
         self._element = BlockElement.open(open_store(job.store_uri), "features", job.features_ref)
-        self._classifier = load_classifier(job.model).to(job.device)
+        self._classifier = fetch_classifier(job.model).to(job.device)
         self._extractor = build_extractor(self._classifier, job.policy, job.device)
         self._images = self._open_images()
 

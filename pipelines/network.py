@@ -44,7 +44,8 @@ class Network:
 def open_network(options: ModelOptions) -> Network:
     """Build the classifier once on the CPU and trace its taps."""
     from cluster.extraction import build_extractor
-    from regroup.models import ModelSpec, load_classifier
+    from cluster.weights import fetch_classifier
+    from regroup.models import ModelSpec
 
     spec = ModelSpec(
         name=options.model,
@@ -52,7 +53,7 @@ def open_network(options: ModelOptions) -> Network:
         resize=options.resize,
         crop=options.crop,
     )
-    classifier = load_classifier(spec)
+    classifier = fetch_classifier(spec)
     taps = build_extractor(classifier, options.taps, "cpu").taps
     return Network(
         spec=spec,

@@ -56,7 +56,8 @@ class ModelOptions:
     """A torchvision classifier, cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn, or
     package.module:factory for your own."""
     weights: str | None = None
-    """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file, or "random"."""
+    """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file (s3://bucket/key too), or
+    "random"."""
     resize: int | None = None
     """Shorter side is resized to this many px before the crop (default: the model's own)."""
     crop: int | None = None

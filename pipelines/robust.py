@@ -22,10 +22,10 @@ def robust_classifier(
     """
     from cluster.extraction import example_pixels
     from cluster.scoring import load_bank
+    from cluster.weights import fetch_classifier
     from pipelines.evaluate import check_same_model
     from pipelines.network import open_network
     from regroup.classifier import REGroupClassifier
-    from regroup.models import load_classifier
     from store.banks import read_bank
     from store.stores import open_store
 
@@ -33,7 +33,7 @@ def robust_classifier(
     network = open_network(model)
     described = {"model": network.description, "policy": network.policy}
     check_same_model(stored, described, f"the model {model.model}")
-    classifier = load_classifier(network.spec)
+    classifier = fetch_classifier(network.spec)
     return REGroupClassifier(
         classifier,
         load_bank(store, stored.ref, stored.taps),

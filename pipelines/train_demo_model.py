@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+WEIGHTS_KEY = "weights/digits-cnn.safetensors"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainDemoModelConfig:
@@ -21,7 +24,7 @@ class TrainDemoModelConfig:
     """
 
     store: str | None = None
-    """A store in a folder: the weights go to weights/digits-cnn.safetensors beside its elements."""
+    """A store: the weights go to weights/digits-cnn.safetensors beside its elements."""
     output: str | None = None
     """Weights file to write (.safetensors) instead; one that is there is kept."""
     seed: int = 0
@@ -80,18 +83,25 @@ def _validate(weights: Path) -> float:
 
 def main(config: TrainDemoModelConfig) -> dict[str, Any]:
     """Train the demo's network."""
-    return train_demo_model(_target(config), config.seed)
+    if config.output is not None:
+        return train_demo_model(Path(config.output), config.seed)
+    if config.store is None:
+        raise UsageError("name the weights file with --output, or a store with --store")
+    return _train_into(config.store, config.seed)
 
 
-def _target(config: TrainDemoModelConfig) -> Path:
-    """Where the weights go; `UsageError` unless --output or a store in a folder is named."""
+def _train_into(uri: str, seed: int) -> dict[str, Any]:
+    """Train for a store; weights that it has are kept as they are."""
     from store.stores import open_store
 
-    if config.output is not None:
-        return Path(config.output)
-    if config.store is None or "://" in config.store:
-        raise UsageError("name the weights file with --output, or a store in a folder with --store")
-    return Path(open_store(config.store, create=True).uri) / "weights" / "digits-cnn.safetensors"
+    store = open_store(uri, create=True)
+    with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
+        path = Path(folder) / Path(WEIGHTS_KEY).name
+        if store.backend.exists(WEIGHTS_KEY):
+            path.write_bytes(store.backend.read(WEIGHTS_KEY))
+        done = train_demo_model(path, seed)
+        store.backend.create(WEIGHTS_KEY, path.read_bytes())
+    return {**done, "weights": f"{store.uri}/{WEIGHTS_KEY}"}
 
 
 if __name__ == "__main__":

@@ -317,15 +317,22 @@ class Lab:
         return name
 
     def have(self, count: int) -> list[str]:
-        """Exactly `count` living nodes of one CPU, and the head without work."""
+        """Exactly `count` living nodes of one CPU, and the head without work, as Ray knows."""
         while len(self.plain) < count:
             self.add()
         while len(self.plain) > count:
             self.lose(min(self.plain))
+        wait_for(lambda: self._known() == count + 1, "Ray's knowledge of its nodes")
         return sorted(self.plain)
 
+    def _known(self) -> int:
+        return self.driver.submit(count_nodes).result(2 * PATIENCE_S)
+
     def lose(self, name: str) -> None:
+        """Kill a node as a power cut does: its workers do not outlive its raylet."""
         self.plain.discard(name)
+        processes = self.family(name)
+        send(processes, signal.SIGKILL)
         self.nodes.submit(lose_node, name).result(PATIENCE_S)
 
     def family(self, name: str) -> list[int]:

@@ -27,13 +27,19 @@ def scrape(node):
     with urllib.request.urlopen(url, timeout=5) as answer:
         return answer.read().decode()
 
+def whole(text):
+    lines = [line.partition("{")[::2] for line in text.splitlines()]
+    last = {name.removeprefix("ray_regroup_"): rest.rpartition(" ")[2] for name, rest in lines}
+    return last.get("blocks_total") == last.get("block_seconds_count") == "3.0" and (
+        {"failed_blocks_total", "retries_total", "phase_seconds_total"} <= set(last))
+
 with ray_session(SessionConfig(num_cpus=1)):
     policy, step = RetryPolicy(attempts=2), MetricsProgress("extract digits")
     dispatch_as_tasks(task, range(4), WorkerResources(), policy, step)
     if "scrape" in sys.argv:
         (node,), deadline = ray.nodes(), time.monotonic() + 60
-        while "ray_regroup_blocks_total" not in (text := scrape(node)):
-            assert time.monotonic() < deadline, "not exported"
+        while not whole(text := scrape(node)):  # Ray exports one metric after the other.
+            assert time.monotonic() < deadline, text
             time.sleep(0.5)
         print("\\n".join(line for line in text.splitlines() if line.startswith("ray_regroup_")))
 """

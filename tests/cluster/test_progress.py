@@ -3,6 +3,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import select
+import time
 from typing import Any
 
 from cluster.dispatch import BlockReport
@@ -113,14 +115,23 @@ def test_the_bar_shows_samples_and_failures() -> None:
     assert "block 1 FAILED: ValueError: [red]bad[/red]" in shown
 
 
+def read_until(reader: int, words: str) -> str:
+    """What a terminal was sent until it showed `words`, or for ten seconds."""
+    shown, deadline = "", time.monotonic() + 10
+    while words not in shown and time.monotonic() < deadline:
+        if select.select([reader], [], [], 0.1)[0]:
+            shown += os.read(reader, 65536).decode()
+    return shown
+
+
 def test_on_a_real_terminal_the_bar_is_drawn() -> None:
     reader, writer = os.openpty()
     with os.fdopen(writer, "w") as terminal:
         progress = make_progress("extract x", 20, 0, terminal)
         progress.start(2)
         progress.update(report(0))
+        shown = read_until(reader, "10/20 samples")
         progress.close()
-        shown = os.read(reader, 65536).decode()
     os.close(reader)
     assert "\x1b[" in shown
     assert "extract x" in shown

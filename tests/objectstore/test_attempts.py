@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.synchronize import Barrier
@@ -22,7 +23,15 @@ RACERS = 16
 KEY = "features/x-0123456789abcdef/commits/00000.json"
 
 
-def _race(uri: str, racer: int, barrier: Barrier, won: multiprocessing.SimpleQueue[int]) -> None:
+def _race(
+    variables: dict[str, str],
+    uri: str,
+    racer: int,
+    barrier: Barrier,
+    won: multiprocessing.SimpleQueue[int],
+) -> None:
+    # The server that forks them may have been started by an earlier test, in its environment.
+    os.environ.update(variables)
     backend = backend_for(uri)
     backend.exists(KEY)  # connected before the start
     barrier.wait(120)
@@ -33,8 +42,9 @@ def _race(uri: str, racer: int, barrier: Barrier, won: multiprocessing.SimpleQue
 def test_of_sixteen_processes_one_commits(uri: str) -> None:
     fork = multiprocessing.get_context("forkserver")
     barrier, won = fork.Barrier(RACERS), fork.SimpleQueue()
+    shared = (dict(os.environ), uri)
     racers = [
-        fork.Process(target=_race, args=(uri, racer, barrier, won)) for racer in range(RACERS)
+        fork.Process(target=_race, args=(*shared, racer, barrier, won)) for racer in range(RACERS)
     ]
     for process in racers:
         process.start()

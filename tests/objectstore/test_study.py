@@ -17,6 +17,7 @@ import obstore
 import pytest
 
 from store.element import BlockElement
+from store.manifests import KINDS
 from store.s3 import s3_client
 from store.stores import Store, open_store
 from tests.objectstore.conftest import ROOT, Command
@@ -107,9 +108,7 @@ def test_a_second_run_finds_everything(study: Study, command: Command) -> None:
 
 def test_ls_and_verify(study: Study, command: Command) -> None:
     listed = command("ls", "--store", study.uri, "--json").json["elements"]
-    assert {e["kind"] for e in listed} == {
-        "indexes", "features", "adversarials", "banks", "votes",
-    }  # fmt: skip
+    assert {e["kind"] for e in listed} == set(KINDS)
     assert all(e["finalised"] and e["problem"] is None and e["size_bytes"] for e in listed)
     outcome = command("verify", "--store", study.uri, "--json")
     assert (outcome.status, outcome.json["findings"]) == (0, [])

@@ -1,0 +1,48 @@
+"""Weights files that lie in a bucket: every worker fetches its own."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import obstore
+
+from regroup.errors import ConfigurationError
+from regroup.models import load_classifier
+from store.s3 import s3_client, told
+
+if TYPE_CHECKING:
+    from regroup.models import Classifier, ModelSpec
+
+S3 = "s3://"
+
+
+def fetch_classifier(spec: ModelSpec) -> Classifier:
+    """`load_classifier`, whose weights file may lie at s3://bucket/key; endpoint and credentials
+    come from the AWS_* variables of this process.
+
+    Raises ConfigurationError where there is no such object or the file is not usable (it then goes
+    by its name alone), and StoreError where it did not arrive.
+    """
+    if spec.weights is None or not spec.weights.startswith(S3):
+        return load_classifier(spec)
+    with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
+        path = Path(folder) / spec.weights.rpartition("/")[2]
+        _fetch(spec.weights, path)
+        return load_classifier(replace(spec, weights=str(path)))
+
+
+def _fetch(uri: str, path: Path) -> None:
+    bucket, _, key = uri.removeprefix(S3).partition("/")
+    if not path.suffix:
+        raise ConfigurationError(
+            f"weights file {uri}: name an object, s3://bucket/name.safetensors"
+        )
+    try:
+        with told(f"reading the weights {uri} failed"), path.open("wb") as file:
+            for chunk in obstore.get(s3_client(bucket), key):
+                file.write(chunk)
+    except FileNotFoundError:
+        raise ConfigurationError(f"weights file {uri} does not exist") from None

@@ -1,0 +1,29 @@
+"""What the documentation names is there."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
+
+
+def functions(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
+
+
+def test_every_promise_names_a_test() -> None:
+    text = (ROOT / "docs" / "reliability.md").read_text()
+    named = NAMED.findall(text)
+    assert len(named) > 50
+    absent = [
+        f"{file}::{name}" for file, name in named
+        if not (ROOT / file).is_file() or name not in functions(ROOT / file)
+    ]  # fmt: skip
+    assert absent == []
+    promises = [line for line in text.splitlines() if line.startswith("| ") and "---" not in line]
+    unproved = [line for line in promises if "| promise" not in line and not NAMED.search(line)]
+    assert [line for line in unproved if "tests" not in line and "MiB" not in line] == []
