@@ -242,7 +242,7 @@ class _Spool:
         columns = [part[name].to_pylist() for name in self.hashed]
         for values in zip(*columns, strict=True):
             self._digest.update(canonical_json(values) + b"\n")
-        ids = (xxhash.xxh3_64_intdigest(i.encode()) for i in part["sample_id"].to_pylist())
+        ids = map(_hash, part["sample_id"].to_pylist())
         self._id_hashes.append(np.fromiter(ids, np.uint64, part.num_rows))
 
     def _require_labels(self, labels: NDArray[np.int32]) -> None:
@@ -255,16 +255,24 @@ class _Spool:
     def _require_unique(self) -> None:
         """Compare hashes, and the ids themselves only of those whose hashes are equal."""
         hashes = np.concatenate(self._id_hashes)
-        values, counts = np.unique(hashes, return_counts=True)
-        suspects = np.flatnonzero(np.isin(hashes, values[counts > 1]))
+        self._id_hashes.clear()
+        hashes.sort()
+        suspects = set(hashes[1:][hashes[1:] == hashes[:-1]].tolist())
         seen: set[str] = set()
-        for part in dict.fromkeys((suspects // PART_ROWS).tolist()):
-            inside = suspects[suspects // PART_ROWS == part] - part * PART_ROWS
-            ids = pq.read_table(self.folder / part_name(part))["sample_id"]
-            for sample_id in ids.take(pa.array(inside)).to_pylist():
+        for sample_id in self._ids() if suspects else ():
+            if _hash(sample_id) in suspects:
                 if sample_id in seen:
                     raise StoreUsageError(f"{self.what} would hold sample_id {sample_id!r} twice")
                 seen.add(sample_id)
+
+    def _ids(self) -> Iterator[str]:
+        for number in range(len(self.checksums)):
+            part = pq.read_table(self.folder / part_name(number), columns=["sample_id"])
+            yield from part["sample_id"].to_pylist()
+
+
+def _hash(sample_id: str) -> int:
+    return xxhash.xxh3_64_intdigest(sample_id.encode())
 
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
