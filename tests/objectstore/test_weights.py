@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import obstore
 import pytest
 
 from cluster.weights import fetch_classifier
 from regroup.models import ModelSpec
 from store.errors import StoreError
-from store.s3 import RETRY_VARIABLE
+from store.s3 import RETRY_VARIABLE, s3_client
 from tests.objectstore.conftest import Command
 from tests.objectstore.proxy import Proxy
 from tests.objectstore.server import BUCKET
@@ -41,7 +42,8 @@ def test_weights_are_trained_into_a_bucket_kept_and_used(command: Command, uri: 
     ("name", "words"),
     [("none.safetensors", "does not exist"), ("weights", "name an object"), ("x.onnx", "expected")],
 )
-def test_weights_that_are_not_there(command: Command, uri: str, name: str, words: str) -> None:
+def test_weights_that_cannot_be_used(command: Command, uri: str, name: str, words: str) -> None:
+    obstore.put(s3_client(BUCKET), "x.onnx", b"not weights")
     weights = f"s3://{BUCKET}/{name}"
     outcome = command(
         "extract", "--store", uri, "--dataset", "digits:val", "--model", "digits-cnn",
