@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+# Folders whose tests share what is costly to start.
+SHARING = ("cluster", "faults", "objectstore", "pipelines")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -19,6 +21,17 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ.update(HOME=home, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where tests run in several processes: one for each folder whose tests share a Ray or a server,
+    else one for each file. Most of these wait more than they compute.
+    """
+    if config.pluginmanager.hasplugin("xdist"):
+        for item in items:
+            path = item.path.relative_to(Path(__file__).parent)
+            group = path.parts[0] if path.parts[0] in SHARING else path.as_posix()
+            item.add_marker(pytest.mark.xdist_group(group))
 
 
 @pytest.fixture(scope="session")

@@ -106,6 +106,25 @@ def test_a_second_run_finds_everything(study: Study, command: Command) -> None:
     assert again["accuracy_against_k"] == study.results["accuracy_against_k"]
 
 
+def test_every_command_finds_the_study(study: Study, command: Command) -> None:
+    store, bank = ["--store", study.uri, "--json"], ["--bank", "digits-train-digits-cnn"]
+    training = ["digits:train" if o == "digits:val" else o for o in study.options(study.uri)]
+    budget = ["--protocol", "budget", "--epsilon", "32/255", "--bisections", 10, "--limit", LIMIT]
+    attacked = ["--adversarials", "digits-val-digits-cnn-pgd-budget"]
+    for arguments in (
+        ["index-dataset", *store, "--dataset", "digits:val"],
+        ["extract", *study.options(study.uri)],
+        ["build-bank", *training],
+        ["attack", *study.options(study.uri), *budget],
+        ["evaluate", *study.options(study.uri), *bank, *attacked],
+        ["rescore", *store, *bank],
+        ["repair", *store, "--dry-run"],
+    ):
+        outcome = command(*arguments)
+        assert outcome.status == 0, outcome.err
+        assert [s for s in outcome.json.get("steps", []) if s["blocks"]] == [], arguments
+
+
 def test_ls_and_verify(study: Study, command: Command) -> None:
     listed = command("ls", "--store", study.uri, "--json").json["elements"]
     assert {e["kind"] for e in listed} == set(KINDS)
