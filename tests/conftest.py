@@ -24,8 +24,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run in several processes: one for each folder whose tests share a Ray or a server,
-    else one for each file. Most of these wait more than they compute.
+    """Where tests run in several processes, keep those together that share a Ray or a server.
+
+    Most tests of these folders wait more than they compute.
     """
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
