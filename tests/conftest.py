@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-# Folders whose tests share what is costly to start.
-SHARING = ("cluster", "faults", "objectstore", "pipelines")
+# Folders whose tests start Rays and servers: on ports that another's may take meanwhile, and some
+# against the clock. They run one after the other, in one process.
+ONE_BY_ONE = ("benchmarks", "cluster", "faults", "objectstore", "pipelines")
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -24,14 +25,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, keep those together that share a Ray or a server.
-
-    Most tests of these folders wait more than they compute.
-    """
+    """Where tests run in several processes, keep those that start Rays in one."""
     if config.pluginmanager.hasplugin("xdist"):
         for item in items:
             path = item.path.relative_to(Path(__file__).parent)
-            group = path.parts[0] if path.parts[0] in SHARING else path.as_posix()
+            group = "ray" if path.parts[0] in ONE_BY_ONE else path.as_posix()
             item.add_marker(pytest.mark.xdist_group(group))
 
 

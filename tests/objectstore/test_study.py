@@ -117,7 +117,7 @@ def test_every_command_finds_the_study(study: Study, command: Command) -> None:
         ["build-bank", *training],
         ["attack", *study.options(study.uri), *budget],
         ["evaluate", *study.options(study.uri), *bank, *attacked],
-        ["rescore", *store, *bank],
+        ["rescore", *store, *bank, "--features", "digits-val-digits-cnn"],
         ["repair", *store, "--dry-run"],
     ):
         outcome = command(*arguments)
