@@ -55,7 +55,7 @@ def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[Memb
     try:
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
-                tar.members.clear()  # it keeps all that it met
+                tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it met
                 last = repr(last_part(info.name))
                 member = Member(info.name, info.offset_data, info.size)
                 if member.end > end:
@@ -63,7 +63,7 @@ def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[Memb
                 if info.isreg() and not info.issparse():
                     as_text(info.name, archive)
                     yield member
-            _check_end(file, archive, tar.offset, end, last)  # type: ignore[attr-defined]
+            _check_end(file, archive, tar.offset, end, last)
     except tarfile.TarError as error:
         if last == "its first file":
             raise StoreUsageError(

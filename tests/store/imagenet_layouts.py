@@ -24,6 +24,7 @@ TRAIN: Images = {
     for wnid in CLASSES
 }
 VAL_CLASSES = ["n03888257", "n01440764", "n01440764", "n03000684", "n03888257"]
+VAL_IDS = [IDS[wnid] for wnid in VAL_CLASSES]
 
 
 def val_name(number: int) -> str:
@@ -67,7 +68,7 @@ def class_folders(folder: Path, images: Images) -> None:
 
 
 def tar_of_tars(images: Images) -> bytes:
-    return tar((f"{wnid}.tar", tar(reversed(named.items()))) for wnid, named in images.items())
+    return tar((f"{wnid}.tar", tar(list(named.items())[::-1])) for wnid, named in images.items())
 
 
 def meta() -> bytes:
@@ -82,7 +83,7 @@ def meta() -> bytes:
     return buffer.getvalue()
 
 
-def truth(ids: Iterable[object] = tuple(IDS[wnid] for wnid in VAL_CLASSES)) -> bytes:
+def truth(ids: Iterable[object] = VAL_IDS) -> bytes:
     return "".join(f"{number}\n" for number in ids).encode()
 
 
