@@ -89,6 +89,8 @@ def test_a_training_archive_that_is_cut_short(cut: str, tmp_path: Path) -> None:
     assert f"{TRAIN_TAR} is cut short or damaged" in said
     named = {"a third": "n03000684.tar", "before the last mark": "n03888257.tar"}
     assert named.get(cut, "n01440764.tar") in said
+    ends = f"ends at byte {512 + inner} of {512 + inner // 3}"  # found at once, by its header
+    assert (ends in said) == (cut == "a third")
 
 
 @pytest.mark.parametrize("blocks", [1, 2, 3, 4, 5])
