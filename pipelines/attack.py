@@ -32,7 +32,7 @@ class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
     """
 
     dataset: str
-    """Images to attack: digits:val, imagefolder:PATH or parquet:GLOB."""
+    """Images to attack: digits:val, imagenet:val:PATH, ... (see index-dataset)."""
 
 
 def parse_epsilon(text: str) -> float:

@@ -26,7 +26,7 @@ class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
     """
 
     dataset: str
-    """Training images: digits:train, imagefolder:PATH or parquet:GLOB."""
+    """Training images: digits:train, imagenet:train:PATH, ... (see index-dataset)."""
 
 
 def build_bank(

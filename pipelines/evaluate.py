@@ -30,7 +30,7 @@ class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
     """
 
     dataset: str
-    """Clean images: digits:val, imagefolder:PATH or parquet:GLOB."""
+    """Clean images: digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
     bank: str
     """The bank: its name, name-fingerprint, or the start of its fingerprint."""
     adversarials: tuple[str, ...] = field(default=())

@@ -24,7 +24,7 @@ class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
     """
 
     dataset: str
-    """digits, digits:train, digits:val, imagefolder:PATH or parquet:GLOB."""
+    """digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
 
 
 def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:

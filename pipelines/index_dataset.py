@@ -29,8 +29,10 @@ class IndexConfig(ClusterOptions):
     """
 
     dataset: str
-    """digits, digits:train, digits:val, imagefolder:PATH or parquet:GLOB; these two may be
-    s3:// URIs."""
+    """digits, digits:train, digits:val, imagefolder:PATH (class folders), parquet:GLOB (Hugging
+    Face), webdataset:GLOB (tar shards; {000..146} names a range), or imagenet:train:PATH and
+    imagenet:val:PATH: ILSVRC 2012 with its class folders, as Kaggle has it, or in the untouched
+    archives. PATH and GLOB may be s3:// URIs."""
     name: str | None = None
     """Name of the index (default: from the dataset)."""
 
@@ -38,6 +40,9 @@ class IndexConfig(ClusterOptions):
 def dataset_name(dataset: str) -> str:
     """A short file-safe name for a dataset spec: `parquet:a/cifar10/test-*` -> `cifar10-test`."""
     kind, _, location = dataset.partition(":")
+    if kind == "imagenet":  # the split, as if it were the folder
+        split, _, root = location.partition(":")
+        location = f"{root}/{split}"
     parts = [re.sub(r"\.\w+$", "", part) for part in location.split("/") if part][-2:]
     words = [kind, location] if kind == "digits" else parts
     slug = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-").lower()

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from store.errors import StoreUsageError
+from store.sources.files import find_by_name
 from store.sources.source import SourceRow, absolute, file_system, one_line, stamp, unreadable
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "img")
 # Without names the classes are counted from the largest label; beyond this it is no class index.
 MAX_CLASSES = 1_000_000
+EXAMPLE = "parquet:data/test-*.parquet"
 
 
 class ParquetSource:
@@ -40,7 +42,7 @@ class ParquetSource:
         """
         self._fs, pattern = file_system(location, f"parquet:{location}")
         self.spec = f"parquet:{absolute(self._fs, pattern)}"
-        self._paths = self._find(pattern)
+        self._paths = find_by_name(self._fs, [pattern], self.spec, EXAMPLE)
         self._opened: dict[str, _File] = {}
         self._kept: tuple[tuple[str, int], pa.ChunkedArray] | None = None
         self._file(next(iter(self._paths)))
@@ -98,23 +100,6 @@ class ParquetSource:
                 f"{place}: label {label} is not an index of the {classes} classes that the file "
                 "names."
             )
-
-    def _find(self, pattern: str) -> dict[str, str]:
-        """Path of each file by its name."""
-        paths: dict[str, str] = {}
-        matches = sorted(path for path in self._fs.glob(pattern) if self._fs.isfile(path))
-        for path in sorted(matches, key=_name):
-            if _name(path) in paths:
-                raise StoreUsageError(
-                    f"{self.spec}: {paths[_name(path)]} and {path} have the same name, which "
-                    "sample ids are made of; rename one, or index them as two datasets."
-                )
-            paths[_name(path)] = path
-        if not paths:
-            raise StoreUsageError(
-                f"{self.spec}: no file matches; name files, as in 'parquet:data/test-*.parquet'."
-            )
-        return paths
 
     def _file(self, name: str) -> _File:
         if name not in self._opened:
@@ -236,7 +221,3 @@ def _class_label(schema: pa.Schema) -> tuple[str, ...]:
         return ()
     usable = isinstance(names, list) and all(isinstance(name, str) for name in names)
     return tuple(names) if usable else ()
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]

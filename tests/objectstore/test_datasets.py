@@ -19,6 +19,7 @@ from store.stores import open_store
 from tests.objectstore.conftest import Command
 from tests.objectstore.proxy import Proxy
 from tests.objectstore.server import BUCKET
+from tests.store.imagenet_layouts import LAYOUTS, Make, put, tar
 
 HARD_NAMES = ("a b.pgm", "100%.pgm", "a#b.pgm", "é.PGM", "q?x=1&y.pgm")
 
@@ -59,6 +60,16 @@ def parquet(folder: Path) -> Path:
     return folder
 
 
+def webdataset(folder: Path) -> Path:
+    """Two shards of six scans."""
+    for part in range(2):
+        files = []
+        for number, (label, data) in enumerate(scans(12)[part * 6 : part * 6 + 6]):
+            files += [(f"{number}.cls", str(label).encode()), (f"{number}.png", data)]
+        put(folder / f"test-{part}.tar", tar(files))
+    return folder
+
+
 def upload(folder: Path, uri: str) -> str:
     """Put every file of `folder` below `uri`."""
     client = s3_client(BUCKET, uri.removeprefix(f"s3://{BUCKET}/"))
@@ -71,6 +82,7 @@ def upload(folder: Path, uri: str) -> str:
 KINDS: dict[str, tuple[Callable[[Path], Path], str]] = {
     "imagefolder": (imagefolder, ""),
     "parquet": (parquet, "/test-*.parquet"),
+    "webdataset": (webdataset, "/test-{0..1}.tar"),
 }
 
 
@@ -90,6 +102,22 @@ def test_the_same_rows_and_bytes_as_in_a_folder(kind: str, uri: str, tmp_path: P
     locators = [row.locator for row in found][::-1]
     assert there.read(locators) == here.read(locators)
     assert open_source(there.spec).read(locators[:1]) == here.read(locators[:1])
+
+
+@pytest.mark.parametrize(
+    ("split", "make"), [(split, make) for split, makers in LAYOUTS.items() for make in makers]
+)
+def test_imagenet_in_a_bucket(split: str, make: Make, uri: str, tmp_path: Path) -> None:
+    make(tmp_path / "data")
+    there = open_source(f"imagenet:{split}:{upload(tmp_path / 'data', uri)}/")
+    here = open_source(f"imagenet:{split}:{tmp_path / 'data'}")
+    assert there.spec == f"imagenet:{split}:{uri}"
+    found, expected = (list(source.rows()) for source in (there, here))
+    assert [(r.sample_id, r.label, r.locator) for r in found] == [
+        (r.sample_id, r.label, r.locator) for r in expected
+    ]
+    locators = [row.locator for row in found][::-1]
+    assert open_source(there.spec).read(locators) == here.read(locators)
 
 
 def test_one_file_and_a_trailing_slash(uri: str, tmp_path: Path) -> None:
@@ -148,7 +176,9 @@ def test_a_server_that_fails_makes_no_image_unreadable(
 @pytest.mark.parametrize(
     "spec",
     ["imagefolder:s3://", "imagefolder:s3://no-such-bucket/x", "parquet:s3://no-such-bucket/*.parquet",
-     "imagefolder:{uri}/none", "parquet:{uri}/none-*.parquet", "parquet:{uri}/none.parquet"],
+     "imagefolder:{uri}/none", "parquet:{uri}/none-*.parquet", "parquet:{uri}/none.parquet",
+     "webdataset:s3://no-such-bucket/*.tar", "webdataset:{uri}/none-0.tar", "imagenet:val:s3://",
+     "imagenet:train:s3://no-such-bucket", "imagenet:val:{uri}/none"],
 )  # fmt: skip
 def test_what_is_not_there_is_a_usage_error(spec: str, uri: str) -> None:
     with pytest.raises(StoreUsageError) as caught:

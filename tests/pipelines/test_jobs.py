@@ -37,6 +37,8 @@ from tests.pipelines.conftest import FinishedDemo, Run
         ("imagefolder:/data/mini-imagenet/val", "mini-imagenet-val"),
         ("parquet:../cifar10/test-*.parquet", "cifar10-test"),
         ("imagefolder:.", "imagefolder"),
+        ("imagenet:val:/data/imagenet/", "imagenet-val"),
+        ("imagenet:train:s3://bucket/ILSVRC2012", "ilsvrc2012-train"),
     ],
 )
 def test_dataset_name(dataset: str, name: str) -> None:
