@@ -90,7 +90,7 @@ class Classifier(nn.Module):
         compute: Compute = Compute(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
-        self.network = network.to(memory_format=compute.memory_format)  # type: ignore[call-overload]
+        self.network = network.to(memory_format=compute.memory_format)
         self.normalize = Normalize(normalisation)
         self.name = name
         self.architecture = architecture

@@ -11,7 +11,7 @@ import torch
 from regroup.errors import ConfigurationError
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,11 @@ class Compute:
             )
 
     @property
+    def dtype_name(self) -> str:
+        """In full: float32, bfloat16 or float16."""
+        return str(_DTYPES[self.dtype]).removeprefix("torch.")
+
+    @property
     def memory_format(self) -> torch.memory_format:
         """Of the network's weights and images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
@@ -40,7 +45,7 @@ class Compute:
         """Context of a forward pass on `device`."""
         if self.dtype == "fp32":
             return nullcontext()
-        return torch.autocast(device.type, _AUTOCAST[self.dtype])
+        return torch.autocast(device.type, _DTYPES[self.dtype])
 
     def set_tf32(self) -> None:
         """Allow or forbid TF32 in this whole process: a backward pass asks again, after forward.

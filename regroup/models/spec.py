@@ -16,8 +16,8 @@ class ModelSpec:
     """A classifier by name; `load_classifier` builds it.
 
     name: "cifar-resnet20" (32, 44, 56), "digits-cnn", "efficientnet-lite0", a torchvision
-        classifier ("resnet50"), "timm:NAME", or "package.module:factory" (a callable that returns an
-        nn.Module).
+        classifier ("resnet50"), "timm:NAME", or "package.module:factory" (a callable that
+        returns an nn.Module).
     weights: a file (.safetensors, .pth, .pt), a member of torchvision's weights enum
         ("IMAGENET1K_V2", "DEFAULT"), or "random". None: what the package or factory brings itself.
     seed: of the "random" weights.
