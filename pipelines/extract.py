@@ -76,6 +76,7 @@ def _extract(
         source=images,
         gaps=gaps,
         labels=labels,
+        dtype=network.spec.compute.dtype_name,
         rows=rows,
         block_rows=block_rows or job.options.block_rows,
     )
