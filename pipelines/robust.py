@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from pipelines.options import ModelOptions
@@ -33,9 +33,9 @@ def robust_classifier(
 
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)
-    of_bank: dict[str, Any] = stored.inputs["model"]
-    if model.classes == "dataset" and "classes" in of_bank:
-        network = restricted(network, tuple(of_bank["classes"]))
+    description = cast("dict[str, Any]", stored.inputs["model"])
+    if model.classes == "dataset" and "classes" in description:
+        network = restricted(network, tuple(description["classes"]))
     check_network(stored, network)
     classifier = fetch_classifier(network.spec)
     return REGroupClassifier(

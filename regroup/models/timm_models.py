@@ -11,7 +11,7 @@ from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.weights import file_or_random, seeded, state_sha256
-from regroup.pixels import INTERPOLATIONS, Preprocessing
+from regroup.pixels import INTERPOLATIONS, Interpolation, Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn
@@ -83,6 +83,6 @@ def _preprocessing(spec: ModelSpec, config: dict[str, Any]) -> Preprocessing:
             f"{spec.name} takes images of {channels} x {height} x {width}: only square RGB images "
             "are supported"
         )
-    known = config["interpolation"] in INTERPOLATIONS
-    interpolation = config["interpolation"] if known else "bicubic"
+    known: dict[str, Interpolation] = {name: name for name in INTERPOLATIONS}
+    interpolation = known.get(config["interpolation"], "bicubic")
     return Preprocessing(height, math.floor(height / config["crop_pct"]), interpolation)

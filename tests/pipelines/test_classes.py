@@ -12,12 +12,13 @@ import torch
 
 from pipelines.options import ModelOptions
 from pipelines.robust import robust_classifier
+from regroup.pixels import Preprocessing, decode
 from store.banks import read_bank
 from store.element import BlockElement
 from store.indexes import SampleIndex
 from store.stores import Store, open_store
 from store.votes import PREDICTION, TRUE_RANK
-from tests.pipelines.colours import BLUE, CLASSES, GREEN, MODEL, RED, colour_folder
+from tests.pipelines.colours import BLUE, CLASSES, GREEN, MODEL, RED, SIDE, colour_folder
 from tests.pipelines.conftest import Outcome, Run
 
 ALL = ("--model", MODEL)
@@ -94,8 +95,11 @@ def test_restricted_study_ranges_over_the_datasets_classes(
 
     model = ModelOptions(model=MODEL, classes="dataset")
     robust = robust_classifier(str(tmp_path / "s"), bank_ref, model, k=1)
-    sums = robust(torch.tensor([0.1, 0.1, 0.9]).view(1, 3, 1, 1).expand(1, 3, 8, 8))
-    assert (tuple(sums.shape), int(sums.argmax())) == ((1, 3), 2)
+    files = sorted(Path(photos.removeprefix("imagefolder:")).rglob("*.png"))
+    images = np.stack([decode(file.read_bytes(), Preprocessing(SIDE)) for file in files])
+    sums = robust(torch.from_numpy(images))
+    assert tuple(sums.shape) == (12, 3)
+    assert sums.argmax(1).tolist() == votes.read_array(PREDICTION, 0)[:, 0, 0].tolist()
 
 
 def test_adversarials_of_other_labels_are_refused(

@@ -47,6 +47,12 @@ def classifier(name: str, compute: Compute) -> Classifier:
     return load_classifier(ModelSpec(name, random, compute=compute))
 
 
+def of_ones(model: Classifier) -> tuple[torch.dtype, bool]:
+    """Precision of its response, and whether its images were channels-last."""
+    assert isinstance(model.network, Ones)
+    return model.network.seen
+
+
 def extract(model: Classifier, pixels: Tensor) -> Extraction:
     with torch.inference_mode():
         return Extractor(model, "preactivation", pixels)(pixels)
@@ -67,7 +73,7 @@ def test_each_choice_has_its_own_description_and_the_default_none() -> None:
 def test_sums_are_float32_under_autocast(dtype: str) -> None:
     model = classifier("tests.regroup.test_compute:Ones", Compute(dtype))  # type: ignore[arg-type]
     found = extract(model, torch.full((2, 3, SIDE, SIDE), 1 / 3))
-    assert model.network.seen[0] == {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
+    assert of_ones(model)[0] == {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]
     assert found.accumulators[0].dtype == found.logits.dtype == torch.float32
     assert found.accumulators[0][:, 0].flatten().tolist() == pytest.approx([SIDE**2] * 2, rel=1e-4)
 
@@ -96,8 +102,9 @@ def test_network_sees_channels_last_images_and_weights() -> None:
     for wanted in (False, True):
         model = classifier(name, Compute(channels_last=wanted))
         model(pixels(SIDE))
-        assert model.network.seen[1] == wanted
-    weight = classifier("digits-cnn", Compute(channels_last=True)).network.blocks[1][0].weight
+        assert of_ones(model)[1] == wanted
+    model = classifier("digits-cnn", Compute(channels_last=True))
+    weight = model.network.get_parameter("blocks.1.0.weight")
     assert weight.is_contiguous(memory_format=torch.channels_last)
 
 

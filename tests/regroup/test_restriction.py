@@ -99,7 +99,7 @@ def imagenet_subset(name: str, images: int) -> tuple[Classifier, torch.Tensor, t
 
 def accuracy(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor) -> float:
     with torch.inference_mode():
-        found = torch.cat([classifier(batch).argmax(1) for batch in images.split(32)])
+        found = torch.cat([classifier(batch).argmax(1) for batch in torch.split(images, 32)])
     return float((found == labels).double().mean())
 
 

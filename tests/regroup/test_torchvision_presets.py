@@ -65,9 +65,9 @@ def test_the_preset_can_be_overridden() -> None:
 
 @pytest.mark.parametrize("policy", ["preactivation", "linear"])
 def test_inception_gives_its_main_logits_and_no_auxiliary_tap(policy: str) -> None:
-    model = load_classifier(ModelSpec("inception_v3", "random"))
+    model = load_classifier(ModelSpec("inception_v3", "random", resize=96, crop=96))
     assert any(name.startswith("AuxLogits") for name in model.network.state_dict())
-    images = torch.rand(2, 3, 299, 299, generator=torch.Generator().manual_seed(0))
+    images = torch.rand(2, 3, 96, 96, generator=torch.Generator().manual_seed(0))
     reference = torchvision.models.inception_v3(
         weights=None, transform_input=True, init_weights=False
     )
