@@ -151,7 +151,14 @@ def _difference(bank: Any, other: Any) -> str:
     if not isinstance(bank, dict):
         return f"bank: {bank}, here: {other}"
     key = next(key for key in bank | other if bank.get(key) != other.get(key))
+    if key == "classes":
+        return f"bank: {_range(bank)}, here: {_range(other)}; see --classes"
     return f"{key} of the bank: {bank.get(key)}, here: {other.get(key)}"
+
+
+def _range(model: Mapping[str, Any]) -> str:
+    classes = model.get("classes")
+    return "all of its classes" if classes is None else f"restricted to {len(classes)} classes"
 
 
 def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:

@@ -114,7 +114,7 @@ def test_adversarials_of_other_labels_are_refused(
     assert made in told
     assert "--classes as in the attack" in told
     told = refusal(run("evaluate", *common, *ALL, "--bank", bank, "--k", "1"))
-    assert "num_classes of the bank: 3, here: 6" in told
+    assert "bank: restricted to 3 classes, here: all of its classes" in told
 
 
 def test_bank_over_classes_without_images_is_refused_before_any_work(
