@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from cluster.dispatch import BlockReport
-from cluster.images import ImageBatch, IndexImages
+from cluster.images import ImageBatch, IndexImages, map_labels
 from cluster.phases import Phases
 from cluster.weights import fetch_classifier
 from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
@@ -48,6 +48,7 @@ class AttackJob:
     attack: AttackSpec
     batch: int
     device: str
+    labels: tuple[int, ...] | None = None
 
     def __call__(self) -> AttackWorker:
         """Build the worker, inside the actor."""
@@ -63,6 +64,7 @@ class AttackWorker:
             open_store(job.store_uri), "adversarials", job.adversarials_ref
         )
         self._classifier = fetch_classifier(job.model).to(job.device)
+        job.model.compute.set_tf32()
         self._images = IndexImages(
             job.store_uri,
             job.index_ref,
@@ -73,7 +75,7 @@ class AttackWorker:
     def process(self, block: int) -> BlockReport:
         """Attack and commit `block` of the adversarials element."""
         started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
-        rows = self._images.rows(block)
+        rows = map_labels(self._images.rows(block), self._job.labels)
         side = self._classifier.preprocessing.crop
         images = np.full((len(rows.sample_ids), 3, side, side), np.nan, np.float32)
         records: list[dict[str, Any]] = [dict(_EMPTY) for _ in rows.sample_ids]

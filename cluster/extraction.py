@@ -11,7 +11,14 @@ import pyarrow as pa
 import torch
 
 from cluster.dispatch import BlockReport
-from cluster.images import AdversarialImages, BlockRows, ImageBatch, Images, IndexImages
+from cluster.images import (
+    AdversarialImages,
+    BlockRows,
+    ImageBatch,
+    Images,
+    IndexImages,
+    map_labels,
+)
 from cluster.phases import Phases
 from cluster.weights import fetch_classifier
 from regroup.accumulators import Extraction, Extractor
@@ -53,6 +60,7 @@ class ExtractionJob:
         policy: the tap policy.
         batch: samples a forward pass.
         device: torch device of the network.
+        labels: the model's class of every label of the index, None where they agree.
     """
 
     store_uri: str
@@ -63,6 +71,7 @@ class ExtractionJob:
     policy: TapPolicy
     batch: int
     device: str
+    labels: tuple[int, ...] | None = None
 
     def __call__(self) -> ExtractionWorker:
         """Build the worker, inside the actor."""
@@ -159,6 +168,7 @@ class ExtractionWorker:
         self._job = job
         self._element = BlockElement.open(open_store(job.store_uri), "features", job.features_ref)
         self._classifier = fetch_classifier(job.model).to(job.device)
+        job.model.compute.set_tf32()
         self._extractor = build_extractor(self._classifier, job.policy, job.device)
         self._images = self._open_images()
 
@@ -172,7 +182,7 @@ class ExtractionWorker:
     def process(self, block: int) -> BlockReport:
         """Extract and commit `block` of the features element."""
         started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
-        rows = self._images.rows(block)
+        rows = map_labels(self._images.rows(block), self._job.labels)
         result = BlockResult(rows, self._extractor.taps, self._classifier.num_classes)
         for batch in phases.each("read", self._images.batches(block, self._job.batch)):
             result.fail(batch.errors)

@@ -48,6 +48,13 @@ class BlockRows:
     labels: NDArray[np.int32]
 
 
+def map_labels(rows: BlockRows, labels: tuple[int, ...] | None) -> BlockRows:
+    """`rows` with the model's class in place of each label of the dataset; None: they agree."""
+    if labels is None:
+        return rows
+    return BlockRows(rows.sample_ids, np.array(labels, np.int32)[rows.labels])
+
+
 class Images(Protocol):
     """A split's images, block by block."""
 

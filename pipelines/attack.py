@@ -110,11 +110,18 @@ def attack_index(
     spec: AttackSpec,
     batch: int,
 ) -> BlockElement:
-    """Adversarials of every sample of `index` (all correct); attacks only what is missing."""
+    """Adversarials of every sample of `index` (all correct); attacks only what is missing.
+
+    Raises:
+        UsageError: the network computes in fp16.
+    """
     from cluster.attacking import AttackJob
+    from pipelines.network import label_map
     from store.adversarials import adversarials_spec
     from store.element import BlockElement
 
+    check_gradients(network)
+    labels = label_map(index, network)
     name = f"{index.name.removesuffix('-correct')}-{spec.name}-{spec.protocol}"
     element_spec = adversarials_spec(
         name=name,
@@ -124,6 +131,7 @@ def attack_index(
         image_shape=(3, network.side, network.side),
         rows=index.rows_count,
         block_rows=job.options.block_rows,
+        labels=labels,
     )
     element = BlockElement.create(job.store, element_spec, {})
     factory_on = partial(
@@ -134,10 +142,20 @@ def attack_index(
         model=network.spec,
         attack=spec,
         batch=batch,
+        labels=labels,
     )
     job.fill(f"attack {name}", element, factory_on)
     job.finish(f"attack {name}", element, _attack_summary)
     return element
+
+
+def check_gradients(network: Network) -> None:
+    """Refuse a precision in which gradients vanish: the model would only seem robust."""
+    if network.spec.compute.dtype == "fp16":
+        raise UsageError(
+            "--dtype fp16: gradients underflow to zero in fp16, which hides what an attack could "
+            "do: attack in fp32 or bf16, then evaluate the adversarials in fp16"
+        )
 
 
 def _attack_summary(element: BlockElement) -> dict[str, Any]:
@@ -165,12 +183,14 @@ def main(config: AttackConfig) -> dict[str, Any]:
     from pipelines.extract import extract_index
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
-    from pipelines.network import open_network
+    from pipelines.network import network_for, open_network
 
     spec = attack_spec(config)
     network = open_network(config)
+    check_gradients(network)
     with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
         features = extract_index(job, network, index, config.batch)
         subset = correct_samples(job, index, features, config.limit, config.seed)
         element = attack_index(job, network, subset, spec, config.batch)

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import UsageError
 from pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ def build_bank(
     """The ref of the bank drawn from `index`; extracts and reduces only what is missing.
 
     Raises:
+        UsageError: the dataset lacks classes of the model.
         ConfigurationError: a class has no correctly classified sample.
     """
     from pipelines.extract import extract_index
     from store.banks import create_bank
 
+    _check_covered(index, network)
     features = extract_index(job, network, index, batch)
     started = time.perf_counter()
     step = f"bank {features.name}"
@@ -68,13 +71,17 @@ def _spec(
         "delta": DELTA,
         **features.gap_inputs(),
     }
-    return BankSpec(features.name, inputs, network.taps, _class_names(index, network.num_classes))
+    return BankSpec(features.name, inputs, network.taps, index.class_names)
 
 
-def _class_names(index: SampleIndex, num_classes: int) -> tuple[str, ...]:
-    """The names of all M classes; one that the dataset does not have goes by its number."""
-    named = index.class_names
-    return (*named, *(str(label) for label in range(len(named), num_classes)))
+def _check_covered(index: SampleIndex, network: Network) -> None:
+    """Refuse, before any work, a dataset without images of some class of the model."""
+    if len(index.class_names) < network.num_classes:
+        raise UsageError(
+            f"the dataset {index.ref} has {len(index.class_names)} of the {network.num_classes} "
+            f"classes of the model {network.spec.name}, and a bank needs samples of each: give "
+            "--classes dataset, or a dataset with all of them"
+        )
 
 
 def _select(
@@ -92,7 +99,7 @@ def _select(
     for first_row, table in tables(features, columns):
         ids, *numbers = (table[name] for name in columns)
         sampler.update(first_row, ids.to_pylist(), *(n.to_numpy() for n in numbers))
-    samples = sampler.finish(_class_names(index, num_classes))
+    samples = sampler.finish(index.class_names)
     selection = weigh(samples, num_classes, options.weighting)
     return selection, np.bincount(samples.labels, minlength=num_classes)
 
@@ -130,11 +137,12 @@ def main(config: BuildBankConfig) -> dict[str, Any]:
     """Index and extract what is missing, and build the bank."""
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
-    from pipelines.network import open_network
+    from pipelines.network import network_for, open_network
 
     network = open_network(config)
     with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
         bank = build_bank(job, network, index, config, config.batch)
         taps = [name for name, _ in network.taps]
         return {"index": index.ref, "bank": bank, "taps": taps, "steps": job.summary()}

@@ -15,9 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipelines.job import Job
+    from pipelines.network import Network
     from regroup.choose_k import KChoice
     from store.banks import StoredBank
     from store.element import BlockElement
+    from store.indexes import SampleIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,11 +129,36 @@ def check_same_model(bank: StoredBank, other: Mapping[str, Any], what: str) -> N
             )
 
 
+def check_network(bank: StoredBank, network: Network) -> None:
+    """Refuse a bank of another model or tap policy than `network`."""
+    described = {"model": network.description, "policy": network.policy}
+    check_same_model(bank, described, f"the model {network.spec.name}")
+
+
+def check_labels(adversarials: BlockElement, index: SampleIndex, network: Network) -> None:
+    """Refuse adversarials whose labels are not numbered as `network` numbers those of `index`."""
+    from pipelines.network import label_map
+
+    ours, theirs = label_map(index, network), adversarials.inputs.get("labels")
+    if (list(ours) if ours else None) != theirs:
+        raise UsageError(
+            f"the adversarials {adversarials.ref} number their classes in another way than the "
+            f"model {network.spec.name} does for {index.ref}: give --classes as in the attack"
+        )
+
+
 def _difference(bank: Any, other: Any) -> str:
     if not isinstance(bank, dict):
         return f"bank: {bank}, here: {other}"
     key = next(key for key in bank | other if bank.get(key) != other.get(key))
+    if key == "classes":
+        return f"bank: {_range(bank)}, here: {_range(other)}; see --classes"
     return f"{key} of the bank: {bank.get(key)}, here: {other.get(key)}"
+
+
+def _range(model: Mapping[str, Any]) -> str:
+    classes = model.get("classes")
+    return "all of its classes" if classes is None else f"restricted to {len(classes)} classes"
 
 
 def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
@@ -178,7 +205,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from pipelines.extract import extract_adversarials, extract_index
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job, log_gaps
-    from pipelines.network import open_network
+    from pipelines.network import network_for, open_network
     from pipelines.tables import accuracy_table, show
     from store.banks import read_bank
     from store.element import BlockElement
@@ -189,14 +216,18 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         if config.k is not None:
             check_k(config.k, taps)
         network = open_network(config)
-        described = {"model": network.description, "policy": network.policy}
-        check_same_model(bank, described, f"the model {config.model}")
+        if config.classes == "all":
+            check_network(bank, network)
         attacked = [
             BlockElement.open(job.store, "adversarials", ref) for ref in config.adversarials
         ]
         for element in attacked:
             log_gaps(f"evaluate {element.name}", element)
         index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        check_network(bank, network)
+        for element in attacked:
+            check_labels(element, index, network)
         features = [extract_index(job, network, index, config.batch)]
         features += [extract_adversarials(job, network, a, config.batch) for a in attacked]
         votes = [score(job, f, bank, config) for f in features]

@@ -29,12 +29,14 @@ class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
 
 def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
     """Features of an index under `network`; computes only the blocks that are missing."""
-    from pipelines.network import check_classes
+    from pipelines.network import label_map
 
-    check_classes(index, network)
     images = {"index": index.fingerprint}
     name = f"{index.name}-{network.label}"
-    return _extract(job, network, name, images, {}, index.ref, index.rows_count, None, batch)
+    labels = label_map(index, network)
+    return _extract(
+        job, network, name, images, {}, index.ref, index.rows_count, None, batch, labels
+    )
 
 
 def extract_adversarials(
@@ -59,6 +61,7 @@ def _extract(
     rows: int,
     block_rows: int | None,
     batch: int,
+    labels: tuple[int, ...] | None = None,
 ) -> BlockElement:
     from cluster.extraction import ExtractionJob
     from store.element import BlockElement
@@ -72,6 +75,8 @@ def _extract(
         num_classes=network.num_classes,
         source=images,
         gaps=gaps,
+        labels=labels,
+        dtype=network.spec.compute.dtype_name,
         rows=rows,
         block_rows=block_rows or job.options.block_rows,
     )
@@ -85,6 +90,7 @@ def _extract(
         model=network.spec,
         policy=network.policy,
         batch=batch,
+        labels=labels,
     )
     job.fill(f"extract {name}", element, factory_on)
     job.finish(f"extract {name}", element, _outcome_summary)
@@ -108,11 +114,12 @@ def main(config: ExtractConfig) -> dict[str, Any]:
     """Index the dataset if needed, and extract what is missing."""
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
-    from pipelines.network import open_network
+    from pipelines.network import network_for, open_network
 
     network = open_network(config)
     with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
         element = extract_index(job, network, index, config.batch)
         return {
             "index": index.ref,

@@ -7,6 +7,8 @@ from typing import Literal
 
 TapPolicyName = Literal["preactivation", "linear"]
 SignsName = Literal["both", "positive", "negative"]
+ClassesName = Literal["all", "dataset"]
+PrecisionName = Literal["fp32", "bf16", "fp16"]
 TieBreakName = Literal["class", "divergence"]
 
 
@@ -53,8 +55,8 @@ class ModelOptions:
     """Which classifier, with which weights and taps."""
 
     model: str
-    """A torchvision classifier, cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn, or
-    package.module:factory for your own."""
+    """A torchvision classifier, timm:NAME, cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn,
+    or package.module:factory for your own."""
     weights: str | None = None
     """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file (s3://bucket/key too), or
     "random"."""
@@ -64,6 +66,14 @@ class ModelOptions:
     """Side of the centre crop in px (default: the model's own)."""
     taps: TapPolicyName = "preactivation"
     """Where responses are recorded: preactivation (the paper) or linear (the released demo)."""
+    classes: ClassesName = "all"
+    """Candidates: all classes of the model, or only those of the dataset."""
+    dtype: PrecisionName = "fp32"
+    """What the network computes in: fp32, or bf16 or fp16 by autocast; sums are float32 always."""
+    channels_last: bool = False
+    """Keep images and weights in channels-last memory format."""
+    tf32: bool = False
+    """Let a GPU round float32 products to TF32."""
     batch: int = 64
     """Samples a forward pass."""
 

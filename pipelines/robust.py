@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from pipelines.options import ModelOptions
@@ -15,6 +15,8 @@ def robust_classifier(
     """REGroup on `model` with the bank that `store` holds: pixels (N, 3, H, W) in [0, 1] to Borda
     sums (N, M) float32, whose first maximum is the prediction (paper, eq. 7).
 
+    Where `model.classes` is "dataset", M are the classes of the bank's dataset, in its order.
+
     Raises:
         UsageError: the bank is of another model or tap policy.
         StoreError: no such store or bank, or it is damaged.
@@ -23,16 +25,18 @@ def robust_classifier(
     from cluster.extraction import example_pixels
     from cluster.scoring import load_bank
     from cluster.weights import fetch_classifier
-    from pipelines.evaluate import check_same_model
-    from pipelines.network import open_network
+    from pipelines.evaluate import check_network
+    from pipelines.network import open_network, restricted
     from regroup.classifier import REGroupClassifier
     from store.banks import read_bank
     from store.stores import open_store
 
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)
-    described = {"model": network.description, "policy": network.policy}
-    check_same_model(stored, described, f"the model {model.model}")
+    description = cast("dict[str, Any]", stored.inputs["model"])
+    if model.classes == "dataset" and "classes" in description:
+        network = restricted(network, tuple(description["classes"]))
+    check_network(stored, network)
     classifier = fetch_classifier(network.spec)
     return REGroupClassifier(
         classifier,

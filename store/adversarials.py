@@ -1,6 +1,6 @@
 """Adversarials: the images that an attack made, and what it took to make them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -37,11 +37,18 @@ def adversarials_spec(
     image_shape: tuple[int, int, int],
     rows: int,
     block_rows: int,
+    labels: Sequence[int] | None = None,
 ) -> ElementSpec:
     """Describe adversarials: images (channel, height, width) float32 in [0, 1].
 
-    `model`, `attack`: what determines them, seed included, as JSON.
+    `model`, `attack`: what determines them, seed included, as JSON; `labels`: the model's class
+    of every label of the index, where they differ.
     """
-    inputs = {"model": dict(model), "attack": dict(attack), "index": index_fingerprint}
+    inputs: dict[str, object] = {
+        "model": dict(model),
+        "attack": dict(attack),
+        "index": index_fingerprint,
+        **({"labels": list(labels)} if labels else {}),
+    }
     arrays = (ArraySpec(IMAGES, image_shape, "float32"),)
     return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS)

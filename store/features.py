@@ -40,13 +40,14 @@ def features_spec(
     block_rows: int,
     dtype: str = "float32",
     gaps: Mapping[str, object] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> ElementSpec:
     """Describe features: one accumulators array a tap, and the logits.
 
     `model`: what determines the network (architecture, weights hash, preprocessing), as JSON;
     `taps`: (name, channels) in execution order; `source`: {"index": fingerprint} or
     {"adversarials": fingerprint}; `dtype`: what the network computed in; `gaps`: the source's
-    `gap_inputs()`.
+    `gap_inputs()`; `labels`: the model's class of every label of the index, where they differ.
     """
     if len(source) != 1 or not set(source) <= {"index", "adversarials"}:
         raise ValueError(f"features come from one index or one adversarials, not {source}")
@@ -57,6 +58,7 @@ def features_spec(
         "accumulator": "sum of positive and of negated negative responses, float32",
         "dtype": dtype,
         "source": dict(source),
+        **({"labels": list(labels)} if labels else {}),
         **(gaps or {}),
     }
     arrays = [ArraySpec(accumulators_path(tap), (2, channels), "float32") for tap, channels in taps]

@@ -60,6 +60,14 @@ def _filled(kind: str, rows: int) -> pa.Array:
     return pa.array([fill] * rows, type=arrow)
 
 
+def _mapped(samples: pa.Table, labels: list[int] | None) -> pa.Table:
+    """`samples` with the model's classes as labels, as in the element's other rows."""
+    if labels is None:
+        return samples
+    found = pa.array(labels, pa.int32()).take(samples["label"].combine_chunks())
+    return pa.table({"sample_id": samples["sample_id"], "label": found})
+
+
 def rows_of_index(
     backend: Backend, kind: str, inputs: Mapping[str, Any], span: slice, what: str
 ) -> pa.Table:
@@ -75,6 +83,7 @@ def rows_of_index(
             f"they are: run the job that writes it again in the store {backend.uri}"
         )
     if parent == "indexes":
-        return SampleIndex.open(Store(backend), location.ref).rows(span, ["sample_id", "label"])
+        index = SampleIndex.open(Store(backend), location.ref)
+        return _mapped(index.rows(span, ["sample_id", "label"]), inputs.get("labels"))
     inputs = read_manifest(backend, location)["inputs"]  # type: ignore[assignment]
     return rows_of_index(backend, parent, inputs, span, what)

@@ -1,6 +1,7 @@
 """Classifiers by name: pixels in [0, 1] in, logits out."""
 
 from regroup.models.classifier import Classifier, Normalisation, forward_samples
+from regroup.models.compute import Compute
 from regroup.models.digits import DIGITS_METADATA, train_digits_cnn
 from regroup.models.load import load_classifier, model_names
 from regroup.models.spec import ModelSpec
@@ -9,6 +10,7 @@ from regroup.models.weights import save_weights
 __all__ = [
     "DIGITS_METADATA",
     "Classifier",
+    "Compute",
     "ModelSpec",
     "Normalisation",
     "forward_samples",

@@ -27,10 +27,11 @@ class Built:
     weights_sha256: str
     preprocessing: Preprocessing | None
     normalisation: Normalisation
+    class_names: tuple[str, ...] | None = None
 
 
 def assemble(spec: ModelSpec, built: Built) -> Classifier:
-    """Wrap a network; `spec` overrides preprocessing and normalisation."""
+    """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts."""
     return Classifier(
         built.network,
         name=spec.name,
@@ -41,6 +42,9 @@ def assemble(spec: ModelSpec, built: Built) -> Classifier:
         ),
         num_classes=built.num_classes,
         weights_sha256=built.weights_sha256,
+        class_names=built.class_names,
+        classes=spec.classes,
+        compute=spec.compute,
     )
 
 

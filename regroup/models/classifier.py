@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from regroup.errors import ConfigurationError
+from regroup.models.compute import Compute
+
 if TYPE_CHECKING:
     from regroup.pixels import Preprocessing
 
@@ -62,8 +65,14 @@ class Classifier(nn.Module):
 
     network: the nn.Module behind the normalisation; names of taps are relative to it.
     preprocessing: how image bytes become the pixels it takes.
-    num_classes: M. weights_sha256: 64 hex characters.
+    num_classes: M, of the network as it is given. weights_sha256: 64 hex characters.
+    class_names: of the M classes, where they are known.
+    classes: restrict it to these of the M, in this order: its logits, `num_classes` and
+        `class_names` are then of these alone.
+    compute: precision and memory format.
     samples_forwarded: how many samples this Classifier has seen.
+
+    Raises ConfigurationError for `classes` that repeat, are out of range or fewer than two.
     """
 
     def __init__(
@@ -76,16 +85,24 @@ class Classifier(nn.Module):
         normalisation: Normalisation,
         num_classes: int,
         weights_sha256: str,
+        class_names: tuple[str, ...] | None = None,
+        classes: tuple[int, ...] | None = None,
+        compute: Compute = Compute(),  # noqa: B008 - frozen
     ) -> None:
         super().__init__()
-        self.network = network
+        self.network = network.to(memory_format=compute.memory_format)
         self.normalize = Normalize(normalisation)
         self.name = name
         self.architecture = architecture
         self.preprocessing = preprocessing
         self.normalisation = normalisation
         self.num_classes = num_classes
+        self.class_names = class_names
+        self.classes = classes
+        self.compute = compute
         self.weights_sha256 = weights_sha256
+        self._kept: Tensor | None
+        self.register_buffer("_kept", self._restrict(classes), False)
         self.samples_forwarded = 0
         self.eval().requires_grad_(False)
 
@@ -93,12 +110,30 @@ class Classifier(nn.Module):
         """Pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32."""
         self.samples_forwarded += len(pixels)
         _count(len(pixels))
-        logits: Tensor = self.network(self.normalize(pixels))
+        normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
+        with self.compute.autocast(pixels.device):
+            logits: Tensor = self.network(normalized)
+        if self._kept is not None:
+            logits = logits.index_select(1, self._kept)
         return logits.float()
+
+    def _restrict(self, classes: tuple[int, ...] | None) -> Tensor | None:
+        if classes is None:
+            return None
+        inside = all(0 <= index < self.num_classes for index in classes)
+        if not inside or len(set(classes)) < max(len(classes), 2):
+            raise ConfigurationError(
+                f"model {self.name} cannot be restricted to classes {list(classes)}: give two or "
+                f"more different ones from 0 to {self.num_classes - 1}"
+            )
+        if self.class_names is not None:
+            self.class_names = tuple(self.class_names[index] for index in classes)
+        self.num_classes = len(classes)
+        return torch.tensor(classes)
 
     def describe(self) -> dict[str, object]:
         """All that determines the logits, as plain JSON for fingerprints."""
-        return {
+        description: dict[str, object] = {
             "name": self.name,
             "architecture": self.architecture,
             "weights_sha256": self.weights_sha256,
@@ -106,3 +141,9 @@ class Classifier(nn.Module):
             "normalisation": self.normalisation.describe(),
             "num_classes": self.num_classes,
         }
+        # What is not asked for is not named, so that fingerprints outlive new options.
+        if self.classes is not None:
+            description["classes"] = list(self.classes)
+        if compute := self.compute.describe():
+            description["compute"] = compute
+        return description

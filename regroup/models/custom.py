@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 
 def build_custom(spec: ModelSpec) -> Built:
-    """Call the factory; its module may carry normalize_mean, normalize_std and preprocessing.
+    """Call the factory; its module may carry normalize_mean, normalize_std, preprocessing
+    and class_names (a name for each output, to which a dataset's folders map).
 
     weights None: the factory has loaded them itself; the sha256 is then over the tensors.
     Raises ConfigurationError when the factory cannot be found, fails, or returns no classifier.
@@ -37,7 +38,21 @@ def build_custom(spec: ModelSpec) -> Built:
     )
     preprocessing = preprocessing_of(spec, getattr(network, "preprocessing", None))
     classes = _outputs(spec, network, preprocessing.crop)
-    return Built(network, spec.name, classes, sha256, preprocessing, normalisation)
+    names = _class_names(spec, network, classes)
+    return Built(network, spec.name, classes, sha256, preprocessing, normalisation, names)
+
+
+def _class_names(spec: ModelSpec, network: nn.Module, classes: int) -> tuple[str, ...] | None:
+    names = getattr(network, "class_names", None)
+    if names is None:
+        return None
+    names = tuple(str(name) for name in names)
+    if not len(set(names)) == len(names) == classes:
+        raise ConfigurationError(
+            f"model {spec.name} has {classes} outputs and {len(set(names))} different class_names: "
+            "give one for each output"
+        )
+    return names
 
 
 def _find(spec: ModelSpec) -> Callable[[], object]:

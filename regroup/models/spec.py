@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from regroup.errors import ConfigurationError
+from regroup.models.compute import Compute
 
 RANDOM_WEIGHTS = "random"
 
@@ -15,12 +16,15 @@ class ModelSpec:
     """A classifier by name; `load_classifier` builds it.
 
     name: "cifar-resnet20" (32, 44, 56), "digits-cnn", "efficientnet-lite0", a torchvision
-        classifier ("resnet50"), or "package.module:factory" (a callable that returns an nn.Module).
+        classifier ("resnet50"), "timm:NAME", or "package.module:factory" (a callable that
+        returns an nn.Module).
     weights: a file (.safetensors, .pth, .pt), a member of torchvision's weights enum
         ("IMAGENET1K_V2", "DEFAULT"), or "random". None: what the package or factory brings itself.
     seed: of the "random" weights.
     resize, crop (px), interpolation, mean, std: override what belongs to the model.
     num_classes: size of the output, where a weights file has another than the architecture's usual.
+    classes: restrict the classifier to these of its classes, in this order (None: all).
+    compute: precision and memory format.
     """
 
     name: str
@@ -32,6 +36,8 @@ class ModelSpec:
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
     num_classes: int | None = None
+    classes: tuple[int, ...] | None = None
+    compute: Compute = field(default_factory=Compute)
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError on values that no model can have."""

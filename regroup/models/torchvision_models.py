@@ -13,6 +13,7 @@ import torch
 from regroup.errors import ConfigurationError
 from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
+from regroup.models.imagenet import imagenet_names
 from regroup.models.spec import RANDOM_WEIGHTS
 from regroup.models.weights import (
     Weights,
@@ -59,7 +60,8 @@ def build_torchvision(spec: ModelSpec) -> Built:
         weights = _read(spec, member)
         load_into(network, weights, spec.name)
         sha256 = weights.sha256
-    return Built(network, f"torchvision.{spec.name}", classes, sha256, *_preset(member))
+    name, names = f"torchvision.{spec.name}", imagenet_names(classes)
+    return Built(network, name, classes, sha256, *_preset(member), names)
 
 
 def _member(spec: ModelSpec, enum: Any) -> Any:

@@ -49,6 +49,14 @@ def test_a_missing_block_is_refused_until_it_is_accepted(any_store: Store) -> No
     assert opened(element, any_store).samples().num_rows == 2
 
 
+def test_labels_of_a_known_gap_are_numbered_as_the_models(any_store: Store) -> None:
+    index = write_index(any_store)
+    inputs = {"model": {}, "source": {"index": index.fingerprint}, "labels": [7, 3]}
+    element = fill(BlockElement.create(any_store, spec(inputs=inputs, **PLAN), {}), 0)  # type: ignore[arg-type]
+    element.finalise({}, without=[1])
+    assert opened(element, any_store).read_table(1, ["label"]).to_pydict() == {"label": [3]}
+
+
 def test_an_element_without_any_block_is_never_finalised(any_store: Store) -> None:
     element = features(any_store, write_index(any_store))
     with pytest.raises(GapError, match="2 of 2 blocks"):
