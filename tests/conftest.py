@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-# Folders whose tests start Rays and servers: on ports that another's may take meanwhile, and some
-# against the clock. They run one after the other, in one process.
-ONE_BY_ONE = ("benchmarks", "cluster", "faults", "objectstore", "pipelines")
+# Where tests run in two processes: which folders' run one after the other, in one of them, since
+# they share a Ray or a server, want ports for themselves, or work against the clock.
+TOGETHER = {
+    "benchmarks": "cluster", "cluster": "cluster", "faults": "cluster",
+    "objectstore": "pipelines", "pipelines": "pipelines",
+}  # fmt: skip
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -24,13 +27,11 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ.update(HOME=home, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where tests run in several processes, keep those that start Rays in one."""
-    if config.pluginmanager.hasplugin("xdist"):
-        for item in items:
-            path = item.path.relative_to(Path(__file__).parent)
-            group = "ray" if path.parts[0] in ONE_BY_ONE else path.as_posix()
-            item.add_marker(pytest.mark.xdist_group(group))
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Say which tests go together; those of one file do in any case."""
+    if item.config.pluginmanager.hasplugin("xdist"):
+        path = item.path.relative_to(Path(__file__).parent)
+        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(path.parts[0], path.stem)))
 
 
 @pytest.fixture(scope="session")
