@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint types format clean
+.PHONY: demo test test-cluster test-pipelines lint types format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "regroup needs Python 3.11 or newer; say which one with PYTHON=python3.11")'
@@ -18,8 +18,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/regroup demo --store demo-store --output demo-results
 
+# Most tests wait more than they compute, so two halves run side by side.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	@echo "Two processes test side by side for about a quarter of an hour; each shows its lines at its end."
+	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines
+
+test-cluster: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest --ignore=tests/pipelines --ignore=tests/objectstore
+
+test-pipelines: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest tests/pipelines tests/objectstore
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -9,12 +9,6 @@ from pathlib import Path
 
 import pytest
 
-# Where tests run in two processes: which folders' run one after the other, in one of them, since
-# they share a Ray or a server, want ports for themselves, or work against the clock.
-TOGETHER = {
-    "benchmarks": "cluster", "cluster": "cluster", "faults": "cluster",
-    "objectstore": "pipelines", "pipelines": "pipelines",
-}  # fmt: skip
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
@@ -25,13 +19,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ.update(HOME=home, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
-
-
-def pytest_itemcollected(item: pytest.Item) -> None:
-    """Say which tests go together; those of one file do in any case."""
-    if item.config.pluginmanager.hasplugin("xdist"):
-        path = item.path.relative_to(Path(__file__).parent)
-        item.add_marker(pytest.mark.xdist_group(TOGETHER.get(path.parts[0], path.stem)))
 
 
 @pytest.fixture(scope="session")
