@@ -200,15 +200,24 @@ def accuracy_row(name: str, summary: dict[str, Any], k: int, signs: str) -> dict
     return row
 
 
+def _adversarials(job: Job, ref: str) -> BlockElement:
+    """The named adversarials; says how many samples they lack."""
+    from pipelines.job import log_gaps
+    from store.element import BlockElement
+
+    element = BlockElement.open(job.store, "adversarials", ref)
+    log_gaps(f"evaluate {element.name}", element)
+    return element
+
+
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """Extract and score the dataset and the named adversarials; print the table."""
     from pipelines.extract import extract_adversarials, extract_index
     from pipelines.index_dataset import index_dataset
-    from pipelines.job import Job, log_gaps
+    from pipelines.job import Job
     from pipelines.network import network_for, open_network
     from pipelines.tables import accuracy_table, show
     from store.banks import read_bank
-    from store.element import BlockElement
 
     with Job(config, create=False, allow_missing=config.allow_missing) as job:
         bank = read_bank(job.store, config.bank)
@@ -218,11 +227,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         network = open_network(config)
         if config.classes == "all":
             check_network(bank, network)
-        attacked = [
-            BlockElement.open(job.store, "adversarials", ref) for ref in config.adversarials
-        ]
-        for element in attacked:
-            log_gaps(f"evaluate {element.name}", element)
+        attacked = [_adversarials(job, ref) for ref in config.adversarials]
         index = index_dataset(job, config.dataset)
         network = network_for(network, index, config.classes)
         check_network(bank, network)
