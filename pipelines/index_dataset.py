@@ -75,7 +75,11 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
 
 
 def _digest(job: Job, listing: Listing) -> BlockElement:
-    """Have every image of `listing` read and digested, unless that was done."""
+    """Have every image of `listing` read and digested, unless that was done.
+
+    Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
+    the samples that would have to count as failed.
+    """
     from cluster.digesting import DigestingJob
     from store.element import BlockElement
 
@@ -108,7 +112,7 @@ class _IndexRows:
             )
 
     def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
-        """What could not be read may have been mended without its stamp having changed."""
+        """Read once more what could not be read: it may be mended though its stamp is the same."""
         from cluster.digesting import digests_of
 
         bad = [row for row, digest in enumerate(digests) if not digest]
