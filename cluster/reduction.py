@@ -19,6 +19,8 @@ from store.features import accumulators_path
 from store.stores import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from regroup.bank_samples import BankSamples
@@ -36,21 +38,36 @@ class Selection:
     weights: NDArray[np.float64]
 
 
-def weigh(samples: BankSamples, num_classes: int, weighting: Weighting) -> Selection:
-    """Weigh the samples of a bank."""
+def weigh(
+    samples: BankSamples,
+    starts: NDArray[np.int64],
+    num_classes: int,
+    weighting: Weighting,
+) -> tuple[Selection, ...]:
+    """Weigh the samples of a bank, and part them by the features that they are in.
+
+    `starts`: row r of features i is row starts[i] + r of the samples, (features,) int64 ascending.
+    """
     weights = class_weights(samples.labels, samples.confidences, num_classes, weighting)
-    return Selection(samples.rows, samples.labels, weights)
+    part = np.searchsorted(starts, samples.rows, side="right") - 1
+    return tuple(
+        Selection(samples.rows[mine] - start, samples.labels[mine], weights[mine])
+        for start, mine in zip(starts, (part == i for i in range(len(starts))), strict=True)
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class ReductionJob:
-    """Reduces tap number `block` of a features element into its class mixtures; picklable."""
+    """Reduces tap number `block` of features elements into its class mixtures; picklable.
+
+    `selections`: the samples in each of `features_refs`.
+    """
 
     store_uri: str
-    features_ref: str
+    features_refs: tuple[str, ...]
     writer: BankWriter
     taps: tuple[str, ...]
-    selection: Selection
+    selections: tuple[Selection, ...]
     num_classes: int
     delta: float
 
@@ -60,21 +77,28 @@ class ReductionJob:
     def __call__(self, block: int) -> BlockReport:
         """Write the mixtures of tap `block`, (2, M, C) float64."""
         started, phases = time.perf_counter(), Phases()
-        features = BlockElement.open(open_store(self.store_uri), "features", self.features_ref)
         tap = self.taps[block]
         with phases("reduce"):
-            mixtures = reduce_tap(features, tap, self.selection, self.num_classes, self.delta)
+            mixtures = np.sum([*self._parts(tap)], axis=0)
         with phases("write"):
             self.writer.write_tap(tap, mixtures)
         return BlockReport(
             block=block,
             committed=True,
-            samples=len(self.selection.rows),
+            samples=sum(len(selection.rows) for selection in self.selections),
             failed=0,
             forward_passes=0,
             seconds=time.perf_counter() - started,
             phases=phases.seconds,
         )
+
+    def _parts(self, tap: str) -> Iterator[NDArray[np.float64]]:
+        """What each features element adds to the mixtures of `tap`, (2, M, C) float64."""
+        store = open_store(self.store_uri)
+        for ref, selection in zip(self.features_refs, self.selections, strict=True):
+            if len(selection.rows):
+                features = BlockElement.open(store, "features", ref)
+                yield reduce_tap(features, tap, selection, self.num_classes, self.delta)
 
 
 def reduce_tap(

@@ -1,4 +1,4 @@
-"""Build a bank: index, extract what is missing, reduce with dask (paper, eq. 1)."""
+"""Build a bank: index, extract in rounds what it takes, reduce with dask (paper, eq. 1)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,10 @@ from pipelines.errors import UsageError
 from pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
-    from cluster.reduction import Selection
+    from pipelines.bank_rounds import BankDraw
     from pipelines.job import Job
     from pipelines.network import Network
     from store.banks import BankSpec, BankWriter
-    from store.element import BlockElement
     from store.indexes import SampleIndex
 
 
@@ -33,48 +32,50 @@ class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
 def build_bank(
     job: Job, network: Network, index: SampleIndex, options: BankOptions, batch: int
 ) -> str:
-    """The ref of the bank drawn from `index`; extracts and reduces only what is missing.
+    """The ref of the bank drawn from `index`; extracts in rounds and reduces what is missing.
+
+    Classes that run out of images are reported with how many samples they have.
 
     Raises:
         UsageError: the dataset lacks classes of the model.
         ConfigurationError: a class has no correctly classified sample.
     """
-    from pipelines.extract import extract_index
+    from pipelines.bank_rounds import draw_bank, log_short_classes
     from store.banks import create_bank
 
-    _check_covered(index, network)
-    features = extract_index(job, network, index, batch)
+    check_covered(index, network)
     started = time.perf_counter()
-    step = f"bank {features.name}"
-    writer = create_bank(job.store, _spec(network, index, features, options))
+    draw = draw_bank(job, network, index, options, batch)
+    spec = _spec(network, index, draw, options)
+    writer, step = create_bank(job.store, spec), f"bank {spec.name}"
     if writer.finished:
         job.note(step, writer.ref, len(network.taps), started)
-        return writer.ref
-    selection, counts = _select(features, index, network.num_classes, options)
-    _reduce(job, step, features, writer, selection, network, started)
-    return writer.finish(counts.tolist())
+    else:
+        _reduce(job, step, writer, draw, options, network, started)
+        writer.finish(draw.counts.tolist())
+    log_short_classes(draw, spec.class_names, options.per_class)
+    return writer.ref
 
 
-def _spec(
-    network: Network, index: SampleIndex, features: BlockElement, options: BankOptions
-) -> BankSpec:
+def _spec(network: Network, index: SampleIndex, draw: BankDraw, options: BankOptions) -> BankSpec:
+    from pipelines.bank_rounds import class_names
     from regroup.bank import DELTA
     from store.banks import BankSpec
 
     inputs = {
         "model": network.description,
         "policy": network.policy,
-        "features": features.fingerprint,
         "per_class": options.per_class,
         "weighting": options.weighting,
         "seed": options.bank_seed,
         "delta": DELTA,
-        **features.gap_inputs(),
+        **draw.inputs(),
     }
-    return BankSpec(features.name, inputs, network.taps, index.class_names)
+    name = f"{index.name}-{network.label}"
+    return BankSpec(name, inputs, network.taps, class_names(network, index))
 
 
-def _check_covered(index: SampleIndex, network: Network) -> None:
+def check_covered(index: SampleIndex, network: Network) -> None:
     """Refuse, before any work, a dataset without images of some class of the model."""
     if len(index.class_names) < network.num_classes:
         raise UsageError(
@@ -84,50 +85,30 @@ def _check_covered(index: SampleIndex, network: Network) -> None:
         )
 
 
-def _select(
-    features: BlockElement, index: SampleIndex, num_classes: int, options: BankOptions
-) -> tuple[Selection, Any]:
-    """The bank's samples and how many each class has, (M,) int64."""
-    import numpy as np
-
-    from cluster.reduction import weigh
-    from pipelines.samples import tables
-    from regroup.bank_samples import BankSampler
-
-    columns = ["sample_id", "label", "prediction", "confidence"]
-    sampler = BankSampler(num_classes, options.per_class, options.bank_seed)
-    for first_row, table in tables(features, columns):
-        ids, *numbers = (table[name] for name in columns)
-        sampler.update(first_row, ids.to_pylist(), *(n.to_numpy() for n in numbers))
-    samples = sampler.finish(index.class_names)
-    selection = weigh(samples, num_classes, options.weighting)
-    return selection, np.bincount(samples.labels, minlength=num_classes)
-
-
 def _reduce(
     job: Job,
     step: str,
-    features: BlockElement,
     writer: BankWriter,
-    selection: Selection,
+    draw: BankDraw,
+    options: BankOptions,
     network: Network,
     started: float,
 ) -> None:
-    from cluster.reduction import ReductionJob
+    from cluster.reduction import ReductionJob, weigh
     from pipelines.job import log_failures, refuse_failures
     from regroup.bank import DELTA
 
     taps = tuple(name for name, _ in network.taps)
     task = ReductionJob(
         store_uri=job.store.uri,
-        features_ref=features.ref,
+        features_refs=tuple(element.ref for element in draw.features),
         writer=writer,
         taps=taps,
-        selection=selection,
+        selections=weigh(draw.samples, draw.starts, network.num_classes, options.weighting),
         num_classes=network.num_classes,
         delta=DELTA,
     )
-    report = job.tasks(step, task, range(len(taps)), len(taps) * len(selection.rows))
+    report = job.tasks(step, task, range(len(taps)), len(taps) * len(draw.samples.rows))
     job.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)
@@ -138,14 +119,20 @@ def main(config: BuildBankConfig) -> dict[str, Any]:
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
     from pipelines.network import network_for, open_network
+    from store.banks import bank_counts
 
     network = open_network(config)
     with Job(config, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         network = network_for(network, index, config.classes)
         bank = build_bank(job, network, index, config, config.batch)
-        taps = [name for name, _ in network.taps]
-        return {"index": index.ref, "bank": bank, "taps": taps, "steps": job.summary()}
+        return {
+            "index": index.ref,
+            "bank": bank,
+            "taps": [name for name, _ in network.taps],
+            "samples": bank_counts(job.store, bank),
+            "steps": job.summary(),
+        }
 
 
 if __name__ == "__main__":

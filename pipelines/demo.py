@@ -77,9 +77,9 @@ def _features(
 
 
 def _study(job: Job, config: DemoConfig, weights: Path) -> dict[str, Any]:
+    from pipelines.bank_rounds import draw_bank
     from pipelines.build_bank import build_bank
     from pipelines.evaluate import accuracy_row, rule_of_k
-    from pipelines.extract import extract_index
     from pipelines.index_dataset import index_dataset
     from pipelines.network import open_network
     from pipelines.rescore import k_rows, rescore
@@ -88,10 +88,10 @@ def _study(job: Job, config: DemoConfig, weights: Path) -> dict[str, Any]:
     network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
     train, val = (index_dataset(job, f"digits:{part}") for part in ("train", "val"))
     # All work of the network first: tasks (the bank, scoring) would end its workers in between.
-    extract_index(job, network, train, BATCH)
+    bank_options = BankOptions(bank_seed=config.seed)
+    draw_bank(job, network, train, bank_options, BATCH)
     features = _features(job, network, val, config)
-    bank_ref = build_bank(job, network, train, BankOptions(bank_seed=config.seed), BATCH)
-    bank = read_bank(job.store, bank_ref)
+    bank = read_bank(job.store, build_bank(job, network, train, bank_options, BATCH))
     stored, cost = rescore(job, bank, list(features.values()), VotingOptions())
     summaries = {name: stored[element.name] for name, element in features.items()}
     rule = rule_of_k(summaries["clean"], 0.75)

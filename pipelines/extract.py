@@ -11,7 +11,7 @@ from pipelines.options import ClusterOptions, GapOptions, ModelOptions
 if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.network import Network
-    from store.element import BlockElement
+    from store.element import BlockElement, ElementSpec
     from store.indexes import SampleIndex
 
 
@@ -27,73 +27,86 @@ class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
     """digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
 
 
+def index_features_spec(job: Job, network: Network, index: SampleIndex) -> ElementSpec:
+    """What the features of an index under `network` are to be."""
+    from pipelines.network import label_map
+
+    source = {"index": index.fingerprint}
+    name, labels = f"{index.name}-{network.label}", label_map(index, network)
+    return _spec(network, name, source, {}, index.rows_count, job.options.block_rows, labels)
+
+
 def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
     """Features of an index under `network`; computes only the blocks that are missing."""
     from pipelines.network import label_map
 
-    images = {"index": index.fingerprint}
-    name = f"{index.name}-{network.label}"
-    labels = label_map(index, network)
-    return _extract(
-        job, network, name, images, {}, index.ref, index.rows_count, None, batch, labels
-    )
+    spec = index_features_spec(job, network, index)
+    return _extract(job, network, spec, "index", index.ref, batch, label_map(index, network))
 
 
 def extract_adversarials(
     job: Job, network: Network, adversarials: BlockElement, batch: int
 ) -> BlockElement:
     """Features of stored adversarials under `network`, in the same blocks as the adversarials."""
-    images = {"adversarials": adversarials.fingerprint}
+    source = {"adversarials": adversarials.fingerprint}
     rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
     gaps = adversarials.gap_inputs()
-    return _extract(
-        job, network, adversarials.name, images, gaps, adversarials.ref, rows, block_rows, batch
+    spec = _spec(network, adversarials.name, source, gaps, rows, block_rows, None)
+    return _extract(job, network, spec, "adversarials", adversarials.ref, batch, None)
+
+
+def _spec(
+    network: Network,
+    name: str,
+    source: dict[str, str],
+    gaps: dict[str, object],
+    rows: int,
+    block_rows: int,
+    labels: tuple[int, ...] | None,
+) -> ElementSpec:
+    from store.features import features_spec
+
+    return features_spec(
+        name=name,
+        model=network.description,
+        policy=network.policy,
+        taps=network.taps,
+        num_classes=network.num_classes,
+        source=source,
+        gaps=gaps,
+        labels=labels,
+        dtype=network.spec.compute.dtype_name,
+        rows=rows,
+        block_rows=block_rows,
     )
 
 
 def _extract(
     job: Job,
     network: Network,
-    name: str,
-    images: dict[str, str],
-    gaps: dict[str, object],
+    spec: ElementSpec,
+    images_kind: str,
     images_ref: str,
-    rows: int,
-    block_rows: int | None,
     batch: int,
-    labels: tuple[int, ...] | None = None,
+    labels: tuple[int, ...] | None,
 ) -> BlockElement:
     from cluster.extraction import ExtractionJob
     from store.element import BlockElement
-    from store.features import features_spec
 
-    spec = features_spec(
-        name=name,
-        model=network.description,
-        policy=network.policy,
-        taps=network.taps,
-        num_classes=network.num_classes,
-        source=images,
-        gaps=gaps,
-        labels=labels,
-        dtype=network.spec.compute.dtype_name,
-        rows=rows,
-        block_rows=block_rows or job.options.block_rows,
-    )
     element = BlockElement.create(job.store, spec, {})
     factory_on = partial(
         ExtractionJob,
         store_uri=job.store.uri,
         features_ref=element.ref,
-        images_kind=next(iter(images)),
+        images_kind=images_kind,
         images_ref=images_ref,
         model=network.spec,
         policy=network.policy,
         batch=batch,
         labels=labels,
     )
-    job.fill(f"extract {name}", element, factory_on)
-    job.finish(f"extract {name}", element, _outcome_summary)
+    job.fill(f"extract {spec.name}", element, factory_on)
+    job.finish(f"extract {spec.name}", element, _outcome_summary)
     return element
 
 

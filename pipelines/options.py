@@ -80,7 +80,7 @@ class ModelOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class BankOptions:
-    """How a bank is drawn from features (paper, eq. 1)."""
+    """How a bank is drawn from training images (paper, eq. 1)."""
 
     per_class: int = 50
     """Correctly classified training samples a class."""
@@ -88,6 +88,9 @@ class BankOptions:
     """Weights of the samples of a class."""
     bank_seed: int = 0
     """Seed of the order in which samples are taken."""
+    expected_accuracy: float = 0.75
+    """Share of the training images that the model is thought to get right: sizes the first round of
+    extraction. What is drawn does not depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,14 +41,18 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
     try:
         manifest: Any = read_manifest(store.backend, location)
     except (StoreError, FileNotFoundError):
-        return _command(location.kind, {}), ""
+        return _command(store, location.kind, {}), ""
     options = _options(store, location.kind, manifest)
     given = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
-    return _command(location.kind, manifest["inputs"]), " ".join(given)
+    return _command(store, location.kind, manifest["inputs"]), " ".join(given)
 
 
-def _command(kind: str, inputs: dict[str, Any]) -> str:
+def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     """The command that writes elements of a kind."""
+    from store.lineage import of_candidates
+
+    if of_candidates(store, kind, inputs):
+        return "build-bank"
     if kind == "indexes":
         return "attack" if "parent" in inputs else "index-dataset"
     if kind == "features":

@@ -37,16 +37,23 @@ class RescoreConfig(ClusterOptions, VotingOptions):
 def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
     """The named features, or all complete ones of the bank's model and tap policy.
 
+    Those of images tried for a bank, which are no split, are left out unless they are named.
+
     Raises:
         UsageError: the store holds none.
     """
     from store.element import BlockElement
+    from store.lineage import of_candidates
 
     if refs:
         return [BlockElement.open(job.store, "features", ref) for ref in refs]
     complete = [info.ref for info in job.store.elements("features") if info.finalised]
     elements = [BlockElement.open(job.store, "features", ref) for ref in complete]
-    found = [e for e in elements if _same_network(bank.inputs, e.inputs)]
+    found = [
+        e
+        for e in elements
+        if _same_network(bank.inputs, e.inputs) and not of_candidates(job.store, e.kind, e.inputs)
+    ]
     if not found:
         raise UsageError(
             f"the store holds no features of the model of {bank.ref}: run `regroup extract` or "

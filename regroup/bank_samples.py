@@ -5,13 +5,13 @@ Memory: at most twice the bank's samples and one block, however many samples pas
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regroup.bank import check_labels, refuse_empty
+from regroup.candidates import place
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -52,16 +52,17 @@ class BankSampler:
 
     def update(
         self,
-        first_row: int,
+        rows: ArrayLike,
         sample_ids: Sequence[str],
         labels: ArrayLike,
         predictions: ArrayLike,
         confidences: ArrayLike,
     ) -> None:
-        """Consider the rows from `first_row` on.
+        """Consider some rows.
 
-        `labels`, `predictions`: (n,) int, prediction -1 for rows that failed; `confidences`: (n,).
-        Raises ConfigurationError where these do not fit together or a label is out of range.
+        `rows`, `labels`, `predictions`: (n,) int, prediction -1 for rows that failed;
+        `confidences`: (n,). Raises ConfigurationError where these do not fit together or a label is
+        out of range.
         """
         label, prediction = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
         confidence = np.asarray(confidences, np.float64)
@@ -70,10 +71,12 @@ class BankSampler:
                 f"{len(sample_ids)} sample ids, {len(label)} labels, {len(prediction)} predictions "
                 f"and {len(confidence)} confidences: give one of each a sample."
             )
+        numbers = np.asarray(rows, np.int64)
         usable = np.flatnonzero((label == prediction) & (prediction >= 0))
         check_labels(label[usable], len(self._best))
         for row in usable.tolist():
-            candidate = (self._place(sample_ids[row]), first_row + row, float(confidence[row]))
+            at = place(self._seed, sample_ids[row])
+            candidate = (at, int(numbers[row]), float(confidence[row]))
             self._best[label[row]].append(candidate)
         for y in np.unique(label[usable]).tolist():
             self._best[y] = sorted(self._best[y])[: self._per_class]
@@ -87,6 +90,3 @@ class BankSampler:
         labels = np.repeat(np.arange(len(counts)), counts)
         order = np.argsort(rows)
         return BankSamples(rows[order], labels[order], confidences[order])
-
-    def _place(self, sample_id: str) -> bytes:
-        return hashlib.sha256(f"{self._seed}\0{sample_id}".encode()).digest()

@@ -173,6 +173,15 @@ class StoredBank:
         return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
 
 
+def bank_counts(store: Store, ref: str) -> dict[str, int]:
+    """Return how many samples each class of a bank has, by class name, from its manifest."""
+    manifest = read_manifest(store.backend, locate(store.backend, KIND, ref))
+    inputs, counts = manifest["inputs"], manifest["counts"]
+    assert isinstance(inputs, dict)
+    assert isinstance(counts, list)
+    return dict(zip(inputs["class_names"], counts, strict=True))
+
+
 def read_bank(store: Store, ref: str, last: int | None = None) -> StoredBank:
     """Read a bank, or its last `last` taps, checked against the manifest's checksums.
 

@@ -214,11 +214,14 @@ def test_softmax_and_uniform_banks_share_features(
 
 
 def bank_samples(demo: FinishedDemo) -> tuple[BlockElement, list[int], dict[str, list[Any]]]:
-    """The training features, the rows of the demo's bank (50 a class), and the samples' columns."""
-    features = BlockElement.open(open_store(demo.store), "features", "digits-train-digits-cnn")
+    """The features tried for the demo's bank, its rows (50 a class), and the samples' columns."""
+    features = BlockElement.open(
+        open_store(demo.store), "features", "digits-train-candidates-digits-cnn"
+    )
     samples = features.samples(["sample_id", "label", "prediction", "confidence"]).to_pydict()
     sampler = BankSampler(10, 50, seed=0)
-    sampler.update(0, *(samples[c] for c in ("sample_id", "label", "prediction", "confidence")))
+    rows = range(len(samples["label"]))
+    sampler.update(rows, *(samples[c] for c in ("sample_id", "label", "prediction", "confidence")))
     return features, sampler.finish().rows.tolist(), samples
 
 

@@ -125,7 +125,7 @@ def select(
     class_names: Sequence[str] | None = None,
 ) -> NDArray[np.int64]:
     sampler = BankSampler(num_classes, per_class, seed)
-    sampler.update(0, ids, labels, predictions, np.ones(len(ids)))
+    sampler.update(range(len(ids)), ids, labels, predictions, np.ones(len(ids)))
     return sampler.finish(class_names).rows
 
 
@@ -163,11 +163,13 @@ def test_selection_does_not_depend_on_the_blocks(cuts: list[int], order: list[in
     """However the rows are cut into blocks, and in whatever order these come."""
     confidences = np.linspace(0.1, 0.9, 40)
     whole, blocks = BankSampler(3, 5, 7), BankSampler(3, 5, 7)
-    whole.update(0, IDS, LABELS, LABELS, confidences)
+    whole.update(range(40), IDS, LABELS, LABELS, confidences)
     edges = [0, *sorted(cuts), 40]
     spans = [slice(*edge) for edge in itertools.pairwise(edges)]
     for span in [spans[i] for i in order if i < len(spans)]:
-        blocks.update(span.start, IDS[span], LABELS[span], LABELS[span], confidences[span])
+        blocks.update(
+            range(span.start, span.stop), IDS[span], LABELS[span], LABELS[span], confidences[span]
+        )
     one, many = whole.finish(), blocks.finish()
     assert one.rows.tolist() == many.rows.tolist()
     assert one.labels.tolist() == many.labels.tolist() == LABELS[one.rows].tolist()
