@@ -74,6 +74,7 @@ def _fill(job: Job, index: SampleIndex) -> BlockElement:
     element = BlockElement.create(job.store, spec, {})
     factory_on = partial(SyntheticJob, job.store.uri, element.ref, index.ref)
     job.fill(f"extract {element.name}", element, factory_on)
+    element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
     return element
 
 
