@@ -100,7 +100,7 @@ def next_depths(
     int64. A class that has run out of images stays as well. The accuracy seen in the class sizes
     its next round, which is at least a quarter of what was tried, so that rounds are few.
     """
-    deeper = np.minimum(depths, images)
+    deeper = depths.copy()
     for y in np.flatnonzero((correct < per_class) & (deeper < images)).tolist():
         tried = int(deeper[y])
         seen = (int(correct[y]) + 1) / (tried + 2)
