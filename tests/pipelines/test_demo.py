@@ -47,7 +47,8 @@ def test_rescoring_made_no_forward_pass_and_the_rest_did(finished_demo: Finished
     assert forwarded["bank"] == 0
     extracted = [s for s in results["steps"] if s["step"].startswith("extract")]
     assert [s["forward_passes"] for s in extracted] == [s["samples"] for s in extracted]
-    assert sum(s["samples"] for s in extracted) == 1198 + 599 + 48 + 48
+    # Of the 1198 training images the first round's (50 + sqrt(50 / 4)) / 0.75 = 72 a class.
+    assert sum(s["samples"] for s in extracted) == 720 + 599 + 48 + 48
 
 
 def test_every_k_and_sign_is_tabulated(finished_demo: FinishedDemo) -> None:
