@@ -91,6 +91,7 @@ def _extract(
         policy=network.policy,
         batch=batch,
         labels=labels,
+        decode_workers=job.options.decode_workers,
     )
     job.fill(f"extract {name}", element, factory_on)
     job.finish(f"extract {name}", element, _outcome_summary)
