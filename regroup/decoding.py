@@ -122,7 +122,7 @@ class TorchvisionDecoder:
         Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
         try:
             self._jpegs([buffer.getvalue()])
-        except (RuntimeError, AssertionError) as error:
+        except (RuntimeError, AssertionError, ImportError) as error:
             reason = " ".join(str(error).split())
             raise ConfigurationError(
                 f"decoder cuda: this torchvision cannot decode JPEGs on {self._device} ({reason}); "
