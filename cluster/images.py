@@ -106,7 +106,7 @@ class IndexImages:
         index_ref: str,
         block_rows: int,
         preprocessing: Preprocessing,
-        device: str = "cpu",
+        device: str,
         decode_workers: int | Literal["auto"] = "auto",
     ) -> None:
         """`device`: where the pixels are to be. `decode_workers`: see `decode_threads`.

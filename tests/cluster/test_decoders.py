@@ -13,6 +13,7 @@ from PIL import Image
 
 import cluster.images
 from cluster.attacking import AttackJob
+from cluster.errors import ClusterUsageError
 from cluster.extraction import ExtractionJob, build_extractor
 from regroup.attacks import AttackSpec
 from regroup.decoding import Decoder, TorchvisionDecoder, open_decoder
@@ -109,7 +110,7 @@ def test_features_and_attacks_see_the_same_pixels(
     np.testing.assert_allclose(logits, classifier(pixels).numpy(), rtol=1e-4, atol=1e-4)
 
 
-def test_gpu_decoder_is_refused_where_there_is_no_gpu(index: tuple[Store, SampleIndex]) -> None:
+def test_decoding_that_a_worker_cannot_do_is_refused(index: tuple[Store, SampleIndex]) -> None:
     store, rows = index
     for job in (
         attack_job(store, rows),
@@ -117,6 +118,8 @@ def test_gpu_decoder_is_refused_where_there_is_no_gpu(index: tuple[Store, Sample
     ):
         with pytest.raises(ConfigurationError, match=r"decoder cuda: .* on cpu; give the workers"):
             job()
+        with pytest.raises(ClusterUsageError, match="-1 decode workers"):
+            replace(job, model=replace(MODEL, decoder="pil"), decode_workers=-1)()
 
 
 def test_stored_adversarials_need_no_decoder(index: tuple[Store, SampleIndex]) -> None:

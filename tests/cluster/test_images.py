@@ -71,7 +71,7 @@ def gathered(images: Images, block: int) -> tuple[dict[int, float], dict[int, st
 
 def test_rows_of_an_index_keep_their_place(tmp_path: Path) -> None:
     uri, ref = folder_index(tmp_path, corrupt=3, changed=5)
-    images = IndexImages(uri, ref, 4, Preprocessing(2))
+    images = IndexImages(uri, ref, 4, Preprocessing(2), "cpu")
     pixels, errors, sizes = gathered(images, 0)
     assert pixels == {row: np.float32(GREY[row] / 255) for row in (0, 1, 2)}
     assert list(errors) == [3]
@@ -200,7 +200,7 @@ def test_no_number_of_decode_workers_changes_a_bit_or_a_row(
 ) -> None:
     uri, ref, photos = mixed_index
     block_rows = 13  # two blocks, the second shorter
-    images = IndexImages(uri, ref, block_rows, SIXTEEN, decode_workers=workers)
+    images = IndexImages(uri, ref, block_rows, SIXTEEN, "cpu", workers)
     for block in range(2):
         first = block * block_rows
         batches = list(images.batches(block, batch))
@@ -222,7 +222,7 @@ def test_no_number_of_decode_workers_changes_a_bit_or_a_row(
 def test_reading_runs_ahead_in_batches_but_not_far(
     mixed_index: tuple[str, str, list[bytes]],
 ) -> None:
-    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, decode_workers=1)
+    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 1)
     source = watched(images)
     batches = images.batches(0, 4)
     for taken in range(1, 5):
@@ -236,7 +236,7 @@ def test_reading_runs_ahead_in_batches_but_not_far(
 def test_without_decode_workers_nothing_is_ahead(
     mixed_index: tuple[str, str, list[bytes]],
 ) -> None:
-    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, decode_workers=0)
+    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 0)
     source, threads = watched(images), threading.active_count()
     batches = images.batches(0, 4)
     next(batches)
@@ -253,7 +253,7 @@ def test_decode_workers_decode_at_once(
         return decode(data, preprocessing)
 
     monkeypatch.setattr(regroup.decoding, "decode", together)
-    images = IndexImages(*mixed_index[:2], 3, SIXTEEN, decode_workers=3)
+    images = IndexImages(*mixed_index[:2], 3, SIXTEEN, "cpu", 3)
     assert [b.rows.tolist() for b in images.batches(0, 3)] == [[0, 2]]
 
 
@@ -264,7 +264,7 @@ def test_a_store_that_fails_is_no_unreadable_image(
         raise StoreError("the server fails")
 
     for workers in (0, 2):
-        images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, decode_workers=workers)
+        images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", workers)
         monkeypatch.setattr(images._source, "read", read)
         with pytest.raises(StoreError, match="the server fails"):
             list(images.batches(0, 4))
@@ -272,7 +272,7 @@ def test_a_store_that_fails_is_no_unreadable_image(
 
 def test_threads_end_when_the_network_fails(mixed_index: tuple[str, str, list[bytes]]) -> None:
     before = threading.active_count()
-    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, decode_workers=2)
+    images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 2)
     batches = iter(images.batches(0, 4))
     next(batches)
     assert threading.active_count() > before

@@ -99,7 +99,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> IndexImages:
     store = open_store(str(root / "store"), create=True)
     table = pa.table(columns, schema=COLUMNS)
     index = SampleIndex.write(store, "traps", [table], source.class_names, source.spec)
-    return IndexImages(store.uri, index.ref, len(rows), PREPROCESSING)
+    return IndexImages(store.uri, index.ref, len(rows), PREPROCESSING, "cpu")
 
 
 @pytest.fixture(scope="module")

@@ -79,6 +79,20 @@ def test_what_a_gpu_does_not_decode_is_pils(name: str) -> None:
     np.testing.assert_array_equal(pixels.numpy(), decode(GOOD[name], PREPROCESSING))
 
 
+def test_only_whole_jpegs_of_light_are_given_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nvJPEG makes of inks and of half an image is not known: it never sees them."""
+    decoder = TorchvisionDecoder(PREPROCESSING, "cpu")
+    given, real = [], torchvision.io.decode_jpeg
+
+    def decode_jpeg(images: list[Tensor], *rest: Any) -> Any:
+        given.extend(bytes(image.numpy()) for image in images)
+        return real(images, *rest)
+
+    monkeypatch.setattr(torchvision.io, "decode_jpeg", decode_jpeg)
+    decoder(list(MIXED.values()))
+    assert sorted(given) == sorted(GOOD[name] for name in JPEGS)
+
+
 def test_an_image_without_resize_keeps_its_size() -> None:
     whole = Preprocessing(36, decoder="cuda")
     buffer = io.BytesIO()
