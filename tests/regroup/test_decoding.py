@@ -82,7 +82,8 @@ def test_what_a_gpu_does_not_decode_is_pils(name: str) -> None:
 def test_only_whole_jpegs_of_light_are_given_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """What nvJPEG makes of inks and of half an image is not known: it never sees them."""
     decoder = TorchvisionDecoder(PREPROCESSING, "cpu")
-    given, real = [], torchvision.io.decode_jpeg
+    given: list[bytes] = []
+    real = torchvision.io.decode_jpeg
 
     def decode_jpeg(images: list[Tensor], *rest: Any) -> Any:
         given.extend(bytes(image.numpy()) for image in images)
