@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -49,6 +49,7 @@ class AttackJob:
     batch: int
     device: str
     labels: tuple[int, ...] | None = None
+    decode_workers: int | Literal["auto"] = "auto"
 
     def __call__(self) -> AttackWorker:
         """Build the worker, inside the actor."""
@@ -70,6 +71,8 @@ class AttackWorker:
             job.index_ref,
             self._element.plan.block_rows,
             self._classifier.preprocessing,
+            job.device,
+            job.decode_workers,
         )
 
     def process(self, block: int) -> BlockReport:
@@ -108,15 +111,16 @@ class AttackWorker:
         The index was drawn from stored features; a tie within rounding may fall the other way.
         """
         labels = rows.labels[batch.rows]
-        right = predictions(self._classifier, torch.from_numpy(batch.pixels)).numpy() == labels
+        right = predictions(self._classifier, batch.pixels).numpy() == labels
+        kept = torch.from_numpy(right).to(batch.pixels.device)
         wrong = dict.fromkeys(batch.rows[~right].tolist(), "misclassified when it was attacked")
-        return ImageBatch(batch.rows[right], batch.pixels[right], batch.errors | wrong)
+        return ImageBatch(batch.rows[right], batch.pixels[kept], batch.errors | wrong)
 
     def _attack(self, batch: ImageBatch, rows: BlockRows) -> AttackResult:
         return run_attack(
             self._job.attack,
             self._classifier,
-            torch.from_numpy(batch.pixels).to(self._job.device),
+            batch.pixels.to(self._job.device),
             torch.from_numpy(rows.labels[batch.rows]).long().to(self._job.device),
             [rows.sample_ids[i] for i in batch.rows],
         )

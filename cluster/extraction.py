@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -61,6 +61,7 @@ class ExtractionJob:
         batch: samples a forward pass.
         device: torch device of the network.
         labels: the model's class of every label of the index, None where they agree.
+        decode_workers: threads that decode, see `cluster.images.decode_threads`.
     """
 
     store_uri: str
@@ -72,6 +73,7 @@ class ExtractionJob:
     batch: int
     device: str
     labels: tuple[int, ...] | None = None
+    decode_workers: int | Literal["auto"] = "auto"
 
     def __call__(self) -> ExtractionWorker:
         """Build the worker, inside the actor."""
@@ -177,7 +179,10 @@ class ExtractionWorker:
         if job.images_kind == "adversarials":
             return AdversarialImages(job.store_uri, job.images_ref, self._element.inputs)
         rows = self._element.plan.block_rows
-        return IndexImages(job.store_uri, job.images_ref, rows, self._classifier.preprocessing)
+        preprocessing = self._classifier.preprocessing
+        return IndexImages(
+            job.store_uri, job.images_ref, rows, preprocessing, job.device, job.decode_workers
+        )
 
     def process(self, block: int) -> BlockReport:
         """Extract and commit `block` of the features element."""
@@ -203,6 +208,5 @@ class ExtractionWorker:
         )
 
     def _forward(self, batch: ImageBatch) -> Extraction:
-        pixels = torch.from_numpy(batch.pixels).to(self._job.device)
         with torch.inference_mode():
-            return self._extractor(pixels)
+            return self._extractor(batch.pixels.to(self._job.device))

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Ray shares GPUs in ten-thousandths; 1 / 0.1 must give ten workers.
 _TOLERANCE = 1e-6
-# Images are decoded ahead in one thread: more CPUs than this would idle beside a GPU.
+# Beside a GPU all CPUs of a worker but one decode images; who needs more asks for more.
 CPUS_BESIDE_GPU = 8
 # Nodes join and go in minutes; a look costs milliseconds.
 LOOK_AGAIN_S = 3.0

@@ -143,6 +143,7 @@ def attack_index(
         attack=spec,
         batch=batch,
         labels=labels,
+        decode_workers=job.options.decode_workers,
     )
     job.fill(f"attack {name}", element, factory_on)
     job.finish(f"attack {name}", element, _attack_summary)

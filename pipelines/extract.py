@@ -104,6 +104,7 @@ def _extract(
         policy=network.policy,
         batch=batch,
         labels=labels,
+        decode_workers=job.options.decode_workers,
     )
     job.fill(f"extract {spec.name}", element, factory_on)
     job.finish(f"extract {spec.name}", element, _outcome_summary)

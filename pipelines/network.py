@@ -56,6 +56,7 @@ def open_network(options: ModelOptions) -> Network:
         resize=options.resize,
         crop=options.crop,
         compute=Compute(options.dtype, options.channels_last, options.tf32),
+        decoder=options.decoder,
     )
     return _trace(spec, options.taps)
 

@@ -9,6 +9,7 @@ TapPolicyName = Literal["preactivation", "linear"]
 SignsName = Literal["both", "positive", "negative"]
 ClassesName = Literal["all", "dataset"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
+DecoderName = Literal["pil", "cuda"]
 TieBreakName = Literal["class", "divergence"]
 
 
@@ -40,6 +41,9 @@ class ClusterOptions(StoreOptions):
     """Attempts before a block is given up and reported."""
     deadline: float = 3600
     """Seconds that one attempt at a block may take."""
+    decode_workers: int | Literal["auto"] = "auto"
+    """Threads of a worker that decode images ahead of the network (auto: 1; beside a GPU all CPUs
+    of the worker but one). 0: it decodes between its batches. Results are the same."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +78,9 @@ class ModelOptions:
     """Keep images and weights in channels-last memory format."""
     tf32: bool = False
     """Let a GPU round float32 products to TF32."""
+    decoder: DecoderName = "pil"
+    """What decodes JPEGs: pil, or cuda (torchvision's nvJPEG, resized on the GPU too), whose pixels
+    differ from PIL's."""
     batch: int = 64
     """Samples a forward pass."""
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 Interpolation = Literal["bilinear", "bicubic", "nearest"]
 INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
+DecoderName = Literal["pil", "cuda"]
+DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
 # Named one by one, because Pillow also opens formats that start another program (EPS).
 FORMATS = ("JPEG", "PNG", "PPM", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000")
@@ -36,15 +38,17 @@ class Preprocessing:
         resize: length of the shorter side before the centre crop, px; None: no resize, the
             image must then be ``crop`` x ``crop`` already.
         interpolation: filter of the resize; bilinear and bicubic are antialiased.
+        decoder: "pil", or "cuda" for JPEGs decoded and resized on the GPU: other pixels.
 
     Raises:
         ConfigurationError: a side below 1, a crop larger than the resized image, or an
-            unknown interpolation.
+            unknown interpolation or decoder.
     """
 
     crop: int
     resize: int | None = None
     interpolation: Interpolation = "bilinear"
+    decoder: DecoderName = "pil"
 
     def __post_init__(self) -> None:
         if self.crop < 1:
@@ -59,14 +63,22 @@ class Preprocessing:
             raise ConfigurationError(
                 f"Unknown interpolation {self.interpolation!r}: choose one of {known}."
             )
+        if self.decoder not in DECODERS:
+            raise ConfigurationError(
+                f"Unknown decoder {self.decoder!r}: choose one of {', '.join(DECODERS)}."
+            )
 
     def describe(self) -> dict[str, object]:
         """Return all that determines the pixels, as plain JSON for fingerprints."""
-        return asdict(self)
+        described = asdict(self)
+        # What is not asked for is not named, so that fingerprints outlive new options.
+        if self.decoder == "pil":
+            del described["decoder"]
+        return described
 
 
 def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
-    """Decode one image exactly as torchvision's PIL path does.
+    """Decode one image with PIL, exactly as torchvision's PIL path does.
 
     That is ``Resize``, ``CenterCrop`` and ``ToTensor`` on ``Image.convert("RGB")``. EXIF
     rotation is ignored, as there. An image of several frames gives its first.
@@ -107,31 +119,39 @@ def _decode_rgb(data: bytes) -> Image.Image:
         raise UnreadableImageError(f"The image cannot be decoded: {reason}") from error
 
 
-def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Bring the shorter side to ``resize`` px; the longer one is rounded down."""
-    width, height = image.size
-    if preprocessing.resize is None:
-        if (width, height) != (preprocessing.crop, preprocessing.crop):
-            raise UnreadableImageError(
-                f"The image is {width} x {height} px and no resize is set, so it must be "
-                f"{preprocessing.crop} x {preprocessing.crop} px."
-            )
-        return image
-    short = preprocessing.resize
-    long = int(short * max(width, height) / min(width, height))
-    _check_area(width, height, short, long)
-    size = (short, long) if width <= height else (long, short)
-    return image.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
+def check_size(width: int, height: int, preprocessing: Preprocessing) -> None:
+    """Raise UnreadableImageError for the size (px) of an image that cannot be prepared.
 
-
-def _check_area(width: int, height: int, short: int, long: int) -> None:
-    """Refuse a sliver whose resized longer side would not fit into memory."""
+    Without a resize it must be the crop's; a sliver would not fit into memory when resized.
+    """
     limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and short * long > limit:
+    short, crop = preprocessing.resize, preprocessing.crop
+    if short is None and (width, height) != (crop, crop):
+        raise UnreadableImageError(
+            f"The image is {width} x {height} px and no resize is set, so it must be "
+            f"{crop} x {crop} px."
+        )
+    if short is not None and limit is not None and short * _long(width, height, short) > limit:
         raise UnreadableImageError(
             f"The image is {width} x {height} px; with the shorter side at {short} px it would "
-            f"have {short * long} px, above the limit of {limit}."
+            f"have {short * _long(width, height, short)} px, above the limit of {limit}."
         )
+
+
+def _long(width: int, height: int, short: int) -> int:
+    """The longer side, once the shorter one has `short` px; rounded down."""
+    return int(short * max(width, height) / min(width, height))
+
+
+def _resize(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Bring the shorter side to ``resize`` px."""
+    width, height = image.size
+    check_size(width, height, preprocessing)
+    if preprocessing.resize is None:
+        return image
+    short, long = preprocessing.resize, _long(width, height, preprocessing.resize)
+    size = (short, long) if width <= height else (long, short)
+    return image.resize(size, Image.Resampling[preprocessing.interpolation.upper()])
 
 
 def _center_crop(image: Image.Image, crop: int) -> Image.Image:

@@ -58,7 +58,10 @@ def preprocessing_of(spec: ModelSpec, default: Preprocessing | None) -> Preproce
         )
     default = default or Preprocessing(crop)
     return Preprocessing(
-        crop, spec.resize or default.resize, spec.interpolation or default.interpolation
+        crop,
+        spec.resize or default.resize,
+        spec.interpolation or default.interpolation,
+        spec.decoder,
     )
 
 

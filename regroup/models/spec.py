@@ -25,6 +25,7 @@ class ModelSpec:
     num_classes: size of the output, where a weights file has another than the architecture's usual.
     classes: restrict the classifier to these of its classes, in this order (None: all).
     compute: precision and memory format.
+    decoder: of the images: "pil", or "cuda" for JPEGs on the GPU.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ModelSpec:
     num_classes: int | None = None
     classes: tuple[int, ...] | None = None
     compute: Compute = field(default_factory=Compute)
+    decoder: Literal["pil", "cuda"] = "pil"
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError on values that no model can have."""

@@ -14,7 +14,7 @@ from regroup.taps import Tap
 def test_outcomes_of_a_block_with_a_failed_row() -> None:
     rows = BlockRows(["a", "b", "c"], np.array([0, 0, 4], np.int32))
     result = BlockResult(rows, (), 6)
-    nothing = np.empty((2, 3, 1, 1), np.float32)
+    nothing = torch.empty((2, 3, 1, 1))
     batch = ImageBatch(np.array([0, 2]), nothing, {1: "truncated"})
     logits = torch.tensor([[1.0, 5, 3, 5, 0, 2], [0, 0, 0, 0, 6, 0]])
     result.fail(batch.errors)
@@ -37,7 +37,7 @@ def test_outcomes_of_a_block_with_a_failed_row() -> None:
 def test_a_sample_on_which_the_network_overflows_is_a_failed_row() -> None:
     rows = BlockRows(["a", "b", "c"], np.array([0, 0, 0], np.int32))
     result = BlockResult(rows, (Tap("relu", 1, 1),), 2)
-    batch = ImageBatch(np.arange(3), np.empty((3, 3, 1, 1), np.float32), {})
+    batch = ImageBatch(np.arange(3), torch.empty((3, 3, 1, 1)), {})
     logits = torch.tensor([[torch.nan, torch.nan], [1.0, 0.0], [2.0, 1.0]])
     accumulators = torch.tensor([[[1.0], [1.0]], [[torch.inf], [0.0]], [[1.0], [0.0]]])
     result.fill(batch, Extraction(logits, (accumulators,)))

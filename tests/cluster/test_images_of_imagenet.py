@@ -99,7 +99,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> IndexImages:
     store = open_store(str(root / "store"), create=True)
     table = pa.table(columns, schema=COLUMNS)
     index = SampleIndex.write(store, "traps", [table], source.class_names, source.spec)
-    return IndexImages(store.uri, index.ref, len(rows), PREPROCESSING)
+    return IndexImages(store.uri, index.ref, len(rows), PREPROCESSING, "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def outcomes(images: IndexImages) -> dict[str, NDArray[np.float32] | str]:
     found: dict[str, NDArray[np.float32] | str] = {}
     for batch in images.batches(0, 4):
         for row, image in zip(batch.rows, batch.pixels, strict=True):
-            found[names[row]] = image
+            found[names[row]] = image.numpy()
         found |= {names[row]: error for row, error in batch.errors.items()}
     return found
 

@@ -1,0 +1,140 @@
+"""Whichever decoder is named, clean features and attacks see the same pixels of an image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from PIL import Image
+
+import cluster.images
+from cluster.attacking import AttackJob
+from cluster.errors import ClusterUsageError
+from cluster.extraction import ExtractionJob, build_extractor
+from regroup.attacks import AttackSpec
+from regroup.decoding import Decoder, TorchvisionDecoder, open_decoder
+from regroup.errors import ConfigurationError
+from regroup.models import ModelSpec, load_classifier
+from regroup.pixels import Preprocessing, decode
+from store.adversarials import IMAGES, adversarials_spec
+from store.element import BlockElement
+from store.features import LOGITS, features_spec
+from store.fingerprint import encoded_digest
+from store.indexes import COLUMNS, SampleIndex
+from store.stores import Store, open_store
+
+MODEL = ModelSpec("digits-cnn", weights="random", decoder="cuda")
+ATTACK = AttackSpec(epsilon=1e-6, steps=1, protocol="budget")
+ROWS = 5
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> tuple[Store, SampleIndex]:
+    """A store, and the index of some noisy JPEGs, of the classes that the model gives them."""
+    folder, random = tmp_path / "photos" / "noise", np.random.default_rng(0)
+    folder.mkdir(parents=True)
+    for row in range(ROWS):
+        values = random.integers(0, 256, (20, 30 + row, 3), dtype=np.uint8)
+        Image.fromarray(values).save(folder / f"{row}.jpg")
+    encoded = [(folder / f"{row}.jpg").read_bytes() for row in range(ROWS)]
+    classifier = load_classifier(MODEL)
+    pixels = TorchvisionDecoder(classifier.preprocessing, "cpu")(encoded).pixels
+    columns = {
+        "sample_id": [str(row) for row in range(ROWS)],
+        "label": classifier(pixels).argmax(1).numpy().astype(np.int32),
+        "locator": [f"noise/{row}.jpg" for row in range(ROWS)],
+        "digest": [encoded_digest(data) for data in encoded],
+    }
+    store = open_store(str(tmp_path / "store"), create=True)
+    table, names = pa.table(columns, schema=COLUMNS), [str(y) for y in range(10)]
+    source = f"imagefolder:{folder.parent}"
+    return store, SampleIndex.write(store, "noise", [table], names, source)
+
+
+def encoded_images(index: SampleIndex) -> list[bytes]:
+    folder = Path(index.source_spec.removeprefix("imagefolder:"))
+    return [(folder / "noise" / f"{row}.jpg").read_bytes() for row in range(ROWS)]
+
+
+def attack_job(store: Store, index: SampleIndex) -> AttackJob:
+    spec = adversarials_spec(
+        "noise-pgd", model={}, attack=ATTACK.describe(), index_fingerprint=index.fingerprint,
+        image_shape=(3, 16, 16), rows=ROWS, block_rows=ROWS,
+    )  # fmt: skip
+    element = BlockElement.create(store, spec, {})
+    return AttackJob(store.uri, element.ref, index.ref, MODEL, ATTACK, 3, "cpu")
+
+
+def extraction_job(store: Store, source: dict[str, str], images_ref: str) -> ExtractionJob:
+    classifier = load_classifier(MODEL)
+    taps = build_extractor(classifier, "preactivation", "cpu").taps
+    spec = features_spec(
+        "noise", model=classifier.describe(), policy="preactivation", source=source,
+        taps=[(tap.name, tap.channels) for tap in taps], num_classes=10, rows=ROWS,
+        block_rows=ROWS,
+    )  # fmt: skip
+    ref = BlockElement.create(store, spec, {}).ref
+    (kind,) = source
+    return ExtractionJob(store.uri, ref, kind, images_ref, MODEL, "preactivation", 3, "cpu")
+
+
+def decoder_without_gpu(preprocessing: Preprocessing, device: str) -> Decoder:
+    """As `open_decoder`, with torchvision's decoder for CPUs where a GPU is named."""
+    if preprocessing.decoder == "cuda":
+        return TorchvisionDecoder(preprocessing, device)
+    return open_decoder(preprocessing, device)
+
+
+def test_features_and_attacks_see_the_same_pixels(
+    index: tuple[Store, SampleIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster.images, "open_decoder", decoder_without_gpu)
+    store, rows = index
+    classifier = load_classifier(MODEL)
+    pixels = TorchvisionDecoder(classifier.preprocessing, "cpu")(encoded_images(rows)).pixels
+    pils = np.stack([decode(data, classifier.preprocessing) for data in encoded_images(rows)])
+    assert np.abs(pixels.numpy() - pils).max() > 1e-3, "else this shows nothing"
+
+    attack = attack_job(store, rows)
+    assert attack().process(0).failed == 0
+    attacked = BlockElement.open(store, "adversarials", attack.adversarials_ref)
+    assert np.abs(attacked.read_array(IMAGES, 0) - pixels.numpy()).max() < 3e-6
+
+    clean = extraction_job(store, {"index": rows.fingerprint}, rows.ref)
+    assert clean().process(0).failed == 0
+    logits = BlockElement.open(store, "features", clean.features_ref).read_array(LOGITS, 0)
+    np.testing.assert_allclose(logits, classifier(pixels).numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_decoding_that_a_worker_cannot_do_is_refused(index: tuple[Store, SampleIndex]) -> None:
+    store, rows = index
+    for job in (
+        attack_job(store, rows),
+        extraction_job(store, {"index": rows.fingerprint}, rows.ref),
+    ):
+        with pytest.raises(ConfigurationError, match=r"decoder cuda: .* on cpu; give the workers"):
+            job()
+        with pytest.raises(ClusterUsageError, match="-1 decode workers"):
+            replace(job, model=replace(MODEL, decoder="pil"), decode_workers=-1)()
+
+
+def test_stored_adversarials_need_no_decoder(index: tuple[Store, SampleIndex]) -> None:
+    store, rows = index
+    attack = attack_job(store, rows)
+    fingerprint = BlockElement.open(store, "adversarials", attack.adversarials_ref).fingerprint
+    extraction_job(store, {"adversarials": fingerprint}, attack.adversarials_ref)()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nvJPEG needs one")
+def test_extraction_decodes_on_the_gpu(index: tuple[Store, SampleIndex]) -> None:
+    store, rows = index
+    job = extraction_job(store, {"index": rows.fingerprint}, rows.ref)
+    assert replace(job, device="cuda")().process(0).failed == 0
+    logits = BlockElement.open(store, "features", job.features_ref).read_array(LOGITS, 0)
+    classifier = load_classifier(MODEL)
+    pixels = TorchvisionDecoder(classifier.preprocessing, "cuda")(encoded_images(rows)).pixels
+    np.testing.assert_allclose(logits, classifier(pixels.cpu()).numpy(), rtol=1e-2, atol=1e-2)
