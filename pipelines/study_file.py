@@ -108,15 +108,15 @@ class StudyFile:
         self, path: Sequence[str], text: str, changed: Sequence[tuple[str, ...]] = ()
     ) -> UsageError:
         """The error that says where `text` holds; `changed`: paths that --set gave."""
-        key, line = ".".join(path), self.line_of(path)
+        key, line, place = ".".join(path), self.line_of(path), tuple(path)
         for change in changed:
-            if change == tuple(path) or (line is None and change[: len(path)] == tuple(path)):
+            if place[: len(change)] == change or (not line and change[: len(place)] == place):
                 return UsageError(f"--set {'.'.join(change)}: {text}")
         where = f"{self.path}, line {line}" if line else str(self.path)
         return UsageError(f"{where}: {key}: {text}" if key else f"{where}: {text}")
 
     def line_of(self, path: Sequence[str]) -> int | None:
-        """The line, from 1, of the statement that gives `path`; None where none does.
+        """The line, from 1, of the statement that gives `path`, or what holds it; None: none does.
 
         The TOML parser names no lines: the statement is the one after which the path is there.
         """
@@ -129,7 +129,7 @@ class StudyFile:
             if _has(tables, path):
                 return start
             start = stop + 1
-        return None
+        return self.line_of(path[:-1]) if path else None
 
 
 def _has(tables: Any, path: Sequence[str]) -> bool:
