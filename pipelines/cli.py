@@ -24,6 +24,7 @@ COMMANDS = {
     "attack": ("pipelines.attack", "AttackConfig"),
     "evaluate": ("pipelines.evaluate", "EvaluateConfig"),
     "rescore": ("pipelines.rescore", "RescoreConfig"),
+    "run": ("pipelines.run", "RunConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
     "verify": ("pipelines.verify", "VerifyConfig"),
     "repair": ("pipelines.repair", "RepairConfig"),
@@ -34,7 +35,7 @@ DESCRIPTION = """REGroup on Ray: a pre-trained classifier made robust at test ti
 
 The flow: index-dataset -> extract -> build-bank -> attack -> evaluate -> rescore. Each command
 does what is missing of the steps before it, keeps everything in --store, and does nothing twice.
-Start with: regroup demo"""
+Or all of it from one file: run STUDY.toml (docs/studies.md). Start with: regroup demo"""
 
 
 def _config_class(command: str) -> type[Any]:

@@ -113,7 +113,8 @@ def _write(results: dict[str, Any], output: Path) -> None:
 
     (output / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     names = [row["images"] for row in results["accuracy"]]
-    plot_k(results["accuracy_against_k"], names, results["k"], output / "accuracy_against_k.png")
+    titles = {name: name for name in names}
+    plot_k(results["accuracy_against_k"], titles, results["k"], output / "accuracy_against_k.png")
 
 
 def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> None:

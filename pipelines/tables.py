@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +11,13 @@ from rich.table import Table
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+# Okabe-Ito colours: told apart by colour-blind readers.
+SIGN_STYLES = {
+    "both": ("#000000", "o"),
+    "positive": ("#0072B2", "^"),
+    "negative": ("#D55E00", "v"),
+}
 
 
 def show(table: Table, quiet: bool) -> None:
@@ -37,7 +45,7 @@ def format_accuracy(cell: dict[str, Any] | None) -> str:
 
 def accuracy_table(rows: list[dict[str, Any]]) -> Table:
     """Softmax and REGroup top-1, over all attempted and over #S, with 95 % intervals."""
-    k, signs = rows[0]["k"], rows[0]["signs"]
+    k, signs = rows[0]["k"], rows[0]["signs"]  # the first are clean images: always measured
     table = Table(title=f"Top-1 accuracy, REGroup with k = {k}, signs = {signs} [95 % interval]")
     heads = (
         "images",
@@ -51,6 +59,9 @@ def accuracy_table(rows: list[dict[str, Any]]) -> Table:
     for head in heads:
         table.add_column(head, justify="left" if head == "images" else "right")
     for row in rows:
+        if "not_run" in row:
+            table.add_row(row["images"], *["not run"] * (len(heads) - 1))
+            continue
         table.add_row(
             row["images"],
             str(row["attempted"]),
@@ -78,39 +89,89 @@ def k_table(rows: list[dict[str, Any]], names: list[str]) -> Table:
     return table
 
 
-def plot_k(rows: list[dict[str, Any]], names: list[str], k: int, path: Path) -> None:
-    """Write a PNG of accuracy against k: a panel for each set of images, a line a sign choice."""
+def plot_k(
+    rows: list[dict[str, Any]],
+    titles: dict[str, str],
+    k: int,
+    path: Path,
+    line: str = "the 75 % rule",
+) -> None:
+    """Write a PNG of accuracy against k: a panel for each set of images, a line a sign choice.
+
+    `titles`: of the panels, by the name of the images in `rows`; a set that is not in them was not
+    run, and its panel says so. `line`: what the dashed line at `k` is called.
+    """
+    plt = _pyplot()
+    figure, axes = plt.subplots(
+        1, len(titles), figsize=(4 * len(titles), 3.4), sharey=True, squeeze=False
+    )
+    for axis, (name, title) in zip(axes[0], titles.items(), strict=True):
+        if name in rows[0]:
+            _panel(axis, rows, name, k, line)
+        else:
+            axis.text(0.5, 0.5, "not run", ha="center", transform=axis.transAxes)
+        over = "" if name.split()[0] == "clean" else " (over #S)"
+        axis.set(title=_wrapped(f"{title}{over}"), xlabel="k (last taps that vote)", ylim=(0, 102))
+        axis.grid(alpha=0.3)
+    axes[0][0].set_ylabel("REGroup top-1, %")
+    axes[0][0].legend(loc="lower left")
+    _save(figure, path)
+
+
+def _panel(axis: Any, rows: list[dict[str, Any]], name: str, k: int, line: str) -> None:
+    for signs in SIGN_STYLES:
+        cells = [(row["k"], row[name]) for row in rows if row["signs"] == signs]
+        _line(axis, cells, signs)
+    axis.axvline(k, color="#888888", linestyle="--", linewidth=1, label=line)
+
+
+def plot_taps(rows: list[dict[str, Any]], k: int, threshold: float, title: str, path: Path) -> None:
+    """Write a PNG of each tap's own accuracy on the correctly classified clean images.
+
+    The threshold of the rule is a line, and the last `k` taps, those that vote, are shaded.
+    """
+    plt = _pyplot()
+    figure, axis = plt.subplots(figsize=(max(5, 2 + 0.22 * len(rows)), 3.6))
+    for signs in SIGN_STYLES:
+        _line(axis, [(row["position"], row[signs]) for row in rows], signs)
+    rule = f"{100 * threshold:g} %"
+    axis.axhline(100 * threshold, color="#888888", linestyle="--", linewidth=1, label=rule)
+    votes = (len(rows) - k + 0.5, len(rows) + 0.5)
+    axis.axvspan(*votes, color="#009E73", alpha=0.12, label=f"vote at k = {k}")
+    axis.set(title=title, xlabel="tap, first to last", ylabel="top-1 of the tap alone, %")
+    axis.set(ylim=(0, 102), xlim=(0.5, len(rows) + 0.5))
+    axis.grid(alpha=0.3)
+    axis.legend(loc="upper left", fontsize="small")
+    _save(figure, path)
+
+
+def _pyplot() -> Any:
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(4 * len(names), 3.4), sharey=True, squeeze=False
-    )
-    # Okabe-Ito colours: told apart by colour-blind readers.
-    styles = {"both": ("#000000", "o"), "positive": ("#0072B2", "^"), "negative": ("#D55E00", "v")}
-    for axis, name in zip(axes[0], names, strict=True):
-        for signs, (colour, marker) in styles.items():
-            _line(axis, [r for r in rows if r["signs"] == signs], name, signs, colour, marker)
-        axis.axvline(k, color="#888888", linestyle="--", linewidth=1, label="the 75 % rule")
-        over = "" if name == "clean" else " (over #S)"
-        axis.set(title=f"{name}{over}", xlabel="k (last taps that vote)", ylim=(0, 102))
-        axis.grid(alpha=0.3)
-    axes[0][0].set_ylabel("REGroup top-1, %")
-    axes[0][0].legend(loc="lower left")
+    return plt
+
+
+def _save(figure: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    plt.close(figure)
+    _pyplot().close(figure)
 
 
-def _line(
-    axis: Any, rows: list[dict[str, Any]], name: str, signs: str, colour: str, marker: str
-) -> None:
-    cells = [(row["k"], row[name]) for row in rows if row[name]["accuracy"] is not None]
-    ks = [k for k, _ in cells]
+def _wrapped(title: str) -> str:
+    """A panel's title in lines that fit: a short one is left as it is."""
+    head, *rest = title.split("\n", 1)
+    return "\n".join([head, *textwrap.wrap(rest[0], 48)]) if rest else head
+
+
+def _line(axis: Any, cells: list[tuple[int, dict[str, Any]]], signs: str) -> None:
+    cells = [(x, cell) for x, cell in cells if cell["accuracy"] is not None]
+    xs, (colour, marker) = [x for x, _ in cells], SIGN_STYLES[signs]
     values = [100 * cell["accuracy"] for _, cell in cells]
     low = [100 * cell["interval95"][0] for _, cell in cells]
     high = [100 * cell["interval95"][1] for _, cell in cells]
-    axis.plot(ks, values, color=colour, marker=marker, markersize=4, label=f"signs: {signs}")
-    axis.fill_between(ks, low, high, color=colour, alpha=0.1)
+    axis.plot(xs, values, color=colour, marker=marker, markersize=4, label=f"signs: {signs}")
+    axis.fill_between(xs, low, high, color=colour, alpha=0.1)

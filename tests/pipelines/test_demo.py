@@ -9,7 +9,7 @@ import pytest
 
 from pipelines import demo
 from regroup.intervals import wilson
-from tests.pipelines.conftest import FinishedDemo
+from tests.pipelines.conftest import FinishedDemo, Run
 
 
 def test_network_is_good_enough(finished_demo: FinishedDemo) -> None:
@@ -83,3 +83,23 @@ def test_second_run_finds_everything(
     assert all(step["blocks"] == 0 for step in again["steps"])
     assert again["accuracy"] == finished_demo.results["accuracy"]
     assert again["accuracy_against_k"] == finished_demo.results["accuracy_against_k"]
+
+
+def test_the_study_of_the_demo_finds_all_that_the_demo_made(
+    finished_demo: FinishedDemo, run: Run
+) -> None:
+    """pipelines/studies/digits.toml declares what the demo does."""
+    changes = (
+        "attacks.pgd-minimal.limit=48",
+        "attacks.pgd-budget.limit=48",
+        "taps=['preactivation']",
+    )
+    planned = run(
+        "run", "digits", "--dry-run", "--json", "--store", finished_demo.store,
+        "--data", finished_demo.config.output,
+        *(word for change in changes for word in ("--set", change)),
+    )  # fmt: skip
+    assert planned.status == 0
+    lines = planned.json["plan"]
+    assert len(lines) >= 12
+    assert [line for line in lines if not line["done"]] == []

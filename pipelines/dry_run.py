@@ -1,0 +1,221 @@
+"""What a run would do: its own code over a store that takes nothing, by a job that does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from obstore.store import MemoryStore
+
+from pipelines.job import Job, LedgerEntry
+from store.backend import backend_for
+from store.errors import GapError
+from store.local import LocalBackend
+from store.objects import ObjectBackend
+from store.stores import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from zarr.storage import StorePath
+
+    from cluster.dispatch import BlockReport, DispatchReport
+    from pipelines.study_steps import Step
+    from store.backend import Backend
+    from store.element import BlockElement
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One line of a plan.
+
+    Attributes:
+        step: the study's own word for it.
+        what: what is made, such as "extract digits-val"; None where that is not known yet.
+        ref: the element, held or to be made.
+        held: blocks that the store has.
+        blocks: blocks that there are to be.
+        samples: samples in the blocks that are missing.
+    """
+
+    step: str
+    what: str | None = None
+    ref: str | None = None
+    held: int | None = None
+    blocks: int | None = None
+    samples: int | None = None
+
+    @property
+    def makes(self) -> str:
+        """What is made in words: the kind of work, and the element where it is known."""
+        return f"{(self.what or '?').split()[0]} {self.ref}" if self.ref else self.what or "?"
+
+    @property
+    def done(self) -> bool:
+        """The store has all of it."""
+        return self.blocks is not None and self.held == self.blocks
+
+
+class NotYetError(Exception):
+    """What comes next depends on work that a dry run does not do."""
+
+
+@dataclass(frozen=True)
+class OverlayBackend:
+    """A store as it is, and over it, in memory, what a dry run would write."""
+
+    below: Backend | None
+    above: ObjectBackend
+    locks: ClassVar[bool] = False
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self.above.uri
+
+    def _layer(self, key: str) -> Backend:
+        below = self.below if self.below and not self.above.exists(key) else None
+        return below or self.above
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes under `key`; raises FileNotFoundError."""
+        return self._layer(key).read(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Keep `data` in memory unless `key` exists."""
+        return not self.exists(key) and self.above.create(key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Keep `data` in memory."""
+        self.above.replace(key, data)
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` holds bytes, in memory or in the store."""
+        return self._layer(key).exists(key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the sorted keys below `prefix`."""
+        below = self.below.keys(prefix) if self.below else []
+        return sorted({*self.above.keys(prefix), *below})
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Return the sorted names directly in `prefix`."""
+        below = self.below.children(prefix) if self.below else []
+        return sorted({*self.above.children(prefix), *below})
+
+    def partials(self, prefix: str) -> list[str]:
+        """Return the keys of unfinished writes in the store."""
+        return self.below.partials(prefix) if self.below else []
+
+    def size(self, prefix: str) -> int:
+        """Return the bytes that the store holds below `prefix`."""
+        return self.below.size(prefix) if self.below else 0
+
+    def delete(self, key: str) -> None:
+        """Forget `key` if it is in memory; the store keeps what it has."""
+        self.above.delete(key)
+
+    def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
+        """Nothing is written, so nothing is locked."""
+        return self.above.lock(key, slot)
+
+    def sync(self, keys: list[str]) -> None:
+        """Nothing to do."""
+
+    def reads(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' reads into errors of the store."""
+        return (self.below or self.above).reads(what)
+
+    def writes(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' writes into errors of the store."""
+        return self.above.writes(what)
+
+    def zarr_store(self, prefix: str) -> StorePath:
+        """Return the zarr client of the layer that has the array `prefix`."""
+        return self._layer(f"{prefix}/zarr.json").zarr_store(prefix)
+
+
+def overlaid(uri: str) -> Store:
+    """The store at `uri`, or an empty one where there is none, that takes what is written to it
+    into memory.
+
+    Raises:
+        StoreUsageError: something else is there.
+    """
+    backend = backend_for(uri)
+    absent = isinstance(backend, LocalBackend) and not backend.root.exists()
+    if absent or (_is_folder(backend) and not backend.children()):
+        return Store(OverlayBackend(None, ObjectBackend(MemoryStore(), backend.uri)))
+    below = open_store(uri, writable=False).backend
+    return Store(OverlayBackend(below, ObjectBackend(MemoryStore(), below.uri)))
+
+
+def _is_folder(backend: Backend) -> bool:
+    return not isinstance(backend, LocalBackend) or backend.root.is_dir()
+
+
+class DryJob(Job):
+    """A job whose ledger says what would be done: `blocks` and `samples` are those missing."""
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; nothing reaches it."""
+        return overlaid(self.options.store)
+
+    def _run(
+        self,
+        step: str,
+        element: BlockElement,
+        dispatch: Callable[[list[int], int, int], DispatchReport],  # noqa: ARG002
+    ) -> None:
+        missing = element.missing()
+        rows = sum(element.plan.size(block) for block in missing)
+        self._plan(step, element.ref, len(missing), element.plan.blocks - len(missing), rows)
+
+    def tasks(
+        self,
+        step: str,
+        task: Callable[[int], BlockReport],  # noqa: ARG002
+        blocks: Sequence[int],
+        rows: int,
+        done: int = 0,
+    ) -> DispatchReport:
+        """Enter the tasks into the ledger; raises `NotYetError`."""
+        self._plan(step, "", len(blocks), done, rows)
+        raise NotYetError(step)
+
+    def finish(
+        self,
+        step: str,
+        element: BlockElement,
+        summarise: Callable[[BlockElement], dict[str, Any]],
+    ) -> None:
+        """Write the summary, into memory, of an element that is whole."""
+        if not element.missing():
+            super().finish(step, element, summarise)
+
+    def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
+        """Enter into the ledger that a step found everything in the store."""
+        self._plan(step, ref, 0, skipped, 0)
+
+    def _plan(self, step: str, ref: str, blocks: int, held: int, samples: int) -> None:
+        self.ledger.append(LedgerEntry(step, ref, blocks, held, samples, 0, 0, 0))
+
+
+def plan(job: DryJob, step: Step) -> list[PlannedStep]:
+    """What one step would do; a line without `what` where that depends on work not yet done."""
+    entry = len(job.ledger)
+    try:
+        step.make()
+        unknown = False
+    except (GapError, NotYetError):
+        unknown = len(job.ledger) == entry
+    lines = [_line(step.label, done) for done in job.ledger[entry:]]
+    return [*lines, PlannedStep(step.label)] if unknown else lines
+
+
+def _line(step: str, entry: LedgerEntry) -> PlannedStep:
+    held, blocks = entry.skipped, entry.skipped + entry.blocks
+    return PlannedStep(step, entry.step, entry.ref or None, held, blocks, entry.samples)

@@ -1,0 +1,185 @@
+"""Run a study: do what the store does not hold yet of it, and write its tables and figures."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, UseAppendAction
+
+from pipelines.errors import IncompleteError
+from pipelines.options import ClusterOptions, GapOptions
+
+if TYPE_CHECKING:
+    from pipelines.dry_run import PlannedStep
+    from pipelines.job import Job
+    from pipelines.study_file import LoadedStudy
+    from pipelines.study_steps import StudySteps
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(ClusterOptions, GapOptions):
+    """Run what is missing of a study, a TOML file (docs/studies.md); write tables and figures.
+
+    Example: regroup run mini-imagenet --data /data --dry-run
+    """
+
+    study: Positional[str]
+    """The study: a file, or the name of a shipped one (pipelines/studies)."""
+    store: str = ""
+    """The store, a folder or an s3:// URI (default: the study's)."""
+    output: str = ""
+    """Folder for tables, figures and results.json (default: NAME-results in this folder)."""
+    data: str = ""
+    """What {data} stands for in the study's datasets and weights (default: the study's)."""
+    set: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
+    """Change a key of the study: --set datasets.train=imagefolder:PATH --set attacks.pgd.limit=9"""
+    dry_run: bool = False
+    """Print every job and what the store holds of it; compute and write nothing."""
+    block_rows: int = 0
+    """Samples a block (default: the study's; an attack's own stay)."""
+
+
+class StudyIncompleteError(IncompleteError):
+    """Some attacks could not be run (exit status 1); `summary` holds what was measured."""
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+def main(config: RunConfig) -> dict[str, Any]:
+    """Run the study, or plan it."""
+    from pipelines.study_file import find_study, load_study
+
+    loaded = load_study(find_study(config.study), config.set, config.data)
+    options = replace(
+        config,
+        store=config.store or loaded.study.store,
+        output=config.output or f"{loaded.study.name}-results",
+        block_rows=config.block_rows or loaded.study.block_rows,
+    )
+    return _plan(options, loaded) if config.dry_run else _run(options, loaded)
+
+
+def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
+    """Refuse, with the place in the file, what cannot be opened."""
+    from pipelines.study import MistakeError
+
+    try:
+        steps.check()
+    except MistakeError as error:
+        raise loaded.mistake(error.path, str(error)) from error
+
+
+def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+    from pipelines.dry_run import DryJob, plan
+    from pipelines.study_steps import StudySteps
+
+    job = DryJob(options)
+    with job:
+        steps = StudySteps(job, loaded.study)
+        _check(steps, loaded)
+        lines = [line for step in steps.steps() for line in plan(job, step)]
+    _print_plan(options, lines)
+    return {
+        "study": loaded.study.name,
+        "store": options.store,
+        "plan": [{**asdict(line), "done": line.done} for line in lines],
+    }
+
+
+def _print_plan(options: RunConfig, lines: list[PlannedStep]) -> None:
+    from rich.table import Table
+
+    from pipelines.tables import print_line, show
+
+    table = Table(title=f"What {options.study} would do in the store {options.store}")
+    for head in ("step", "makes", "blocks held", "samples to do"):
+        right = head in ("blocks held", "samples to do")
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        known = line.blocks is not None
+        held = f"{line.held} of {line.blocks}" if known else "?"
+        table.add_row(line.step, line.makes, held, str(line.samples) if known else "?")
+    show(table, options.json)
+    done = sum(line.done for line in lines)
+    unknown = any(line.blocks is None for line in lines)
+    print_line(
+        f"{done} of {len(lines)} jobs are in the store whole. "
+        + ("?: known once the steps before are done. " if unknown else "")
+        + "Dry run: nothing was computed or written.",
+        options.json,
+    )
+
+
+def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+    from pipelines.job import Job
+    from pipelines.study_results import Results
+    from pipelines.study_steps import StudySteps
+
+    started = time.perf_counter()
+    with Job(options, allow_missing=options.allow_missing) as job:
+        steps = StudySteps(job, loaded.study)
+        _check(steps, loaded)
+        results = Results(steps, _make(steps))
+        described = {**results.describe(), **_cost(job, started)}
+        _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
+    if results.failures:
+        names = ", ".join(results.failures)
+        first = next(iter(results.failures.values()))
+        raise StudyIncompleteError(f"not run: {names}; the first: {first}", described)
+    return described
+
+
+def _make(steps: StudySteps) -> dict[str, str]:
+    """Make every element; an attack that fails leaves the others to go on: why, by its name."""
+    from pipelines.job import log
+
+    failures: dict[str, str] = {}
+    for step in steps.steps():
+        if step.attack in failures:
+            continue
+        try:
+            step.make()
+        except IncompleteError as error:
+            if step.attack is None:
+                raise
+            failures[step.attack] = str(error)
+            log(f"{step.label}: {error}\n{step.attack}: the study goes on without it")
+    return failures
+
+
+def _cost(job: Job, started: float) -> dict[str, Any]:
+    return {
+        "forward_passes": sum(entry.forward_passes for entry in job.ledger),
+        "seconds": time.perf_counter() - started,
+        "steps": job.summary(),
+    }
+
+
+def _report(results: dict[str, Any], options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:
+    from pipelines.study_report import write_report
+    from pipelines.tables import accuracy_table, print_line, show
+
+    output = Path(options.output)
+    written = write_report(results, loaded.study.report, output)
+    for evaluation in results["evaluations"]:
+        print_line(f"\nTaps: {evaluation['taps']}, bank: {evaluation['bank']}", options.json)
+        show(accuracy_table(evaluation["accuracy"]), options.json)
+    for images in results["images"]:
+        if "title" in images:
+            print_line(f"{images['images']}: {images['title']}", options.json)
+    if not worked:
+        print_line("Everything was in the store already: nothing was computed again.", options.json)
+    print_line(
+        f"Results: {output}/results.json and {len(written) - 1} files beside it", options.json
+    )
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("run")

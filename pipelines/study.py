@@ -1,0 +1,275 @@
+"""What a study declares, typed and checked (docs/studies.md). Loads no torch, ray or zarr.
+
+Every class here is a table of the file and every field a key of it; `pipelines.study_file` reads
+them and says where a mistake is.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from pipelines.attack import parse_epsilon
+from pipelines.errors import UsageError
+from pipelines.options import (
+    AttackOptions,
+    BankOptions,
+    ClassesName,
+    ModelOptions,
+    PrecisionName,
+    SignsName,
+    TapPolicyName,
+    TieBreakName,
+    VotingOptions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+TableName = Literal["accuracy", "k", "taps"]
+FigureName = Literal["k", "taps"]
+STRICT = ConfigDict(extra="forbid", strict=True)
+DATA = "{data}"
+SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+Count = Annotated[int, Field(ge=1)]
+Text = Annotated[str, Field(min_length=1)]
+
+
+class MistakeError(Exception):
+    """A value that cannot be meant, at a key path of the study."""
+
+    def __init__(self, path: tuple[str, ...], text: str) -> None:
+        super().__init__(text)
+        self.path = path
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """`[model]`: the classifier; the keys are the options of the commands."""
+
+    name: Text
+    weights: Text | None = None
+    resize: Count | None = None
+    crop: Count | None = None
+    classes: ClassesName = "all"
+    dtype: PrecisionName = "fp32"
+    channels_last: bool = False
+    tf32: bool = False
+    batch: Count = 64
+
+    def options(self, policy: TapPolicyName) -> ModelOptions:
+        """The model with its taps by `policy`."""
+        declared = {key: value for key, value in asdict(self).items() if key != "name"}
+        return ModelOptions(model=self.name, taps=policy, **declared)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Bank(BankOptions):
+    """`[banks.NAME]`: how a bank is drawn, and from which dataset."""
+
+    dataset: str = "train"
+    bank_seed: int = Field(default=0, alias="seed")
+
+    @field_validator("per_class")
+    @classmethod
+    def _counts(cls, value: int) -> int:
+        return _at_least(1, value)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Attack(AttackOptions):
+    """`[attacks.NAME]`: an attack on the correctly classified samples of a dataset.
+
+    `block_rows`: samples a block, `batch`: samples attacked at once (default: the study's and the
+    model's); `skip`: declared but not run.
+    """
+
+    dataset: str = "val"
+    block_rows: Count | None = None
+    batch: Count | None = None
+    skip: bool = False
+
+    @field_validator("epsilon", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        return str(value) if number else value
+
+    @field_validator("epsilon")
+    @classmethod
+    def _in_pixel_units(cls, value: str) -> str:
+        try:
+            epsilon = parse_epsilon(value)
+        except UsageError:
+            raise ValueError(
+                f"{value!r} is not a number: give a fraction such as '4/255' or a decimal"
+            ) from None
+        if not 0 < epsilon <= 1:
+            hint = f": did you mean '{value}/255'?" if value.isdecimal() and epsilon else ""
+            raise ValueError(f"{value} is out of range: epsilon is in (0, 1], in pixel units{hint}")
+        return value
+
+    @field_validator("steps", "growth_limit", "limit")
+    @classmethod
+    def _counts(cls, value: int | None) -> int | None:
+        return value if value is None else _at_least(1, value)
+
+    @field_validator("bisections")
+    @classmethod
+    def _halvings(cls, value: int) -> int:
+        return _at_least(0, value)
+
+    @property
+    def title(self) -> str:
+        """What tables and captions call it: the protocol is always named."""
+        first = "epsilon" if self.protocol == "budget" else "first epsilon"
+        more = "" if self.protocol == "budget" else f", {self.bisections} bisections"
+        return (
+            f"{self.attack.upper()}, protocol {self.protocol}, {first} {self.epsilon}, "
+            f"{self.steps} steps{more}, seed {self.seed}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Scoring:
+    """`[scoring]`: how features are scored, and how many of the last taps vote.
+
+    `dataset`: whose clean images choose k, by the rule with `threshold` unless `k` is given.
+    """
+
+    dataset: str = "val"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    k: Count | None = None
+    signs: SignsName = "both"
+    tie_break: TieBreakName = "class"
+    delta: Annotated[float, Field(gt=0, le=1)] = 1e-20
+
+    @property
+    def voting(self) -> VotingOptions:
+        """The options of the scoring itself."""
+        return VotingOptions(tie_break=self.tie_break, delta=self.delta)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Report:
+    """`[report]`: which tables (Markdown and CSV) and figures (PNG) are written."""
+
+    tables: tuple[TableName, ...] = ("accuracy", "k", "taps")
+    figures: tuple[FigureName, ...] = ("k", "taps")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Study:
+    """A whole study file.
+
+    `data`: what `{data}` stands for in datasets and weights; paths are relative to the folder
+    where the command runs. Attacks draw their samples from features of the first of `taps`.
+    """
+
+    name: Text
+    store: Text
+    data: Text = "data"
+    block_rows: Count = 256
+    taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
+    model: Model
+    datasets: dict[str, Text]
+    banks: Annotated[dict[str, Bank], Field(min_length=1)]
+    attacks: dict[str, Attack] = Field(default_factory=dict)
+    scoring: Scoring = Field(default_factory=Scoring)
+    report: Report = Field(default_factory=Report)
+
+    @property
+    def clean(self) -> dict[str, str]:
+        """Dataset of every set of clean images, by the name that tables give it."""
+        attacked = (a.dataset for a in self.attacks.values())
+        others = dict.fromkeys(name for name in attacked if name != self.scoring.dataset)
+        return {"clean": self.scoring.dataset, **{f"clean {name}": name for name in others}}
+
+    @property
+    def used(self) -> list[str]:
+        """The datasets that the study reads, those that are scored first."""
+        banks = (bank.dataset for bank in self.banks.values())
+        return list(dict.fromkeys([*self.clean.values(), *banks]))
+
+    def located(self, text: str) -> str:
+        """`text` with `{data}` replaced."""
+        return text.replace(DATA, self.data)
+
+    def source(self, dataset: str) -> str:
+        """The source spec of a dataset."""
+        return self.located(self.datasets[dataset])
+
+    def model_options(self, policy: TapPolicyName) -> ModelOptions:
+        """The model with its taps by `policy`, its weights located."""
+        from dataclasses import replace
+
+        options = self.model.options(policy)
+        return replace(options, weights=options.weights and self.located(options.weights))
+
+    def check(self) -> None:
+        """Raise `MistakeError` for the first name that dangles or cannot name anything."""
+        _check_name(("name",), self.name)
+        for section in ("datasets", "banks", "attacks"):
+            for name in getattr(self, section):
+                _check_name((section, name), name)
+        for name, source in self.datasets.items():
+            _check_source(("datasets", name), source)
+        for path, dataset in self._references():
+            if dataset not in self.datasets:
+                raise MistakeError(path, f"there is no dataset {near(dataset, self.datasets)}")
+        for path, listed in self._lists():
+            if len(set(listed)) < len(listed):
+                raise MistakeError(path, "something is listed twice")
+
+    def _references(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        yield ("scoring", "dataset"), self.scoring.dataset
+        for name, bank in self.banks.items():
+            yield ("banks", name, "dataset"), bank.dataset
+        for name, attack in self.attacks.items():
+            yield ("attacks", name, "dataset"), attack.dataset
+
+    def _lists(self) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
+        yield ("taps",), self.taps
+        yield ("report", "tables"), self.report.tables
+        yield ("report", "figures"), self.report.figures
+
+
+def keys_of(table: type[Any]) -> list[str]:
+    """The keys of a table of the file, as they are spelt there."""
+    aliases = {"bank_seed": "seed"} if table is Bank else {}
+    return [aliases.get(field.name, field.name) for field in fields(table)]
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """`'vall': did you mean val?`, or `'x': there are train, val` where nothing is near."""
+    names = list(known)
+    found = get_close_matches(word, names, 1)
+    if found:
+        return f"{word!r}: did you mean {found[0]}?"
+    return f"{word!r}: choose from {', '.join(names)}" if names else f"{word!r}: there is none"
+
+
+def _check_name(path: tuple[str, ...], name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise MistakeError(path, f"{name!r} cannot be a name: use letters, digits, '_' and '-'")
+
+
+def _check_source(path: tuple[str, ...], source: str) -> None:
+    kind, _, location = source.partition(":")
+    if kind not in SOURCES:
+        raise MistakeError(path, f"there is no kind of dataset {near(kind, SOURCES)}")
+    if not location and source != "digits":
+        raise MistakeError(path, f"{source!r} says no place: give {kind}:PLACE")
+
+
+def _at_least(least: int, value: int) -> int:
+    if value < least:
+        raise ValueError(f"{value} is too small: give at least {least}")
+    return value

@@ -1,0 +1,123 @@
+"""The results of a study as plain JSON, from the summaries of its votes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from store.votes import SIGN_CHOICES
+
+if TYPE_CHECKING:
+    from pipelines.study import Study
+    from pipelines.study_steps import StudySteps
+    from regroup.choose_k import KChoice
+
+
+@dataclass
+class Results:
+    """What came of a study's steps.
+
+    `failures`: why an attack's images, or their votes, are not there, by attack.
+    """
+
+    steps: StudySteps
+    failures: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def study(self) -> Study:
+        """What was asked for."""
+        return self.steps.study
+
+    def describe(self) -> dict[str, Any]:
+        """All tables and all that they come from, as JSON."""
+        evaluations = [self._evaluation(policy, bank) for policy, bank in self.steps.evaluations]
+        return {
+            "study": self.study.name,
+            "settings": asdict(self.study),
+            "images": [self._images(name) for name in self._names],
+            "evaluations": evaluations,
+        }
+
+    @property
+    def _names(self) -> list[str]:
+        return [*self.study.clean, *self.study.attacks]
+
+    def _why_not(self, name: str) -> str | None:
+        """Why there are no numbers of these images, or None where there are."""
+        attack = self.study.attacks.get(name)
+        if attack is not None and attack.skip:
+            return "the study skips it"
+        return self.failures.get(name)
+
+    def _images(self, name: str) -> dict[str, Any]:
+        attack, why = self.study.attacks.get(name), self._why_not(name)
+        if attack is None:
+            dataset = self.study.clean[name]
+            return {"images": name, "dataset": dataset, "index": self.steps.index(dataset).ref}
+        row = {"images": name, "dataset": attack.dataset, "title": attack.title}
+        if why:
+            return {**row, "not_run": why}
+        made = self.steps.adversarials(name)
+        return {**row, "adversarials": made.ref, **(made.summary() or {})}
+
+    def _evaluation(self, policy: Any, bank: str) -> dict[str, Any]:
+        measured = [name for name in self._names if not self._why_not(name)]
+        votes = {name: self.steps.votes(policy, bank, name) for name in measured}
+        summaries: dict[str, Any] = {name: v.summary() or {} for name, v in votes.items()}
+        stored = self.steps.bank(policy, bank)
+        rule, k = self._choose_k(summaries["clean"], len(stored.taps))
+        return {
+            "taps": policy,
+            "bank": bank,
+            "bank_ref": stored.ref,
+            "votes": {name: element.ref for name, element in votes.items()},
+            "samples_a_class": {
+                "fewest": int(stored.counts.min()),
+                "most": int(stored.counts.max()),
+            },
+            "k": k,
+            "rule": asdict(rule),
+            "accuracy": [self._accuracy_row(name, summaries, k) for name in self._names],
+            "accuracy_against_k": self._k_rows(summaries, len(stored.taps)),
+            "tap_accuracy": _tap_rows(summaries["clean"], stored.taps, k),
+        }
+
+    def _choose_k(self, clean: dict[str, Any], taps: int) -> tuple[KChoice, int]:
+        from pipelines.errors import UsageError
+        from pipelines.evaluate import rule_of_k
+
+        rule, k = rule_of_k(clean, self.study.scoring.threshold), self.study.scoring.k
+        if k is not None and k > taps:
+            raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
+        return rule, k or rule.k
+
+    def _accuracy_row(self, name: str, summaries: dict[str, Any], k: int) -> dict[str, Any]:
+        from pipelines.evaluate import accuracy_row
+
+        if name not in summaries:
+            return {"images": name, "not_run": self._why_not(name)}
+        return accuracy_row(name, summaries[name], k, self.study.scoring.signs)
+
+    def _k_rows(self, summaries: dict[str, Any], taps: int) -> list[dict[str, Any]]:
+        from pipelines.rescore import k_rows
+
+        return k_rows(summaries, list(range(1, taps + 1)), SIGN_CHOICES)
+
+
+def _tap_rows(clean: dict[str, Any], taps: tuple[str, ...], k: int) -> list[dict[str, Any]]:
+    """Each tap alone over the correctly classified clean samples, first to last, every signs."""
+    from pipelines.accuracy import Accuracy
+
+    group = clean["correct"]
+    return [
+        {
+            "position": position + 1,
+            "tap": tap,
+            "votes": position >= len(taps) - k,
+            **{
+                signs: Accuracy(group["tap_top1"][signs][position], group["n"]).describe()
+                for signs in SIGN_CHOICES
+            },
+        }
+        for position, tap in enumerate(taps)
+    ]

@@ -1,0 +1,228 @@
+"""The steps of a study: each makes one element, through the function that its command calls."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipelines.errors import UsageError
+from pipelines.study import MistakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from pipelines.job import Job
+    from pipelines.network import Network
+    from pipelines.options import TapPolicyName
+    from pipelines.study import Study
+    from store.banks import StoredBank
+    from store.element import BlockElement
+    from store.indexes import SampleIndex
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a study, in words; `attack` is the one that it is part of, if any."""
+
+    label: str
+    make: Callable[[], object]
+    attack: str | None = None
+
+
+@dataclass
+class StudySteps:
+    """Elements of a study, each made when it is first asked for, and once.
+
+    What failed is not tried again: whoever asks for it, or for what comes from it, gets the error
+    of the first time.
+    """
+
+    job: Job
+    study: Study
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except Exception as error:
+                self._made[key] = error
+        made = self._made[key]
+        if isinstance(made, Exception):
+            raise made
+        return made  # type: ignore[no-any-return]
+
+    def check(self) -> None:
+        """Open every dataset and build the network, before any work.
+
+        Raises:
+            MistakeError: one of them cannot be opened.
+            UsageError: the network cannot be attacked.
+        """
+        from pipelines.attack import check_gradients
+        from regroup.errors import ConfigurationError
+
+        self._check_datasets()
+        try:
+            network = self._opened(self.study.taps[0])
+        except (ConfigurationError, UsageError) as error:
+            raise MistakeError(("model",), str(error)) from error
+        if any(not attack.skip for attack in self.study.attacks.values()):
+            check_gradients(network)
+
+    def _check_datasets(self) -> None:
+        from store.errors import StoreUsageError
+        from store.sources import open_source
+
+        classes: dict[str, tuple[str, ...]] = {}
+        for name in self.study.used:
+            try:
+                classes[name] = open_source(self.study.source(name)).class_names
+            except StoreUsageError as error:
+                raise MistakeError(("datasets", name), str(error)) from error
+        first, *others = classes
+        for name in others if self.study.model.classes == "dataset" else ():
+            if classes[name] != classes[first]:
+                raise MistakeError(
+                    ("datasets", name),
+                    f"its {len(classes[name])} classes are not the {len(classes[first])} of "
+                    f'{first}: with model.classes = "dataset" all datasets need the same',
+                )
+
+    def steps(self) -> Iterator[Step]:
+        """Every step, in an order in which the network's work comes before the tasks'.
+
+        Tasks (banks, scoring) end workers that wait, and they would have to be started again.
+        """
+        for dataset in self.study.used:
+            yield Step(f"index {dataset}", partial(self.index, dataset))
+        for policy in self.study.taps:
+            for name, dataset in self.study.clean.items():
+                yield Step(f"{policy}: {name}", partial(self.clean, policy, dataset))
+            if policy == self.study.taps[0]:
+                for attack in self.attacks:
+                    yield Step(f"attack {attack}", partial(self.adversarials, attack), attack)
+            for attack in self.attacks:
+                yield Step(f"{policy}: {attack}", partial(self.attacked, policy, attack), attack)
+        for policy, bank in self.evaluations:
+            yield Step(f"{policy}: bank {bank}", partial(self.bank, policy, bank))
+        for policy, bank in self.evaluations:
+            yield from self._scoring(policy, bank)
+
+    def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
+        against = f" against {bank}" if len(self.study.banks) > 1 else ""
+        for name in (*self.study.clean, *self.attacks):
+            attack = name if name in self.study.attacks else None
+            make = partial(self.votes, policy, bank, name)
+            yield Step(f"{policy}: score {name}{against}", make, attack)
+
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks that are to be run."""
+        return [name for name, attack in self.study.attacks.items() if not attack.skip]
+
+    @property
+    def evaluations(self) -> list[tuple[TapPolicyName, str]]:
+        """Every pair of tap policy and bank: each is scored and tabulated."""
+        return [(policy, bank) for policy in self.study.taps for bank in self.study.banks]
+
+    def index(self, dataset: str) -> SampleIndex:
+        """The index of a dataset."""
+        from pipelines.index_dataset import index_dataset
+
+        spec = self.study.source(dataset)
+        return self._once(("index", dataset), lambda: index_dataset(self.job, spec))
+
+    def network(self, policy: TapPolicyName) -> Network:
+        """The network, restricted to the classes of the datasets if the study says so."""
+        return self._once(("network", policy), lambda: self._network(policy))
+
+    def _opened(self, policy: TapPolicyName) -> Network:
+        from pipelines.network import open_network
+
+        return self._once(
+            ("opened", policy), lambda: open_network(self.study.model_options(policy))
+        )
+
+    def _network(self, policy: TapPolicyName) -> Network:
+        from pipelines.network import network_for
+
+        index = self.index(self.study.scoring.dataset)
+        return network_for(self._opened(policy), index, self.study.model.classes)
+
+    def clean(self, policy: TapPolicyName, dataset: str) -> BlockElement:
+        """Features of a dataset."""
+        from pipelines.extract import extract_index
+
+        def extract() -> BlockElement:
+            network, index = self.network(policy), self.index(dataset)
+            return extract_index(self.job, network, index, self.study.model.batch)
+
+        return self._once(("clean", policy, dataset), extract)
+
+    def adversarials(self, attack: str) -> BlockElement:
+        """What an attack made: once, whatever the tap policies."""
+        return self._once(("attack", attack), lambda: self._attack(attack))
+
+    def _attack(self, name: str) -> BlockElement:
+        from pipelines.attack import attack_index, attack_spec, correct_samples
+
+        attack, policy = self.study.attacks[name], self.study.taps[0]
+        index, clean = self.index(attack.dataset), self.clean(policy, attack.dataset)
+        subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
+        batch = attack.batch or self.study.model.batch
+        with self._blocks_of(attack.block_rows):
+            return attack_index(self.job, self.network(policy), subset, attack_spec(attack), batch)
+
+    @contextmanager
+    def _blocks_of(self, rows: int | None) -> Iterator[None]:
+        """Have new elements made in blocks of `rows` samples."""
+        options = self.job.options
+        self.job.options = replace(options, block_rows=rows or options.block_rows)
+        try:
+            yield
+        finally:
+            self.job.options = options
+
+    def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
+        """Features of an attack's images."""
+        from pipelines.extract import extract_adversarials
+
+        def extract() -> BlockElement:
+            network, made = self.network(policy), self.adversarials(attack)
+            return extract_adversarials(self.job, network, made, self.study.model.batch)
+
+        return self._once(("attacked", policy, attack), extract)
+
+    def features(self, policy: TapPolicyName, images: str) -> BlockElement:
+        """Features of clean or attacked images, by the name that tables give them."""
+        if images in self.study.clean:
+            return self.clean(policy, self.study.clean[images])
+        return self.attacked(policy, images)
+
+    def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
+        """A bank."""
+        from pipelines.build_bank import build_bank
+        from store.banks import read_bank
+
+        def build() -> StoredBank:
+            options = self.study.banks[bank]
+            network, index = self.network(policy), self.index(options.dataset)
+            ref = build_bank(self.job, network, index, options, self.study.model.batch)
+            return read_bank(self.job.store, ref)
+
+        return self._once(("bank", policy, bank), build)
+
+    def votes(self, policy: TapPolicyName, bank: str, images: str) -> BlockElement:
+        """Votes of clean or attacked images against a bank."""
+        from pipelines.evaluate import score
+
+        def vote() -> BlockElement:
+            features, stored = self.features(policy, images), self.bank(policy, bank)
+            return score(self.job, features, stored, self.study.scoring.voting)
+
+        return self._once(("votes", policy, bank, images), vote)

@@ -1,0 +1,306 @@
+"""A study from end to end on coloured squares: what it makes, writes, repeats and plans."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.table import Table
+
+from pipelines import attack, study_report, tables
+from pipelines.errors import IncompleteError
+from pipelines.run import RunConfig, StudyIncompleteError, main
+from regroup.intervals import wilson
+from store.element import BlockElement
+from store.stores import open_store
+from store.votes import TRUE_RANK
+from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.conftest import Run
+
+STUDY = f"""name = "colours"
+store = "runs"
+taps = ["preactivation", "linear"]
+
+[model]
+name = "{MODEL}"
+classes = "dataset"
+
+[datasets]
+train = "imagefolder:{{data}}/train"
+val = "imagefolder:{{data}}/val"
+
+[banks.four]
+per_class = 4
+
+[attacks.strong]
+epsilon = "200/255"
+steps = 4
+limit = 9
+block_rows = 4
+
+[attacks.least]
+protocol = "minimal"
+epsilon = "4/255"
+steps = 4
+bisections = 2
+limit = 6
+
+[attacks.later]
+epsilon = "1/255"
+skip = true
+"""
+ATTACKS = ("strong", "least", "later")
+
+
+@dataclass(frozen=True)
+class Finished:
+    config: RunConfig
+    planned: dict[str, Any]
+    fresh: bool
+    results: dict[str, Any]
+
+    @property
+    def output(self) -> Path:
+        return Path(self.config.output)
+
+    def args(self, *more: str) -> list[str]:
+        c = self.config
+        where = ["--store", c.store, "--output", c.output, "--data", c.data]
+        return ["run", c.study, *where, "--workers", "1", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """The study, planned over a store that is not there, and then run."""
+    folder = tmp_path_factory.mktemp("study")
+    colour_folder(folder / "train", images=3)
+    colour_folder(folder / "val", images=4)
+    (folder / "colours.toml").write_text(STUDY)
+    where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
+    study = str(folder / "colours.toml")
+    planned = main(RunConfig(study=study, json=True, dry_run=True, **where))  # type: ignore[arg-type]
+    fresh = not (folder / "store").exists() and not (folder / "out").exists()
+    config = RunConfig(study=study, json=True, workers=1, **where)  # type: ignore[arg-type]
+    return Finished(config, planned, fresh, main(config))
+
+
+def rows_of(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def files(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def test_plan_of_a_fresh_study_writes_nothing_and_guesses_nothing(finished: Finished) -> None:
+    assert finished.fresh
+    lines = {(line["step"], line["what"]): line for line in finished.planned["plan"]}
+    assert not any(line["done"] for line in lines.values())
+    assert lines["index val", "digest " + Path(finished.config.data).name + "-val"]["samples"] == 12
+    assert lines["attack strong", None]["blocks"] is None
+    assert not [step for step, _ in lines if "later" in step]
+
+
+def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
+    """Counts of the tables against the stored ranks, read here."""
+    store = open_store(finished.config.store)
+    evaluations = finished.results["evaluations"]
+    assert [(e["taps"], e["bank"]) for e in evaluations] == [
+        ("preactivation", "four"),
+        ("linear", "four"),
+    ]
+    for found in evaluations:
+        for row in found["accuracy"][:3]:
+            votes = BlockElement.open(store, "votes", found["votes"][row["images"]])
+            blocks = range(votes.plan.blocks)
+            ranks = np.concatenate([votes.read_array(TRUE_RANK, b) for b in blocks])
+            hits = ranks[:, 0, found["k"] - 1] == 1
+            attacked = row["images"] != "clean"
+            success = np.array(votes.samples(["success"])["success"].to_pylist(), bool)
+            assert row["attempted"] == len(hits)
+            assert row["regroup_top1_all"]["correct"] == hits.sum()
+            if attacked:
+                assert row["success"] == success.sum() > 0
+                assert row["regroup_top1_S"]["correct"] == hits[success].sum()
+            cell = row["regroup_top1_all"]
+            assert cell["interval95"] == pytest.approx(wilson(cell["correct"], cell["total"]))
+        chosen = [r for r in found["accuracy_against_k"] if r["k"] == found["k"]]
+        assert chosen[0]["clean"] == found["accuracy"][0]["regroup_top1_all"]
+        assert [t["votes"] for t in found["tap_accuracy"]].count(True) == found["k"]
+
+
+def test_attacks_were_made_once_for_both_policies(finished: Finished) -> None:
+    steps = [s["step"].split()[0] for s in finished.results["steps"]]
+    assert steps.count("attack") == 2
+    store = open_store(finished.config.store)
+    made = {row["images"]: row.get("adversarials") for row in finished.results["images"]}
+    strong = BlockElement.open(store, "adversarials", str(made["strong"]))
+    assert (strong.plan.rows, strong.plan.block_rows) == (9, 4)
+    least = BlockElement.open(store, "adversarials", str(made["least"]))
+    assert (least.plan.rows, least.plan.block_rows) == (6, 256)
+    assert len(store.elements("features")) >= 8, "two policies of train, val and two attacks"
+
+
+def test_an_attack_that_was_not_run_has_no_number(finished: Finished) -> None:
+    for found in finished.results["evaluations"]:
+        folder = finished.output / f"{found['taps']}-{found['bank']}"
+        later = [row for row in found["accuracy"] if row["images"] == "later"]
+        assert later == [{"images": "later", "not_run": "the study skips it"}]
+        assert all("later" not in row for row in found["accuracy_against_k"])
+        for name in ("accuracy", "k"):
+            rows = [row for row in rows_of(folder / f"{name}.csv") if row["images"] == "later"]
+            assert rows
+            assert {(r["state"], r["accuracy"], r["correct"]) for r in rows} == {
+                ("not run", "", "")
+            }
+        lines = (folder / "accuracy.md").read_text().splitlines()
+        cells = [line.split(" | ")[1:] for line in lines if line.startswith("| later ")]
+        assert len(cells) == 2
+        assert all({c.strip(" |") for c in line} <= {"not run", "1", "5"} for line in cells)
+
+
+def test_tables_and_figures(finished: Finished) -> None:
+    saved = json.loads((finished.output / "results.json").read_text())
+    assert saved["evaluations"] == finished.results["evaluations"]
+    for found in finished.results["evaluations"]:
+        folder = finished.output / f"{found['taps']}-{found['bank']}"
+        names = {path.name for path in folder.iterdir()}
+        assert names == {f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv")} | {
+            "k.png",
+            "taps.png",
+        }
+        for figure in ("k.png", "taps.png"):
+            assert (folder / figure).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        for table in ("accuracy.md", "k.md", "taps.md"):
+            text = (folder / table).read_text()
+            assert "protocol minimal, first epsilon 4/255" in text
+            assert "protocol budget, epsilon 200/255" in text
+        clean = rows_of(folder / "accuracy.csv")[0]
+        assert (clean["images"], clean["measure"], clean["top"]) == ("clean", "softmax", "1")
+        assert (float(clean["accuracy"]), clean["total"]) == (1.0, "12")
+        taps = rows_of(folder / "taps.csv")
+        assert len(taps) == 3 * len(found["tap_accuracy"])
+
+
+def test_run_again_does_nothing_and_says_so(finished: Finished, run: Run) -> None:
+    before = files(Path(finished.config.store))
+    again = run(*finished.args())
+    assert again.status == 0
+    assert "Everything was in the store already: nothing was computed again." in again.out
+    assert "least: PGD, protocol minimal" in again.out
+    assert "later" in again.out
+    assert files(Path(finished.config.store)) == before
+    saved = json.loads((finished.output / "results.json").read_text())
+    assert saved["evaluations"] == finished.results["evaluations"]
+    assert saved["forward_passes"] == 0
+
+
+def test_plan_of_a_finished_study_holds_all_of_it(finished: Finished, run: Run) -> None:
+    before = files(Path(finished.config.store))
+    planned = run(*finished.args("--dry-run", "--json")).json["plan"]
+    assert all(line["done"] for line in planned)
+    held = {line["ref"] for line in planned}
+    elements = open_store(finished.config.store).elements()
+    made = {info.ref for info in elements if info.kind in ("adversarials", "votes", "banks")}
+    assert made <= held
+    assert files(Path(finished.config.store)) == before
+
+
+def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
+    """A dry run over other settings: what they share is held, what they change is not."""
+    keys = ("--set", "attacks.strong.seed=5", "--set", "banks.four.seed=1")
+    before = files(Path(finished.config.store))
+    outcome = run(*finished.args("--dry-run", *keys))
+    assert outcome.status == 0
+    assert "nothing was computed or written" in outcome.out
+    planned = run(*finished.args("--dry-run", "--json", *keys)).json["plan"]
+    state = {line["step"]: (line["held"], line["blocks"], line["samples"]) for line in planned}
+    assert state["attack least"] == (1, 1, 0)
+    assert state["attack strong"] == (0, 3, 9)
+    assert state["linear: clean"] == (1, 1, 0)
+    assert state["linear: score clean"] == (None, None, None), "it needs the bank"
+    assert files(Path(finished.config.store)) == before
+
+
+def refused(*args: object) -> Any:
+    raise IncompleteError("attack x: 1 of 3 blocks failed")
+
+
+def test_an_attack_that_fails_leaves_the_others(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run
+) -> None:
+    made: Callable[..., Any] = attack.attack_index
+
+    def failing(job: Any, network: Any, index: Any, spec: Any, batch: int) -> Any:
+        step = refused if spec.protocol == "budget" else made
+        return step(job, network, index, spec, batch)
+
+    monkeypatch.setattr(attack, "attack_index", failing)
+    outcome = run(*finished.args("--json", "--output", str(tmp_path / "out")))
+    assert outcome.status == 1
+    assert outcome.err.strip().splitlines()[-1].startswith("regroup run: not run: strong;")
+    for found in outcome.json["evaluations"]:
+        rows = {row["images"]: row for row in found["accuracy"]}
+        assert rows["strong"]["not_run"] == "attack x: 1 of 3 blocks failed"
+        assert rows["least"]["attempted"] == 6
+    assert StudyIncompleteError("x", {}).exit_status == 1
+
+
+def test_an_interrupted_run_goes_on_from_what_it_has(
+    finished: Finished, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, run: Run
+) -> None:
+    """SIGTERM after the first attack; the second run makes the rest and nothing twice."""
+    made: Callable[..., Any] = attack.attack_index
+
+    def interrupted(*args: Any) -> Any:
+        made(*args)
+        raise SystemExit(143)
+
+    where = ("--store", str(tmp_path / "s"), "--output", str(tmp_path / "o"))
+    args = finished.args("--json", *where, "--set", "taps=['preactivation']")
+    monkeypatch.setattr(attack, "attack_index", interrupted)
+    stopped = run(*args)
+    assert stopped.status == 143
+    assert "run the same command again to go on" in stopped.err
+    assert not (tmp_path / "o").exists()
+    monkeypatch.setattr(attack, "attack_index", made)
+    again = run(*args)
+    assert again.status == 0
+    blocks = [(s["step"].split()[0], s["blocks"], s["skipped"]) for s in again.json["steps"]]
+    assert [b for b in blocks if b[0] == "attack"] == [("attack", 0, 3), ("attack", 1, 0)]
+    assert again.json["evaluations"] == finished.results["evaluations"][:1]
+
+
+def test_datasets_of_other_classes_are_refused(finished: Finished, tmp_path: Path) -> None:
+    other = colour_folder(tmp_path / "other")
+    (other / "n00000003").rename(tmp_path / "away")
+    from pipelines.errors import UsageError
+
+    config = RunConfig(
+        study=finished.config.study,
+        data=finished.config.data,
+        store=str(tmp_path / "s"),
+        set=(f"datasets.train=imagefolder:{other}",),
+    )
+    with pytest.raises(UsageError, match="its 2 classes are not the 3 of val"):
+        main(config)
+    assert not (tmp_path / "s").exists()
+
+
+def test_tables_say_not_run_on_the_terminal(finished: Finished) -> None:
+    table: Table = tables.accuracy_table(finished.results["evaluations"][0]["accuracy"])
+    assert {str(cell) for column in table.columns[1:] for cell in [list(column.cells)[-1]]} == {
+        "not run"
+    }
+
+
+def test_markdown_escapes_what_would_end_a_cell() -> None:
+    text = study_report.markdown(["a", "b"], [["x|y", "1"]])
+    assert text.splitlines()[2] == "| x\\|y | 1 |"

@@ -1,0 +1,208 @@
+"""Study files: what is shipped loads, and every mistake is one sentence that says where it is."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from pipelines.attack import attack_spec
+from pipelines.errors import UsageError
+from pipelines.study import SOURCES, Study
+from pipelines.study_file import find_study, load_study, shipped_studies
+from store.sources import LOCATED
+from tests.pipelines.conftest import Run
+
+PLAIN = """name = "plain"
+store = "runs/plain"
+taps = [
+  "preactivation",
+]
+
+[model]
+name = "digits-cnn"
+
+[datasets]
+train = "digits:train"
+val = "digits:val"
+
+[banks.small]
+seed = 2
+
+[attacks.pgd]
+limit = 9
+"""
+
+
+def study_of(folder: Path, old: str = "", new: str = "", *changes: str, data: str = "") -> Study:
+    """PLAIN with `old` replaced by `new`, loaded."""
+    assert old in PLAIN
+    path = folder / "plain.toml"
+    path.write_text(PLAIN.replace(old, new, 1) if old else PLAIN)
+    return load_study(path, changes, data).study
+
+
+@pytest.mark.parametrize("name", shipped_studies())
+def test_shipped_study_loads_and_its_attacks_can_be_made(name: str) -> None:
+    study = load_study(find_study(name)).study
+    assert study.name == name
+    assert all(attack_spec(attack).epsilon > 0 for attack in study.attacks.values())
+    assert {"train", "val"} == set(study.used)
+
+
+def test_the_real_studies_are_shipped() -> None:
+    assert {"cifar10", "digits", "imagenette", "mini-imagenet"} <= set(shipped_studies())
+
+
+def test_shipped_file_is_found_by_its_path_too() -> None:
+    shipped = shipped_studies()["mini-imagenet"]
+    assert find_study(str(shipped)) == find_study("mini-imagenet") == shipped
+
+
+def test_defaults_are_those_of_the_commands(tmp_path: Path) -> None:
+    study = study_of(tmp_path)
+    attack, bank = study.attacks["pgd"], study.banks["small"]
+    assert (attack.steps, attack.protocol, attack.epsilon) == (40, "budget", "4/255")
+    assert (bank.per_class, bank.weighting, bank.bank_seed) == (50, "softmax", 2)
+    options = study.model_options("linear")
+    assert (options.model, options.taps, options.batch) == ("digits-cnn", "linear", 64)
+    assert asdict(study.scoring.voting) == {
+        "tie_break": "class",
+        "delta": 1e-20,
+        "voting_taps": (),
+    }
+
+
+def test_kinds_of_datasets_are_those_of_the_store() -> None:
+    assert set(SOURCES) == {"digits", *LOCATED}
+
+
+def test_data_and_set_change_where_things_are(tmp_path: Path) -> None:
+    changes = (
+        "datasets.train=imagefolder:{data}/train",
+        "model.weights={data}/w.safetensors",
+        "attacks.pgd.limit=3",
+        "attacks.pgd.epsilon=2/255",
+        "scoring.tie_break=divergence",
+        "report.tables=['k']",
+    )
+    study = study_of(tmp_path, "", "", *changes, data="/else")
+    assert study.source("train") == "imagefolder:/else/train"
+    assert study.model_options("linear").weights == "/else/w.safetensors"
+    assert (study.attacks["pgd"].limit, study.attacks["pgd"].epsilon) == (3, "2/255")
+    assert (study.scoring.tie_break, study.report.tables) == ("divergence", ("k",))
+
+
+def test_a_number_is_an_epsilon_too(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "limit = 9", "epsilon = 0.03")
+    assert attack_spec(study.attacks["pgd"]).epsilon == 0.03
+
+
+def test_attacks_of_another_dataset_get_its_clean_images(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "limit = 9", 'dataset = "train"')
+    assert study.clean == {"clean": "val", "clean train": "train"}
+
+
+MISTAKES = [
+    ("limit = 9", "limi = 9", ("line 18", "attacks.pgd.limi", "did you mean limit?")),
+    ("[model]", "[modle]", ("modle", "did you mean model?")),
+    ('name = "digits-cnn"', 'nmae = "digits-cnn"', ("line 8", "model.nmae", "mean name?")),
+    ('name = "digits-cnn"', "", ("line 7", "model", "name is missing")),
+    ("limit = 9", 'limit = "9"', ("line 18", "attacks.pgd.limit", "a whole number", '"9"')),
+    ("limit = 9", "limit = 0", ("attacks.pgd.limit", "at least 1")),
+    ("limit = 9", "skip = 1", ("attacks.pgd.skip", "true or false")),
+    ("limit = 9", 'protocol = "budgt"', ("attacks.pgd.protocol", "'budgt'", "mean budget?")),
+    ("limit = 9", 'dataset = "vall"', ("line 18", "attacks.pgd.dataset", "mean val?")),
+    ("limit = 9", 'epsilon = "4/25x"', ("attacks.pgd.epsilon", "'4/255'")),
+    ("limit = 9", "epsilon = 4", ("attacks.pgd.epsilon", "(0, 1]", "'4/255'")),
+    ("limit = 9", 'epsilon = "-1/255"', ("attacks.pgd.epsilon", "(0, 1]")),
+    ("limit = 9", "epsilon = nan", ("attacks.pgd.epsilon", "not a number")),
+    ("limit = 9", "bisections = -1", ("attacks.pgd.bisections", "at least 0")),
+    ("seed = 2", 'dataset = "tarin"', ("banks.small.dataset", "mean train?")),
+    ("seed = 2", "seeds = 2", ("line 15", "banks.small.seeds", "mean seed?")),
+    ("seed = 2", "bank_seed = 2", ("banks.small.bank_seed", "mean seed?")),
+    ("[banks.small]\nseed = 2", "[banks]", ("banks", "at least 1")),
+    ('  "preactivation",', '  "preactivatoin",', ("line 3", "taps.0", "mean preactivation?")),
+    ('  "preactivation",', '  "linear", "linear"', ("line 3", "taps", "twice")),
+    ('"digits:val"', '"imagefoldr:x"', ("line 12", "datasets.val", "mean imagefolder?")),
+    ('"digits:val"', '"parquet:"', ("datasets.val", "parquet:PLACE")),
+    ("[attacks.pgd]", '[attacks."p/q"]', ("line 17", "p/q", "cannot be a name")),
+    ("[attacks.pgd]", "[[attacks]]", ("line 17", "attacks", "a table")),
+    ("[datasets]", "[scoring]\nthreshold = 1.5\n[datasets]", ("line 11", "scoring.threshold", "1")),
+    ("[datasets]", '[scoring]\ndataset = "x"\n[datasets]', ("scoring.dataset", "train, val")),
+    ("[model]", "[model", ("not a TOML file", "line 7")),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "words"), MISTAKES, ids=[new for _, new, _ in MISTAKES])
+def test_mistake(tmp_path: Path, old: str, new: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as told:
+        study_of(tmp_path, old, new)
+    sentence = str(told.value)
+    assert sentence.startswith(str(tmp_path / "plain.toml"))
+    assert "\n" not in sentence
+    for word in words:
+        assert word in sentence
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("attacks.pdg.limit=3", ("attacks.pdg.limit", "did you mean pgd?")),
+        ("datasets.trian=digits:val", ("datasets.trian", "did you mean train?")),
+        ("atacks.pgd.limit=3", ("atacks", "did you mean attacks?")),
+        ("attacks.pgd.limit=-3", ("attacks.pgd.limit", "at least 1")),
+        ("attacks.pgd.limit.x=3", ("attacks.pgd.limit", "nothing in it")),
+        ("attacks.pgd.limit", ("key.path=VALUE",)),
+        ("model.weights=3", ("model.weights", "a string")),
+        ("report.tables=['kk']", ("report.tables", "did you mean k?")),
+    ],
+)
+def test_mistake_on_the_command_line(tmp_path: Path, change: str, words: tuple[str, ...]) -> None:
+    with pytest.raises(UsageError) as told:
+        study_of(tmp_path, "", "", change)
+    assert str(told.value).startswith("--set ")
+    for word in words:
+        assert word in str(told.value)
+
+
+def test_a_mistake_leaves_nothing_and_exits_with_2(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(PLAIN.replace("limit", "limi"))
+    told = run("run", path, "--store", tmp_path / "s", "--output", tmp_path / "o")
+    assert told.status == 2
+    assert told.err.strip() == (
+        f"regroup run: {path}, line 18: attacks.pgd.limi: there is no key 'limi': did you mean "
+        "limit?"
+    )
+    assert [each.name for each in tmp_path.iterdir()] == ["bad.toml"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("datasets.val=imagefolder:/nowhere", ("--set datasets.val", "/nowhere")),
+        ("model.weights=no.safetensors", ("model", "no.safetensors")),
+        ("model.name=resnet5o", ("model", "resnet50")),
+        ("model.dtype=fp16", ("fp16",)),
+    ],
+)
+def test_what_cannot_be_opened_is_refused_before_any_work(
+    run: Run, tmp_path: Path, change: str, words: tuple[str, ...]
+) -> None:
+    path = tmp_path / "plain.toml"
+    path.write_text(PLAIN)
+    keys = ("--set", "model.weights=random", "--set", change)
+    told = run("run", path, "--store", tmp_path / "s", "--output", tmp_path / "o", *keys)
+    assert told.status == 2
+    assert "Traceback" not in told.err
+    for word in words:
+        assert word in told.err.strip().splitlines()[-1]
+    assert [each.name for each in tmp_path.iterdir()] == ["plain.toml"]
+
+
+def test_unknown_study(run: Run) -> None:
+    told = run("run", "mini-imagnet")
+    assert told.status == 2
+    assert "did you mean mini-imagenet?" in told.err
