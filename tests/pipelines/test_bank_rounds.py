@@ -222,7 +222,7 @@ def test_features_under_another_precision_are_not_taken(
 ) -> None:
     with Job(ClusterOptions(store=str(tmp_path), workers=1)) as job:
         index = index_dataset(job, f"imagefolder:{photos}")
-        passes = []
+        passes: list[int] = []
         for dtype in ("fp32", "bf16", "fp32"):
             network = open_network(ModelOptions(model=MODEL, classes="dataset", dtype=dtype))
             network = network_for(network, index, "dataset")
