@@ -164,7 +164,7 @@ def _save(figure: Any, path: Path) -> None:
 def _wrapped(title: str) -> str:
     """A panel's title in lines that fit: a short one is left as it is."""
     head, *rest = title.split("\n", 1)
-    return "\n".join([head, *textwrap.wrap(rest[0], 48)]) if rest else head
+    return "\n".join([head, *textwrap.wrap(rest[0], 38)]) if rest else head
 
 
 def _line(axis: Any, cells: list[tuple[int, dict[str, Any]]], signs: str) -> None:
