@@ -69,7 +69,10 @@ def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
 def rescore(
     job: Job, bank: StoredBank, features: list[BlockElement], options: VotingOptions
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
-    """Votes' summaries by features name, and the cost: seconds and forward passes counted."""
+    """Votes' summaries by features, and the cost: seconds and forward passes counted.
+
+    By the features' name, or their ref where several have the same: attacks that differ in epsilon.
+    """
     from pipelines.evaluate import score
     from pipelines.job import log_gaps
 
@@ -83,7 +86,9 @@ def rescore(
         "samples": sum(v.plan.rows for v in votes),
         "forward_passes": sum(step.forward_passes for step in steps),
     }
-    return {v.name: v.summary() or {} for v in votes}, cost
+    names = [element.name for element in features]
+    keys = [e.ref if names.count(e.name) > 1 else e.name for e in features]
+    return {key: v.summary() or {} for key, v in zip(keys, votes, strict=True)}, cost
 
 
 def k_rows(

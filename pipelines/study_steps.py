@@ -13,6 +13,7 @@ from pipelines.study import MistakeError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from pipelines.bank_rounds import BankDraw
     from pipelines.job import Job
     from pipelines.network import Network
     from pipelines.options import TapPolicyName
@@ -101,6 +102,8 @@ class StudySteps:
         for dataset in self.study.used:
             yield Step(f"index {dataset}", partial(self.index, dataset))
         for policy in self.study.taps:
+            for bank in self.study.banks:
+                yield Step(f"{policy}: samples of {bank}", partial(self.draw, policy, bank))
             for name, dataset in self.study.clean.items():
                 yield Step(f"{policy}: {name}", partial(self.clean, policy, dataset))
             if policy == self.study.taps[0]:
@@ -204,12 +207,26 @@ class StudySteps:
             return self.clean(policy, self.study.clean[images])
         return self.attacked(policy, images)
 
+    def draw(self, policy: TapPolicyName, bank: str) -> BankDraw:
+        """The samples of a bank, after extracting what it takes to know them."""
+        from pipelines.bank_rounds import draw_bank
+        from pipelines.build_bank import check_covered
+
+        def drawn() -> BankDraw:
+            options = self.study.banks[bank]
+            network, index = self.network(policy), self.index(options.dataset)
+            check_covered(index, network)
+            return draw_bank(self.job, network, index, options, self.study.model.batch)
+
+        return self._once(("draw", policy, bank), drawn)
+
     def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
         """A bank."""
         from pipelines.build_bank import build_bank
         from store.banks import read_bank
 
         def build() -> StoredBank:
+            self.draw(policy, bank)
             options = self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             ref = build_bank(self.job, network, index, options, self.study.model.batch)
