@@ -20,6 +20,7 @@ from pipelines.options import (
     AttackOptions,
     BankOptions,
     ClassesName,
+    DecoderName,
     ModelOptions,
     PrecisionName,
     SignsName,
@@ -62,6 +63,7 @@ class Model:
     dtype: PrecisionName = "fp32"
     channels_last: bool = False
     tf32: bool = False
+    decoder: DecoderName = "pil"
     batch: Count = 64
 
     def options(self, policy: TapPolicyName) -> ModelOptions:
@@ -76,6 +78,7 @@ class Bank(BankOptions):
 
     dataset: str = "train"
     bank_seed: int = Field(default=0, alias="seed")
+    expected_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.75
 
     @field_validator("per_class")
     @classmethod
