@@ -86,6 +86,7 @@ class ScoringWorker:
         """Score and commit `block` of the votes element."""
         started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
         with phases("read"):
+            self._features.prefetch([block], self._paths)
             samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
             ok = np.array([status == "ok" for status in samples["status"]])
             accumulators = [self._features.read_array(path, block)[ok] for path in self._paths]

@@ -24,6 +24,8 @@ SIGN_CHOICES = ("both", "positive", "negative")
 DELTA = 1e-20
 Weighting = Literal["softmax", "uniform"]
 _NAMED_AT_MOST = 5
+# Entries of a channel's axis times rows that are weighted at a time: 1 MiB with both signs.
+_PIECE = 2**16
 
 
 def pmf(accumulators: NDArray[np.floating], delta: float = DELTA) -> NDArray[np.float64]:
@@ -64,18 +66,46 @@ def partial_mixture(
     `accumulators`: (n, 2, C), `labels`: (n,) in 0 to M - 1, `weights`: (n,). Raises RegroupError
     for accumulators that are negative or not finite, ConfigurationError for labels out of range.
     """
-    check_labels(labels, num_classes)
-    if not (np.isfinite(accumulators) & (accumulators >= 0)).all():
+    sums = np.zeros((2, num_classes, accumulators.shape[2]))
+    add_mixture(sums, accumulators, labels, weights, delta)
+    return sums
+
+
+def add_mixture(
+    sums: NDArray[np.float64],
+    accumulators: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weights: NDArray[np.floating],
+    delta: float = DELTA,
+) -> None:
+    """Add what `partial_mixture` returns to `sums`, (2, M, C) float64; raises as it does.
+
+    In pieces that a CPU's cache holds. What was added before a piece that raises stays added.
+    """
+    check_labels(labels, sums.shape[1])
+    order = np.argsort(labels, kind="stable")
+    rows = max(1, _PIECE // max(1, sums.shape[2]))
+    for piece in (order[start : start + rows] for start in range(0, len(order), rows)):
+        weighted = _weighted_pmf(accumulators[piece], np.asarray(weights)[piece], delta)
+        present, starts = np.unique(np.asarray(labels)[piece], return_index=True)
+        sums[:, present] += np.add.reduceat(weighted, starts, axis=0).transpose(1, 0, 2)
+
+
+def _weighted_pmf(
+    accumulators: NDArray[np.floating], weights: NDArray[np.floating], delta: float
+) -> NDArray[np.float64]:
+    """w_j pmf_j (n, 2, C) float64 of accumulators (n, 2, C)."""
+    shifted = accumulators.astype(np.float64)
+    lowest = shifted.min()  # NaN if there is one
+    shifted += delta
+    totals = shifted.sum(axis=-1)
+    if not (lowest >= 0 and np.isfinite(totals).all()):
         raise RegroupError(
             "Accumulators of the bank's samples hold NaN, infinite or negative values: the network "
             "overflowed on them or the features are damaged; extract them again."
         )
-    order = np.argsort(labels, kind="stable")
-    weighted = pmf(accumulators[order], delta) * np.asarray(weights, np.float64)[order, None, None]
-    present, starts = np.unique(np.asarray(labels)[order], return_index=True)
-    sums = np.zeros((2, num_classes, accumulators.shape[2]))
-    sums[:, present] = np.add.reduceat(weighted, starts, axis=0).transpose(1, 0, 2)
-    return sums
+    shifted *= (np.asarray(weights, np.float64)[:, None] / totals)[:, :, None]
+    return shifted
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from store.arrays import (
     ArraySpec,
-    ZarrArray,
     chunk_key,
     create_array,
     open_array,
@@ -21,6 +20,7 @@ from store.arrays import (
     storable_values,
 )
 from store.backend import Backend
+from store.chunks import ZarrArray
 from store.commits import Commit, committed_blocks, read_commit, write_commit
 from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
@@ -248,6 +248,12 @@ class BlockElement:
         checksum = str(commit.arrays.get(path))
         array = self._array(spec)
         return read_checked(array, self._backend, self._location, spec, span, checksum)
+
+    def prefetch(self, blocks: Iterable[int], paths: Iterable[str]) -> None:
+        """Say that these blocks of these arrays are read soon: a hint, which never fails."""
+        specs = [self._spec(path) for path in paths]
+        keys = [chunk_key(self._location, spec, block) for block in blocks for spec in specs]
+        self._backend.prefetch(keys)
 
     def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a block, or some columns of them, checked against its commit.
