@@ -116,7 +116,7 @@ class SyntheticJob:
 
 
 class SyntheticWorker:
-    """Writes lognormal accumulators that tell the class, a tenth of the entries zero.
+    """Writes lognormal accumulators that tell the class; a tenth of the channels is dead.
 
     They are drawn once, as many rows as a block has; each block takes them in another order and
     multiplies them with what its classes have in common. So making a block up costs little beside
@@ -131,7 +131,7 @@ class SyntheticWorker:
         random = np.random.default_rng(0)
         self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in job.taps}
         self._classes = {
-            tap: random.lognormal(sigma=0.5, size=(job.classes, 1, channels)).astype(np.float32)
+            tap: random.lognormal(sigma=1.0, size=(job.classes, 1, channels)).astype(np.float32)
             for tap, channels in job.taps
         }
 
@@ -173,11 +173,10 @@ class SyntheticWorker:
 
 
 def _draw(random: np.random.Generator, rows: int, channels: int) -> NDArray[np.float32]:
-    """Accumulators (rows, 2, channels): channels of different size, a tenth of entries zero."""
-    sizes = random.lognormal(size=(1, 2, channels))
-    values = random.lognormal(sigma=0.5, size=(rows, 2, channels)) * sizes
-    values[random.random(values.shape) < 0.1] = 0.0
-    return values.astype(np.float32)
+    """Accumulators (rows, 2, channels): channels of different size, a tenth of them dead."""
+    sizes = random.lognormal(size=(2, channels))
+    sizes[random.random(sizes.shape) < 0.1] = 0.0
+    return (random.lognormal(sigma=0.5, size=(rows, 2, channels)) * sizes).astype(np.float32)
 
 
 def _table(rows: pa.Table, logits: NDArray[np.float32]) -> pa.Table:
