@@ -300,8 +300,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for policy in options.policy or policies:
             size = (options.model, options.samples, options.block_rows, options.workers)
             runs.append(rehearse(policy, *size, Path(folder) / policy))
-    if options.json:
-        options.json.write_text(json.dumps(runs, indent=2) + "\n")
+            if options.json:
+                options.json.write_text(json.dumps(runs, indent=2) + "\n")
     return 0 if all(step["met"] for run in runs for step in run["steps"]) else 1
 
 
