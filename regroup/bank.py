@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from regroup.errors import ConfigurationError, RegroupError
 
@@ -83,29 +84,40 @@ def add_mixture(
     In pieces that a CPU's cache holds. What was added before a piece that raises stays added.
     """
     check_labels(labels, sums.shape[1])
-    order = np.argsort(labels, kind="stable")
     rows = max(1, _PIECE // max(1, sums.shape[2]))
-    for piece in (order[start : start + rows] for start in range(0, len(order), rows)):
-        weighted = _weighted_pmf(accumulators[piece], np.asarray(weights)[piece], delta)
-        present, starts = np.unique(np.asarray(labels)[piece], return_index=True)
-        sums[:, present] += np.add.reduceat(weighted, starts, axis=0).transpose(1, 0, 2)
+    for start in range(0, len(labels), rows):
+        piece = slice(start, start + rows)
+        present, mixture = _mixture(accumulators[piece], labels[piece], weights[piece], delta)
+        sums[:, present] += mixture
 
 
-def _weighted_pmf(
-    accumulators: NDArray[np.floating], weights: NDArray[np.floating], delta: float
-) -> NDArray[np.float64]:
-    """w_j pmf_j (n, 2, C) float64 of accumulators (n, 2, C)."""
-    shifted = accumulators.astype(np.float64)
+def _mixture(
+    accumulators: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    weights: NDArray[np.floating],
+    delta: float,
+) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
+    """The P classes that occur, (P,), and their sums of w_j pmf_j, (2, P, C) float64.
+
+    One sparse product for both signs: row (sign, class) of the result takes from every row
+    (sample, sign) of that class w_j / sum(a + delta) times it.
+    """
+    samples, signs, channels = accumulators.shape
+    shifted = accumulators.reshape(samples * signs, channels).astype(np.float64)
     lowest = shifted.min()  # NaN if there is one
     shifted += delta
-    totals = shifted.sum(axis=-1)
+    totals = shifted.sum(axis=1)
     if not (lowest >= 0 and np.isfinite(totals).all()):
         raise RegroupError(
             "Accumulators of the bank's samples hold NaN, infinite or negative values: the network "
             "overflowed on them or the features are damaged; extract them again."
         )
-    shifted *= (np.asarray(weights, np.float64)[:, None] / totals)[:, :, None]
-    return shifted
+    present, position = np.unique(labels, return_inverse=True)
+    target = position[:, None] + len(present) * np.arange(signs)
+    scale = np.repeat(np.asarray(weights, np.float64), signs) / totals
+    where = (target.ravel(), np.arange(len(totals)))
+    takes = csr_array((scale, where), shape=(signs * len(present), len(totals)))
+    return present, (takes @ shifted).reshape(signs, len(present), channels)
 
 
 @dataclass(frozen=True, eq=False)
