@@ -42,6 +42,9 @@ class Backend(Protocol):
     def replace(self, key: str, data: bytes) -> None:
         """Write `data` under `key` atomically and durably, whatever was there."""
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write `data` under `key` atomically, whatever was there; durable after `sync`."""
+
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes."""
 
@@ -67,7 +70,7 @@ class Backend(Protocol):
         """
 
     def sync(self, keys: list[str]) -> None:
-        """Return when the bytes under `keys`, written by other clients, are durable."""
+        """Return when the bytes under `keys`, written by `write` or other clients, are durable."""
 
     def prefetch(self, keys: Iterable[str]) -> None:
         """Say that `keys` are read soon, where that helps. Never fails, whatever is there."""

@@ -20,7 +20,7 @@ from store.arrays import (
     storable_values,
 )
 from store.backend import Backend
-from store.chunks import ZarrArray
+from store.chunks import ZarrArray, encode
 from store.commits import Commit, committed_blocks, read_commit, write_commit
 from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
@@ -341,7 +341,11 @@ class BlockElement:
         span = self.plan.span(block)
         with self._backend.writes(f"block {block} of {self._location.folder}"):
             for spec in self._specs:
-                self._array(spec)[span] = values[spec.path]
+                array, key = self._array(spec), chunk_key(self._location, spec, block)
+                if (data := encode(array, values[spec.path])) is None:
+                    array[span] = values[spec.path]
+                else:
+                    self._backend.write(key, data)
         self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
         self._backend.replace(self._part_key(block), part)
 

@@ -81,6 +81,19 @@ class LocalBackend:
             os.replace(partial, path)  # noqa: PTH105  (as its neighbours, a call on the os)
             _sync(path.parent)
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file beside `key`, then rename it over `key`; fsync nothing."""
+        path = self._path(key)
+        partial = _partial(path)
+        with self.writes(key):
+            self._make_folder(path.parent, durable=False)
+            try:
+                _write_new(partial, data, durable=False)
+                partial.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+
     def exists(self, key: str) -> bool:
         """Say whether `key` is a file; a store that has vanished says nothing."""
         found = self._path(key).is_file()
@@ -214,7 +227,7 @@ class LocalBackend:
     @contextlib.contextmanager
     def _written_beside(self, path: Path, data: bytes) -> Iterator[Path]:
         self._make_folder(path.parent)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+        partial = _partial(path)
         try:
             _write_new(partial, data)
             yield partial
@@ -222,13 +235,14 @@ class LocalBackend:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make `folder` and the missing ones above it, durably, but never the root itself."""
+    def _make_folder(self, folder: Path, *, durable: bool = True) -> None:
+        """Make `folder` and the missing ones above it, but never the root itself."""
         if folder == self.root or folder.is_dir():
             return
-        self._make_folder(folder.parent)
+        self._make_folder(folder.parent, durable=durable)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        if durable:
+            _sync(folder.parent)
 
     def _vanished(self) -> bool:
         """Whether the root is gone, or an empty folder, as the mount point of a lost mount is."""
@@ -264,12 +278,17 @@ class LocalBackend:
         return StoreError(f"cannot write {what} of the store {self.root}: {error.strerror}")
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+
+
+def _write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def _read_ahead(path: Path) -> None:

@@ -53,6 +53,10 @@ class ObjectBackend:
         with self.writes(key):
             obstore.put(self.client, validate_key(key), data)
 
+    def write(self, key: str, data: bytes) -> None:
+        """PUT: durable at once."""
+        self.replace(key, data)
+
     def exists(self, key: str) -> bool:
         """HEAD."""
         with self._told("looking for", key):
