@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from store.arrays import ZarrArray
 from store.arrays import codecs as store_codecs
+from store.chunks import ZarrArray
 from store.element import BlockElement
 from store.errors import StoreError, StoreUsageError
 from store.stores import open_store

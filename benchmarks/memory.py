@@ -17,11 +17,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
+from benchmarks.synthetic import fill_features, synthetic_network, write_dataset
 from cluster.phases import peak_rss_bytes
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import accuracy_row, rule_of_k, score
@@ -29,9 +28,6 @@ from pipelines.index_dataset import index_dataset
 from pipelines.job import Job
 from pipelines.options import BankOptions, ClusterOptions, VotingOptions
 from store.banks import read_bank
-from store.element import BlockElement
-from store.features import features_spec
-from store.indexes import SampleIndex
 
 LIMIT = 1.10
 MIB = 2**20
@@ -44,7 +40,7 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
     network = synthetic_network()
     with Job(options) as job:
         index = index_dataset(job, f"parquet:{folder}/images/*.parquet", "synthetic")
-        features = _fill(job, index)
+        features = fill_features(job, index, network)
         ref = build_bank(job, network, index, BankOptions(), 64)
         votes = score(job, features, read_bank(job.store, ref), VotingOptions())
         summary: dict[str, Any] = votes.summary() or {}
@@ -56,26 +52,6 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
     seconds = time.perf_counter() - started
     accuracy = row["regroup_top1_all"]["accuracy"]
     return {"samples": row["attempted"], "seconds": seconds, "accuracy": accuracy, "peaks": peaks}
-
-
-def _fill(job: Job, index: SampleIndex) -> BlockElement:
-    """The features of the index, as `extract` would name and store them."""
-    network = synthetic_network()
-    spec = features_spec(
-        name=f"{index.name}-{network.label}",
-        model=network.description,
-        taps=network.taps,
-        policy=network.policy,
-        source={"index": index.fingerprint},
-        num_classes=network.num_classes,
-        rows=index.rows_count,
-        block_rows=job.options.block_rows,
-    )
-    element = BlockElement.create(job.store, spec, {})
-    factory_on = partial(SyntheticJob, job.store.uri, element.ref, index.ref)
-    job.fill(f"extract {element.name}", element, factory_on)
-    element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
-    return element
 
 
 def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[str, Any]:

@@ -2,21 +2,30 @@
 when no network is wanted. The same for a seed, whatever the blocks' order or the workers' number.
 """
 
+from __future__ import annotations
+
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
 from cluster.dispatch import BlockReport
 from cluster.phases import Phases
 from pipelines.network import Network
 from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path
+from store.features import COLUMNS, LOGITS, accumulators_path, features_spec
 from store.indexes import SampleIndex
 from store.stores import open_store
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from pipelines.job import Job
 
 TAPS = (("tap0", 16), ("tap1", 16), ("tap2", 16))
 CLASSES = 10
@@ -37,37 +46,99 @@ def synthetic_network() -> Network:
     )
 
 
-def write_dataset(folder: Path, rows: int) -> None:
-    """A Parquet dataset of `rows` images that nobody can decode, their classes in turn."""
+def write_dataset(folder: Path, rows: int, classes: int = CLASSES) -> None:
+    """A Parquet dataset of `rows` images that nobody can decode, their classes in turn.
+
+    Datasets in folders of other names have other images.
+    """
     folder.mkdir(parents=True)
     for start in range(0, rows, FILE_ROWS):
         numbers = np.arange(start, min(start + FILE_ROWS, rows))
-        images = [b"%d" % number for number in numbers]
-        table = pa.table({"image": images, "label": numbers % CLASSES})
+        images = [f"{folder.name} {number}".encode() for number in numbers]
+        table = pa.table({"image": images, "label": numbers % classes})
         pq.write_table(table, folder / f"{start // FILE_ROWS:05d}.parquet")
+
+
+def create_features(job: Job, index: SampleIndex, network: Network) -> BlockElement:
+    """Features of the index without any block, as `extract` would name them."""
+    spec = features_spec(
+        name=f"{index.name}-{network.label}",
+        model=network.description,
+        taps=network.taps,
+        policy=network.policy,
+        source={"index": index.fingerprint},
+        num_classes=network.num_classes,
+        rows=index.rows_count,
+        block_rows=job.options.block_rows,
+    )
+    return BlockElement.create(job.store, spec, {})
+
+
+def fill_features(
+    job: Job, index: SampleIndex, network: Network, certainty: float = 4.0
+) -> BlockElement:
+    """The features of the index, made up by the workers; `certainty` as in `SyntheticJob`."""
+    element = create_features(job, index, network)
+    factory_on = partial(
+        SyntheticJob,
+        job.store.uri,
+        element.ref,
+        index.ref,
+        network.taps,
+        network.num_classes,
+        certainty,
+    )
+    job.fill(f"extract {element.name}", element, factory_on)
+    element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
+    return element
 
 
 @dataclass(frozen=True)
 class SyntheticJob:
-    """What a worker needs to make blocks of features up; picklable."""
+    """What a worker needs to make blocks of features up; picklable.
+
+    Attributes:
+        taps: (name, channels) of every tap.
+        certainty: by how much the logit of the true class is larger than the others, whose
+            standard deviation is 1.
+    """
 
     store_uri: str
     features_ref: str
     index_ref: str
+    taps: tuple[tuple[str, int], ...]
+    classes: int
+    certainty: float
     device: str
 
-    def __call__(self) -> "SyntheticWorker":
+    def __call__(self) -> SyntheticWorker:
         """Build the worker, inside the actor."""
         return SyntheticWorker(self)
 
 
 class SyntheticWorker:
-    """Writes lognormal accumulators, and logits that are right about nine times in ten."""
+    """Writes lognormal accumulators that tell the class; a tenth of the channels is dead.
+
+    They are drawn once, as many rows as a block has; each block takes them in another order and
+    multiplies them with what its classes have in common. So making a block up costs little beside
+    writing it, and blocks compress like those of real features (docs/format.md).
+    """
 
     def __init__(self, job: SyntheticJob) -> None:
         store = open_store(job.store_uri)
+        self._job = job
         self._element = BlockElement.open(store, "features", job.features_ref)
         self._index = SampleIndex.open(store, job.index_ref)
+        random = np.random.default_rng(0)
+        self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in job.taps}
+        self._classes = {
+            tap: random.lognormal(sigma=1.0, size=(job.classes, 1, channels)).astype(np.float32)
+            for tap, channels in job.taps
+        }
+
+    @property
+    def _rows(self) -> int:
+        return self._element.plan.size(0)
 
     def process(self, block: int) -> BlockReport:
         """Make up and commit `block`."""
@@ -76,7 +147,7 @@ class SyntheticWorker:
             span = self._element.plan.span(block)
             rows = self._index.rows(span, ["sample_id", "label"])
         with phases("network"):
-            arrays = _arrays(block, rows["label"].to_numpy())
+            arrays = self._arrays(block, rows["label"].to_numpy())
             table = _table(rows, arrays[LOGITS])
         with phases("write"):
             committed = self._element.write_block(block, arrays, table, {})
@@ -90,19 +161,23 @@ class SyntheticWorker:
             phases=phases.seconds,
         )
 
+    def _arrays(self, block: int, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
+        random = np.random.default_rng([0, block])
+        rows = random.permutation(self._rows)[: len(labels)]
+        arrays = {
+            accumulators_path(tap): pool[rows] * self._classes[tap][labels]
+            for tap, pool in self._pools.items()
+        }
+        logits = random.normal(size=(len(labels), self._job.classes))
+        logits[np.arange(len(labels)), labels] += self._job.certainty
+        return {**arrays, LOGITS: logits.astype(np.float32)}
 
-def _arrays(block: int, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
-    random = np.random.default_rng([0, block])
-    rows = np.arange(len(labels))
-    arrays = {}
-    for tap, channels in TAPS:
-        values = random.lognormal(size=(len(labels), 2, channels))
-        values[rows, :, labels] *= 20.0  # one channel tells the class
-        arrays[accumulators_path(tap)] = values.astype(np.float32)
-    logits = random.normal(size=(len(labels), CLASSES))
-    logits[rows, labels] += 4.0
-    arrays[LOGITS] = logits.astype(np.float32)
-    return arrays
+
+def _draw(random: np.random.Generator, rows: int, channels: int) -> NDArray[np.float32]:
+    """Accumulators (rows, 2, channels): channels of different size, a tenth of them dead."""
+    sizes = random.lognormal(size=(2, channels))
+    sizes[random.random(sizes.shape) < 0.1] = 0.0
+    return (random.lognormal(sigma=0.5, size=(rows, 2, channels)) * sizes).astype(np.float32)
 
 
 def _table(rows: pa.Table, logits: NDArray[np.float32]) -> pa.Table:

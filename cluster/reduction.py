@@ -13,7 +13,7 @@ from dask.delayed import delayed
 
 from cluster.dispatch import BlockReport
 from cluster.phases import Phases
-from regroup.bank import Weighting, class_weights, partial_mixture
+from regroup.bank import Weighting, add_mixture, class_weights
 from store.element import BlockElement
 from store.features import accumulators_path
 from store.stores import open_store
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from regroup.bank_samples import BankSamples
     from store.banks import BankWriter
+
+# Blocks of an array that the system is told of before they are read.
+READ_AHEAD = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,26 +107,33 @@ class ReductionJob:
 def reduce_tap(
     features: BlockElement, tap: str, selection: Selection, num_classes: int, delta: float
 ) -> NDArray[np.float64]:
-    """Class mixtures of one tap, (2, M, C) float64, summed over blocks by dask's tree reduction.
+    """Class mixtures of one tap, (2, M, C) float64; dask sums a run of blocks for each CPU.
 
     Only blocks that hold selected rows are read, each verified against its commit record, as many
     at a time as the task has CPUs: memory depends on neither the samples nor the machine's cores.
     """
     path = accumulators_path(tap)
     channels = next(spec.tail[-1] for spec in features.arrays if spec.path == path)
+    shape = (2, num_classes, channels)
 
-    def partial(block: int) -> NDArray[np.float64]:
-        span = features.plan.span(block)
-        chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
-        accumulators = features.read_array(path, block)[selection.rows[chosen] - span.start]
-        labels, weights = selection.labels[chosen], selection.weights[chosen]
-        return partial_mixture(accumulators, labels, weights, num_classes, delta)[None]
+    def total(run: list[int]) -> NDArray[np.float64]:
+        sums = np.zeros(shape)
+        for number, block in enumerate(run):
+            if number % READ_AHEAD == 0:
+                features.prefetch(run[number : number + 2 * READ_AHEAD], [path])
+            span = features.plan.span(block)
+            chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
+            accumulators = features.read_array(path, block)[selection.rows[chosen] - span.start]
+            labels, weights = selection.labels[chosen], selection.weights[chosen]
+            add_mixture(sums, accumulators, labels, weights, delta)
+        return sums[None]
 
-    shape = (1, 2, num_classes, channels)
+    # A sum is as large as hundreds of samples: one a CPU, not one a block.
+    threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     blocks = np.unique(selection.rows // features.plan.block_rows)
-    partials = [da.from_delayed(delayed(partial)(int(b)), shape, np.float64) for b in blocks]
-    total = da.concatenate(partials).sum(axis=0, split_every=4)
-    mixtures: NDArray[np.float64] = total.compute(
-        scheduler="threads", num_workers=int(os.environ.get("OMP_NUM_THREADS", "1"))
+    runs = [run.tolist() for run in np.array_split(blocks, min(threads, len(blocks)))]
+    totals = [da.from_delayed(delayed(total)(run), (1, *shape), np.float64) for run in runs]
+    mixtures: NDArray[np.float64] = (
+        da.concatenate(totals).sum(axis=0).compute(scheduler="threads", num_workers=threads)
     )
     return mixtures

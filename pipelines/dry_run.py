@@ -16,7 +16,7 @@ from store.objects import ObjectBackend
 from store.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from zarr.storage import StorePath
@@ -90,6 +90,13 @@ class OverlayBackend:
     def replace(self, key: str, data: bytes) -> None:
         """Keep `data` in memory."""
         self.above.replace(key, data)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep `data` in memory."""
+        self.above.replace(key, data)
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Nothing is read ahead."""
 
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes, in memory or in the store."""

@@ -88,7 +88,7 @@ class _Tally:
 
 
 class Scorer:
-    """Scores accumulators against a bank on `device`, computing in `dtype`.
+    """Scores accumulators against a bank on `device`, computing in `dtype`; keeps no other copy.
 
     `delta`: added to every accumulator entry. `tie_break`: between classes of equal Borda sums,
     "class" lets the lower index win, "divergence" the smaller divergence summed over the same
@@ -113,7 +113,9 @@ class Scorer:
             raise ConfigurationError(f"delta = {delta}: it must be above 0 in {dtype}.")
         if tie_break not in get_args(TieBreak):
             raise ConfigurationError(f"Tie break {tie_break!r}: it is 'class' or 'divergence'.")
-        self._bank, self._delta, self._tie_break = bank, delta, tie_break
+        self._taps, self._num_classes = bank.taps, bank.num_classes
+        self._channels = [mixtures.shape[2] for mixtures in bank.mixtures]
+        self._delta, self._tie_break = delta, tie_break
         self._device, self._dtype = torch.device(device), dtype
         self._voters = [
             [_Voter(mixtures[sign], self._device, dtype) for sign in (0, 1)]
@@ -136,7 +138,7 @@ class Scorer:
 
         Raises ConfigurationError for `k` out of range or unknown `signs`.
         """
-        taps = len(self._bank.taps)
+        taps = len(self._taps)
         check_k(k, taps)
         chosen = voting_signs(signs)
         self._check_taps(accumulators)
@@ -203,7 +205,7 @@ class Scorer:
             low, high = torch.aminmax(values)
             if not (low >= 0 and high < torch.inf):
                 raise RegroupError(
-                    f"Accumulators of tap {self._bank.taps[tap]} hold NaN, infinite or negative "
+                    f"Accumulators of tap {self._taps[tap]} hold NaN, infinite or negative "
                     "values: the network overflowed or the features are damaged; extract again."
                 )
         shifted = values + self._delta
@@ -212,15 +214,14 @@ class Scorer:
 
     def _check_taps(self, accumulators: Sequence[Accumulator]) -> int:
         """How many samples there are."""
-        bank = self._bank
-        if len(accumulators) != len(bank.taps):
+        if len(accumulators) != len(self._taps):
             raise ConfigurationError(
-                f"Accumulators of {len(accumulators)} taps for a bank of {len(bank.taps)}: "
+                f"Accumulators of {len(accumulators)} taps for a bank of {len(self._taps)}: "
                 "give those of the bank's taps, in order."
             )
         samples = int(accumulators[0].shape[0])
-        for tap, mixtures, found in zip(bank.taps, bank.mixtures, accumulators, strict=True):
-            expected = (samples, 2, mixtures.shape[2])
+        for tap, channels, found in zip(self._taps, self._channels, accumulators, strict=True):
+            expected = (samples, 2, channels)
             if tuple(found.shape) != expected:
                 raise ConfigurationError(
                     f"Accumulators of tap {tap} have shape {tuple(found.shape)}, not {expected} "
@@ -234,10 +235,10 @@ class Scorer:
             raise ConfigurationError(
                 f"Labels of shape {tuple(truth.shape)} for {samples} samples: give one a sample."
             )
-        wrong = truth[(truth < 0) | (truth >= self._bank.num_classes)]
+        wrong = truth[(truth < 0) | (truth >= self._num_classes)]
         if len(wrong):
             raise ConfigurationError(
-                f"Label {int(wrong[0])}: the bank has classes 0 to {self._bank.num_classes - 1}; "
+                f"Label {int(wrong[0])}: the bank has classes 0 to {self._num_classes - 1}; "
                 "leave failed rows out."
             )
         return truth

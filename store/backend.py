@@ -4,6 +4,7 @@
 own reads and create-only writes, and zarr's). Clients of S3 are made in `store.s3`.
 """
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import ClassVar, Protocol
@@ -41,6 +42,9 @@ class Backend(Protocol):
     def replace(self, key: str, data: bytes) -> None:
         """Write `data` under `key` atomically and durably, whatever was there."""
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write `data` under `key` atomically, whatever was there; durable after `sync`."""
+
     def exists(self, key: str) -> bool:
         """Say whether `key` holds bytes."""
 
@@ -66,7 +70,10 @@ class Backend(Protocol):
         """
 
     def sync(self, keys: list[str]) -> None:
-        """Return when the bytes under `keys`, written by other clients, are durable."""
+        """Return when the bytes under `keys`, written by `write` or other clients, are durable."""
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Say that `keys` are read soon, where that helps. Never fails, whatever is there."""
 
     def reads(self, what: str) -> AbstractContextManager[None]:
         """Turn failures of other clients' reads of `what` into errors of the store."""

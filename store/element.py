@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from store.arrays import (
     ArraySpec,
-    ZarrArray,
     chunk_key,
     create_array,
     open_array,
@@ -21,6 +20,7 @@ from store.arrays import (
     storable_values,
 )
 from store.backend import Backend
+from store.chunks import ZarrArray, encode
 from store.commits import Commit, committed_blocks, read_commit, write_commit
 from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
@@ -249,6 +249,12 @@ class BlockElement:
         array = self._array(spec)
         return read_checked(array, self._backend, self._location, spec, span, checksum)
 
+    def prefetch(self, blocks: Iterable[int], paths: Iterable[str]) -> None:
+        """Say that these blocks of these arrays are read soon: a hint, which never fails."""
+        specs = [self._spec(path) for path in paths]
+        keys = [chunk_key(self._location, spec, block) for block in blocks for spec in specs]
+        self._backend.prefetch(keys)
+
     def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a block, or some columns of them, checked against its commit.
 
@@ -335,7 +341,11 @@ class BlockElement:
         span = self.plan.span(block)
         with self._backend.writes(f"block {block} of {self._location.folder}"):
             for spec in self._specs:
-                self._array(spec)[span] = values[spec.path]
+                array, key = self._array(spec), chunk_key(self._location, spec, block)
+                if (data := encode(array, values[spec.path])) is None:
+                    array[span] = values[spec.path]
+                else:
+                    self._backend.write(key, data)
         self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
         self._backend.replace(self._part_key(block), part)
 

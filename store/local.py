@@ -7,7 +7,8 @@ import os
 import struct
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -21,6 +22,7 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 # A writer holds a slot for the seconds that one block's files take to write.
 LOCK_PATIENCE_S = 120.0
+SYNCS_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,19 @@ class LocalBackend:
             os.replace(partial, path)  # noqa: PTH105  (as its neighbours, a call on the os)
             _sync(path.parent)
 
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file beside `key`, then rename it over `key`; fsync nothing."""
+        path = self._path(key)
+        partial = _partial(path)
+        with self.writes(key):
+            self._make_folder(path.parent, durable=False)
+            try:
+                _write_new(partial, data, durable=False)
+                partial.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+
     def exists(self, key: str) -> bool:
         """Say whether `key` is a file; a store that has vanished says nothing."""
         found = self._path(key).is_file()
@@ -130,14 +145,23 @@ class LocalBackend:
             os.close(descriptor)
 
     def sync(self, keys: list[str]) -> None:
-        """Fsync the files and the folders that hold them."""
+        """Fsync the files and the folders that hold them, many at once.
+
+        One after the other each waits for a commit of the file system's journal of its own.
+        """
         paths = [self._path(key) for key in keys]
-        with self.writes("a block"):
-            for path in paths:
-                _sync(path)
-            # Chunk folders (c/, c/<block>/, ...) may be new: their own entries count too.
-            for folder in {parent for path in paths for parent in self._parents(path)}:
-                _sync(folder)
+        # Chunk folders (c/, c/<block>/, ...) may be new: their own entries count too.
+        folders = {parent for path in paths for parent in self._parents(path)}
+        with self.writes("a block"), ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            for group in (paths, folders):
+                list(pool.map(_sync, group))
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Have the system read the files ahead, while others of them are decoded."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            for key in keys:
+                with contextlib.suppress(OSError):
+                    _read_ahead(self._path(key))
 
     @contextlib.contextmanager
     def reads(self, what: str) -> Iterator[None]:
@@ -203,7 +227,7 @@ class LocalBackend:
     @contextlib.contextmanager
     def _written_beside(self, path: Path, data: bytes) -> Iterator[Path]:
         self._make_folder(path.parent)
-        partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+        partial = _partial(path)
         try:
             _write_new(partial, data)
             yield partial
@@ -211,13 +235,14 @@ class LocalBackend:
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
 
-    def _make_folder(self, folder: Path) -> None:
-        """Make `folder` and the missing ones above it, durably, but never the root itself."""
+    def _make_folder(self, folder: Path, *, durable: bool = True) -> None:
+        """Make `folder` and the missing ones above it, but never the root itself."""
         if folder == self.root or folder.is_dir():
             return
-        self._make_folder(folder.parent)
+        self._make_folder(folder.parent, durable=durable)
         folder.mkdir(exist_ok=True)
-        _sync(folder.parent)
+        if durable:
+            _sync(folder.parent)
 
     def _vanished(self) -> bool:
         """Whether the root is gone, or an empty folder, as the mount point of a lost mount is."""
@@ -253,12 +278,25 @@ class LocalBackend:
         return StoreError(f"cannot write {what} of the store {self.root}: {error.strerror}")
 
 
-def _write_new(path: Path, data: bytes) -> None:
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+
+
+def _write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_ahead(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+    finally:
+        os.close(descriptor)
 
 
 def _sync(path: Path) -> None:

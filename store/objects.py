@@ -3,7 +3,7 @@
 import contextlib
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -53,6 +53,10 @@ class ObjectBackend:
         with self.writes(key):
             obstore.put(self.client, validate_key(key), data)
 
+    def write(self, key: str, data: bytes) -> None:
+        """PUT: durable at once."""
+        self.replace(key, data)
+
     def exists(self, key: str) -> bool:
         """HEAD."""
         with self._told("looking for", key):
@@ -93,6 +97,9 @@ class ObjectBackend:
 
     def sync(self, keys: list[str]) -> None:
         """Nothing to do: a PUT that returned is durable."""
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Nothing: what an object store sends has nowhere to wait."""
 
     def reads(self, what: str) -> AbstractContextManager[None]:
         """Turn obstore's errors inside into one sentence: exit status 2 if refused, else 1."""

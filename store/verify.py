@@ -218,6 +218,7 @@ def _check_block(
     if error := attempt(_require_planned, element, block):
         yield failure_at(error, "commit", location, _commit_name(location, block), block)
         return
+    element.prefetch([block], [spec.path for spec in specs])
     for spec in specs:
         key = chunk_key(location, spec, block)
         if error := value_error(backend, [key], partial(element.read_array, spec.path, block)):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import ArrayLike, NDArray
 
-from regroup import reference
+from regroup import bank, reference
 from regroup.bank import (
     Bank,
     BankStatistics,
@@ -109,6 +109,26 @@ def test_a_mixture_by_hand() -> None:
     # weights 3/4 and 1/4: positive 3/4 (1, 0) + 1/4 (1/4, 3/4), negative 3/4 (1/2, 1/2) + ...
     expected = [[[0.8125, 0.1875]], [[0.5625, 0.4375]]]
     np.testing.assert_allclose(statistics.finalise().mixtures[0], expected, rtol=1e-12)
+
+
+def test_pieces_of_any_size_give_the_same_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Samples are weighted in pieces that a cache holds; classes span several of them."""
+    random = np.random.default_rng(0)
+    accumulators = random.lognormal(size=(23, 2, 7)).astype(np.float32)
+    accumulators[3] = 0.0
+    labels, weights = random.integers(0, 3, 23), random.random(23)
+    expected = np.zeros((2, 4, 7))
+    for row, label in enumerate(labels):
+        expected[:, label] += weights[row] * pmf(accumulators[row])
+    for rows in (1, 2, 10, 23, 100):
+        monkeypatch.setattr(bank, "_PIECE", 7 * rows)
+        sums = np.ones((2, 4, 7))
+        bank.add_mixture(sums, accumulators, labels, weights)
+        np.testing.assert_allclose(sums - 1, expected, rtol=1e-12, atol=1e-15)
+        bad = accumulators.copy()
+        bad[22, 1, 6] = np.nan
+        with pytest.raises(RegroupError, match="NaN"):
+            bank.add_mixture(sums, bad, labels, weights)
 
 
 IDS = [f"class/{i:03d}.png" for i in range(40)]

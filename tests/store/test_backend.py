@@ -214,3 +214,31 @@ def test_relative_folders_and_file_uris_become_absolute(
     store = open_store("here", create=True)
     assert store.uri == str(tmp_path / "here")
     assert open_store(f"file://{tmp_path}/here").uri == store.uri
+
+
+def test_a_block_is_synced_with_every_folder_above_it(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, synced = store.backend, list[Path]()
+    keys = [f"a/c/{number}/0" for number in range(40)]
+    for key in keys:
+        backend.replace(key, b"x")
+    monkeypatch.setattr(local, "_sync", synced.append)
+    backend.sync(keys)
+    root = Path(backend.uri)
+    folders = {root, root / "a", root / "a/c", *(root / f"a/c/{number}" for number in range(40))}
+    assert set(synced[:40]) == {root / key for key in keys}  # a name after what it names
+    assert sorted(synced[40:]) == sorted(folders)
+
+
+def test_a_sync_that_fails_is_said(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> None:
+        if path.name == "17":
+            raise OSError(errno.EIO, "Input/output error")
+
+    keys = [f"a/{number}" for number in range(40)]
+    for key in keys:
+        store.backend.replace(key, b"x")
+    monkeypatch.setattr(local, "_sync", fail)
+    with pytest.raises(StoreError, match="cannot write a block"):
+        store.backend.sync(keys)

@@ -347,7 +347,7 @@ def test_a_full_or_read_only_disk_commits_nothing_and_keeps_the_rest(
     def fail(path: Path, *args: object, **kwargs: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("zarr.storage._local._put", fail)
+    monkeypatch.setattr("store.local._write_new", fail)
     with pytest.raises(StoreError, match=r"No space left|read-only") as caught:
         element.write_block(1, values(element, 1), table(element, 1), {})
     assert caught.value.exit_status == status
