@@ -22,8 +22,7 @@ STEPS = [
 ]
 
 
-def test_a_small_rehearsal_runs_to_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+def test_a_small_rehearsal_runs_to_the_end(tmp_path: Path) -> None:
     report, work = tmp_path / "v50k.json", tmp_path / "work"
     work.mkdir()
     what = ["--model", "digits-cnn", "--policy", "preactivation", "--samples", "600"]

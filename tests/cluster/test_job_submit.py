@@ -146,7 +146,9 @@ def bank(head: Head, options: tuple[object, ...]) -> Done:
 def test_a_bank_is_built_by_a_job(bank: Done, study: Path) -> None:
     assert bank.status == 0, bank.out
     assert "Job 'bank' succeeded" in bank.out
-    assert "extract digits-val-digits-cnn: 599 samples, 599 forward passes" in bank.out
+    # The first round's (10 + sqrt(10 / 4)) / 0.75 of each class.
+    assert "bank of 10 a class: 160 of 599 images, of 10 classes, are tried next" in bank.out
+    assert "extract digits-val-candidates-digits-cnn: 160 samples, 160 forward passes" in bank.out
     assert len(list((study / "store" / "banks").iterdir())) == 1
 
 
