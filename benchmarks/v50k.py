@@ -22,6 +22,7 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -98,6 +99,12 @@ class Step:
         return fits and self.share >= (self.required or 0)
 
 
+@lru_cache(maxsize=1)
+def opened(store_uri: str, features_ref: str) -> BlockElement:
+    """The features, which stay open between blocks: their arrays' metadata is read once."""
+    return BlockElement.open(open_store(store_uri), "features", features_ref)
+
+
 @dataclass(frozen=True)
 class ReadJob:
     """Reads and checks every array of a block and does nothing with it; picklable."""
@@ -108,7 +115,7 @@ class ReadJob:
     def __call__(self, block: int) -> BlockReport:
         """Read `block`."""
         started = time.perf_counter()
-        element = BlockElement.open(open_store(self.store_uri), "features", self.features_ref)
+        element = opened(self.store_uri, self.features_ref)
         paths = [spec.path for spec in element.arrays]
         element.prefetch([block], paths)
         for path in paths:
