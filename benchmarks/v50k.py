@@ -22,18 +22,17 @@ import tempfile
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.floors import bare_scoring, forget, raw_read, raw_write
+from benchmarks.reading import ReadJob
 from benchmarks.synthetic import fill_features, write_dataset
-from cluster.dispatch import BlockReport
 from cluster.phases import peak_rss_bytes
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import accuracy_row, score
 from pipelines.index_dataset import index_dataset
-from pipelines.job import Job
+from pipelines.job import Job, refuse_failures
 from pipelines.network import open_network
 from pipelines.options import (
     BankOptions,
@@ -44,13 +43,12 @@ from pipelines.options import (
 )
 from pipelines.verify import failure_sentence, find_all
 from store.banks import read_bank
-from store.element import BlockElement
-from store.stores import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipelines.network import Network
+    from store.element import BlockElement
     from store.indexes import SampleIndex
 
 MB = 1e6
@@ -97,31 +95,6 @@ class Step:
         """Whether both the floor and the memory limit are kept."""
         fits = self.driver_bytes + self.workers_bytes <= LIMIT_BYTES
         return fits and self.share >= (self.required or 0)
-
-
-@lru_cache(maxsize=1)
-def opened(store_uri: str, features_ref: str) -> BlockElement:
-    """The features, which stay open between blocks: their arrays' metadata is read once."""
-    return BlockElement.open(open_store(store_uri), "features", features_ref)
-
-
-@dataclass(frozen=True)
-class ReadJob:
-    """Reads and checks every array of a block and does nothing with it; picklable."""
-
-    store_uri: str
-    features_ref: str
-
-    def __call__(self, block: int) -> BlockReport:
-        """Read `block`."""
-        started = time.perf_counter()
-        element = opened(self.store_uri, self.features_ref)
-        paths = [spec.path for spec in element.arrays]
-        element.prefetch([block], paths)
-        for path in paths:
-            element.read_array(path, block)
-        seconds, rows = time.perf_counter() - started, element.plan.size(block)
-        return BlockReport(block, False, rows, 0, 0, seconds, {"read": seconds})
 
 
 class Rehearsal:
@@ -178,6 +151,7 @@ class Rehearsal:
             blocks = range(features.plan.blocks)
             report = self._job.tasks("read", task, blocks, features.plan.rows)
             self._job.record("read", features.ref, report, 0, started)
+            refuse_failures("read", report)
 
     def _bank(self, index: SampleIndex) -> str:
         with self._measured("build bank", self.steps[-1].counted, DISK):
