@@ -123,7 +123,9 @@ def reduce_tap(
                 features.prefetch(run[number : number + 2 * READ_AHEAD], [path])
             span = features.plan.span(block)
             chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
-            accumulators = features.read_array(path, block)[selection.rows[chosen] - span.start]
+            accumulators = features.read_array(path, block)
+            if chosen.sum() < len(accumulators):  # else a copy of all of them, in order
+                accumulators = accumulators[selection.rows[chosen] - span.start]
             labels, weights = selection.labels[chosen], selection.weights[chosen]
             add_mixture(sums, accumulators, labels, weights, delta)
         return sums[None]

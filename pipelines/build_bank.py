@@ -108,7 +108,9 @@ def _reduce(
         num_classes=network.num_classes,
         delta=DELTA,
     )
-    report = job.tasks(step, task, range(len(taps)), len(taps) * len(draw.samples.rows))
+    # The widest first: one that begins last would keep one worker while the others wait.
+    order = sorted(range(len(taps)), key=lambda tap: -network.taps[tap][1])
+    report = job.tasks(step, task, order, len(taps) * len(draw.samples.rows))
     job.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)
