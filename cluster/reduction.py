@@ -124,8 +124,9 @@ def reduce_tap(
             span = features.plan.span(block)
             chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
             accumulators = features.read_array(path, block)
-            if chosen.sum() < len(accumulators):  # else a copy of all of them, in order
-                accumulators = accumulators[selection.rows[chosen] - span.start]
+            rows = selection.rows[chosen] - span.start
+            if not np.array_equal(rows, np.arange(len(accumulators))):  # else a copy for nothing
+                accumulators = accumulators[rows]
             labels, weights = selection.labels[chosen], selection.weights[chosen]
             add_mixture(sums, accumulators, labels, weights, delta)
         return sums[None]
