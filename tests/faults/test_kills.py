@@ -35,8 +35,9 @@ from tests.faults.driver import start_driver
 
 PATIENCE_S = 90.0
 BLOCK_ROWS = {"features": 64, "adversarials": 6, "votes": 64}
-# A block of features has some sixty files and folders to make durable, one of adversarials a dozen.
-PAUSE_S = {"features": 0.004, "adversarials": 0.04, "votes": 0.01}
+# A block makes its chunks durable together, sixteen files at a time, then its part and its commit:
+# some ten pauses one after the other for features, seven for adversarials, nine for votes.
+PAUSE_S = {"features": 0.03, "adversarials": 0.07, "votes": 0.04}
 WORKERS = [(kind, seed) for seed, kind in enumerate(["features"] * 5 + ["adversarials"] * 4)]
 TASKS = list(range(6))
 DRIVERS = [(kind, seed) for seed, kind in enumerate([*BLOCK_ROWS] * 2 + ["adversarials"])]
