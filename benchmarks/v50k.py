@@ -9,7 +9,7 @@ Next to each step stands its floor, measured in the same run: `numpy` writing (f
 does) and reading the same bytes with as many threads as the step has processes; bare float32
 products and argsorts on all cores. Reads are cold on both sides: files are dropped from the page
 cache before. Making samples up does not count as writing, nor reading as scoring. Exit status 1
-where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and a quarter of an hour.
+where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and about 15 minutes.
 """
 
 from __future__ import annotations
