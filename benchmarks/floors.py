@@ -30,6 +30,7 @@ def raw_write(folder: Path, size: int, file_bytes: int, threads: int) -> float:
     values = np.random.default_rng(0).random(file_bytes // 4, np.float32)
 
     def write(number: int) -> None:
+        """Write file `number`, durably."""
         with (folder / f"{number:05d}").open("wb") as file:
             values.tofile(file)
             file.flush()

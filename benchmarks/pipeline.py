@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,11 +30,11 @@ from PIL import Image
 from cluster.extraction import ExtractionJob, build_extractor
 from cluster.images import IndexImages
 from cluster.weights import fetch_classifier
+from pipelines.extract import index_features_spec
 from pipelines.network import Network, open_network
 from pipelines.options import DecoderName, ModelOptions
 from regroup.accumulators import Extractor
 from store.element import BlockElement
-from store.features import features_spec
 from store.fingerprint import encoded_digest
 from store.indexes import COLUMNS, SampleIndex
 from store.sources import open_source
@@ -170,16 +170,9 @@ def run_pipeline(
 ) -> tuple[float, dict[str, float]]:
     """Seconds of a worker over all blocks of new features, and of its phases."""
     network = setting.network
-    spec = features_spec(
-        name=name,
-        model=network.description | {"run": name},  # else the second run would find the first's
-        policy=network.policy,
-        taps=network.taps,
-        num_classes=network.num_classes,
-        source={"index": index.fingerprint},
-        rows=index.rows_count,
-        block_rows=setting.block_rows,
-    )
+    # Else the second run would find the first's.
+    described = replace(network, description=network.description | {"run": name})
+    spec = index_features_spec(described, index, setting.block_rows)
     element = BlockElement.create(store, spec, {})
     worker = ExtractionJob(
         store_uri=store.uri,

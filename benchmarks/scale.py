@@ -74,6 +74,7 @@ class Measured:
         write = steps["write bank features"]
 
         def speed(name: str, processes: int) -> float:
+            """Bytes a second of one process in a step."""
             return float(steps[name]["data_bytes"] / steps[name]["counted"] / processes)
 
         return cls(

@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from cluster.dispatch import BlockReport
 from cluster.phases import Phases
+from pipelines.extract import index_features_spec
 from pipelines.network import Network
 from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path, features_spec
+from store.features import COLUMNS, LOGITS, accumulators_path
 from store.indexes import SampleIndex
 from store.stores import open_store
 
@@ -61,16 +62,7 @@ def write_dataset(folder: Path, rows: int, classes: int = CLASSES) -> None:
 
 def create_features(job: Job, index: SampleIndex, network: Network) -> BlockElement:
     """Features of the index without any block, as `extract` would name them."""
-    spec = features_spec(
-        name=f"{index.name}-{network.label}",
-        model=network.description,
-        taps=network.taps,
-        policy=network.policy,
-        source={"index": index.fingerprint},
-        num_classes=network.num_classes,
-        rows=index.rows_count,
-        block_rows=job.options.block_rows,
-    )
+    spec = index_features_spec(network, index, job.options.block_rows)
     return BlockElement.create(job.store, spec, {})
 
 

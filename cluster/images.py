@@ -159,6 +159,7 @@ class IndexImages:
             )
 
             def decoded(encoded: Future[list[bytes | str]], start: int) -> ImageBatch:
+                """The batch whose first row is `start`, once its bytes are read."""
                 return self._decode(encoded.result(), start, images.map)
 
             waiting: deque[Future[ImageBatch]] = deque()

@@ -117,6 +117,7 @@ def reduce_tap(
     shape = (2, num_classes, channels)
 
     def total(run: list[int]) -> NDArray[np.float64]:
+        """What the blocks of `run` add to the mixtures, (1, 2, M, C) float64."""
         sums = np.zeros(shape)
         for number, block in enumerate(run):
             if number % READ_AHEAD == 0:

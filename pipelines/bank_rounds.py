@@ -96,7 +96,7 @@ def _extracted(job: Job, network: Network, index: SampleIndex, batch: int) -> li
     from store.indexes import SampleIndex
     from store.lineage import features_within
 
-    like = index_features_spec(job, network, index).inputs
+    like = index_features_spec(network, index, job.options.block_rows).inputs
     found = []
     for ref in features_within(job.store, index.fingerprint, like):
         element = BlockElement.open(job.store, "features", ref)

@@ -30,11 +30,17 @@ class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
 
 
 def build_bank(
-    job: Job, network: Network, index: SampleIndex, options: BankOptions, batch: int
+    job: Job,
+    network: Network,
+    index: SampleIndex,
+    options: BankOptions,
+    batch: int,
+    draw: BankDraw | None = None,
 ) -> str:
     """The ref of the bank drawn from `index`; extracts in rounds and reduces what is missing.
 
-    Classes that run out of images are reported with how many samples they have.
+    `draw`: its samples, where `draw_bank` has been asked for them already. Classes that run out of
+    images are reported with how many samples they have.
 
     Raises:
         UsageError: the dataset lacks classes of the model.
@@ -45,7 +51,7 @@ def build_bank(
 
     check_covered(index, network)
     started = time.perf_counter()
-    draw = draw_bank(job, network, index, options, batch)
+    draw = draw or draw_bank(job, network, index, options, batch)
     spec = _spec(network, index, draw, options)
     writer, step = create_bank(job.store, spec), f"bank {spec.name}"
     if writer.finished:

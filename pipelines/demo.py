@@ -89,9 +89,9 @@ def _study(job: Job, config: DemoConfig, weights: Path) -> dict[str, Any]:
     train, val = (index_dataset(job, f"digits:{part}") for part in ("train", "val"))
     # All work of the network first: tasks (the bank, scoring) would end its workers in between.
     bank_options = BankOptions(bank_seed=config.seed)
-    draw_bank(job, network, train, bank_options, BATCH)
+    draw = draw_bank(job, network, train, bank_options, BATCH)
     features = _features(job, network, val, config)
-    bank = read_bank(job.store, build_bank(job, network, train, bank_options, BATCH))
+    bank = read_bank(job.store, build_bank(job, network, train, bank_options, BATCH, draw))
     stored, cost = rescore(job, bank, list(features.values()), VotingOptions())
     summaries = {name: stored[element.name] for name, element in features.items()}
     rule = rule_of_k(summaries["clean"], 0.75)

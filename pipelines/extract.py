@@ -27,20 +27,20 @@ class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
     """digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
 
 
-def index_features_spec(job: Job, network: Network, index: SampleIndex) -> ElementSpec:
+def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
     """What the features of an index under `network` are to be."""
     from pipelines.network import label_map
 
     source = {"index": index.fingerprint}
     name, labels = f"{index.name}-{network.label}", label_map(index, network)
-    return _spec(network, name, source, {}, index.rows_count, job.options.block_rows, labels)
+    return _spec(network, name, source, {}, index.rows_count, block_rows, labels)
 
 
 def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
     """Features of an index under `network`; computes only the blocks that are missing."""
     from pipelines.network import label_map
 
-    spec = index_features_spec(job, network, index)
+    spec = index_features_spec(network, index, job.options.block_rows)
     return _extract(job, network, spec, "index", index.ref, batch, label_map(index, network))
 
 

@@ -162,6 +162,7 @@ class StudySteps:
         from pipelines.extract import extract_index
 
         def extract() -> BlockElement:
+            """Have the clean images extracted."""
             network, index = self.network(policy), self.index(dataset)
             return extract_index(self.job, network, index, self.study.model.batch)
 
@@ -196,6 +197,7 @@ class StudySteps:
         from pipelines.extract import extract_adversarials
 
         def extract() -> BlockElement:
+            """Have the attack's images extracted."""
             network, made = self.network(policy), self.adversarials(attack)
             return extract_adversarials(self.job, network, made, self.study.model.batch)
 
@@ -213,6 +215,7 @@ class StudySteps:
         from pipelines.build_bank import check_covered
 
         def drawn() -> BankDraw:
+            """Have as many images extracted as the bank takes."""
             options = self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             check_covered(index, network)
@@ -226,10 +229,11 @@ class StudySteps:
         from store.banks import read_bank
 
         def build() -> StoredBank:
-            self.draw(policy, bank)
-            options = self.study.banks[bank]
+            """Have the samples reduced."""
+            draw, options = self.draw(policy, bank), self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
-            ref = build_bank(self.job, network, index, options, self.study.model.batch)
+            batch = self.study.model.batch
+            ref = build_bank(self.job, network, index, options, batch, draw)
             return read_bank(self.job.store, ref)
 
         return self._once(("bank", policy, bank), build)
@@ -239,6 +243,7 @@ class StudySteps:
         from pipelines.evaluate import score
 
         def vote() -> BlockElement:
+            """Have the features scored."""
             features, stored = self.features(policy, images), self.bank(policy, bank)
             return score(self.job, features, stored, self.study.scoring.voting)
 

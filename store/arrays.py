@@ -1,6 +1,7 @@
 """Block arrays in zarr format 3: one chunk a block, written whole by exactly one attempt."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +11,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from store.backend import Backend
-from store.chunks import ZarrArray, decodable, decode
+from store.chunks import ZarrArray, decodable, decode, encode
 from store.errors import DamagedError, StoreError
 from store.fingerprint import checksum_array
 from store.manifests import Location
@@ -142,6 +143,37 @@ def read_checked(
     if not backend.exists(chunk):
         raise DamagedError(f"the chunk {chunk} is missing {again}")
     raise DamagedError(f"{where} do not match the checksum of their commit {again}")
+
+
+def write_chunk(
+    array: ZarrArray,
+    backend: Backend,
+    location: Location,
+    spec: ArraySpec,
+    span: slice,
+    values: NDArray[np.generic],
+) -> None:
+    """Write `values`, rows `span` of an array and a whole chunk of it; durable after `sync`."""
+    data = encode(array, values)
+    if data is None:
+        array[span] = values
+    else:
+        backend.write(chunk_key(location, spec, span.start // array.chunks[0]), data)
+
+
+def stored_chunk_rows(
+    backend: Backend, location: Location, specs: Sequence[ArraySpec], rows: int
+) -> int | None:
+    """Return the rows of a block of an element without a manifest; None where nothing is there.
+
+    Where the manifest was lost (see `store.repair`) the arrays and commits of its plan are still
+    there, and other blocks would not fit them.
+    """
+    if backend.children(location.key("commits")):
+        for spec in specs:
+            with suppress(DamagedError):
+                return int(open_array(backend, location, spec, rows).chunks[0])
+    return None
 
 
 def _values(

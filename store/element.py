@@ -1,6 +1,5 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
-import contextlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -18,9 +17,11 @@ from store.arrays import (
     read_checked,
     specs_from_json,
     storable_values,
+    stored_chunk_rows,
+    write_chunk,
 )
 from store.backend import Backend
-from store.chunks import ZarrArray, encode
+from store.chunks import ZarrArray
 from store.commits import Commit, committed_blocks, read_commit, write_commit
 from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
 from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
@@ -94,7 +95,8 @@ class BlockElement:
         location = find(backend, spec.kind, spec.fingerprint)
         if location is None:
             location = locate_new(spec.kind, spec.name, spec.fingerprint)
-            spec = replace(spec, block_rows=_block_rows(backend, location, spec))
+            rows = stored_chunk_rows(backend, location, spec.arrays, spec.rows)
+            spec = replace(spec, block_rows=rows or spec.block_rows)
             backend.create(location.key("manifest.json"), seal(spec.manifest(recorded)))
         element = cls(backend, location, read_manifest(backend, location))
         element._require_same(spec)
@@ -341,11 +343,8 @@ class BlockElement:
         span = self.plan.span(block)
         with self._backend.writes(f"block {block} of {self._location.folder}"):
             for spec in self._specs:
-                array, key = self._array(spec), chunk_key(self._location, spec, block)
-                if (data := encode(array, values[spec.path])) is None:
-                    array[span] = values[spec.path]
-                else:
-                    self._backend.write(key, data)
+                array, rows = self._array(spec), values[spec.path]
+                write_chunk(array, self._backend, self._location, spec, span, rows)
         self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
         self._backend.replace(self._part_key(block), part)
 
@@ -395,16 +394,3 @@ class BlockElement:
 
     def _part_key(self, block: int) -> str:
         return self._location.key("samples", part_name(block))
-
-
-def _block_rows(backend: Backend, location: Location, spec: ElementSpec) -> int:
-    """Return the rows of a block of an element without a manifest.
-
-    Where the manifest was lost (see `store.repair`) the arrays and commits of its plan are still
-    there, and other blocks would not fit them.
-    """
-    if backend.children(location.key("commits")):
-        for array in spec.arrays:
-            with contextlib.suppress(DamagedError):
-                return int(open_array(backend, location, array, spec.rows).chunks[0])
-    return spec.block_rows
