@@ -17,16 +17,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from regroup.attacks.pgd import Found, project
+from regroup.attacks.attacked_network import cross_entropy
+from regroup.attacks.criterion import Criterion
+from regroup.attacks.found import Found
+from regroup.attacks.pgd import project
 from regroup.attacks.random_streams import start_noise
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor
 
-    from regroup.attacks.gradients import Target
-    from regroup.attacks.spec import AttackSpec
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.pgd import PGD
 
 GROWTH = 1.5
 
@@ -61,20 +63,14 @@ class EpsilonSearch:
 class MinimalSearch:
     """The state of all samples of a batch; `run` steps them until every search has ended."""
 
-    def __init__(
-        self,
-        spec: AttackSpec,
-        target: Target,
-        clean: Tensor,
-        labels: Tensor,
-        sample_ids: Sequence[str],
-    ) -> None:
-        self.spec, self.target, self.clean, self.labels = spec, target, clean, labels
-        self.sample_ids = sample_ids
+    def __init__(self, spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> None:
+        self.spec, self.network, self.batch = spec, network, batch
+        self.criterion = Criterion.of(spec)
+        clean, labels = batch.clean, batch.labels
         self.searches = [
-            EpsilonSearch(spec.epsilon, spec.growth_limit, spec.bisections) for _ in sample_ids
+            EpsilonSearch(spec.radius, spec.growth_limit, spec.bisections) for _ in labels
         ]
-        self.x = clean.clone()
+        self.clean, self.x = clean, clean.clone()
         self.epsilon = clean.new_empty((len(clean), 1, 1, 1))
         self.step = torch.zeros_like(labels)  # within the current try
         self.steps, self.queries = torch.zeros_like(labels), torch.zeros_like(labels)
@@ -86,33 +82,36 @@ class MinimalSearch:
 
     def run(self) -> Found:
         """Every sample's smallest perturbation (mean squared), or the clean image."""
-        active = torch.arange(len(self.labels), device=self.labels.device)
+        active = torch.arange(len(self.batch), device=self.clean.device)
         for row in active.tolist():
             self._begin_try(row)
         while len(active):
             active = self._tick(active)
         found = self.best_mse.isfinite()
-        return Found(self.best, found, self.best_epsilon, self.steps, self.queries)
+        # Every forward pass is followed by its backward pass, also the last of a try.
+        return Found(
+            self.best, found, self.best_epsilon, self.steps, self.queries, self.queries.clone()
+        )
 
     def _begin_try(self, row: int) -> None:
         search = self.searches[row]
-        noise = start_noise(
-            self.spec, self.sample_ids[row], search.attempt, search.epsilon, self.clean.shape[1:]
-        )
+        name, shape = self.batch.sample_ids[row], self.clean.shape[1:]
+        noise = start_noise(self.spec, name, search.attempt, search.epsilon, shape)
         self.x[row] = self.clean[row] + noise.to(self.clean)
         self.epsilon[row] = search.epsilon
         self.step[row] = 0
 
     def _tick(self, active: Tensor) -> Tensor:
         """One forward and backward pass of the active rows; those that remain active."""
-        classes, sign = self.target.ascent(self.x[active], self.labels[active])
+        labels, targets = self.batch.labels[active], self.batch.targets[active]
+        logits, gradient = self.network.gradient(self.x[active], cross_entropy, labels)
         self.queries[active] += 1
         step = self.step[active]
         # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.
-        success = (classes != self.labels[active]) & (step > 0)
+        success = self.criterion.met(logits, labels, targets) & (step > 0)
         self._keep_smaller(active[success])
         going = ~success & (step < self.spec.steps)
-        self._take_step(active[going], sign[going])
+        self._take_step(active[going], gradient[going].sign())
         ended = self._next_tries(active[~going].tolist(), success[~going].tolist())
         return active[~torch.isin(active, active.new_tensor(ended))]
 
@@ -141,8 +140,6 @@ class MinimalSearch:
         return ended
 
 
-def minimal(
-    spec: AttackSpec, target: Target, clean: Tensor, labels: Tensor, sample_ids: Sequence[str]
-) -> Found:
-    """The smallest perturbation of each sample; clean: (N, C, H, W) in [0, 1], labels: (N,)."""
-    return MinimalSearch(spec, target, clean, labels, sample_ids).run()
+def minimal(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    """The smallest perturbation of each sample."""
+    return MinimalSearch(spec, network, batch).run()

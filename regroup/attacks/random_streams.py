@@ -12,6 +12,7 @@ import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from regroup.attacks.pgd import PGD
     from regroup.attacks.spec import AttackSpec
 
 
@@ -23,7 +24,7 @@ def stream(spec: AttackSpec, sample_id: str, attempt: int) -> np.random.Generato
 
 
 def start_noise(
-    spec: AttackSpec, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
+    spec: PGD, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
 ) -> Tensor:
     """Uniform in the L-infinity ball: `shape` float32, each value in [-epsilon, epsilon].
 

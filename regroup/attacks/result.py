@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from numpy.typing import NDArray
 
 
@@ -16,24 +18,31 @@ if TYPE_CHECKING:
 class AttackResult:
     """One row a sample, in the order given.
 
-    images: (N, C, H, W) float32 in [0, 1]; `minimal` without success: the clean image.
-    success: (N,) bool, judged on `images` as stored in float32.
-    adversarial_class: (N,) int64, -1 without success.
-    epsilon: (N,) float64, radius of the ball the image was found in; NaN: `minimal` found none.
+    images: (N, C, H, W) float32 in [0, 1]; where nothing was found: the clean image under
+        `minimal`, the last iterate under `budget`.
+    claimed: (N,) bool, what the kernel said; whether it holds is for `verify` to say.
+    target: (N,) int64, the class aimed at, -1 for an untargeted attack.
+    epsilon: (N,) float64, radius of the ball the image was found in; NaN: none.
     l2, linf, mse: (N,) float32, measured between `images` and the clean pixels.
-    steps: (N,) int64, gradient steps taken in all tries.
-    queries: (N,) int64, forward passes of this sample (padding not counted).
+    steps: (N,) int64, iterations of this sample in all tries.
+    queries: (N,) int64, forward passes of this sample (padding not counted), among them the one
+        that finds it to be correct beforehand; backward_passes: (N,) int64.
+    seconds: (N,) float64, wall time of the batch, shared out by passes.
+    failures: row -> one line, where the kernel failed: no verdict about the network.
     """
 
     images: NDArray[np.float32]
-    success: NDArray[np.bool_]
-    adversarial_class: NDArray[np.int64]
+    claimed: NDArray[np.bool_]
+    target: NDArray[np.int64]
     epsilon: NDArray[np.float64]
     l2: NDArray[np.float32]
     linf: NDArray[np.float32]
     mse: NDArray[np.float32]
     steps: NDArray[np.int64]
     queries: NDArray[np.int64]
+    backward_passes: NDArray[np.int64]
+    seconds: NDArray[np.float64]
+    failures: Mapping[int, str]
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,27 @@
-"""`run_attack`: check the input, attack, and judge the stored images."""
+"""`run_attack`: check the input, attack, and measure what came of it."""
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
-from regroup.attacks.gradients import Target
-from regroup.attacks.minimal import minimal
-from regroup.attacks.pgd import Found, budget
+from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.batch import AttackBatch
+from regroup.attacks.found import Found, nothing_found
 from regroup.attacks.result import AttackResult, distances
+from regroup.attacks.targets import check_targets, draw_target
+from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from regroup.attacks.spec import AttackSpec
-
-_KERNELS = {"budget": budget, "minimal": minimal}
 
 
 def run_attack(
@@ -29,23 +30,33 @@ def run_attack(
     pixels: Tensor | NDArray[np.float32],
     labels: Tensor | NDArray[np.integer],
     sample_ids: Sequence[str],
+    targets: Tensor | NDArray[np.integer] | None = None,
+    rows: int | None = None,
 ) -> AttackResult:
     """Attack correctly classified samples; the examples depend on no batch size and no order.
 
     model: pixels in [0, 1] to logits, in eval state; pixels: (N, C, H, W) float32 in [0, 1], on
-    any device; labels: (N,); sample_ids: (N,), they key the random streams.
+    any device; labels: (N,); sample_ids: (N,), they key the random streams. targets: (N,), of a
+    targeted attack; None: drawn by (seed, sample id). rows: see `AttackedNetwork`.
+    Of attacks whose `facts.group` is a number, one call is one group.
     Raises ValueError on pixels out of range and on misclassified samples, which are the caller's
-    to leave out (`predictions` finds them); ConfigurationError on a model without gradients.
+    to leave out (`predictions` finds them); ConfigurationError on a target that is the label, on
+    targets for an untargeted attack, and on a model without gradients where they are needed.
     """
-    target = Target(model)
-    clean = torch.as_tensor(pixels).to(target.device)
-    true = torch.as_tensor(labels).to(target.device, torch.int64)
+    started, network = time.perf_counter(), AttackedNetwork(model, rows)
+    clean = torch.as_tensor(pixels).to(network.device)
+    true = torch.as_tensor(labels).to(network.device, torch.int64)
     _check(clean, true, sample_ids)
+    if targets is not None and not spec.targeted:
+        raise ConfigurationError(f"{spec.name} is untargeted here: give no targets, or targeted")
     if len(clean) == 0:
-        return _result(clean, true, _nothing(clean, true), true)
-    _check_correct(target.predictions(clean) == true, sample_ids)
-    found = _KERNELS[spec.protocol](spec, target, clean, true, sample_ids)
-    return _result(clean, true, found, target.predictions(found.images))
+        batch = AttackBatch(clean, true, true, ())
+        return _result(batch, nothing_found(batch), 0.0)
+    logits = network.logits(clean)
+    _check_correct(logits.argmax(dim=1) == true, sample_ids)
+    aims = _targets(spec, targets, true, sample_ids, logits.shape[1])
+    batch = AttackBatch(clean, true, aims, tuple(sample_ids))
+    return _result(batch, spec.attack(network, batch), time.perf_counter() - started)
 
 
 def _check(clean: Tensor, labels: Tensor, sample_ids: Sequence[str]) -> None:
@@ -69,23 +80,42 @@ def _check_correct(correct: Tensor, sample_ids: Sequence[str]) -> None:
         raise ValueError(f"only correctly classified samples are attacked; misclassified: {shown}")
 
 
-def _nothing(clean: Tensor, labels: Tensor) -> Found:
-    return Found(clean, labels.bool(), labels.double(), labels, labels)
+def _targets(
+    spec: AttackSpec,
+    given: Tensor | NDArray[np.integer] | None,
+    labels: Tensor,
+    sample_ids: Sequence[str],
+    num_classes: int,
+) -> Tensor:
+    """(N,) int64: given or drawn, each a class other than the label; -1 when untargeted."""
+    if not spec.targeted:
+        return torch.full_like(labels, -1)
+    true = labels.tolist()
+    if given is None:
+        pairs = zip(sample_ids, true, strict=True)
+        drawn = [draw_target(spec.seed, name, label, num_classes) for name, label in pairs]
+        return labels.new_tensor(drawn)
+    aims = torch.as_tensor(given).to(labels)
+    check_targets(aims.tolist(), true, sample_ids, num_classes)
+    return aims
 
 
-def _result(clean: Tensor, labels: Tensor, found: Found, classes: Tensor) -> AttackResult:
-    """Judge the images as they are stored; two more queries: the check before and this one."""
-    images = found.images.cpu().numpy()
-    success = found.found & (classes != labels)
-    measured = distances(images, clean.cpu().numpy())
+def _result(batch: AttackBatch, found: Found, seconds: float) -> AttackResult:
+    images = found.images.detach().cpu().numpy()
+    measured = distances(images, batch.clean.cpu().numpy())
+    queries, backward = (x.cpu().numpy() for x in (found.queries + 1, found.backward))
+    passes = (queries + backward).astype(np.float64)
     return AttackResult(
         images=images,
-        success=success.cpu().numpy(),
-        adversarial_class=torch.where(success, classes, -1).cpu().numpy(),
+        claimed=found.found.cpu().numpy(),
+        target=batch.targets.cpu().numpy(),
         epsilon=found.epsilon.cpu().numpy(),
         l2=measured.l2,
         linf=measured.linf,
         mse=measured.mse,
         steps=found.steps.cpu().numpy(),
-        queries=found.queries.cpu().numpy() + 2,
+        queries=queries,
+        backward_passes=backward,
+        seconds=seconds * passes / max(passes.sum(), 1.0),
+        failures=dict(found.failures),
     )

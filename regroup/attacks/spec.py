@@ -1,73 +1,130 @@
-"""What an attack is: every parameter that decides the adversarial examples."""
+"""What an attack is: every parameter that decides the adversarial examples (DESIGN §7).
+
+Each attack is a class of its own, in a module of its own, with its kernel; `registry` names them.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from regroup.errors import ConfigurationError
 
-AttackName = Literal["pgd"]
-Norm = Literal["linf"]
-Protocol = Literal["minimal", "budget"]
+if TYPE_CHECKING:
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.found import Found
 
-# Raised whenever a change to a kernel changes its examples: stored ones are then made anew.
-KERNEL_VERSION = 1
+Norm = Literal["linf", "l2", "none"]
+Protocol = Literal["minimal", "budget"]
+Knowledge = Literal["white-box", "black-box, scores", "black-box, decisions"]
+
+
+@dataclass(frozen=True)
+class AttackFacts:
+    """What `regroup attack --list` says of an attack.
+
+    title: as tables name it. norms: what perturbation size it minimises or stays within; "none":
+        it is limited by something else. protocols: DESIGN §7. knowledge: what it must see of the
+        network. source: the paper. implementation: "own", or the library and its class.
+    targeted: offered with a target class too. confidence: offered with a confidence.
+    group: None: a sample's example depends on nothing beside it. A number: the library's kernel
+        couples the samples of a batch, so that it runs on fixed groups of so many rows, aligned to
+        the rows of the index: the same for any block size, batch size and cluster.
+    """
+
+    title: str
+    norms: tuple[Norm, ...]
+    protocols: tuple[Protocol, ...]
+    knowledge: Knowledge
+    source: str
+    implementation: str = "own"
+    targeted: bool = False
+    confidence: bool = False
+    group: int | None = None
+
+
+@dataclass(frozen=True)
+class Cost:
+    """The most that one sample can take: forward passes and backward passes through the network."""
+
+    forward: int
+    backward: int = 0
+
+    @property
+    def passes(self) -> int:
+        """Passes of either kind."""
+        return self.forward + self.backward
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackSpec:
-    """An attack in pixel space, untargeted; the repr is the full list of parameters.
+class AttackSpec(ABC):
+    """An attack in pixel space; the repr is the full list of parameters.
 
-    epsilon: radius in pixel units, 0 < epsilon <= 1. `budget`: of the ball; `minimal`: where the
-        search for the smallest radius begins.
-    steps: gradient steps in one ball. step_ratio: step size over epsilon.
-    random_start: begin at a uniform point of the ball instead of the clean image.
-    protocol: "budget" (full steps in one ball) or "minimal" (smallest perturbation) - DESIGN §7.
-    growth_limit, bisections: of "minimal" alone: how many growing radii, how many halvings.
-    seed: with the sample id, of each sample's own random stream.
-    targeted, confidence: must stay False and None until the attacks that use them exist.
+    norm: which size of the perturbation counts.
+    protocol: "budget" (inside one fixed ball) or "minimal" (smallest perturbation) - DESIGN §7.
+    epsilon: in pixel units, 0 < epsilon <= 1 (of "l2": a distance, which may be larger): the radius
+        of the ball, or where a search begins; None: the attack has no limit.
+    targeted: towards the target class of each sample (`regroup.attacks.targets`), not just away.
+    confidence: success also takes a softmax probability of at least this for the class; None: the
+        largest logit is enough. 0 < confidence < 1.
+    seed: with the sample id, of each sample's own random stream and target.
     """
 
-    name: AttackName = "pgd"
-    norm: Norm = "linf"
-    epsilon: float
-    steps: int = 40
-    step_ratio: float = 0.01 / 0.3
-    random_start: bool = True
-    protocol: Protocol = "minimal"
-    growth_limit: int = 20
-    bisections: int = 20
-    seed: int = 0
+    name: ClassVar[str]
+    facts: ClassVar[AttackFacts]
+    # Raised whenever a change to the kernel changes its examples: stored ones are then made anew.
+    kernel_version: ClassVar[int] = 1
+
+    norm: Norm
+    protocol: Protocol
+    epsilon: float | None = None
     targeted: bool = False
     confidence: float | None = None
+    seed: int = 0
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
-        _one_of("attack", self.name, get_args(AttackName))
-        _one_of(f"norm of {self.name}", self.norm, get_args(Norm))
-        _one_of("protocol", self.protocol, get_args(Protocol))
-        if not 0 < self.epsilon <= 1:
+        one_of(f"norm of {self.name}", self.norm, self.facts.norms)
+        one_of("protocol", self.protocol, get_args(Protocol))
+        one_of(f"protocol of {self.name}", self.protocol, self.facts.protocols)
+        self._check_epsilon()
+        if self.targeted and not self.facts.targeted:
+            raise ConfigurationError(f"{self.name} is offered untargeted alone")
+        if self.confidence is not None and not self.facts.confidence:
+            raise ConfigurationError(f"{self.name} is offered without confidence")
+        if self.confidence is not None and not 0 < self.confidence < 1:
+            raise ConfigurationError(
+                f"confidence is {self.confidence:g}: it is a softmax probability between 0 and 1"
+            )
+
+    def _check_epsilon(self) -> None:
+        """An L-infinity size is at most 1; others may be any distance above zero."""
+        if self.epsilon is None:
+            return
+        if not 0 < self.epsilon < float("inf") or (self.norm == "linf" and self.epsilon > 1):
             raise ConfigurationError(
                 f"epsilon {self.epsilon:g} is out of range: "
                 "epsilon is in [0,1] pixel units: did you mean 4/255?"
             )
-        if not self.step_ratio > 0:
-            raise ConfigurationError(f"step_ratio is {self.step_ratio:g}: it must be positive")
-        _at_least(1, steps=self.steps, growth_limit=self.growth_limit)
-        _at_least(0, bisections=self.bisections)
-        if self.targeted or self.confidence is not None:
-            raise ConfigurationError(f"{self.name} is offered untargeted and without confidence")
+
+    @abstractmethod
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+        """What the kernel makes of correctly classified samples, a row each in the order given."""
+
+    @abstractmethod
+    def cost(self) -> Cost:
+        """The most that one sample can take."""
 
     def describe(self) -> dict[str, object]:
         """All that determines the examples, as plain JSON for fingerprints.
 
-        growth_limit and bisections do not influence `budget` and are left out there.
+        Kernels whose parameters do not all matter under a protocol leave those out.
         """
-        described = {**asdict(self), "kernel_version": KERNEL_VERSION}
-        if self.protocol == "budget":
-            del described["growth_limit"], described["bisections"]
-        return described
+        group = {} if self.facts.group is None else {"group": self.facts.group}
+        version = {"kernel_version": self.kernel_version}
+        return {"name": self.name, **asdict(self), **group, **version}
 
     @property
     def stream(self) -> str:
@@ -75,12 +132,21 @@ class AttackSpec:
         return f"{self.name}-{self.norm}-{self.protocol}"
 
 
-def _one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+def one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+    """Raise ConfigurationError unless `value` is one of `known`."""
     if value not in known:
         raise ConfigurationError(f"unknown {what} {value!r}: choose from {', '.join(known)}")
 
 
-def _at_least(minimum: int, **parameters: int) -> None:
+def at_least(minimum: float, **parameters: float) -> None:
+    """Raise ConfigurationError for the first parameter below `minimum`."""
     for name, value in parameters.items():
-        if value < minimum:
-            raise ConfigurationError(f"{name} is {value}: give at least {minimum}")
+        if not value >= minimum:
+            raise ConfigurationError(f"{name} is {value:g}: give at least {minimum:g}")
+
+
+def positive(**parameters: float) -> None:
+    """Raise ConfigurationError for the first parameter that is not above zero."""
+    for name, value in parameters.items():
+        if not value > 0:
+            raise ConfigurationError(f"{name} is {value:g}: it must be positive")

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from cluster.attacking import AttackJob
-from regroup.attacks import AttackSpec, predictions, run_attack
+from regroup.attacks import predictions, run_attack
+from regroup.attacks.pgd import PGD
 from regroup.models import ModelSpec, load_classifier
 from regroup.pixels import decode
 from store.adversarials import IMAGES, adversarials_spec
@@ -20,7 +21,7 @@ from store.indexes import COLUMNS, SampleIndex
 from store.stores import open_store
 
 MODEL = ModelSpec("digits-cnn", weights="random")
-ATTACK = AttackSpec(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")
+ATTACK = PGD(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")
 ROWS, CORRUPT, WRONG = 7, 1, 4
 
 

@@ -15,7 +15,7 @@ import cluster.images
 from cluster.attacking import AttackJob
 from cluster.errors import ClusterUsageError
 from cluster.extraction import ExtractionJob, build_extractor
-from regroup.attacks import AttackSpec
+from regroup.attacks.pgd import PGD
 from regroup.decoding import Decoder, TorchvisionDecoder, open_decoder
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier
@@ -28,7 +28,7 @@ from store.indexes import COLUMNS, SampleIndex
 from store.stores import Store, open_store
 
 MODEL = ModelSpec("digits-cnn", weights="random", decoder="cuda")
-ATTACK = AttackSpec(epsilon=1e-6, steps=1, protocol="budget")
+ATTACK = PGD(epsilon=1e-6, steps=1, protocol="budget")
 ROWS = 5
 
 

@@ -1,0 +1,120 @@
+"""The network seen by an attack: predictions and loss gradients, the same for any batch size.
+
+On a CPU the logits of an image differ in the last bits with the number of images beside it (seen
+at 1 and 7 against 64), but neither with its position nor with the others' content. So the network
+only ever sees batches of one fixed size, the last one padded with zeros.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+_CPU_ROWS, _DEVICE_ROWS = 16, 64
+
+
+@dataclass(frozen=True)
+class AttackedNetwork:
+    """A network under attack, on the device of its parameters.
+
+    rows: images in each batch that the network sees; None: 16 on a CPU, 64 elsewhere.
+    """
+
+    network: nn.Module
+    rows: int | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network lives; the CPU when it has no parameters."""
+        parameter = next(self.network.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
+    @property
+    def fixed_rows(self) -> int:
+        """Images in each batch that the network sees."""
+        return self.rows or (_CPU_ROWS if self.device.type == "cpu" else _DEVICE_ROWS)
+
+    def _batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+        """Batches of one size: (how many rows count, each of `tensors`, padded with zeros)."""
+        rows = self.fixed_rows
+        for first in range(0, len(tensors[0]), rows):
+            parts = [tensor[first : first + rows] for tensor in tensors]
+            count = len(parts[0])
+            yield count, [_padded(part, rows) for part in parts]
+
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, C, H, W), N > 0, to logits (N, M), without a gradient."""
+        with torch.no_grad():
+            return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+
+    def differentiable(self, pixels: Tensor) -> Tensor:
+        """As `logits`, with a gradient where `pixels` has one: what library kernels are given."""
+        return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+
+    def predictions(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, C, H, W) to classes (N,) int64."""
+        if not len(pixels):
+            return torch.empty(0, dtype=torch.int64, device=self.device)
+        return self.logits(pixels).argmax(dim=1)
+
+    def gradient(
+        self, pixels: Tensor, loss: Callable[..., Tensor], *each: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Logits (N, M) at `pixels` (N, C, H, W), and the gradient (N, C, H, W) of `loss`.
+
+        `loss(logits, *each)`: (rows,), the loss of every row, from logits (rows, M) and the same
+        rows of each of `each`, which are (N, ...). One forward and one backward pass. Rows do not
+        influence each other.
+        Raises ConfigurationError on a network without gradients.
+        """
+        logits, gradients = [], []
+        for count, (batch, *others) in self._batches(pixels, *each):
+            seen, gradient = self._gradient(batch, loss, others)
+            logits.append(seen[:count])
+            gradients.append(gradient[:count])
+        return torch.cat(logits), torch.cat(gradients)
+
+    def _gradient(
+        self, pixels: Tensor, loss: Callable[..., Tensor], each: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        leaf = pixels.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = self.network(leaf)
+            if not logits.requires_grad:
+                raise ConfigurationError(
+                    "the network gives no gradient with respect to its input: "
+                    "this attack needs one (is forward under torch.no_grad?)"
+                )
+            # A sum: the gradient of a sample must not depend on the size of its batch.
+            total = loss(logits, *each).sum()
+        (gradient,) = torch.autograd.grad(total, leaf)
+        return logits.detach(), gradient
+
+
+def _padded(part: Tensor, rows: int) -> Tensor:
+    if len(part) == rows:
+        return part
+    return torch.cat((part, part.new_zeros((rows - len(part), *part.shape[1:]))))
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each row: (N, M), (N,) int64 -> (N,)."""
+    return functional.cross_entropy(logits, labels, reduction="none")
+
+
+def predictions(network: nn.Module, pixels: Tensor) -> Tensor:
+    """Classes (N,) int64 of `pixels` (N, C, H, W) float32, as `run_attack` sees them.
+
+    For choosing the correctly classified samples: an ordinary batch may differ in the last bit.
+    """
+    attacked = AttackedNetwork(network)
+    return attacked.predictions(pixels.to(attacked.device)).cpu()

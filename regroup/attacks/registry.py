@@ -1,0 +1,57 @@
+"""The attacks by name. Modules are imported when they are asked for: some need a library."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from regroup.attacks.spec import AttackSpec
+
+# Name -> module and class; in the order of docs/protocols.md.
+ATTACKS = {
+    "pgd": ("regroup.attacks.pgd", "PGD"),
+    "deepfool": ("regroup.attacks.deepfool", "DeepFool"),
+    "carlini-wagner": ("regroup.attacks.carlini_wagner", "CarliniWagner"),
+    "trust-region": ("regroup.attacks.trust_region", "TrustRegion"),
+    "boundary": ("regroup.attacks.boundary", "Boundary"),
+    "spatial": ("regroup.attacks.spatial", "Spatial"),
+    "spsa": ("regroup.attacks.spsa", "SPSA"),
+    "cadv": ("regroup.attacks.cadv", "CAdv"),
+    "autoattack": ("regroup.attacks.autoattack", "AutoAttack"),
+    "square": ("regroup.attacks.square", "Square"),
+    "hop-skip-jump": ("regroup.attacks.hop_skip_jump", "HopSkipJump"),
+    "noise": ("regroup.attacks.corruptions", "Noise"),
+    "rotation": ("regroup.attacks.corruptions", "Rotation"),
+    "contrast": ("regroup.attacks.corruptions", "Contrast"),
+}
+
+
+def attack_class(name: str) -> type[AttackSpec]:
+    """The class of the attack called `name`; ConfigurationError, with the nearest, for others."""
+    if name not in ATTACKS:
+        near = get_close_matches(name, ATTACKS, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(ATTACKS)}"
+        raise ConfigurationError(f"unknown attack {name!r}: {hint}")
+    module, kind = ATTACKS[name]
+    found: type[AttackSpec] = getattr(import_module(module), kind)
+    return found
+
+
+def make_attack(name: str, **parameters: Any) -> AttackSpec:
+    """An attack by name; parameters that are not given take the attack's own defaults.
+
+    Raises ConfigurationError for an unknown attack or parameter, and for values out of range.
+    """
+    kind = attack_class(name)
+    known = [field.name for field in fields(kind)]
+    for parameter in parameters:
+        if parameter not in known:
+            near = get_close_matches(parameter, known, 1)
+            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
+            raise ConfigurationError(f"{name} has no parameter {parameter!r}: {hint}")
+    return kind(**parameters)
