@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from math import inf
@@ -43,6 +44,9 @@ def run_tasks(
 
 _attempt: Any = ray.remote(attempt)
 
+# A node that has just lost a task may be gone already: Ray takes up to half a minute to say so.
+SUSPECT_S = 30.0
+
 
 class TaskSlots:
     """As many slots as the cluster can run tasks at once.
@@ -65,6 +69,8 @@ class TaskSlots:
         self._room, self._label = Room(share), label
         # The node that each task was sent to; None: to whichever comes to have room.
         self._running: dict[Any, str | None] = {}
+        # Nodes that lost a task, and until when they get none if others have room.
+        self._suspected: dict[str, float] = {}
         self._function = ray.put(function)
         # Ray's own retries would run outside the attempts and deadlines of the driver.
         self._options: dict[str, Any] = {
@@ -96,7 +102,9 @@ class TaskSlots:
     def _place(self, shunned: str | None) -> str | None:
         taken = Counter(self._running.values())
         free = {node: room - taken[node] for node, room in self._room.places().items()}
-        open_nodes = [node for node, places in free.items() if places > 0]
+        now = time.monotonic()
+        trusted = [node for node in free if self._suspected.get(node, 0.0) <= now]
+        open_nodes = [node for node in trusted if free[node] > 0]
         return max(open_nodes, key=lambda node: (node != shunned, free[node]), default=None)
 
     def lost(self) -> list[Any]:
@@ -104,9 +112,11 @@ class TaskSlots:
         living = self._room.places()
         return [ref for ref, node in self._running.items() if node and node not in living]
 
-    def finished(self, ref: Any, error: RayError | None) -> None:  # noqa: ARG002
-        """The slot is free, whatever became of the task."""
-        self._running.pop(ref, None)
+    def finished(self, ref: Any, error: RayError | None) -> None:
+        """The slot is free, whatever became of the task; a node that lost it is suspected."""
+        node = self._running.pop(ref, None)
+        if error is not None and node is not None:
+            self._suspected[node] = time.monotonic() + SUSPECT_S
 
     def abandon(self, ref: Any) -> None:
         """Kill the task's process."""

@@ -9,10 +9,12 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ray.exceptions import RayError
 
-from cluster import resources
+from cluster import resources, tasks
 from cluster.actors import ActorSlots, Host, HostedJob
 from cluster.resources import ResolvedResources, Room
+from cluster.tasks import TaskSlots
 from cluster.worker_log import Label
 from tests.cluster.workers import Job
 
@@ -81,6 +83,48 @@ def test_actors_without_a_place_are_not_waited_for(cluster: Cluster) -> None:
     found.tend(3)
     assert [host.actor for host in hosts] == ["at work", "asked first"]
     assert cluster.killed == ["asked last"]
+
+
+@pytest.fixture
+def task_slots(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> TaskSlots:
+    clock = SimpleNamespace(monotonic=lambda: cluster.now)
+    monkeypatch.setattr(tasks, "time", clock)
+    monkeypatch.setattr("cluster.tasks.ray.put", lambda value: value)
+    sent = SimpleNamespace(remote=lambda _, block, number, label: f"block {block}")
+    monkeypatch.setattr(tasks, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
+    monkeypatch.setattr(tasks, "_attempt", SimpleNamespace(options=lambda **_: sent))
+    return TaskSlots(lambda block: None, AUTO, Label(), 60)  # type: ignore[arg-type, return-value]
+
+
+def test_a_node_that_lost_a_task_gets_none_until_ray_knows_of_it(
+    cluster: Cluster, task_slots: TaskSlots
+) -> None:
+    cluster.nodes = {name: {"CPU": 1.0} for name in ("a", "b")}
+    refs = [task_slots.start(block, 1) for block in (0, 1)]
+    assert list(task_slots._running.values()) == ["a", "b"]
+    task_slots.finished(refs[0], RayError("gone"))
+    task_slots.start(2, 1)  # Ray still counts the node among the living.
+    del cluster.nodes["a"]
+    cluster.now += resources.LOOK_AGAIN_S
+    assert task_slots._running["block 2"] is None
+    assert task_slots.lost() == []
+
+
+def test_a_suspicion_passes(cluster: Cluster, task_slots: TaskSlots) -> None:
+    cluster.nodes = {"a": {"CPU": 1.0}}
+    task_slots.finished(task_slots.start(0, 1), RayError("its process was killed"))
+    cluster.now += tasks.SUSPECT_S
+    task_slots.start(1, 1)
+    assert task_slots._running == {"block 1": "a"}
+
+
+def test_a_task_that_answers_says_nothing_against_its_node(
+    cluster: Cluster, task_slots: TaskSlots
+) -> None:
+    cluster.nodes = {"a": {"CPU": 1.0}}
+    task_slots.finished(task_slots.start(0, 1), None)
+    task_slots.start(1, 1)
+    assert task_slots._running == {"block 1": "a"}
 
 
 def test_blocks_on_nodes_that_went_are_lost(cluster: Cluster) -> None:
