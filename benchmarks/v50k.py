@@ -146,7 +146,7 @@ class Rehearsal:
                 raise RuntimeError(failure)
 
     def _read(self, features: BlockElement, floor: float) -> None:
-        with self._measured("read", floor, DISK):
+        with self._measured("read", floor, DISK, only="read"):
             started, task = time.perf_counter(), ReadJob(self._job.store.uri, features.ref)
             blocks = range(features.plan.blocks)
             report = self._job.tasks("read", task, blocks, features.plan.rows)

@@ -24,6 +24,7 @@ COMMANDS = {
     "attack": ("pipelines.attack", "AttackConfig"),
     "evaluate": ("pipelines.evaluate", "EvaluateConfig"),
     "rescore": ("pipelines.rescore", "RescoreConfig"),
+    "curve": ("pipelines.curve", "CurveConfig"),
     "run": ("pipelines.run", "RunConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
     "verify": ("pipelines.verify", "VerifyConfig"),

@@ -1,0 +1,61 @@
+"""Accuracy against perturbation size, from one run of a minimising attack (DESIGN §7, `minimal`).
+
+The attack found for each sample the smallest perturbation that it could; so at any epsilon the
+samples that it breaks are those whose perturbation is no larger. No epsilon needs a run of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class RobustnessCurve:
+    """Counts over `total` samples at each epsilon, all (E,).
+
+    epsilons: ascending float64. broken: samples whose successful perturbation is no larger, int64.
+    softmax, regroup: samples that are classified correctly when exactly those are attacked.
+    """
+
+    epsilons: NDArray[np.float64]
+    broken: NDArray[np.int64]
+    softmax: NDArray[np.int64]
+    regroup: NDArray[np.int64]
+    total: int
+
+
+def robustness_curve(
+    sizes: NDArray[np.floating],
+    success: NDArray[np.bool_],
+    regroup_clean: NDArray[np.bool_],
+    regroup_attacked: NDArray[np.bool_],
+    epsilons: NDArray[np.float64] | None = None,
+) -> RobustnessCurve:
+    """The curve of N samples that softmax classifies correctly when they are clean.
+
+    sizes: (N,), of each sample's perturbation; success: (N,), whether it fools softmax;
+    regroup_clean, regroup_attacked: (N,), whether REGroup is right on the clean and on the attacked
+    image. epsilons: None: 0 and every size at which a sample is broken, so that the curve is whole.
+
+    The perturbations are the smallest that fool softmax: for REGroup the curve is what such an
+    attacker achieves, not the least accuracy within epsilon.
+    """
+    reached = np.where(success, sizes, np.inf).astype(np.float64)
+    if epsilons is None:
+        epsilons = np.unique(np.append(reached[np.isfinite(reached)], 0.0))
+    points = np.sort(np.asarray(epsilons, np.float64))
+    # Of the samples in the order in which they break: how many, and what REGroup gains or loses.
+    order = np.argsort(reached, kind="stable")
+    broken = np.searchsorted(reached[order], points, side="right")
+    change = regroup_attacked[order].astype(np.int64) - regroup_clean[order]
+    changed = np.concatenate(([0], np.cumsum(change)))[broken]
+    total = len(reached)
+    return RobustnessCurve(
+        points, broken, total - broken, int(regroup_clean.sum()) + changed, total
+    )
