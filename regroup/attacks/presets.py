@@ -1,0 +1,63 @@
+"""The attacks behind the rows of the REGroup paper's tables, by name (docs/protocols.md).
+
+A name ending in "-budget" is the same row under today's protocol; where an attack has no ball to
+stay in, `regroup curve` reads the accuracy at any epsilon off the one run of the minimal protocol.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regroup.attacks.registry import make_attack
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from regroup.attacks.spec import AttackSpec
+
+LEVELS = 255  # The paper gives its L-infinity budgets in steps of an 8-bit image.
+SWEEP = "figure2-pgd-"
+SWEPT = range(1, 41)
+
+
+def _pgd(name: str, level: int, **more: bool) -> dict[str, AttackSpec]:
+    """PGD in both protocols; `level` in 255ths."""
+    return {
+        f"{name}{suffix}": make_attack("pgd", epsilon=level / LEVELS, protocol=protocol, **more)
+        for suffix, protocol in (("", "minimal"), ("-budget", "budget"))
+    }
+
+
+def _confident(**more: bool) -> AttackSpec:
+    """PGD without a limit, until the wrong class's probability is 0.9."""
+    return make_attack("pgd", protocol="minimal", confidence=0.9, **more)
+
+
+PRESETS: dict[str, AttackSpec] = {
+    **_pgd("table1-pgd-16", 16),
+    **_pgd("table2-pgd-4", 4),
+    "table2-deepfool": make_attack("deepfool"),
+    "table2-carlini-wagner": make_attack("carlini-wagner"),
+    "table2-trust-region": make_attack("trust-region"),
+    "table2-boundary": make_attack("boundary"),
+    "table2-spatial": make_attack("spatial"),
+    **_pgd("table3-pgd-4-targeted", 4, targeted=True),
+    "table3-carlini-wagner-targeted": make_attack("carlini-wagner", targeted=True),
+    "table4-pgd-confident": _confident(),
+    "table4-pgd-confident-targeted": _confident(targeted=True),
+    "table5-spsa-4": make_attack("spsa", epsilon=4 / LEVELS),
+    "table5-spsa-8": make_attack("spsa", epsilon=8 / LEVELS),
+    "v10c-cadv": make_attack("cadv"),
+    "standard-autoattack-4": make_attack("autoattack", epsilon=4 / LEVELS),
+    **{name: spec for n in SWEPT for name, spec in _pgd(f"{SWEEP}{n}", n).items()},
+}
+
+
+def preset(name: str) -> AttackSpec:
+    """The preset called `name`; ConfigurationError, with the nearest, for others."""
+    from difflib import get_close_matches
+
+    if name not in PRESETS:
+        near = get_close_matches(name, PRESETS, 1)
+        hint = f"did you mean {near[0]}?" if near else "see `regroup attack --list`"
+        raise ConfigurationError(f"there is no preset {name!r}: {hint}")
+    return PRESETS[name]
