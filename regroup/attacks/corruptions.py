@@ -32,7 +32,8 @@ class Noise(AttackSpec):
     """Noise of one size, drawn again until the image is misclassified.
 
     norm: "linf": uniform noise whose largest value is `epsilon`; "l2": Gaussian noise of length
-        `epsilon`. Clipping to [0, 1] comes last and can make it smaller.
+        `epsilon` (a distance: the default is next to nothing there). Clipping to [0, 1] comes last
+        and can make it smaller.
     repeats: draws at most.
     """
 

@@ -99,7 +99,9 @@ class Trials:
         """The smaller of what each row has and its successes here; ties: the earlier one."""
         for place in range(success.shape[1]):
             image = images[:, place]
-            mse = (image.double() - self.batch.clean[rows]).square().mean(dim=(1, 2, 3))
+            # One image at a time: a mean over a batch may round differently with its size.
+            difference = image.double() - self.batch.clean[rows]
+            mse = torch.stack([each.square().mean() for each in difference])
             better = success[:, place] & (mse < self.best[rows])
             self.kept[rows[better]], self.best[rows[better]] = image[better], mse[better]
         self.tried[rows] += success.shape[1]
