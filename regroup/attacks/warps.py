@@ -145,8 +145,8 @@ def _corner(images: Tensor, row: Tensor, column: Tensor, weight: Tensor) -> Tens
     height, width = images.shape[2:]
     exists = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
-    pixels = images.flatten(2)[:, :, place.long().flatten()]
-    return pixels.unflatten(2, place.shape) * (weight * exists).to(images.dtype)
+    pixels = images.flatten(2).index_select(2, place.long().flatten())
+    return pixels.view(*images.shape[:2], *place.shape) * (weight * exists).to(images.dtype)
 
 
 @lru_cache(maxsize=128)

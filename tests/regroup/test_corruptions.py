@@ -108,7 +108,7 @@ def test_noise_stays_in_its_ball_and_in_the_bounds(norm: Any, epsilon: float) ->
 
 def test_uniform_noise_of_foolbox_leaves_the_ball_before_it_is_clipped() -> None:
     """It divides by the largest value, where the largest absolute value is meant."""
-    from foolbox.attacks import LinfAdditiveUniformNoiseAttack
+    from foolbox.attacks.additive_noise import LinfAdditiveUniformNoiseAttack
     from foolbox.models.pytorch import PyTorchModel
 
     model, pixels = Linear(torch.ones(4), 1.0), torch.full((50, 1, 2, 2), 0.5)
@@ -129,7 +129,7 @@ def chance(margin: float, epsilon: float, weight: Tensor) -> float:
 
 @pytest.mark.parametrize("repeats", [1, 5])
 def test_gaussian_noise_succeeds_as_often_as_geometry_and_foolbox_say(repeats: int) -> None:
-    from foolbox.attacks import L2RepeatedAdditiveGaussianNoiseAttack
+    from foolbox.attacks.additive_noise import L2RepeatedAdditiveGaussianNoiseAttack
 
     weight, count, epsilon = weights(), 1000, 0.5
     pixels = torch.full((count, *SHAPE), 0.5)  # noise never reaches the bounds
@@ -147,7 +147,7 @@ def test_gaussian_noise_succeeds_as_often_as_geometry_and_foolbox_say(repeats: i
 
 
 def test_uniform_noise_succeeds_as_often_as_foolboxs() -> None:
-    from foolbox.attacks import LinfRepeatedAdditiveUniformNoiseAttack
+    from foolbox.attacks.additive_noise import LinfRepeatedAdditiveUniformNoiseAttack
 
     weight, count = weights(), 1000
     pixels = torch.full((count, *SHAPE), 0.5)
@@ -233,7 +233,7 @@ def cifar(shared_data: Path) -> tuple[nn.Module, Tensor]:
 
 
 def test_rotation_succeeds_where_foolbox_3_does(cifar: tuple[nn.Module, Tensor]) -> None:
-    from foolbox.attacks import SpatialAttack
+    from foolbox.attacks.spatial_attack import SpatialAttack
 
     model, pixels = cifar
     oracle = SpatialAttack(max_translation=0, num_translations=1, max_rotation=24, num_rotations=9)
@@ -247,7 +247,7 @@ def test_rotation_succeeds_where_foolbox_3_does(cifar: tuple[nn.Module, Tensor])
 
 
 def test_contrast_finds_the_closed_form_of_a_linear_classifier() -> None:
-    from foolbox.attacks import BinarySearchContrastReductionAttack
+    from foolbox.attacks.contrast_min import BinarySearchContrastReductionAttack
     from foolbox.distances import l2
 
     at_grey = 0.4  # the margin of plain grey: class 1
@@ -271,7 +271,7 @@ def test_contrast_finds_the_closed_form_of_a_linear_classifier() -> None:
 
 
 def test_contrast_hands_back_the_clean_image_where_foolbox_hands_back_grey() -> None:
-    from foolbox.attacks import BinarySearchContrastReductionAttack
+    from foolbox.attacks.contrast_min import BinarySearchContrastReductionAttack
     from foolbox.distances import l2
 
     model, pixels = Linear(torch.zeros(SIZE), 1.0), samples(3)
@@ -295,7 +295,7 @@ def test_contrast_keeps_a_blend_that_fools_though_grey_does_not() -> None:
 
 @pytest.mark.parametrize("epsilon", [0.05, 0.5, 5.0])
 def test_contrast_of_a_budget_goes_the_distance_or_to_plain_grey(epsilon: float) -> None:
-    from foolbox.attacks import L2ContrastReductionAttack
+    from foolbox.attacks.contrast import L2ContrastReductionAttack
 
     model, pixels = Linear(weights(), 0.3), samples(20)
     result = attack(Contrast(protocol="budget", epsilon=epsilon), model, pixels)

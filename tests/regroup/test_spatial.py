@@ -104,7 +104,7 @@ def test_foolbox_3s_own_grid_turns_last() -> None:
 
 
 def test_its_parameters_are_those_of_the_library() -> None:
-    from foolbox.attacks import SpatialAttack
+    from foolbox.attacks.spatial_attack import SpatialAttack
 
     theirs = SpatialAttack()
     assert FOOLBOX3["max_translation"] == theirs.max_trans
@@ -167,13 +167,13 @@ def test_foolbox_3s_transform_is_foolboxs(move: Transform, shape: tuple[int, ...
 
 
 def foolboxs(images: Tensor, move: Transform) -> Tensor:
-    import eagerpy as ep
+    from eagerpy.astensor import astensor
     from foolbox.attacks.spatial_attack_transformations import rotate_and_shift
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # meshgrid without its indexing
         shift = (move.x, move.y)
-        moved = rotate_and_shift(ep.astensor(images), translation=shift, rotation=move.degrees)
+        moved = rotate_and_shift(astensor(images), translation=shift, rotation=move.degrees)
     assert isinstance(moved.raw, Tensor)
     return moved.raw
 
@@ -366,7 +366,7 @@ def test_a_real_network_too(cifar: tuple[nn.Module, Tensor]) -> None:
 
 
 def test_success_is_foolbox_3s_and_so_is_the_image(cifar: tuple[nn.Module, Tensor]) -> None:
-    from foolbox.attacks import SpatialAttack
+    from foolbox.attacks.spatial_attack import SpatialAttack
     from foolbox.models.pytorch import PyTorchModel
 
     model, pixels = cifar
@@ -385,15 +385,15 @@ def test_success_is_foolbox_3s_and_so_is_the_image(cifar: tuple[nn.Module, Tenso
 
 
 def test_foolbox_3_ignores_an_epsilon_and_we_refuse_it() -> None:
-    from foolbox.attacks import SpatialAttack
+    from foolbox.attacks.spatial_attack import SpatialAttack
     from foolbox.models.pytorch import PyTorchModel
 
     model, pixels = Small(), noise(4, 3, 12, 12)
     wrapped = PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        call = [wrapped, pixels, predictions(model, pixels)]
-        images, _, _ = SpatialAttack()(*call, epsilons=0.001)
+        labels = predictions(model, pixels)
+        images, _, _ = SpatialAttack()(wrapped, pixels, labels, epsilons=0.001)
     assert (images - pixels).abs().max() > 0.5
     message = r"^spatial has no epsilon: it is limited by max_translation and max_rotation"
     with pytest.raises(ConfigurationError, match=message):
