@@ -1,7 +1,7 @@
 """Rotations and translations of images, as Foolbox 2.3 and as Foolbox 3 make them.
 
 Our own, since neither can be called for this: Foolbox 2 warps one image at a time on the CPU
-(0.12 s for one of 224 x 224, a thousand times for each sample), and Foolbox 3 computes its sampling
+(0.1 s for one of 224 x 224, a thousand times for each sample), and Foolbox 3 computes its sampling
 grid by a float32 matrix product, which is off by 3e-6 at the identity and by far more where TF32 is
 on. Here coordinates are float64, the identity gives back the same bits, and what becomes of an
 image depends on no image beside it.
@@ -51,7 +51,10 @@ def warp(library: Library, images: Tensor, transform: Transform) -> Tensor:
 
 
 def _foolbox2(images: Tensor, transform: Transform) -> Tensor:
-    """scipy's `rotate` (bilinear, onto a larger canvas), then its `shift` (cubic), then a crop."""
+    """scipy's `rotate` (bilinear, onto a larger canvas), then its `shift` (cubic), then a crop.
+
+    A canvas larger by an odd number of pixels is cropped half a pixel off the middle, as there.
+    """
     height, width = images.shape[2:]
     rows, columns = canvas = _canvas(height, width, transform.degrees)
     if rows < height or columns < width:
