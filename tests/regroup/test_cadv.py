@@ -1,0 +1,450 @@
+"""cAdv with colourisers whose outcome is known by hand, and with a real classifier."""
+
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regroup.attacks import AttackResult, make_attack, predictions, run_attack, verify
+from regroup.attacks.cadv import Adam, CAdv
+from regroup.attacks.colour_hints import hint_pixels, segments, surest
+from regroup.attacks.lab import lab_to_rgb, rgb_to_lab
+from regroup.errors import ConfigurationError
+from regroup.models import ModelSpec, load_classifier
+from regroup.models.colouriser import Colouriser
+from regroup.models.weights import file_sha256, save_weights, seeded
+
+SIDE = 16
+
+
+def echo() -> Colouriser:
+    """Every pixel takes the colour that is given there: 110 tanh(hint / 110), whatever the mask.
+
+    Channels of the first block: a*, b*, lightness. The brighter, the surer it is of the colour.
+    """
+    network = Colouriser(width=3)
+    for tensor in network.state_dict().values():
+        tensor.zero_()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.fill_(1)
+            module.running_var.fill_(1 - module.eps)
+
+    def copy(name: str) -> None:
+        convolution = network.get_submodule(name)
+        for channel in range(3):
+            convolution.weight[channel, channel, 1, 1] = 1
+
+    # ReLUs are on the way: 1 is added to the colours, 1/2 to the lightness in -1/2 .. 1/2.
+    first = network.get_submodule("model1.0")
+    for channel, source, bias in ((0, 1, 1.0), (1, 2, 1.0), (2, 0, 0.5)):
+        first.weight[channel, source, 1, 1] = 1
+        first.bias[channel] = bias
+    for name in ("model1.2", "model1short10.0", "model10.1"):
+        copy(name)
+    for name in ("model2.0", "model2.2", "model3.0", "model3.2", "model3.4", "model3short8.0"):
+        copy(name)
+    for name in ("model8.1", "model8.3"):
+        copy(name)
+    network.get_submodule("model_class.0").weight[0, 2] = 20  # one bin grows with lightness
+    for channel in range(2):
+        network.get_submodule("model_out.0").weight[channel, channel] = 1
+        network.get_submodule("model_out.0").bias[channel] = -1
+    return network
+
+
+def lively() -> Colouriser:
+    """Random weights that give colours."""
+
+    def build() -> Colouriser:
+        network = Colouriser(width=2)
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_var, 0.05, 0.5)
+        return network
+
+    built = seeded(build, 0)
+    assert isinstance(built, Colouriser)
+    return built
+
+
+@pytest.fixture(scope="module")
+def echo_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("colours") / "echo.safetensors"
+    save_weights(echo(), path, {})
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def lively_file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("colours") / "lively.safetensors"
+    save_weights(lively(), path, {})
+    return str(path)
+
+
+class Reddish(nn.Module):
+    """Class 1 where the mean red is above the mean green by more than `bound`."""
+
+    def __init__(self, bound: float = 0.1) -> None:
+        super().__init__()
+        self.bound, self.seen = bound, list[Tensor]()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        self.seen.append(pixels.detach().clone())
+        excess = 40 * ((pixels[:, 0] - pixels[:, 1]).mean(dim=(1, 2)) - self.bound)
+        return torch.stack((torch.zeros_like(excess), excess), dim=1)
+
+
+class Strongest(nn.Module):
+    """The class is the channel that is the strongest in the mean, red winning among greys."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return 40 * pixels.mean(dim=(2, 3)) + pixels.new_tensor([1.0, 0.0, 0.0])
+
+
+def greenish(count: int, height: int = SIDE, width: int = SIDE, seed: int = 0) -> Tensor:
+    """Textured and not far from grey: no colour of the attack leaves sRGB."""
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.rand((count, 3, height, width), generator=generator) * 0.1 + 0.45
+    return pixels + torch.tensor([-0.03, 0.03, 0.0]).view(1, 3, 1, 1)
+
+
+def names(count: int) -> list[str]:
+    return [f"s{i}" for i in range(count)]
+
+
+def attack(model: nn.Module, pixels: Tensor, rows: int | None = None, **given: Any) -> AttackResult:
+    spec = CAdv(**{"learning_rate": 0.01, "steps": 60, **given})
+    ids = names(len(pixels))
+    return run_attack(spec, model, pixels, predictions(model, pixels), ids, rows=rows)
+
+
+def margins(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
+    """Of the largest softmax probability over the second, (N,)."""
+    largest = model(torch.from_numpy(images)).softmax(dim=1).topk(2, dim=1).values
+    return largest[:, 0] - largest[:, 1]
+
+
+# ---- the spec
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps is 0: give at least 1"),
+        ({"clusters": 0}, "clusters is 0"),
+        ({"kept": 9}, "kept is 9: there are 8 clusters"),
+        ({"hints": 0}, "hints is 0"),
+        ({"learning_rate": 0.0}, "learning_rate is 0: it must be positive"),
+        ({"margin": 1.0}, r"margin is 1: it is a difference of probabilities"),
+        ({"settled": 0.0}, "settled is 0: it must be positive"),
+        ({"epsilon": 0.1}, "cadv has no epsilon"),
+        ({"norm": "linf"}, "unknown norm of cadv 'linf': choose from none"),
+        ({"protocol": "budget"}, "unknown protocol of cadv 'budget'"),
+        ({"colouriser_sha256": "df00044c"}, "'df00044c' is no sha256: give 64 characters"),
+    ],
+)
+def test_a_bad_parameter_is_named(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigurationError, match=message):
+        CAdv(**change)
+
+
+def test_the_paper_s_parameters_are_the_defaults() -> None:
+    spec = make_attack("cadv")
+    assert isinstance(spec, CAdv)
+    assert (spec.learning_rate, spec.steps, spec.margin) == (1e-4, 500, 0.05)
+    assert (spec.clusters, spec.kept, spec.hints) == (8, 4, 50)
+
+
+def test_missing_weights_are_explained() -> None:
+    pixels = greenish(1)
+    sentence = r"fetch siggraph17-df00044c\.pth .* the parameter 'colouriser'$"
+    with pytest.raises(ConfigurationError, match=sentence):
+        CAdv().describe()
+    with pytest.raises(ConfigurationError, match=sentence):
+        attack(Reddish(), pixels)
+    with pytest.raises(ConfigurationError, match=sentence):
+        attack(Reddish(), pixels, colouriser_sha256="0" * 64)
+    with pytest.raises(ConfigurationError, match=r"weights file nowhere\.pth does not exist"):
+        attack(Reddish(), pixels, colouriser="nowhere.pth")
+
+
+def test_the_fingerprint_has_the_weights_and_not_their_place(
+    echo_file: str, lively_file: str, tmp_path: Path
+) -> None:
+    moved = tmp_path / "moved.safetensors"
+    moved.write_bytes(Path(echo_file).read_bytes())
+    described = CAdv(colouriser=echo_file).describe()
+    digest = file_sha256(moved)
+    assert described["colouriser_sha256"] == digest
+    assert "safetensors" not in json.dumps(described)
+    assert CAdv(colouriser=str(moved)).describe() == described
+    assert CAdv(colouriser=lively_file).describe() != described
+    # A report needs no file where the study names the weights.
+    assert CAdv(colouriser_sha256=digest).describe() == described
+    other = file_sha256(Path(lively_file))
+    with pytest.raises(ConfigurationError, match=f"has sha256 {digest} instead of {other}"):
+        CAdv(colouriser=echo_file, colouriser_sha256=other).describe()
+    with pytest.raises(ConfigurationError, match=f"has sha256 {digest} instead of {other}"):
+        attack(Reddish(), greenish(1), colouriser=echo_file, colouriser_sha256=other)
+
+
+def test_images_that_are_not_rgb_and_models_without_gradients_are_refused(echo_file: str) -> None:
+    class NoGrad(Reddish):
+        def forward(self, pixels: Tensor) -> Tensor:
+            with torch.no_grad():
+                return super().forward(pixels)
+
+    with pytest.raises(ConfigurationError, match="no gradient"):
+        attack(NoGrad(), greenish(2), colouriser=echo_file)
+    two = greenish(2)[:, :2]
+    with pytest.raises(ConfigurationError, match="RGB images: these have 2 channels"):
+        attack(Reddish(), two, colouriser=echo_file)
+
+
+# ---- the attack
+
+
+def test_only_colours_change_and_success_has_the_margin(echo_file: str) -> None:
+    model, pixels = Reddish(), greenish(5)
+    result = attack(model, pixels, colouriser=echo_file)
+    images = torch.from_numpy(result.images)
+    assert result.claimed.all()
+    assert (predictions(model, images) == 1).all()
+    before, after = rgb_to_lab(pixels), rgb_to_lab(images)
+    assert images.amin() > 0  # no colour was clipped
+    assert images.amax() < 1
+    torch.testing.assert_close(after[:, :1], before[:, :1], atol=0.01, rtol=0)
+    assert bool(((after[:, 1:] - before[:, 1:]).abs().mean(dim=(1, 2, 3)) > 3).all())
+    # It stops at once: a step of 1.1 in a* and b* adds less than 0.5 to the logit, whose slope to
+    # the margin is at most a half.
+    assert bool((margins(model, result.images) > 0.05).all())
+    assert bool((margins(model, result.images) < 0.3).all())
+    assert np.isnan(result.epsilon).all()
+    judged = verify(CAdv(), model, result.images, np.zeros(5, int), np.full(5, -1))
+    assert judged.success.all()
+
+
+def test_a_wider_margin_takes_more_colour(echo_file: str) -> None:
+    model, pixels = Reddish(), greenish(2)
+    narrow = attack(model, pixels, colouriser=echo_file)
+    wide = attack(model, pixels, colouriser=echo_file, margin=0.9)
+    assert bool((margins(model, wide.images) > 0.9).all())
+    assert (wide.steps > narrow.steps).all()
+
+
+def test_settled_goes_on_until_the_margin_does_not_change(echo_file: str) -> None:
+    model, pixels = Reddish(), greenish(2)
+    result = attack(model, pixels, colouriser=echo_file, settled=1e-3)
+    assert result.claimed.all()
+    # The margin is tanh(x / 2) of a logit x that grows by about 0.3 a step.
+    assert bool((margins(model, result.images) > 0.98).all())
+    assert (result.steps < 60).all()
+    cut = attack(model, pixels, colouriser=echo_file, settled=1e-9, steps=30)
+    assert cut.claimed.all()
+    assert (cut.steps == 30).all()
+
+
+def test_towards_each_target(echo_file: str) -> None:
+    pixels = greenish(2) + torch.tensor([0.06, 0.0, 0.0]).view(1, 3, 1, 1)
+    model = Strongest()
+    labels = predictions(model, pixels)
+    assert (labels == 0).all()
+    spec = CAdv(colouriser=echo_file, learning_rate=0.01, steps=60, targeted=True)
+    result = run_attack(spec, model, pixels, labels, names(2), targets=np.array([1, 2]))
+    assert result.claimed.all()
+    assert predictions(model, torch.from_numpy(result.images)).tolist() == [1, 2]
+    assert bool((margins(model, result.images) > 0.05).all())
+
+
+def test_what_cannot_be_fooled_keeps_the_clean_image(echo_file: str) -> None:
+    model, pixels = Reddish(bound=3), greenish(2)
+    result = attack(model, pixels, colouriser=echo_file, steps=4)
+    assert not result.claimed.any()
+    np.testing.assert_array_equal(result.images, pixels.numpy())
+    assert result.steps.tolist() == [4, 4]
+    assert result.queries.tolist() == [1 + 4 + 1] * 2  # before, each step, after the last
+    assert result.backward_passes.tolist() == [4, 4]
+    assert not result.failures
+
+
+@pytest.mark.parametrize("settled", [None, 1e-3])
+def test_every_pass_is_counted(echo_file: str, settled: float | None) -> None:
+    model, pixels = Reddish(), greenish(3)
+    labels, backward = predictions(model, pixels), []
+
+    def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:
+        if logits.requires_grad:
+            logits.register_hook(lambda gradient: backward.append(len(gradient)))
+
+    model.register_forward_hook(count)
+    model.seen.clear()
+    spec = CAdv(colouriser=echo_file, learning_rate=0.01, steps=60, settled=settled)
+    result = run_attack(spec, model, pixels, labels, names(3), rows=1)
+    assert sum(len(seen) for seen in model.seen) == result.queries.sum()
+    assert sum(backward) == result.backward_passes.sum()
+    cost = spec.cost()
+    assert (result.queries - 1 <= cost.forward).all()
+    assert (result.backward_passes <= cost.backward).all()
+
+
+def test_a_row_that_breaks_does_not_touch_the_others(echo_file: str) -> None:
+    class Breaks(Reddish):
+        def forward(self, pixels: Tensor) -> Tensor:
+            """Not a number for bright images once they are no longer green."""
+            bright = pixels[:, 1].mean(dim=(1, 2)) > 0.6
+            red = (pixels[:, 0] - pixels[:, 1]).mean(dim=(1, 2)) > 0.05
+            return super().forward(pixels) * torch.where(bright & red, torch.nan, 1.0)[:, None]
+
+    pixels = greenish(3)
+    pixels[1] += 0.3
+    result = attack(Breaks(), pixels, colouriser=echo_file)
+    assert result.failures == {1: "cadv: logits or gradients that are not finite"}
+    assert result.claimed.tolist() == [True, False, True]
+    np.testing.assert_array_equal(result.images[1], pixels[1].numpy())
+    alone = attack(Reddish(), pixels[:1], colouriser=echo_file)
+    np.testing.assert_array_equal(result.images[0], alone.images[0])
+
+
+def test_sides_that_are_no_multiple_of_eight(lively_file: str) -> None:
+    result = attack(Reddish(), greenish(1, 13, 21), colouriser=lively_file, steps=3)
+    assert result.images.shape == (1, 3, 13, 21)
+
+
+# ---- what is given at first
+
+
+def first_images(model: Reddish, pixels: Tensor, **given: Any) -> Tensor:
+    labels = predictions(model, pixels)
+    model.seen.clear()
+    spec = CAdv(steps=1, **given)
+    run_attack(spec, model, pixels, labels, names(len(pixels)), rows=1)
+    return torch.cat(model.seen[len(pixels) : 2 * len(pixels)])
+
+
+def test_hints_are_true_colours_in_the_segment_that_is_surest(echo_file: str) -> None:
+    # Left: dark and reddish, right: bright and bluish; the colouriser is surer of bright pixels.
+    lab = torch.zeros((2, 3, SIDE, SIDE))
+    lab[:, :, :, : SIDE // 2] = torch.tensor([30.0, 20.0, 10.0]).view(1, 3, 1, 1)
+    lab[:, :, :, SIDE // 2 :] = torch.tensor([70.0, -10.0, -20.0]).view(1, 3, 1, 1)
+    pixels = lab_to_rgb(lab)
+    given: dict[str, Any] = {"colouriser": echo_file, "clusters": 2, "hints": 7}
+    shown = rgb_to_lab(first_images(Reddish(1), pixels, kept=1, **given))
+    coloured = shown[:, 1:].abs().amax(dim=1) > 1
+    assert coloured.flatten(1).sum(dim=1).tolist() == [7, 7]
+    assert not bool(coloured[:, :, : SIDE // 2].any())
+    assert not torch.equal(coloured[0], coloured[1])  # each sample has its own pixels
+    expected = 110 * torch.tanh(torch.tensor([-10.0, -20.0]) / 110)
+    colours = shown[:, 1:].movedim(1, -1)[coloured]
+    torch.testing.assert_close(colours, expected.expand(14, 2), atol=0.02, rtol=0)
+    torch.testing.assert_close(shown[:, :1], lab[:, :1], atol=0.02, rtol=0)
+    both = rgb_to_lab(first_images(Reddish(1), pixels, kept=2, **{**given, "hints": 60}))
+    assert bool((both[:, 1:].abs().amax(dim=1) > 1)[:, :, : SIDE // 2].any())
+
+
+def test_segments_are_the_groups_of_colours() -> None:
+    random = np.random.default_rng(0)
+    centres = np.array([[0.0, 0.0], [40.0, 0.0], [0.0, 40.0], [40.0, 40.0]])
+    group = random.integers(0, 4, 300)
+    colours = centres[group] + random.normal(0, 1, (300, 2))
+    for seed in range(5):
+        found = segments(colours, 4, np.random.default_rng(seed))
+        pairs = set(zip(group.tolist(), found.tolist(), strict=True))
+        assert len(pairs) == 4  # one to one
+
+
+def test_fewer_colours_than_segments() -> None:
+    grey = np.zeros((20, 2))
+    assert set(segments(grey, 8, np.random.default_rng(0)).tolist()) == {0}
+    grey[:5] = 3
+    found = segments(grey, 8, np.random.default_rng(0))
+    assert len(set(found[:5].tolist())) == len(set(found[5:].tolist())) == 1
+    assert found[0] != found[5]
+
+
+def test_the_surest_segments_by_hand() -> None:
+    segment = np.array([0, 0, 1, 1, 3, 3, 3])
+    entropy = np.array([1.0, 3.0, 9.0, 1.0, 0.0, 1.0, 2.0])  # means 2, 5, (none), 1
+    assert surest(segment, entropy, 2).tolist() == [3, 0]
+    assert sorted(surest(segment, entropy, 8).tolist()) == [0, 1, 3]
+
+
+def test_hint_pixels_are_different_and_of_the_kept_segments() -> None:
+    segment = np.repeat([0, 1, 2], 10)
+    random = np.random.default_rng(0)
+    chosen = hint_pixels(segment, np.array([0, 2]), 12, random)
+    assert len(set(chosen.tolist())) == 12
+    assert not set(chosen.tolist()) & set(range(10, 20))
+    every = hint_pixels(segment, np.array([1]), 50, random)
+    assert sorted(every.tolist()) == list(range(10, 20))
+
+
+def test_adam_steps_as_torch_s_with_rows_that_end() -> None:
+    generator = torch.Generator().manual_seed(0)
+    ours, values = Adam(torch.zeros(4, 3), 0.01), torch.zeros(4, 3)
+    theirs = [torch.zeros(3, requires_grad=True) for _ in range(4)]
+    oracles = [torch.optim.Adam([x], lr=0.01) for x in theirs]
+    rows = torch.arange(4)
+    for step in range(12):
+        rows = rows[: 4 - step // 4]
+        gradient = torch.randn((len(rows), 3), generator=generator)
+        values[rows] += ours.move(rows, gradient)
+        for row in rows.tolist():
+            theirs[row].grad = gradient[row].clone()
+            oracles[row].step()
+    torch.testing.assert_close(values, torch.stack([x.detach() for x in theirs]))
+
+
+# ---- the same examples whatever the batch
+
+
+def in_batches(
+    spec: CAdv, model: nn.Module, pixels: Tensor, rows: list[int], size: int
+) -> dict[str, Any]:
+    """Attack `rows` in that order, `size` at a time."""
+    labels, parts = predictions(model, pixels), []
+    for i in range(0, len(rows), size):
+        batch = rows[i : i + size]
+        torch.manual_seed(size)  # must not matter
+        ids = [f"s{row}" for row in batch]
+        parts.append(run_attack(spec, model, pixels[batch], labels[batch], ids))
+    fields = [f.name for f in dataclasses.fields(AttackResult) if f.name not in TIMED]
+    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
+
+
+TIMED = {"seconds", "failures"}
+
+
+@pytest.mark.parametrize("colouriser", ["echo_file", "lively_file"])
+def test_the_same_examples_for_any_batch_size_and_order(
+    request: pytest.FixtureRequest, shared_data: Path, colouriser: str
+) -> None:
+    import pyarrow.parquet as pq
+    from PIL import Image
+
+    table = pq.read_table(shared_data / "cifar10" / "test-00000-of-00002.parquet").slice(0, 12)
+    files = [Image.open(io.BytesIO(row["bytes"])) for row in table["image"].to_pylist()]
+    raw = np.stack([np.asarray(file.convert("RGB"), np.float32) for file in files]) / 255
+    pixels = torch.from_numpy(raw).permute(0, 3, 1, 2).contiguous()
+    weights = shared_data / "weights" / "cifar10-resnet20.safetensors"
+    model = load_classifier(ModelSpec("cifar-resnet20", str(weights)))
+    right = predictions(model, pixels) == torch.tensor(table["label"].to_pylist())
+    pixels = pixels[right][:8]
+    path = request.getfixturevalue(colouriser)
+    spec = CAdv(colouriser=path, learning_rate=0.02, steps=6)
+    rows = list(range(8))
+    whole = in_batches(spec, model, pixels, rows, 64)
+    seven = in_batches(spec, model, pixels, rows, 7)
+    backwards = in_batches(spec, model, pixels, rows[::-1], 3)
+    alone = in_batches(spec, model, pixels, rows[:2], 1)
+    assert len(set(whole["steps"].tolist())) > 1  # samples end at different steps
+    for name, expected in whole.items():
+        np.testing.assert_array_equal(seven[name], expected, err_msg=name)
+        np.testing.assert_array_equal(backwards[name][::-1], expected, err_msg=name)
+        np.testing.assert_array_equal(alone[name], expected[:2], err_msg=name)
