@@ -55,7 +55,9 @@ def _squared(colours: NDArray[np.float64], centre: NDArray[np.float64]) -> NDArr
 
 
 def _nearest(colours: NDArray[np.float64], centres: NDArray[np.float64]) -> NDArray[np.intp]:
-    return np.stack([_squared(colours, centre) for centre in centres]).argmin(axis=0)
+    distances = np.stack([_squared(colours, centre) for centre in centres])
+    nearest: NDArray[np.intp] = distances.argmin(axis=0)
+    return nearest
 
 
 def surest(segment: NDArray[np.intp], entropy: NDArray[np.float64], keep: int) -> NDArray[np.intp]:

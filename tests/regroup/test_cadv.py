@@ -18,7 +18,7 @@ from regroup.attacks.lab import lab_to_rgb, rgb_to_lab
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier
 from regroup.models.colouriser import Colouriser
-from regroup.models.weights import file_sha256, save_weights, seeded
+from regroup.models.weights import file_sha256, save_weights
 
 SIDE = 16
 
@@ -29,49 +29,40 @@ def echo() -> Colouriser:
     Channels of the first block: a*, b*, lightness. The brighter, the surer it is of the colour.
     """
     network = Colouriser(width=3)
-    for tensor in network.state_dict().values():
+    state = network.state_dict()
+    for tensor in state.values():
         tensor.zero_()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.weight.fill_(1)
-            module.running_var.fill_(1 - module.eps)
-
-    def copy(name: str) -> None:
-        convolution = network.get_submodule(name)
-        for channel in range(3):
-            convolution.weight[channel, channel, 1, 1] = 1
-
+    for name in [name for name in state if name.endswith("running_var")]:
+        state[name].fill_(1 - 1e-5)  # BatchNorm's epsilon
+        state[name.replace("running_var", "weight")].fill_(1)
     # ReLUs are on the way: 1 is added to the colours, 1/2 to the lightness in -1/2 .. 1/2.
-    first = network.get_submodule("model1.0")
     for channel, source, bias in ((0, 1, 1.0), (1, 2, 1.0), (2, 0, 0.5)):
-        first.weight[channel, source, 1, 1] = 1
-        first.bias[channel] = bias
-    for name in ("model1.2", "model1short10.0", "model10.1"):
-        copy(name)
-    for name in ("model2.0", "model2.2", "model3.0", "model3.2", "model3.4", "model3short8.0"):
-        copy(name)
-    for name in ("model8.1", "model8.3"):
-        copy(name)
-    network.get_submodule("model_class.0").weight[0, 2] = 20  # one bin grows with lightness
+        state["model1.0.weight"][channel, source, 1, 1] = 1
+        state["model1.0.bias"][channel] = bias
+    for name in (
+        "model1.2", "model2.0", "model2.2", "model3.0", "model3.2", "model3.4", "model3short8.0",
+        "model8.1", "model8.3", "model1short10.0", "model10.1",
+    ):  # fmt: skip
+        for channel in range(3):
+            state[f"{name}.weight"][channel, channel, 1, 1] = 1
+    state["model_class.0.weight"][0, 2] = 20  # one bin grows with lightness
     for channel in range(2):
-        network.get_submodule("model_out.0").weight[channel, channel] = 1
-        network.get_submodule("model_out.0").bias[channel] = -1
+        state["model_out.0.weight"][channel, channel] = 1
+        state["model_out.0.bias"][channel] = -1
     return network
 
 
 def lively() -> Colouriser:
     """Random weights that give colours."""
-
-    def build() -> Colouriser:
-        network = Colouriser(width=2)
-        for module in network.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                nn.init.uniform_(module.running_var, 0.05, 0.5)
-        return network
-
-    built = seeded(build, 0)
-    assert isinstance(built, Colouriser)
-    return built
+    network = Colouriser(width=2)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in network.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.uniform_(0.05, 0.5, generator=generator)
+        elif tensor.ndim == 4:
+            bound = tensor[0].numel() ** -0.5
+            tensor.uniform_(-bound, bound, generator=generator)
+    return network
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +103,8 @@ def greenish(count: int, height: int = SIDE, width: int = SIDE, seed: int = 0) -
     """Textured and not far from grey: no colour of the attack leaves sRGB."""
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.rand((count, 3, height, width), generator=generator) * 0.1 + 0.45
-    return pixels + torch.tensor([-0.03, 0.03, 0.0]).view(1, 3, 1, 1)
+    greener: Tensor = pixels + torch.tensor([-0.03, 0.03, 0.0]).view(1, 3, 1, 1)
+    return greener
 
 
 def names(count: int) -> list[str]:
@@ -127,7 +119,8 @@ def attack(model: nn.Module, pixels: Tensor, rows: int | None = None, **given: A
 
 def margins(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
     """Of the largest softmax probability over the second, (N,)."""
-    largest = model(torch.from_numpy(images)).softmax(dim=1).topk(2, dim=1).values
+    logits: Tensor = model(torch.from_numpy(images))
+    largest = logits.softmax(dim=1).topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1]
 
 
@@ -279,11 +272,10 @@ def test_every_pass_is_counted(echo_file: str, settled: float | None) -> None:
     model, pixels = Reddish(), greenish(3)
     labels, backward = predictions(model, pixels), []
 
-    def count(module: nn.Module, inputs: Any, logits: Tensor) -> None:
-        if logits.requires_grad:
-            logits.register_hook(lambda gradient: backward.append(len(gradient)))
+    def count(module: nn.Module, inputs: Any, gradients: Any) -> None:
+        backward.append(len(gradients[0]))
 
-    model.register_forward_hook(count)
+    model.register_full_backward_hook(count)
     model.seen.clear()
     spec = CAdv(colouriser=echo_file, learning_rate=0.01, steps=60, settled=settled)
     result = run_attack(spec, model, pixels, labels, names(3), rows=1)
