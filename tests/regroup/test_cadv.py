@@ -256,6 +256,24 @@ def test_towards_each_target(echo_file: str) -> None:
     assert bool((margins(model, result.images) > 0.05).all())
 
 
+def test_a_wrong_class_that_is_not_the_target_is_no_success(echo_file: str) -> None:
+    class Bands(Reddish):
+        def forward(self, pixels: Tensor) -> Tensor:
+            """Class 1 where red is above green by 0.05 to 0.15, class 2 beyond."""
+            excess = (pixels[:, 0] - pixels[:, 1]).mean(dim=(1, 2))
+            return 40 * torch.stack((0 * excess, excess - 0.05, 2 * excess - 0.2), dim=1)
+
+    model, pixels = Bands(), greenish(2)
+    labels, aims = predictions(model, pixels), np.array([2, 2])
+    assert (labels == 0).all()
+    given: dict[str, Any] = {"colouriser": echo_file, "learning_rate": 0.01, "steps": 60}
+    near = run_attack(CAdv(**given), model, pixels, labels, names(2))
+    assert predictions(model, torch.from_numpy(near.images)).tolist() == [1, 1]
+    far = run_attack(CAdv(**given, targeted=True), model, pixels, labels, names(2), targets=aims)
+    assert predictions(model, torch.from_numpy(far.images)).tolist() == [2, 2]
+    assert (far.steps > near.steps).all()
+
+
 def test_what_cannot_be_fooled_keeps_the_clean_image(echo_file: str) -> None:
     model, pixels = Reddish(bound=3), greenish(2)
     result = attack(model, pixels, colouriser=echo_file, steps=4)
@@ -299,6 +317,7 @@ def test_a_row_that_breaks_does_not_touch_the_others(echo_file: str) -> None:
     result = attack(Breaks(), pixels, colouriser=echo_file)
     assert result.failures == {1: "cadv: logits or gradients that are not finite"}
     assert result.claimed.tolist() == [True, False, True]
+    assert result.steps[1] < result.steps[0]  # it ends where it breaks
     np.testing.assert_array_equal(result.images[1], pixels[1].numpy())
     alone = attack(Reddish(), pixels[:1], colouriser=echo_file)
     np.testing.assert_array_equal(result.images[0], alone.images[0])
