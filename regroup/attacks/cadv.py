@@ -257,7 +257,7 @@ class Recolouring:
     def _tick(self, active: Tensor) -> Tensor:
         """Judge what the active rows have become, and move those that go on, which are returned."""
         logits, gradient = self._gradient(active)
-        finite = gradient.flatten(1).isfinite().all(dim=1) & logits.isfinite().all(dim=1)
+        finite = gradient[:, 1:].isfinite().all(dim=(1, 2, 3)) & logits.isfinite().all(dim=1)
         self._fail(active[~finite])
         success, margin = self._success(logits, active)
         if self.spec.settled is not None:
