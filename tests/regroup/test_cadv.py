@@ -155,14 +155,14 @@ def test_the_paper_s_parameters_are_the_defaults() -> None:
 
 
 def test_missing_weights_are_explained() -> None:
-    pixels = greenish(1)
+    pixels, nobody = greenish(1), "0" * 64
     sentence = r"fetch siggraph17-df00044c\.pth .* the parameter 'colouriser'$"
     with pytest.raises(ConfigurationError, match=sentence):
         CAdv().describe()
     with pytest.raises(ConfigurationError, match=sentence):
         attack(Reddish(), pixels)
     with pytest.raises(ConfigurationError, match=sentence):
-        attack(Reddish(), pixels, colouriser_sha256="0" * 64)
+        attack(Reddish(), pixels, colouriser_sha256=nobody)
     with pytest.raises(ConfigurationError, match=r"weights file nowhere\.pth does not exist"):
         attack(Reddish(), pixels, colouriser="nowhere.pth")
 
@@ -226,7 +226,7 @@ def test_only_colours_change_and_success_has_the_margin(echo_file: str) -> None:
 def test_settled_goes_on_until_the_margin_does_not_change(echo_file: str) -> None:
     model, pixels = Reddish(), greenish(2)
     wide = attack(model, pixels, colouriser=echo_file, margin=0.9)
-    assert bool((margins(model, wide.images) > 0.9).all())
+    assert margins(model, wide.images).min() > 0.9
     result = attack(model, pixels, colouriser=echo_file, settled=1e-3)
     assert result.claimed.all()
     assert (result.steps > wide.steps).all()
@@ -349,7 +349,7 @@ def test_hints_are_true_colours_in_the_segment_that_is_surest(echo_file: str) ->
     colours = shown[:, 1:].movedim(1, -1)[coloured]
     torch.testing.assert_close(colours, expected.expand(14, 2), atol=0.02, rtol=0)
     torch.testing.assert_close(shown[:, :1], lab[:, :1], atol=0.02, rtol=0)
-    both = rgb_to_lab(first_images(Reddish(1), pixels, kept=2, **{**given, "hints": 60}))
+    both = rgb_to_lab(first_images(Reddish(1), pixels, kept=2, **given | {"hints": 60}))
     assert bool((both[:, 1:].abs().amax(dim=1) > 1)[:, :, : SIDE // 2].any())
 
 
@@ -366,11 +366,10 @@ def in_batches(
         torch.manual_seed(size)  # must not matter
         ids = [f"s{row}" for row in batch]
         parts.append(run_attack(spec, model, pixels[batch], labels[batch], ids))
-    fields = [f.name for f in dataclasses.fields(AttackResult) if f.name not in TIMED]
+    fields = [
+        f.name for f in dataclasses.fields(AttackResult) if f.name not in {"seconds", "failures"}
+    ]
     return {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
-
-
-TIMED = {"seconds", "failures"}
 
 
 @pytest.mark.parametrize("colouriser", ["echo_file", "lively_file"])
@@ -388,8 +387,7 @@ def test_the_same_examples_for_any_batch_size_and_order(
     model = load_classifier(ModelSpec("cifar-resnet20", str(weights)))
     right = predictions(model, pixels) == torch.tensor(table["label"].to_pylist())
     pixels = pixels[right][:8]
-    path = request.getfixturevalue(colouriser)
-    spec = CAdv(colouriser=path, learning_rate=0.02, steps=6)
+    spec = CAdv(colouriser=request.getfixturevalue(colouriser), learning_rate=0.02, steps=6)
     rows = list(range(8))
     whole = in_batches(spec, model, pixels, rows, 64)
     seven = in_batches(spec, model, pixels, rows, 7)
