@@ -234,7 +234,7 @@ class Walk:
     def _result(self) -> Found:
         images = torch.where(column(self.found), self.x, self.batch.clean)
         limit = torch.nan if self.spec.epsilon is None else self.spec.epsilon
-        epsilon = torch.where(self.found, limit, torch.nan).double()
+        epsilon = torch.full_like(self.radius, limit).masked_fill(~self.found, torch.nan)
         return Found(
             images, self.found, epsilon, self.steps, self.queries, self.backward, self.failures
         )
