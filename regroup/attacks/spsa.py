@@ -108,7 +108,8 @@ class Descent:
         for step in range(self.spec.steps):
             if not len(active):
                 break
-            gradient = torch.cat([self.estimate(r, step) for r in active.split(together)])
+            groups = torch.split(active, together)
+            gradient = torch.cat([self.estimate(rows, step) for rows in groups])
             active = self._look(self._step(active, gradient, step))
         epsilon = torch.full_like(self.queries, self.spec.radius, dtype=torch.float64)
         none = torch.zeros_like(self.queries)

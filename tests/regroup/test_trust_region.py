@@ -1,9 +1,6 @@
 """The trust region attack on models whose smallest perturbation is known, and on a real network."""
 
-import dataclasses
-import io
 import math
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +13,6 @@ from regroup.attacks import AttackResult, make_attack, predictions, run_attack
 from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.trust_region import TrustRegion, candidate_classes
 from regroup.errors import ConfigurationError
-from regroup.models import Classifier, ModelSpec, load_classifier
 
 SHAPE = (3, 4, 4)
 SIZE = math.prod(SHAPE)
@@ -35,30 +31,11 @@ class Linear(nn.Module):
         return pixels.flatten(1) @ self.weight.T + self.bias
 
 
-class Waves(nn.Module):
-    """Logits W x + b + sin(F x), whose slopes hold for a short way alone; W, F: (M, SIZE) float64."""
-
-    def __init__(self, weight: Tensor, bias: Tensor, waves: Tensor) -> None:
-        super().__init__()
-        self.weight, self.bias, self.waves = weight, bias, waves
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        flat = pixels.flatten(1).double()
-        return flat @ self.weight.T + self.bias + torch.sin(flat @ self.waves.T)
-
-
 def linear(classes: int = 6, seed: int = 0) -> Linear:
     """Logits near 0 in the middle of [0, 1]."""
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn((classes, SIZE), generator=generator)
     return Linear(weight, -0.5 * weight.sum(dim=1))
-
-
-def waves() -> Waves:
-    generator = torch.Generator().manual_seed(2)
-    weight, long = torch.randn((2, 5, SIZE), generator=generator).unbind()
-    bias = torch.tensor([20.0, 0, 0, 0, 0]) - 0.5 * weight.sum(dim=1)
-    return Waves(weight.double(), bias.double(), 2 * long.double())
 
 
 def samples(count: int, seed: int = 1) -> Tensor:
@@ -217,86 +194,6 @@ def test_the_radius_shrinks_where_less_is_gained_than_promised(
     np.testing.assert_allclose(seen[-5:], expected, atol=1e-6)
 
 
-# ---- against a literal reference
-
-
-@dataclasses.dataclass
-class Reference:
-    """One sample, in NumPy and float64, on `Waves`: iterates and radii."""
-
-    spec: TrustRegion
-    model: Waves
-
-    def __post_init__(self) -> None:
-        tensors = self.model.weight, self.model.bias, self.model.waves
-        self.weight, self.bias, self.waves = (each.numpy() for each in tensors)
-
-    def logits(self, x: Array) -> Array:
-        logits: Array = self.weight @ x + self.bias + np.sin(self.waves @ x)
-        return logits
-
-    def slope(self, x: Array, y: int, j: int) -> tuple[float, Array, float]:
-        """f = z_j - z_y, its gradient and the gradient's dual norm."""
-        rows = self.weight + np.cos(self.waves @ x)[:, None] * self.waves
-        gradient = rows[j] - rows[y]
-        dual = abs(gradient).sum() if self.spec.norm == "linf" else np.sqrt((gradient**2).sum())
-        z = self.logits(x)
-        return float(z[j] - z[y]), gradient, float(dual)
-
-    def run(self, clean: Array) -> tuple[list[Array], list[float]]:
-        spec, x, radius = self.spec, clean.copy(), self.spec.radius
-        y = int(self.logits(x).argmax())
-        classes = [j for j in (-self.logits(x)).argsort() if j != y][: spec.candidates]
-        iterates, radii = [x], [radius]
-        while self.logits(x).argmax() == y and len(radii) <= spec.steps:
-            distances = {j: -self.slope(x, y, j)[0] / self.slope(x, y, j)[2] for j in classes}
-            j = (max if spec.choice == "worst" else min)(distances, key=lambda j: distances[j])
-            if spec.choice != "nearest":
-                classes = [j]
-            f, gradient, dual = self.slope(x, y, j)
-            if spec.norm == "linf":
-                step = np.sign(gradient)
-            else:
-                step = math.sqrt(SIZE) * gradient / dual
-            after = np.clip(x + radius * step, 0, 1)
-            ratio = (self.slope(after, y, j)[0] - f) / (gradient @ (after - x))
-            if ratio > spec.sigma_high:
-                radius = min(radius * spec.eta, spec.max_radius)
-            elif ratio < spec.sigma_low:
-                radius = max(radius / spec.eta, spec.min_radius)
-            x = after
-            iterates.append(x)
-            radii.append(radius)
-        return iterates, radii
-
-
-@pytest.mark.parametrize("choice", ["nearest", "fixed", "worst"])
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_the_iterates_are_those_of_the_reference(norm: Norm, choice: Any) -> None:
-    class Spy(Waves):
-        def forward(self, pixels: Tensor) -> Tensor:
-            seen.append(pixels[0].detach().flatten().double().numpy())
-            return super().forward(pixels)
-
-    base, seen = waves(), list[Array]()
-    model, pixels = Spy(base.weight, base.bias, base.waves), samples(10)
-    pixels[0, 0, 0] = 0.0005  # some pixels are stopped by 0
-    spec = TrustRegion(norm=norm, choice=choice, candidates=3, radius=0.02, max_radius=0.05,
-                       min_radius=0.001, eta=2.0, steps=5)  # fmt: skip
-    grown, shrunk, labels = 0, 0, predictions(base, pixels)
-    for i in range(len(pixels)):
-        seen.clear()
-        result = run_attack(spec, model, pixels[i : i + 1], labels[i : i + 1], ["a"])
-        reference = Reference(spec, base)
-        iterates, radii = reference.run(pixels[i].flatten().double().numpy())
-        grown += (np.diff(radii) > 0).sum()
-        shrunk += (np.diff(radii) < 0).sum()
-        assert result.claimed[0] == (reference.logits(iterates[-1]).argmax() != labels[i])
-        assert result.steps[0] == len(iterates) - 1
-        np.testing.assert_allclose(seen[2:], iterates, atol=1e-5)  # two look at the clean image
-    assert min(grown, shrunk) >= 3
-
-
 # ---- the ball
 
 
@@ -347,11 +244,19 @@ def test_passes_are_counted_and_bounded_by_the_cost(choice: Any, later: int) -> 
 def test_the_network_makes_no_more_backward_passes_than_candidates() -> None:
     passes = []
 
+    class Counted(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, pixels: Tensor) -> Tensor:
+            return pixels.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Tensor) -> Tensor:
+            passes.append(1)
+            return gradient
+
     class Spy(Linear):
         def forward(self, pixels: Tensor) -> Tensor:
-            if pixels.requires_grad:
-                pixels.register_hook(lambda _: passes.append(1))
-            return super().forward(pixels * 1)
+            return super().forward(Counted.apply(pixels))
 
     base, pixels = linear(), samples(16)
     attack(Spy(base.weight, base.bias), pixels, candidates=3, steps=5, max_radius=1e-4)
@@ -370,16 +275,19 @@ def test_a_sample_without_finite_logits_or_gradient_fails_alone() -> None:
             return logits.masked_fill(((first > 0.3) & (first < 0.45))[:, None], torch.nan)
 
     weight = torch.stack((torch.zeros(SIZE), torch.ones(SIZE)))
-    pixels = torch.full((4, *SHAPE), 0.6)
+    pixels = torch.full((5, *SHAPE), 0.6)
     pixels[1, 0, 0, 0], pixels[2, 0, 0, 0] = 0.45011, 0.0
+    # The last one is over the boundary by its first step, which leads to a slope of NaN.
+    pixels[4], pixels[4, 0, 0, 0] = 0.50005 * SIZE / (SIZE - 1), 1e-5
     bias = torch.tensor([0.0, -0.5 * SIZE])
     result = attack(Holes(weight, bias), pixels)
     message = "the network's logits or gradient are not finite at step "
     assert result.failures == {1: message + "2", 2: message + "0"}
-    assert result.claimed.tolist() == [True, False, False, True]
+    assert result.claimed.tolist() == [True, False, False, True, True]
     np.testing.assert_array_equal(result.images[1:3], pixels[1:3])
+    assert result.images[4].min() == 0
     whole = attack(Linear(weight, bias), pixels)
-    np.testing.assert_array_equal(result.images[[0, 3]], whole.images[[0, 3]])
+    np.testing.assert_array_equal(result.images[[0, 3, 4]], whole.images[[0, 3, 4]])
 
 
 def test_a_network_without_slope_is_no_success_and_no_failure() -> None:
@@ -429,66 +337,10 @@ def test_it_is_made_by_name() -> None:
     assert make_attack("trust-region", norm="l2") == TrustRegion(norm="l2", candidates=9)
 
 
-# ---- a real network
+# ---- what it stands on
 
 
-@pytest.fixture(scope="module")
-def resnet(shared_data: Path) -> Classifier:
-    weights = shared_data / "weights" / "cifar10-resnet20.safetensors"
-    return load_classifier(ModelSpec("cifar-resnet20", str(weights)))
-
-
-@pytest.fixture(scope="module")
-def photographs(shared_data: Path, resnet: Classifier) -> Tensor:
-    import pyarrow.parquet as pq
-    from PIL import Image
-
-    table = pq.read_table(shared_data / "cifar10" / "test-00000-of-00002.parquet").slice(0, 12)
-    files = [Image.open(io.BytesIO(row["bytes"])) for row in table["image"].to_pylist()]
-    pixels = np.stack([np.asarray(file.convert("RGB"), np.float32) for file in files]) / 255
-    pixels = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
-    keep = predictions(resnet, pixels) == torch.tensor(table["label"].to_pylist())
-    return pixels[keep][:8]
-
-
-_UNEQUAL = ("seconds", "failures")
-
-
-def in_batches(spec: TrustRegion, model: nn.Module, pixels: Tensor, size: int) -> dict[str, Any]:
-    labels, ids, parts = predictions(model, pixels), names(len(pixels)), []
-    for i in range(0, len(pixels), size):
-        rows = slice(i, i + size)
-        parts.append(run_attack(spec, model, pixels[rows], labels[rows], ids[rows]))
-    fields = [f.name for f in dataclasses.fields(AttackResult) if f.name not in _UNEQUAL]
-    return {name: np.concatenate([getattr(part, name) for part in parts]) for name in fields}
-
-
-@pytest.mark.parametrize(("norm", "limit"), [("linf", 2 / 255), ("l2", 0.35)])
-def test_the_same_examples_for_any_batch_size(
-    resnet: Classifier, photographs: Tensor, norm: Norm, limit: float
-) -> None:
-    spec = TrustRegion(norm=norm, epsilon=limit, radius=1e-3, candidates=2)
-    whole = in_batches(spec, resnet, photographs, 64)
-    assert whole["claimed"].mean() > 0.8
-    for size, count in ((1, 3), (7, 8)):
-        for name, values in in_batches(spec, resnet, photographs[:count], size).items():
-            expected = whole[name][:count]
-            np.testing.assert_array_equal(values, expected, err_msg=f"{name}, {size}")
-
-
-def test_on_a_real_network_perturbations_are_small(
-    resnet: Classifier, photographs: Tensor
-) -> None:
-    labels = predictions(resnet, photographs)
-    spec = TrustRegion(choice="fixed")
-    result = run_attack(spec, resnet, photographs, labels, names(len(labels)))
-    assert result.claimed.all()
-    assert (predictions(resnet, torch.from_numpy(result.images)) != labels).all()
-    assert np.median(result.linf) < 1 / 255
-
-
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-def test_wide_images_and_threads_do_not_couple_samples(norm: Norm) -> None:
+def test_wide_images_and_threads_do_not_couple_samples() -> None:
     """On two threads torch adds up a wide batch of one in another order than a batch of three."""
 
     class Means(nn.Module):
@@ -501,7 +353,7 @@ def test_wide_images_and_threads_do_not_couple_samples(norm: Norm) -> None:
     pixels = torch.rand((3, 3, 112, 112), generator=torch.Generator().manual_seed(5)) * 0.2 + 0.3
     torch.set_num_threads(2)
     try:
-        spec = TrustRegion(norm=norm, radius=7e-3, eta=1.3, max_radius=0.05)
+        spec = TrustRegion(norm="l2", radius=7e-3, eta=1.3, max_radius=0.05)
         labels = torch.zeros(3, dtype=torch.int64)
         whole = run_attack(spec, Means(), pixels, labels, names(3), rows=3)
         alone = run_attack(spec, Means(), pixels[:1], labels[:1], names(1), rows=3)
@@ -509,26 +361,6 @@ def test_wide_images_and_threads_do_not_couple_samples(norm: Norm) -> None:
         torch.set_num_threads(threads)
     assert whole.claimed.all()
     np.testing.assert_array_equal(alone.images, whole.images[:1])
-
-
-def test_gradients_of_many_losses_are_those_of_each(
-    resnet: Classifier, photographs: Tensor
-) -> None:
-    network, labels = AttackedNetwork(resnet), predictions(resnet, photographs)
-
-    def losses(logits: Tensor, true: Tensor) -> Tensor:
-        return logits[:, :3] - logits.gather(1, true[:, None])
-
-    def second(logits: Tensor, true: Tensor) -> Tensor:
-        return losses(logits, true)[:, 1]
-
-    logits, found = network.gradients(photographs, losses, labels)
-    seen, one = network.gradient(photographs, second, labels)
-    assert found.shape == (len(photographs), 3, *photographs.shape[1:])
-    assert torch.equal(logits, seen)
-    torch.testing.assert_close(found[:, 1], one)
-    _, alone = network.gradients(photographs[4:5], losses, labels[4:5])
-    assert torch.equal(alone[0], found[4])
 
 
 def test_gradients_of_a_linear_network_are_its_weights() -> None:
