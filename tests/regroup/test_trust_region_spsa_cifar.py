@@ -1,4 +1,4 @@
-"""The trust region attack and SPSA on a real network: the same examples for any batch."""
+"""The trust region attack and SPSA on convolutional networks: the same examples for any batch."""
 
 import dataclasses
 import io
@@ -40,6 +40,24 @@ def photographs(shared_data: Path, resnet: Classifier) -> Tensor:
     return pixels[keep.nonzero()[:8, 0]]
 
 
+def untrained() -> tuple[nn.Module, Tensor]:
+    """A network that needs no file: its examples must not depend on the batch either."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(
+            nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(),
+            nn.Flatten(), nn.Linear(16 * 6 * 6, 10),
+        )  # fmt: skip
+        return network.eval(), torch.rand(20, 3, 16, 16)  # more than one batch of 16
+
+
+@pytest.fixture(params=["resnet20", "untrained"])
+def subject(request: pytest.FixtureRequest) -> tuple[nn.Module, Tensor]:
+    if request.param == "untrained":
+        return untrained()
+    return request.getfixturevalue("resnet"), request.getfixturevalue("photographs")
+
+
 def names(count: int) -> list[str]:
     return [f"image-{i}" for i in range(count)]
 
@@ -59,13 +77,14 @@ def in_batches(spec: AttackSpec, model: nn.Module, pixels: Tensor, size: int) ->
 
 @pytest.mark.parametrize(("norm", "limit"), [("linf", 2 / 255), ("l2", 0.35)])
 def test_trust_region_gives_the_same_examples_for_any_batch_size(
-    resnet: Classifier, photographs: Tensor, norm: Literal["linf", "l2"], limit: float
+    subject: tuple[nn.Module, Tensor], norm: Literal["linf", "l2"], limit: float
 ) -> None:
-    spec = TrustRegion(norm=norm, epsilon=limit, radius=1e-3, candidates=2)
-    whole = in_batches(spec, resnet, photographs, 64)
-    assert whole["claimed"].mean() > 0.8
-    for size, count in ((1, 3), (7, 8)):
-        for name, values in in_batches(spec, resnet, photographs[:count], size).items():
+    network, pixels = subject
+    spec = TrustRegion(norm=norm, epsilon=limit, radius=1e-3, candidates=2, steps=60)
+    whole = in_batches(spec, network, pixels, 64)
+    assert whole["claimed"].mean() >= 0.5
+    for size, count in ((1, 3), (7, len(pixels))):
+        for name, values in in_batches(spec, network, pixels[:count], size).items():
             expected = whole[name][:count]
             np.testing.assert_array_equal(values, expected, err_msg=f"{name}, {size}")
 
@@ -104,14 +123,15 @@ def test_gradients_of_many_losses_are_those_of_each(
 
 @pytest.mark.parametrize("count", [12, 70], ids=["shared batches", "split directions"])
 def test_spsa_gives_the_same_examples_for_any_batch_size(
-    resnet: Classifier, photographs: Tensor, count: int
+    subject: tuple[nn.Module, Tensor], count: int
 ) -> None:
-    pixels = photographs if count == 12 else photographs[:2]
+    network, pixels = subject
+    pixels = pixels if count == 12 else pixels[:2]
     spec = SPSA(epsilon=8 / 255, steps=3, samples=count)
-    whole = in_batches(spec, resnet, pixels, 64)
-    assert whole["claimed"].any()
+    whole = in_batches(spec, network, pixels, 64)
+    assert len(set(whole["steps"].tolist())) > 1 or count == 70  # some are over before others
     for size in (1, 7):
-        for name, values in in_batches(spec, resnet, pixels, size).items():
+        for name, values in in_batches(spec, network, pixels, size).items():
             np.testing.assert_array_equal(values, whole[name], err_msg=f"{name}, {size}")
 
 
