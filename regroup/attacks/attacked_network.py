@@ -88,16 +88,51 @@ class AttackedNetwork:
     ) -> tuple[Tensor, Tensor]:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
-            logits = self.network(leaf)
-            if not logits.requires_grad:
-                raise ConfigurationError(
-                    "the network gives no gradient with respect to its input: "
-                    "this attack needs one (is forward under torch.no_grad?)"
-                )
+            logits = _with_gradient(self.network(leaf))
             # A sum: the gradient of a sample must not depend on the size of its batch.
             total = loss(logits, *each).sum()
         (gradient,) = torch.autograd.grad(total, leaf)
         return logits.detach(), gradient
+
+    def gradients(
+        self, pixels: Tensor, losses: Callable[..., Tensor], *each: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """As `gradient`, of K losses at once: logits (N, M), gradients (N, K, C, H, W).
+
+        `losses(logits, *each)`: (rows, K), K > 0. One forward and K backward passes; K times the
+        memory of `pixels`, so give it few rows at a time.
+        """
+        logits, gradients = [], []
+        for count, (batch, *others) in self._batches(pixels, *each):
+            seen, gradient = self._gradients(batch, losses, others)
+            logits.append(seen[:count])
+            gradients.append(gradient[:count])
+        return torch.cat(logits), torch.cat(gradients)
+
+    def _gradients(
+        self, pixels: Tensor, losses: Callable[..., Tensor], each: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        leaf = pixels.detach().requires_grad_()
+        with torch.enable_grad():
+            logits = _with_gradient(self.network(leaf))
+            totals = losses(logits, *each).sum(dim=0).unbind()
+        # One backward pass after the other: torch's batched ones were no faster on a CPU, and not
+        # every layer has them.
+        last = len(totals) - 1
+        gradients = [
+            torch.autograd.grad(total, leaf, retain_graph=k < last)[0]
+            for k, total in enumerate(totals)
+        ]
+        return logits.detach(), torch.stack(gradients, dim=1)
+
+
+def _with_gradient(logits: Tensor) -> Tensor:
+    if not logits.requires_grad:
+        raise ConfigurationError(
+            "the network gives no gradient with respect to its input: "
+            "this attack needs one (is forward under torch.no_grad?)"
+        )
+    return logits
 
 
 def _padded(part: Tensor, rows: int) -> Tensor:
