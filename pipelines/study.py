@@ -167,7 +167,7 @@ class Attack(AttackOptions):
         if spec.epsilon is None:
             return confidence
         first = "epsilon" if spec.protocol == "budget" else "first epsilon"
-        epsilon = f"{first} {self.epsilon or f'{spec.epsilon:.4g}'}"
+        epsilon = f"{first} {self.epsilon or in_255ths(spec.epsilon)}"
         return f"{epsilon}, {confidence}" if confidence else epsilon
 
     def _search(self, spec: AttackSpec) -> str:
@@ -280,6 +280,12 @@ class Study:
         yield ("taps",), self.taps
         yield ("report", "tables"), self.report.tables
         yield ("report", "figures"), self.report.figures
+
+
+def in_255ths(epsilon: float) -> str:
+    """`4/255` where it is so many whole 255ths, else the decimal."""
+    levels = epsilon * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:.4g}"
 
 
 def keys_of(table: type[Any]) -> list[str]:
