@@ -15,7 +15,7 @@ import ray
 from ray.exceptions import RayError
 
 from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, ClusterUsageError
 from cluster.worker_log import AttemptError
 
 if TYPE_CHECKING:
@@ -198,7 +198,7 @@ class _Loop:
             return
         self._slots.finished(ref, None)
         if isinstance(outcome, AttemptError) and outcome.ends_job:
-            raise ClusterError(outcome.ends_job)
+            raise (ClusterUsageError if outcome.usage else ClusterError)(outcome.ends_job)
         if isinstance(outcome, AttemptError):
             self._retry(tried.block, outcome.reason)
         else:

@@ -56,10 +56,12 @@ class AttemptError:
         reason: the traceback.
         ends_job: the message where the exception says that other attempts would meet it as well
             (a full store), else None.
+        usage: whether it then says that the user asked for what cannot be (`exit_status` 2).
     """
 
     reason: str
     ends_job: str | None = None
+    usage: bool = False
 
 
 def attempt(
@@ -76,11 +78,17 @@ def attempt(
         seconds = round(time.perf_counter() - started, 3)
         outcome = f"{type(error).__name__}: {error}"[:REASON_CHARACTERS]
         _log(logging.ERROR, "failure", seen, seconds=seconds, outcome=outcome, traceback=reason)
-        return AttemptError(reason, str(error) if getattr(error, "ends_job", False) else None)
+        ends_job = str(error) if getattr(error, "ends_job", False) else None
+        return AttemptError(reason, ends_job, getattr(error, "exit_status", 1) == 2)
     seconds = round(time.perf_counter() - started, 3)
     outcome = "committed" if report.committed else "another attempt had committed"
     _log(logging.INFO, "end", seen, seconds=seconds, outcome=outcome)
     return report
+
+
+def log_event(event: str, **fields: object) -> None:
+    """Log something that a worker has to say, in the midst of a block."""
+    _log(logging.WARNING, event, _place(), **fields)
 
 
 def _log(level: int, event: str, seen: dict[str, Any], **more: object) -> None:

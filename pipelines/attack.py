@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from dataclasses import dataclass
-from fractions import Fraction
-from functools import partial
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
+from pipelines.attack_options import attack_spec
 from pipelines.errors import UsageError
 from pipelines.options import AttackOptions, ClusterOptions, GapOptions, ModelOptions
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.network import Network
     from regroup.attacks import AttackSpec
+    from regroup.models import ModelSpec
     from store.element import BlockElement
     from store.indexes import SampleIndex
 
@@ -33,31 +34,12 @@ class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
 
     dataset: str
     """Images to attack: digits:val, imagenet:val:PATH, ... (see index-dataset)."""
-
-
-def parse_epsilon(text: str) -> float:
-    """A budget in [0, 1] pixel units from "4/255" or "0.0157"; `UsageError` otherwise."""
-    try:
-        return float(Fraction(text.replace(" ", "")))
-    except (ValueError, ZeroDivisionError):
-        raise UsageError(
-            f"--epsilon {text!r} is not a number: give a fraction such as 4/255 or a decimal"
-        ) from None
-
-
-def attack_spec(options: AttackOptions) -> AttackSpec:
-    """The attack that the options describe."""
-    from regroup.attacks import AttackSpec
-
-    return AttackSpec(
-        name=options.attack,
-        epsilon=parse_epsilon(options.epsilon),
-        steps=options.steps,
-        protocol=options.protocol,
-        growth_limit=options.growth_limit,
-        bisections=options.bisections,
-        seed=options.seed,
-    )
+    parameters: tuple[str, ...] = ()
+    """Parameters of the attack's own, as KEY=VALUE ..."""
+    list: bool = False
+    """Print every attack and preset, with what it needs and costs, and do nothing else."""
+    block_rows: int = 0
+    """Samples a block (default: of the attack by its cost, of the features 256)."""
 
 
 def correct_samples(
@@ -109,20 +91,24 @@ def attack_index(
     index: SampleIndex,
     spec: AttackSpec,
     batch: int,
+    block_rows: int | None = None,
 ) -> BlockElement:
     """Adversarials of every sample of `index` (all correct); attacks only what is missing.
 
+    `block_rows`: of a new element (None: by the attack's cost); one that is there keeps its plan.
+
     Raises:
-        UsageError: the network computes in fp16.
+        UsageError: the network cannot be attacked so.
     """
     from cluster.attacking import AttackJob
+    from pipelines.attack_summary import summarise_attack
     from pipelines.network import label_map
     from store.adversarials import adversarials_spec
     from store.element import BlockElement
 
-    check_gradients(network)
+    check_attackable(network, spec)
     labels = label_map(index, network)
-    name = f"{index.name.removesuffix('-correct')}-{spec.name}-{spec.protocol}"
+    name = element_name(index, spec)
     element_spec = adversarials_spec(
         name=name,
         model=network.description,
@@ -130,9 +116,12 @@ def attack_index(
         index_fingerprint=index.fingerprint,
         image_shape=(3, network.side, network.side),
         rows=index.rows_count,
-        block_rows=job.options.block_rows,
+        block_rows=1,
         labels=labels,
     )
+    if job.store.find("adversarials", element_spec.fingerprint) is None:
+        rows = planned_rows(job, network, spec, block_rows)
+        element_spec = replace(element_spec, block_rows=rows)
     element = BlockElement.create(job.store, element_spec, {})
     factory_on = partial(
         AttackJob,
@@ -146,59 +135,98 @@ def attack_index(
         decode_workers=job.options.decode_workers,
     )
     job.fill(f"attack {name}", element, factory_on)
-    job.finish(f"attack {name}", element, _attack_summary)
+    element.clear_checkpoints()
+    job.finish(f"attack {name}", element, summarise_attack)
     return element
 
 
-def check_gradients(network: Network) -> None:
-    """Refuse a precision in which gradients vanish: the model would only seem robust."""
+def element_name(index: SampleIndex, spec: AttackSpec) -> str:
+    """`<index>-<attack>-<protocol>`, with a norm that is not the attack's default, and targeted."""
+    (norm,) = (field.default for field in fields(spec) if field.name == "norm")
+    parts = [index.name.removesuffix("-correct"), spec.name, spec.protocol]
+    parts += [spec.norm] if spec.norm != norm else []
+    parts += ["targeted"] if spec.targeted else []
+    return "-".join(parts)
+
+
+def planned_rows(job: Job, network: Network, spec: AttackSpec, block_rows: int | None) -> int:
+    """Rows of a block of new adversarials; says where that is not what was asked for."""
+    from pipelines.attack_blocks import automatic_rows, whole_groups
+    from pipelines.job import log
+
+    if block_rows is None:
+        return automatic_rows(spec, network.side, "gpu" if job.on_gpus else "cpu")
+    rows = whole_groups(spec, block_rows)
+    if rows != block_rows:
+        log(
+            f"attack {spec.name}: blocks of {rows} rows instead of {block_rows}: it runs on fixed "
+            f"groups of {spec.facts.group} samples"
+        )
+    return rows
+
+
+def check_attackable(network: Network, spec: AttackSpec) -> None:
+    """Refuse a white-box attack on a network whose gradients vanish, or that gives none.
+
+    Raises:
+        UsageError: the model would only seem robust, or no block could be done.
+    """
+    if spec.facts.knowledge != "white-box":
+        return
     if network.spec.compute.dtype == "fp16":
         raise UsageError(
             "--dtype fp16: gradients underflow to zero in fp16, which hides what an attack could "
             "do: attack in fp32 or bf16, then evaluate the adversarials in fp16"
         )
+    if not gives_gradient(network.spec):
+        raise UsageError(
+            f"the model {network.spec.name} gives no gradient with respect to its input (is its "
+            f"forward under torch.no_grad?), and {spec.name} is a white-box attack: choose a "
+            "black-box one, see `regroup attack --list`"
+        )
 
 
-def _attack_summary(element: BlockElement) -> dict[str, Any]:
-    from pipelines.samples import tables
+@cache
+def gives_gradient(spec: ModelSpec) -> bool:
+    """Whether the classifier's logits depend on its input by autograd, tried on a grey image."""
+    import torch
 
-    total = dict.fromkeys(("attempted", "failed", "success", "queries"), 0)
-    sums = dict.fromkeys(("linf", "l2"), 0.0)
-    for _, table in tables(element, ["status", "success", "linf", "l2", "queries"]):
-        ok = table["status"].to_numpy() == "ok"
-        success = table["success"].fill_null(False).to_numpy().astype(bool)
-        total["attempted"] += int(ok.sum())
-        total["failed"] += int((~ok).sum())
-        total["success"] += int(success.sum())
-        total["queries"] += int(table["queries"].to_numpy().sum())
-        for name in sums:
-            sums[name] += float(table[name].to_numpy()[success].sum(dtype="float64"))
-    means = {
-        f"mean_{n}": s / total["success"] if total["success"] else None for n, s in sums.items()
-    }
-    return {**total, **means}
+    from cluster.extraction import example_pixels
+    from cluster.weights import fetch_classifier
+
+    classifier = fetch_classifier(spec)
+    with torch.enable_grad():
+        logits = classifier(example_pixels(classifier, "cpu").requires_grad_())
+    return bool(logits.requires_grad)
 
 
 def main(config: AttackConfig) -> dict[str, Any]:
     """Index and extract what is missing, attack, and summarise."""
+    from pipelines.attack_summary import summary_lines
     from pipelines.extract import extract_index
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
     from pipelines.network import network_for, open_network
+    from pipelines.tables import print_line
 
-    spec = attack_spec(config)
+    spec = attack_spec(config, config.parameters)
     network = open_network(config)
-    check_gradients(network)
-    with Job(config, allow_missing=config.allow_missing) as job:
+    check_attackable(network, spec)
+    options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
+    with Job(options, allow_missing=config.allow_missing) as job:
         index = index_dataset(job, config.dataset)
         network = network_for(network, index, config.classes)
         features = extract_index(job, network, index, config.batch)
         subset = correct_samples(job, index, features, config.limit, config.seed)
-        element = attack_index(job, network, subset, spec, config.batch)
+        rows = config.block_rows or None
+        element = attack_index(job, network, subset, spec, config.batch, rows)
+        summary = element.summary() or {}
+        for line in summary_lines(summary):
+            print_line(line, config.json)
         return {
             "attack": repr(spec),
             "adversarials": element.ref,
-            **(element.summary() or {}),
+            **summary,
             "steps": job.summary(),
         }
 

@@ -32,6 +32,9 @@ COMMANDS = {
     "train-demo-model": ("pipelines.train_demo_model", "TrainDemoModelConfig"),
 }
 
+# Options of a command that need none of the others: config classes of their own.
+ALONE = {("attack", "--list"): ("pipelines.attack_list", "AttackListConfig")}
+
 DESCRIPTION = """REGroup on Ray: a pre-trained classifier made robust at test time, and measured.
 
 The flow: index-dataset -> extract -> build-bank -> attack -> evaluate -> rescore. Each command
@@ -58,7 +61,7 @@ def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
 
 def _execute(command: str, config: Any) -> int:
     """Run a job; its summary goes to standard output as JSON when asked. Returns the status."""
-    module, _ = COMMANDS[command]
+    module = type(config).__module__
     signal.signal(signal.SIGTERM, _terminate)
     try:
         summary = importlib.import_module(module).main(config)
@@ -90,8 +93,19 @@ def _print_summary(config: Any, summary: Any) -> None:
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
     kind, prog = _config_class(command), f"regroup {command}"
+    _run_alone(command, sys.argv[1:] if args is None else args)
     config = _parse(lambda: tyro.cli(kind, args=args, prog=prog))
     sys.exit(_execute(command, config))
+
+
+def _run_alone(command: str, words: list[str]) -> None:
+    """Where `words` hold an option that needs none of the others: do what it says, and exit."""
+    for (name, option), (module, kind) in ALONE.items():
+        if name == command and option in words:
+            known = [word for word in words if word in (option, "--json", "--help")]
+            found: type[Any] = getattr(importlib.import_module(module), kind)
+            config = _parse(lambda: tyro.cli(found, args=known, prog=f"regroup {command}"))  # noqa: B023
+            sys.exit(_execute(command, config))
 
 
 def _parse(parse: Callable[[], Any]) -> Any:
@@ -108,6 +122,9 @@ def _parse(parse: Callable[[], Any]) -> Any:
 
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `regroup` command."""
+    words = sys.argv[1:] if args is None else args
+    if words:
+        _run_alone(words[0], words[1:])
     configs = {command: _config_class(command) for command in COMMANDS}
     callables = cast("dict[str, Callable[..., Any]]", configs)
     config = _parse(

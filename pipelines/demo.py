@@ -49,6 +49,7 @@ class DemoConfig(ClusterOptions):
 def _attacks(config: DemoConfig) -> list[AttackOptions]:
     return [
         AttackOptions(
+            attack="pgd",
             protocol=protocol,
             epsilon=config.epsilon,
             bisections=10,  # to a thousandth of epsilon: enough to tell, in half of the time
@@ -70,8 +71,9 @@ def _features(
     features = {"clean": clean}
     for options in _attacks(config):
         subset = correct_samples(job, val, clean, options.limit, options.seed)
-        made = attack_index(job, network, subset, attack_spec(options), BATCH)
-        name = f"{options.attack.upper()}-{options.protocol}"
+        spec = attack_spec(options)
+        made = attack_index(job, network, subset, spec, BATCH, config.block_rows)
+        name = f"{spec.facts.title}-{spec.protocol}"
         features[name] = extract_adversarials(job, network, made, BATCH)
     return features
 

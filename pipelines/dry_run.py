@@ -171,6 +171,14 @@ class DryJob(Job):
         """The store; nothing reaches it."""
         return overlaid(self.options.store)
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether this machine has a GPU, where the options do not say: no cluster is joined."""
+        import torch
+
+        share = self.options.gpus_per_worker
+        return torch.cuda.is_available() if share is None else bool(share)
+
     def _run(
         self,
         step: str,

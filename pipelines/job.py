@@ -121,6 +121,12 @@ class Job:
             self._pool = self._stack.enter_context(worker_pool(self.resources))
         return self._pool
 
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the workers will have GPUs; joins the cluster where the options do not say."""
+        share = self.options.gpus_per_worker
+        return bool(self.workers().resources.gpus if share is None else share)
+
     def fill(
         self, step: str, element: BlockElement, factory_on: Callable[..., WorkerFactory]
     ) -> None:

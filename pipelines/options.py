@@ -116,19 +116,30 @@ class VotingOptions:
 class AttackOptions:
     """Which attack, in which protocol (docs/protocols.md)."""
 
-    attack: Literal["pgd"] = "pgd"
-    """The attack."""
-    protocol: Literal["minimal", "budget"] = "budget"
-    """minimal: the smallest perturbation, as the paper's code; budget: full steps in a ball."""
-    epsilon: str = "4/255"
-    """L-infinity budget in [0, 1] pixel units (budget), or the first one tried (minimal)."""
-    steps: int = 40
-    """Gradient steps."""
-    growth_limit: int = 20
-    """minimal: how many epsilons are tried, each 1.5 times the last, before giving up."""
-    bisections: int = 20
-    """minimal: halvings of the interval after the first success."""
+    attack: str | None = None
+    """The attack (default: pgd); `regroup attack --list` names them all."""
+    preset: str | None = None
+    """A named attack with all its parameters, such as a row of the paper's tables (--list); the
+    options beside it change single ones."""
+    norm: str | None = None
+    """Which size of the perturbation counts: linf, l2 or none (default: the attack's)."""
+    protocol: Literal["minimal", "budget"] | None = None
+    """minimal: the smallest perturbation, as the paper's code; budget: full steps in a ball
+    (default: the attack's; of pgd: budget)."""
+    epsilon: str | None = None
+    """Size in [0, 1] pixel units, such as 4/255: the budget, or where a search begins (default: the
+    attack's). L2 distances may be above 1."""
+    steps: int | None = None
+    """Steps or iterations (default: the attack's)."""
+    targeted: bool = False
+    """Towards a class drawn for each sample by the seed, not just away from its own."""
+    confidence: float | None = None
+    """Softmax probability that a success takes, such as 0.9."""
+    growth_limit: int | None = None
+    """minimal: how many epsilons are tried, each 1.5 times the last, before giving up (pgd: 20)."""
+    bisections: int | None = None
+    """minimal: halvings of the interval after the first success (pgd: 20)."""
     limit: int | None = None
     """Attack this many correctly classified samples, drawn by seed (default: all)."""
     seed: int = 0
-    """Seed of the drawn subset and of every sample's random stream."""
+    """Seed of the drawn subset, of the targets and of every sample's random stream."""

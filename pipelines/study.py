@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from pipelines.attack import parse_epsilon
+from pipelines.attack_options import attack_spec, parse_epsilon
 from pipelines.errors import UsageError
 from pipelines.options import (
     AttackOptions,
@@ -31,6 +31,8 @@ from pipelines.options import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+
+    from regroup.attacks import AttackSpec
 
 TableName = Literal["accuracy", "k", "taps"]
 FigureName = Literal["k", "taps"]
@@ -90,14 +92,15 @@ class Bank(BankOptions):
 class Attack(AttackOptions):
     """`[attacks.NAME]`: an attack on the correctly classified samples of a dataset.
 
-    `block_rows`: samples a block, `batch`: samples attacked at once (default: the study's and the
-    model's); `skip`: declared but not run.
+    `block_rows`: samples a block (default: by the attack's cost), `batch`: samples attacked at once
+    (default: the model's); `skip`: declared but not run; `parameters`: of the attack's own.
     """
 
     dataset: str = "val"
     block_rows: Count | None = None
     batch: Count | None = None
     skip: bool = False
+    parameters: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("epsilon", mode="before")
     @classmethod
@@ -107,16 +110,12 @@ class Attack(AttackOptions):
 
     @field_validator("epsilon")
     @classmethod
-    def _in_pixel_units(cls, value: str) -> str:
+    def _in_pixel_units(cls, value: str | None) -> str | None:
         try:
-            epsilon = parse_epsilon(value)
-        except UsageError:
-            raise ValueError(
-                f"{value!r} is not a number: give a fraction such as '4/255' or a decimal"
-            ) from None
-        if not 0 < epsilon <= 1:
-            hint = f": did you mean '{value}/255'?" if value.isdecimal() and epsilon else ""
-            raise ValueError(f"{value} is out of range: epsilon is in (0, 1], in pixel units{hint}")
+            if value is not None:
+                parse_epsilon(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
         return value
 
     @field_validator("steps", "growth_limit", "limit")
@@ -126,18 +125,55 @@ class Attack(AttackOptions):
 
     @field_validator("bisections")
     @classmethod
-    def _halvings(cls, value: int) -> int:
-        return _at_least(0, value)
+    def _halvings(cls, value: int | None) -> int | None:
+        return value if value is None else _at_least(0, value)
+
+    def spec(self) -> AttackSpec:
+        """The attack; raises `UsageError` and ConfigurationError where it cannot be meant."""
+        return attack_spec(self, self.parameters)
+
+    def check(self, path: tuple[str, ...]) -> None:
+        """Raise `MistakeError`, below `path` at the key that it concerns, where `spec` raises."""
+        from regroup.errors import ConfigurationError
+
+        try:
+            self.spec()
+        except (UsageError, ConfigurationError) as error:
+            words = re.findall(r"\w+", str(error))
+            named = (key for key in keys_of(Attack) if getattr(self, key) and key in words)
+            raise MistakeError((*path, *[*named][:1]), str(error)) from None
 
     @property
     def title(self) -> str:
         """What tables and captions call it: the protocol is always named."""
-        first = "epsilon" if self.protocol == "budget" else "first epsilon"
-        more = "" if self.protocol == "budget" else f", {self.bisections} bisections"
-        return (
-            f"{self.attack.upper()}, protocol {self.protocol}, {first} {self.epsilon}, "
-            f"{self.steps} steps{more}, seed {self.seed}"
-        )
+        spec = self.spec()
+        steps = getattr(spec, "steps", None)
+        parts = [
+            spec.facts.title,
+            spec.norm if spec.facts.norms[0] != spec.norm else "",
+            "targeted" if spec.targeted else "",
+            f"protocol {spec.protocol}",
+            self._size(spec),
+            f"{steps} steps" if steps is not None else "",
+            self._search(spec),
+            *(f"{key} {value}" for key, value in self.parameters.items()),
+            f"seed {self.seed}",
+        ]
+        return ", ".join(part for part in parts if part)
+
+    def _size(self, spec: AttackSpec) -> str:
+        """Epsilon and confidence, in words."""
+        confidence = "" if spec.confidence is None else f"confidence {spec.confidence:g}"
+        if spec.epsilon is None:
+            return confidence
+        first = "epsilon" if spec.protocol == "budget" else "first epsilon"
+        epsilon = f"{first} {self.epsilon or in_255ths(spec.epsilon)}"
+        return f"{epsilon}, {confidence}" if confidence else epsilon
+
+    def _search(self, spec: AttackSpec) -> str:
+        bisections = getattr(spec, "bisections", None)
+        shown = spec.protocol == "minimal" and bisections is not None
+        return f"{bisections} bisections" if shown else ""
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -227,6 +263,8 @@ class Study:
         for path, dataset in self._references():
             if dataset not in self.datasets:
                 raise MistakeError(path, f"there is no dataset {near(dataset, self.datasets)}")
+        for name, attack in self.attacks.items():
+            attack.check(("attacks", name))
         for path, listed in self._lists():
             if len(set(listed)) < len(listed):
                 raise MistakeError(path, "something is listed twice")
@@ -242,6 +280,12 @@ class Study:
         yield ("taps",), self.taps
         yield ("report", "tables"), self.report.tables
         yield ("report", "figures"), self.report.figures
+
+
+def in_255ths(epsilon: float) -> str:
+    """`4/255` where it is so many whole 255ths, else the decimal."""
+    levels = epsilon * 255
+    return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:.4g}"
 
 
 def keys_of(table: type[Any]) -> list[str]:

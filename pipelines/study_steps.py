@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -64,7 +63,7 @@ class StudySteps:
             MistakeError: one of them cannot be opened.
             UsageError: the network cannot be attacked.
         """
-        from pipelines.attack import check_gradients
+        from pipelines.attack import check_attackable
         from regroup.errors import ConfigurationError
 
         self._check_datasets()
@@ -72,8 +71,8 @@ class StudySteps:
             network = self._opened(self.study.taps[0])
         except (ConfigurationError, UsageError) as error:
             raise MistakeError(("model",), str(error)) from error
-        if any(not attack.skip for attack in self.study.attacks.values()):
-            check_gradients(network)
+        for name in self.attacks:
+            check_attackable(network, self.study.attacks[name].spec())
 
     def _check_datasets(self) -> None:
         from store.errors import StoreUsageError
@@ -173,24 +172,14 @@ class StudySteps:
         return self._once(("attack", attack), lambda: self._attack(attack))
 
     def _attack(self, name: str) -> BlockElement:
-        from pipelines.attack import attack_index, attack_spec, correct_samples
+        from pipelines.attack import attack_index, correct_samples
 
         attack, policy = self.study.attacks[name], self.study.taps[0]
         index, clean = self.index(attack.dataset), self.clean(policy, attack.dataset)
         subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
         batch = attack.batch or self.study.model.batch
-        with self._blocks_of(attack.block_rows):
-            return attack_index(self.job, self.network(policy), subset, attack_spec(attack), batch)
-
-    @contextmanager
-    def _blocks_of(self, rows: int | None) -> Iterator[None]:
-        """Have new elements made in blocks of `rows` samples."""
-        options = self.job.options
-        self.job.options = replace(options, block_rows=rows or options.block_rows)
-        try:
-            yield
-        finally:
-            self.job.options = options
+        network, spec = self.network(policy), attack.spec()
+        return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
 
     def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
         """Features of an attack's images."""

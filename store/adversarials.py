@@ -10,12 +10,17 @@ from store.tables import STATUS_FIELDS
 
 KIND = "adversarials"
 IMAGES = "images.zarr"
+# Raised when columns are added: it is part of the fingerprint, so that an element written before
+# keeps its own and stays readable, without the columns that it has not.
+COLUMNS_VERSION = 2
 # Class -1: none (adversarial_class of a failed attack, target of an untargeted one). epsilon and
-# the distances are in pixel units of [0, 1]; queries counts samples sent through the network.
+# the distances are in pixel units of [0, 1]; queries and backward_passes count the sample's own.
 COLUMNS = pa.schema(
     [
         *STATUS_FIELDS,
         pa.field("success", pa.bool_()),
+        pa.field("success_8bit", pa.bool_()),
+        pa.field("claimed", pa.bool_()),
         pa.field("adversarial_class", pa.int32(), nullable=False),
         pa.field("target", pa.int32(), nullable=False),
         pa.field("epsilon", pa.float32()),
@@ -24,6 +29,7 @@ COLUMNS = pa.schema(
         pa.field("mse", pa.float32()),
         pa.field("steps", pa.int64(), nullable=False),
         pa.field("queries", pa.int64(), nullable=False),
+        pa.field("backward_passes", pa.int64(), nullable=False),
     ]
 )
 
@@ -48,6 +54,7 @@ def adversarials_spec(
         "model": dict(model),
         "attack": dict(attack),
         "index": index_fingerprint,
+        "columns": COLUMNS_VERSION,
         **({"labels": list(labels)} if labels else {}),
     }
     arrays = (ArraySpec(IMAGES, image_shape, "float32"),)

@@ -232,3 +232,13 @@ def _blanked(
     blank = array.copy()
     blank[failed] = np.asarray(spec.fill, dtype=array.dtype)
     return blank
+
+
+def require_blank(
+    specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[np.generic]], failed: NDArray[np.bool_]
+) -> None:
+    """Raise ValueError unless the failed rows of a block's arrays hold the fill value."""
+    for spec in specs:
+        rows, blank = arrays[spec.path][failed], np.asarray(spec.fill, spec.dtype)
+        if not np.array_equal(rows, np.full_like(rows, blank), equal_nan=spec.fill != -1):
+            raise ValueError(f"{spec.path} holds values of rows that failed")

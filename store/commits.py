@@ -7,11 +7,16 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
 from store.backend import Backend
 from store.errors import DamagedError, GapError
-from store.fingerprint import seal, unseal
+from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
 from store.manifests import Location
 from store.plan import BlockPlan
+from store.tables import failed_rows
 
 _FILE = re.compile(r"(\d{5,})\.json")
 
@@ -34,6 +39,24 @@ class Commit:
     def same_content(self, other: "Commit") -> bool:
         """Say whether two attempts stored the same bytes."""
         return dict(self.arrays) == dict(other.arrays) and self.table == other.table
+
+
+def describe(
+    block: int,
+    values: Mapping[str, NDArray[np.generic]],
+    table: pa.Table,
+    part: bytes,
+    report: Mapping[str, object],
+) -> Commit:
+    """Return the record of what an attempt stored: arrays by path, a table and its Parquet file."""
+    return Commit(
+        block=block,
+        rows=table.num_rows,
+        failed=int(failed_rows(table).sum()),
+        arrays={path: checksum_array(array) for path, array in values.items()},
+        table=checksum_bytes(part),
+        report=dict(report),
+    )
 
 
 def commit_key(location: Location, block: int) -> str:

@@ -1,6 +1,6 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -15,16 +15,18 @@ from store.arrays import (
     create_array,
     open_array,
     read_checked,
+    require_blank,
     specs_from_json,
     storable_values,
     stored_chunk_rows,
     write_chunk,
 )
 from store.backend import Backend
+from store.checkpoints import BlockCheckpoints, checkpointed_blocks, clear_checkpoints
 from store.chunks import ZarrArray
-from store.commits import Commit, committed_blocks, read_commit, write_commit
-from store.errors import DamagedError, FingerprintMismatchError, GapError, StoreUsageError
-from store.fingerprint import checksum_array, checksum_bytes, seal, unseal
+from store.commits import Commit, committed_blocks, describe, read_commit, write_commit
+from store.errors import DamagedError, GapError, StoreUsageError
+from store.fingerprint import checksum_array, seal, unseal
 from store.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
 from store.manifests import (
     BLOCK_KINDS,
@@ -43,7 +45,7 @@ from store.quarantine import (
     read_quarantine,
     write_quarantine,
 )
-from store.spec import ElementSpec
+from store.spec import ElementSpec, require_same
 from store.stores import Store
 from store.tables import (
     encode_table,
@@ -55,6 +57,8 @@ from store.tables import (
 
 __all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 
+# Values of a block, by the path of their array.
+Arrays = Mapping[str, NDArray[np.generic]]
 # Commit records kept in memory by a reader, which must not grow with the number of blocks.
 COMMITS_KEPT = 256
 
@@ -99,7 +103,7 @@ class BlockElement:
             spec = replace(spec, block_rows=rows or spec.block_rows)
             backend.create(location.key("manifest.json"), seal(spec.manifest(recorded)))
         element = cls(backend, location, read_manifest(backend, location))
-        element._require_same(spec)
+        require_same(element.manifest, spec, f"{location.folder} of the store {backend.uri}")
         for array in element._specs:
             create_array(backend, location, array, element.plan.rows, element.plan.block_rows)
         return element
@@ -208,29 +212,44 @@ class BlockElement:
     def write_block(
         self,
         block: int,
-        arrays: Mapping[str, NDArray[np.generic]],
-        table: pa.Table,
+        arrays: Arrays,
+        table: pa.Table | Callable[[Arrays], pa.Table],
         report: Mapping[str, object],
     ) -> bool:
         """Write and commit a block. True: this attempt committed; False: another one had.
 
         `arrays`: by path, (rows of the block, *tail), exactly the manifest's dtype; rows whose
-        status is "failed" are overwritten with NaN (-1 for integers). `table`: one row a sample.
+        status is "failed" are overwritten with NaN (-1 for integers). `table`: one row a sample;
+        or what makes it of the arrays as read back from the store, whose failed rows must then be
+        NaN (-1) beforehand.
         Raises ValueError for the wrong arrays or columns, StoreError when the store cannot be
         written, DamagedError when an attempt that committed meanwhile had other values.
         """
-        columns, rows = self.manifest["columns"], self.plan.size(block)
-        require_columns(table, columns, rows)
-        values = storable_values(self._specs, arrays, rows, failed_rows(table))
+        judge = table if callable(table) else None
+        failed = np.zeros(self.plan.size(block), bool) if judge else self._failed(block, table)
+        values = storable_values(self._specs, arrays, self.plan.size(block), failed)
         with self._backend.lock(self._location.key("lock"), block):
             if block in self.committed_among([block]):
                 return False
+            self._write_values(block, values)
+            if judge:
+                table = judge(self._read_back(block, values))
+                require_blank(self._specs, values, self._failed(block, table))
             part = encode_table(table)
-            self._write_values(block, values, part)
-            commit = self._describe(block, values, table, part, report)
+            self._backend.replace(self._part_key(block), part)
+            commit = describe(block, values, table, part, report)
             if write_commit(self._backend, self._location, commit):
                 return True
         return self._lost_race(commit)
+
+    def checkpoints(self, block: int) -> BlockCheckpoints:
+        """Return where attempts at `block` keep what they made so far."""
+        return BlockCheckpoints(self._backend, self._location, block)
+
+    def clear_checkpoints(self) -> None:
+        """Remove the checkpoints of blocks that have been committed since."""
+        blocks = self.committed_among(checkpointed_blocks(self._backend, self._location))
+        clear_checkpoints(self._backend, self._location, blocks)
 
     def committed_among(self, blocks: Iterable[int]) -> set[int]:
         """Return those of `blocks` that are committed, without listing the others."""
@@ -322,48 +341,29 @@ class BlockElement:
         columns: Any = self.manifest["columns"]
         return failed_table(samples, columns, f"{what} is missing")
 
-    def _require_same(self, spec: ElementSpec) -> None:
-        expected = spec.manifest({})
-        for key in ("rows", "columns"):
-            if self.manifest.get(key) != expected[key]:
-                raise FingerprintMismatchError(
-                    f"{self._location.folder} of the store {self._backend.uri} has the fingerprint "
-                    f"asked for but other {key}; was it written by a development version? "
-                    "Remove the folder and run the job again"
-                )
-        if self._specs != spec.arrays:
-            raise FingerprintMismatchError(
-                f"{self._location.folder} of the store {self._backend.uri} has the fingerprint "
-                "asked for but other arrays; remove the folder and run the job again"
-            )
+    def _failed(self, block: int, table: pa.Table) -> NDArray[np.bool_]:
+        """Return which rows of the block failed; raises ValueError for a table that is not its."""
+        require_columns(table, self.manifest["columns"], self.plan.size(block))
+        return failed_rows(table)
 
-    def _write_values(
-        self, block: int, values: Mapping[str, NDArray[np.generic]], part: bytes
-    ) -> None:
+    def _write_values(self, block: int, values: Arrays) -> None:
         span = self.plan.span(block)
         with self._backend.writes(f"block {block} of {self._location.folder}"):
             for spec in self._specs:
                 array, rows = self._array(spec), values[spec.path]
                 write_chunk(array, self._backend, self._location, spec, span, rows)
         self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
-        self._backend.replace(self._part_key(block), part)
 
-    def _describe(
-        self,
-        block: int,
-        values: Mapping[str, NDArray[np.generic]],
-        table: pa.Table,
-        part: bytes,
-        report: Mapping[str, object],
-    ) -> Commit:
-        return Commit(
-            block=block,
-            rows=self.plan.size(block),
-            failed=int(failed_rows(table).sum()),
-            arrays={path: checksum_array(array) for path, array in values.items()},
-            table=checksum_bytes(part),
-            report=dict(report),
-        )
+    def _read_back(self, block: int, values: Arrays) -> dict[str, NDArray[Any]]:
+        """Return what the store now holds of `values`; DamagedError where it is something else."""
+        span = self.plan.span(block)
+        return {
+            spec.path: read_checked(
+                self._array(spec), self._backend, self._location, spec, span,
+                checksum_array(values[spec.path]),
+            )
+            for spec in self._specs
+        }  # fmt: skip
 
     def _lost_race(self, mine: Commit) -> bool:
         """Return False where the winner stored the same bytes; raise where it did not.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from store.arrays import ArraySpec, specs_to_json
+from store.errors import FingerprintMismatchError
 from store.manifests import SCHEMA_VERSION, element_fingerprint
 from store.recorded import recorded_now
 from store.tables import columns_to_json
@@ -46,3 +47,22 @@ class ElementSpec:
             "columns": columns_to_json(self.columns),
             "recorded": recorded_now(recorded),
         }
+
+
+def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) -> None:
+    """Refuse an element with the fingerprint of `spec` but other rows, columns or arrays.
+
+    `where`: names it. Raises FingerprintMismatchError.
+    """
+    expected = spec.manifest({})
+    for key in ("rows", "columns"):
+        if manifest.get(key) != expected[key]:
+            raise FingerprintMismatchError(
+                f"{where} has the fingerprint asked for but other {key}; was it written by a "
+                "development version? Remove the folder and run the job again"
+            )
+    if manifest.get("arrays") != expected["arrays"]:
+        raise FingerprintMismatchError(
+            f"{where} has the fingerprint asked for but other arrays; remove the folder and run "
+            "the job again"
+        )

@@ -11,6 +11,8 @@ from typing import Any
 from store.arrays import ArraySpec, chunk_key, open_array, read_checked, specs_from_json
 from store.backend import Backend, backend_for
 from store.banks import SIGNS
+from store.checkpoints import FOLDER as CHECKPOINTS
+from store.checkpoints import checkpointed_blocks
 from store.commits import commit_key
 from store.element import BlockElement
 from store.errors import (
@@ -205,6 +207,7 @@ def _check_blocks(
     if error := attempt(lambda: element.listed_gaps):
         yield failure_at(error, "summary", location, "summary.json")
     yield from _check_uncommitted(backend, location, element, known=error is None)
+    yield from _check_checkpoints(backend, location)
     yield from _check_quarantine(backend, location)
 
 
@@ -251,6 +254,16 @@ def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]
         if error := attempt(read_quarantine, backend, location, block):
             name = _name(location, quarantine_key(location, block))
             yield failure_at(error, "quarantine", location, name)
+
+
+def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding]:
+    """What saves work, whole or not: an attempt removes one that is damaged when it reads it."""
+    if blocks := checkpointed_blocks(backend, location):
+        problem = (
+            f"what was made so far of blocks ({format_blocks(blocks)}): the job that writes them "
+            "goes on from there, and removes it"
+        )
+        yield finding_at("note", "leftover", location, CHECKPOINTS, problem)
 
 
 def _check_uncommitted(

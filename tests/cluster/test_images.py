@@ -84,6 +84,9 @@ def test_rows_of_an_index_keep_their_place(tmp_path: Path) -> None:
     assert sizes == [2, 1]
 
 
+INTEGERS = ("adversarial_class", "target", "steps", "queries", "backward_passes")
+
+
 def test_failed_adversarials_are_error_rows(tmp_path: Path) -> None:
     """Their stored pixels are NaN: no network may see them."""
     store = open_store(str(tmp_path / "store"), create=True)
@@ -99,8 +102,8 @@ def test_failed_adversarials_are_error_rows(tmp_path: Path) -> None:
         "status": ["ok" if good else "failed" for good in ok],
         "error": [None if good else f"error {row}" for row, good in enumerate(ok)],
         "label": list(range(5)),
-        "success": ok,
-        **{name: [0] * 5 for name in ("adversarial_class", "target", "steps", "queries")},
+        **dict.fromkeys(("success", "success_8bit", "claimed"), ok),
+        **{name: [0] * 5 for name in INTEGERS},
         **{name: [0.0] * 5 for name in ("epsilon", "l2", "linf", "mse")},
     }
     table = pa.table(columns, schema=COLUMNS)

@@ -41,10 +41,10 @@ def adversarials(store: Store) -> BlockElement:
         image_shape=(3, 1, 1), rows=len(OK), block_rows=len(OK),
     )  # fmt: skip
     element, zeros = BlockElement.create(store, spec, {}), [0] * len(OK)
-    whole = ("adversarial_class", "target", "steps", "queries")
+    whole = ("adversarial_class", "target", "steps", "queries", "backward_passes")
     columns = {
         **status_columns(),
-        "success": SUCCESS,
+        **dict.fromkeys(("success", "success_8bit", "claimed"), SUCCESS),
         **dict.fromkeys(whole, zeros),
         **dict.fromkeys(("epsilon", "l2", "linf", "mse"), [0.0] * len(OK)),
     }

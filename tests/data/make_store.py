@@ -49,6 +49,8 @@ FEATURES: dict[str, list[Any]] = {
 ADVERSARIALS: dict[str, list[Any]] = {
     **STATUS,
     "success": [True, False, False],
+    "success_8bit": [True, False, False],
+    "claimed": [True, False, True],
     "adversarial_class": [1, -1, -1],
     "target": [-1, -1, 0],
     "epsilon": [0.25, None, 0.5],
@@ -57,6 +59,7 @@ ADVERSARIALS: dict[str, list[Any]] = {
     "mse": [0.125, None, 0.0625],
     "steps": [4, 0, 40],
     "queries": [5, 0, 41],
+    "backward_passes": [4, 0, 40],
 }
 VOTES: dict[str, list[Any]] = {
     **STATUS,

@@ -103,7 +103,8 @@ def _features(job: Job, network: Any) -> None:
 
 def _adversarials(job: Job, network: Any) -> None:
     index = SampleIndex.open(job.store, "digits-val-digits-cnn-correct")
-    attack_index(job, network, index, attack_spec(AttackOptions(steps=2)), batch=16)
+    spec, rows = attack_spec(AttackOptions(steps=2)), job.options.block_rows
+    attack_index(job, network, index, spec, batch=16, block_rows=rows)
 
 
 def _votes(job: Job, network: Any) -> None:

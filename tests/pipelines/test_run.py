@@ -238,9 +238,9 @@ def test_an_attack_that_fails_leaves_the_others(
 ) -> None:
     made: Callable[..., Any] = attack.attack_index
 
-    def failing(job: Any, network: Any, index: Any, spec: Any, batch: int) -> Any:
+    def failing(job: Any, network: Any, index: Any, spec: Any, *how: Any) -> Any:
         step = refused if spec.protocol == "budget" else made
-        return step(job, network, index, spec, batch)
+        return step(job, network, index, spec, *how)
 
     monkeypatch.setattr(attack, "attack_index", failing)
     outcome = run(*finished.args("--json", "--output", str(tmp_path / "out")))

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.attack import attack_spec
 from pipelines.errors import UsageError
 from pipelines.study import SOURCES, Study
 from pipelines.study_file import find_study, load_study, shipped_studies
+from regroup.attacks.pgd import PGD
 from store.sources import LOCATED
 from tests.pipelines.conftest import Run
 
@@ -47,7 +47,7 @@ def study_of(folder: Path, old: str = "", new: str = "", *changes: str, data: st
 def test_shipped_study_loads_and_its_attacks_can_be_made(name: str) -> None:
     study = load_study(find_study(name)).study
     assert study.name == name
-    assert all(attack_spec(attack).epsilon > 0 for attack in study.attacks.values())
+    assert all((attack.spec().epsilon or 1) > 0 for attack in study.attacks.values())
     assert {"train", "val"} == set(study.used)
 
 
@@ -63,7 +63,8 @@ def test_shipped_file_is_found_by_its_path_too() -> None:
 def test_defaults_are_those_of_the_commands(tmp_path: Path) -> None:
     study = study_of(tmp_path)
     attack, bank = study.attacks["pgd"], study.banks["small"]
-    assert (attack.steps, attack.protocol, attack.epsilon) == (40, "budget", "4/255")
+    assert attack.spec() == PGD(epsilon=4 / 255, steps=40, protocol="budget")
+    assert attack.title == "PGD, protocol budget, epsilon 4/255, 40 steps, seed 0"
     assert (bank.per_class, bank.weighting, bank.bank_seed) == (50, "softmax", 2)
     options = study.model_options("linear")
     assert (options.model, options.taps, options.batch) == ("digits-cnn", "linear", 64)
@@ -96,7 +97,15 @@ def test_data_and_set_change_where_things_are(tmp_path: Path) -> None:
 
 def test_a_number_is_an_epsilon_too(tmp_path: Path) -> None:
     study = study_of(tmp_path, "limit = 9", "epsilon = 0.03")
-    assert attack_spec(study.attacks["pgd"]).epsilon == 0.03
+    assert study.attacks["pgd"].spec().epsilon == 0.03
+
+
+def test_an_attacks_own_parameters_are_a_table(tmp_path: Path) -> None:
+    table = "limit = 9\n[attacks.pgd.parameters]\nstep_ratio = 1\nrandom_start = false"
+    spec = study_of(tmp_path, "limit = 9", table).attacks["pgd"].spec()
+    assert spec == PGD(protocol="budget", step_ratio=1.0, random_start=False)
+    changed = study_of(tmp_path, "", "", "attacks.pgd.parameters.step_ratio=0.5")
+    assert changed.attacks["pgd"].spec() == PGD(protocol="budget", step_ratio=0.5)
 
 
 def test_attacks_of_another_dataset_get_its_clean_images(tmp_path: Path) -> None:
@@ -114,10 +123,22 @@ MISTAKES = [
     ("limit = 9", "skip = 1", ("attacks.pgd.skip", "true or false")),
     ("limit = 9", 'protocol = "budgt"', ("attacks.pgd.protocol", "'budgt'", "mean budget?")),
     ("limit = 9", 'dataset = "vall"', ("line 18", "attacks.pgd.dataset", "mean val?")),
-    ("limit = 9", 'epsilon = "4/25x"', ("attacks.pgd.epsilon", "'4/255'")),
-    ("limit = 9", "epsilon = 4", ("attacks.pgd.epsilon", "(0, 1]", "'4/255'")),
-    ("limit = 9", 'epsilon = "-1/255"', ("attacks.pgd.epsilon", "(0, 1]")),
+    ("limit = 9", 'epsilon = "4/25x"', ("attacks.pgd.epsilon", "such as 4/255")),
+    (
+        "limit = 9",
+        "epsilon = 4",
+        ("line 18", "attacks.pgd.epsilon", "[0,1]", "did you mean 4/255?"),
+    ),
+    ("limit = 9", 'epsilon = "-1/255"', ("attacks.pgd.epsilon", "not positive")),
     ("limit = 9", "epsilon = nan", ("attacks.pgd.epsilon", "not a number")),
+    ("limit = 9", 'attack = "pdg"', ("line 18", "attacks.pgd.attack", "did you mean pgd?")),
+    ("limit = 9", 'norm = "l3"', ("line 18", "attacks.pgd.norm", "'l3'", "linf")),
+    ("limit = 9", "targeted = true", ("line 17", "attacks.pgd", "untargeted alone")),
+    ("limit = 9", "confidence = 0.9", ("attacks.pgd.confidence", "without confidence")),
+    ("limit = 9", 'preset = "x"', ("attacks.pgd.preset", "'x'")),
+    ("limit = 9", "parameters = {step_ratoi = 1}", ("attacks.pgd", "did you mean step_ratio?")),
+    ("limit = 9", "parameters = {random_start = 1}", ("random_start", "true or false", "1")),
+    ("limit = 9", "parameters = {steps = 1}", ("parameter steps", "an option of its own")),
     ("limit = 9", "bisections = -1", ("attacks.pgd.bisections", "at least 0")),
     ("seed = 2", 'dataset = "tarin"', ("banks.small.dataset", "mean train?")),
     ("seed = 2", "seeds = 2", ("line 15", "banks.small.seeds", "mean seed?")),

@@ -1,0 +1,100 @@
+"""What an attack has made of a block so far, kept beside the element: later attempts take it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from cluster.attacked_block import OUTCOME
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from cluster.attacked_block import AttackedBlock
+    from store.checkpoints import BlockCheckpoints
+
+# A row each sample: its position in the block, its image (C order, little-endian float32; null
+# where the attack failed), why it failed, what it took, and its columns of the element.
+SCHEMA = pa.schema(
+    [
+        pa.field("row", pa.int64(), nullable=False),
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("image", pa.binary()),
+        pa.field("error", pa.string()),
+        pa.field("seconds", pa.float64(), nullable=False),
+        *(pa.field(name, pa.from_numpy_dtype(dtype)) for name, (dtype, _) in OUTCOME.items()),
+    ]
+)
+
+
+class AttackCheckpoints:
+    """The checkpoints of one block of adversarials."""
+
+    def __init__(self, kept: BlockCheckpoints, block: AttackedBlock, every_s: float) -> None:
+        """`every_s`: seconds of work that are worth a checkpoint; a short block so has none."""
+        self._kept, self._block, self._every_s = kept, block, every_s
+        self._saved = np.zeros_like(block.attacked)
+        self._last = time.monotonic()
+
+    def restore(self) -> int:
+        """Fill the block with what earlier attempts made of it; how many samples that is."""
+        for table in self._kept.read(self._fits):
+            self._take(table)
+        self._saved = self._block.attacked.copy()
+        self._last = time.monotonic()
+        return int(self._saved.sum())
+
+    def save(self) -> None:
+        """Keep what was made since the last time, if that took long enough."""
+        rows = np.flatnonzero(self._block.attacked & ~self._saved)
+        if not len(rows) or time.monotonic() - self._last < self._every_s:
+            return
+        self._kept.add(int(rows[0]), self._table(rows))
+        self._saved[rows] = True
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove them: the block is committed."""
+        self._kept.clear()
+
+    def _table(self, rows: NDArray[np.int64]) -> pa.Table:
+        block, places = self._block, rows.tolist()
+        failed = block.errors
+        images = [None if row in failed else block.images[row].tobytes() for row in places]
+        columns = {
+            "row": rows,
+            "sample_id": [block.rows.sample_ids[row] for row in places],
+            "image": images,
+            "error": [failed.get(row) for row in places],
+            "seconds": block.seconds[rows],
+            **{name: values[rows] for name, values in block.outcome.items()},
+        }
+        return pa.table(columns, schema=SCHEMA)
+
+    def _fits(self, table: pa.Table) -> bool:
+        """Whether a checkpoint is of rows of this block."""
+        if table.schema != SCHEMA:
+            return False
+        ids, size = self._block.rows.sample_ids, self._block.images[0].nbytes
+        columns = table.select(["row", "sample_id", "image", "error"]).to_pydict()
+        rows, names, images, errors = (columns[name] for name in columns)
+        return all(
+            0 <= row < len(ids) and ids[row] == name and (error or len(image or b"") == size)
+            for row, name, image, error in zip(rows, names, images, errors, strict=True)
+        )
+
+    def _take(self, table: pa.Table) -> None:
+        block, rows = self._block, table["row"].to_numpy()
+        shape = block.images.shape[1:]
+        for row, image in zip(rows.tolist(), table["image"].to_pylist(), strict=True):
+            if image is not None:
+                block.images[row] = np.frombuffer(image, "<f4").reshape(shape)
+        errors = zip(rows.tolist(), table["error"].to_pylist(), strict=True)
+        block.fail({row: error for row, error in errors if error is not None})
+        block.seconds[rows] = table["seconds"].to_numpy()
+        block.attacked[rows] = True
+        for name, values in block.outcome.items():
+            values[rows] = table[name].to_numpy()

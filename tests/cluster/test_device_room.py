@@ -1,0 +1,106 @@
+"""Out of GPU memory: half as many images at once, said once; a single image that does not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import cluster.device_room
+from cluster.device_room import NoRoomError
+from regroup.attacks.pgd import PGD
+from regroup.models import Classifier
+from store.adversarials import IMAGES
+from tests.cluster.attacks import Coupled, noise
+
+ATTACK = PGD(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]:
+    """What the worker logs."""
+    lines: list[tuple[str, dict[str, object]]] = []
+    monkeypatch.setattr(
+        cluster.device_room, "log_event", lambda event, **fields: lines.append((event, fields))
+    )
+    return lines
+
+
+def small_device(monkeypatch: pytest.MonkeyPatch, most: int) -> list[int]:
+    """A network that runs out of memory above `most` images; the sizes it was given."""
+    sizes: list[int] = []
+    forward = Classifier.forward
+
+    def limited(self: Classifier, pixels: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(pixels))
+        if len(pixels) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore")
+        return forward(self, pixels)
+
+    monkeypatch.setattr(Classifier, "forward", limited)
+    return sizes
+
+
+@pytest.mark.parametrize("attack", [ATTACK, Coupled()], ids=["pgd", "coupled"])
+def test_the_batch_is_halved_until_it_fits(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    told: list[tuple[str, dict[str, object]]],
+    attack: PGD | Coupled,
+) -> None:
+    given = noise(tmp_path, 8)
+    plain = noise(tmp_path / "plain", 8)
+    whole = plain.job(attack, 8, batch=8)
+    whole().process(0)
+    job = given.job(attack, 8, batch=8)
+    worker = job()
+    sizes = small_device(monkeypatch, 5)
+    assert worker.process(0).failed == 0
+    assert [event for event, _ in told] == ["out of GPU memory: halved"]
+    assert told[0][1]["outcome"] == "CUDA out of memory. Tried to allocate 2 GiB."
+    assert sizes[:3] == [16, 8, 4], "the network's fixed rows on a CPU, halved twice"
+    assert set(sizes[3:]) == {4}
+    element = given.element(job)
+    assert element.commit(0).report["halved_rows"] == 4
+    images, expected = (e.read_array(IMAGES, 0) for e in (element, plain.element(whole)))
+    np.testing.assert_allclose(images, expected, atol=1e-5)
+    assert element.samples()["success"].equals(plain.element(whole).samples()["success"])
+
+
+def test_running_out_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No sample is judged twice, or never."""
+    import cluster.attacking
+
+    given = noise(tmp_path, 8)
+    job = given.job(Coupled(), 8, batch=8)
+    worker = job()
+    verify, calls = cluster.attacking.verify, []
+
+    def limited(*args: object) -> object:
+        calls.append(len(args[2]))  # type: ignore[arg-type]
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return verify(*args)  # type: ignore[arg-type]
+
+    worker._room.batch = 4
+    monkeypatch.setattr(cluster.attacking, "verify", limited)
+    worker.process(0)
+    assert calls == [4, 4, 2, 2]
+    plain = noise(tmp_path / "plain", 8)
+    whole = plain.job(Coupled(), 8)
+    monkeypatch.undo()
+    whole().process(0)
+    assert given.element(job).samples().equals(plain.element(whole).samples())
+
+
+def test_a_single_image_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = noise(tmp_path, 2)
+    worker = given.job(ATTACK, 2)()
+    sizes = small_device(monkeypatch, 0)
+    with pytest.raises(NoRoomError, match=r"with a single image .*--gpus-per-worker") as error:
+        worker.process(0)
+    assert "\n" not in str(error.value)
+    assert error.value.ends_job
+    assert sizes == [16, 8, 4, 2, 1]
