@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.spec import AttackSpec
+    from regroup.attacks.spec import AttackSpec, Norm
 
 # Calls between looks for NaN: each look waits for the device.
 _LOOK = 32
@@ -50,12 +50,15 @@ class Kernel:
     keywords: passed as they are. each: passed too, as the rows of (N, ...) that are attacked.
     judges: every image that it may hand back has been shown to the criterion, so that a row that
         was never adversarial is a failure whatever comes back (of C&W: a black image).
+    keeps: the closest image (in the norm of the spec) that has met the criterion counts, not what
+        comes back. Only of kernels that show the criterion what they have just shown the model.
     """
 
     run: Callable[..., Tensor]
     keywords: Mapping[str, object] = field(default_factory=dict)
     each: Mapping[str, Tensor] = field(default_factory=dict)
     judges: bool = False
+    keeps: bool = False
 
 
 def foolbox_attacks() -> ModuleType:
@@ -94,7 +97,7 @@ def run_foolbox(
     runs = _Runs(spec, network, batch, kernel)
     with _frozen(network.network):
         for rows in runs.parts():
-            runs.isolated(rows)
+            runs.failures |= isolated(runs.run, rows)
     return runs.found()
 
 
@@ -103,6 +106,27 @@ def group_network(spec: AttackSpec, network: AttackedNetwork) -> AttackedNetwork
     if spec.facts.group is None:
         return network
     return replace(network, rows=min(network.fixed_rows, spec.facts.group))
+
+
+def isolated(run: Callable[[list[int]], None], rows: list[int]) -> dict[int, str]:
+    """`run(rows)`; where it fails, again without the rows that fail: those, with why.
+
+    Rows that are known to give NaN are left out at once, others are found by halving.
+    """
+    try:
+        run(rows)
+    except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except NotFiniteError as error:
+        failed = dict.fromkeys(error.rows, str(error))
+        rest = [row for row in rows if row not in failed]
+        return failed | (isolated(run, rest) if rest else {})
+    except Exception as error:
+        if len(rows) == 1:
+            return {rows[0]: _one_line(error)}
+        half = len(rows) // 2
+        return isolated(run, rows[:half]) | isolated(run, rows[half:])
+    return {}
 
 
 class _Runs:
@@ -125,31 +149,14 @@ class _Runs:
         size = self.network.fixed_rows if self.independent else len(rows)
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
-    def isolated(self, rows: list[int]) -> None:
-        """Run `rows`; whichever of them the kernel fails on are failures, the others run again."""
-        try:
-            self._run(rows)
-        except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
-            raise
-        except _NotFiniteError as error:
-            self.failures |= {rows[row]: str(error) for row in error.rows if row < len(rows)}
-            rest = [row for row in rows if row not in self.failures]
-            if rest:
-                self.isolated(rest)
-        except Exception as error:
-            if len(rows) == 1:
-                self.failures[rows[0]] = _one_line(error)
-                return
-            half = len(rows) // 2
-            self.isolated(rows[:half])
-            self.isolated(rows[half:])
-
-    def _run(self, rows: list[int]) -> None:
+    def run(self, rows: list[int]) -> None:
+        """Attack `rows`; what comes of them is kept, and what they took even where it raises."""
         count = len(rows)
         fill = self.network.fixed_rows - count if self.independent else 0
         filled = rows + rows[:1] * fill
         part = self.batch.rows(filled)
-        seen = _Observed(group_network(self.spec, self.network), part.labels)
+        closest = _Closest(part.clean, self.spec.norm) if self.kernel.keeps else None
+        seen = _Observed(group_network(self.spec, self.network), part.labels, filled, closest)
         each = {name: tensor[filled] for name, tensor in self.kernel.each.items()}
         try:
             images = self._images(part, seen, each)
@@ -165,11 +172,12 @@ class _Runs:
         device = self.network.device
         model = PyTorchModel(seen, bounds=(0, 1), device=device)
         judge = _judge(self.criterion, part, seen)
-        with _seeded(group_seed(self.spec, part.sample_ids), device):
+        with _seeded(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
             images = self.kernel.run(model, part.clean, judge, **self.kernel.keywords, **each)
-        seen.finite &= images.detach().isfinite().flatten(1).all(dim=1)
+        images = images.detach() if seen.closest is None else seen.closest.images
+        seen.finite &= images.isfinite().flatten(1).all(dim=1)
         seen.look()
-        return images.detach()
+        return images
 
     def found(self) -> Found:
         """One last look, by the network as the verification has it."""
@@ -189,9 +197,16 @@ class _Runs:
 class _Observed(nn.Module):
     """The network as the library sees it: it counts, and it looks out for NaN."""
 
-    def __init__(self, network: AttackedNetwork, labels: Tensor) -> None:
+    def __init__(
+        self,
+        network: AttackedNetwork,
+        labels: Tensor,
+        rows: list[int],
+        closest: _Closest | None,
+    ) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.rows, self.closest = network, rows, closest
+        self.latest: Tensor | None = None
         self.forwards, self.backwards, self.looks = 0, 0, 0
         self.finite = torch.ones_like(labels, dtype=torch.bool)
         self.succeeded = torch.zeros_like(self.finite)
@@ -201,6 +216,7 @@ class _Observed(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits (N, M) of the whole batch (N, C, H, W)."""
         logits = self.network.differentiable(pixels)
+        self.latest = pixels.detach()
         self.forwards += 1
         if logits.requires_grad:
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
@@ -219,14 +235,17 @@ class _Observed(nn.Module):
             counts.masked_fill_(first, so_far)
         self.succeeded |= met
         self.looks += 1
+        if self.closest is not None and self.latest is not None:
+            self.closest.offer(self.latest, met)
 
     def look(self) -> None:
-        """Raise _NotFiniteError with the rows that have had logits or pixels that are not finite.
+        """Raise NotFiniteError with the rows that have had logits or pixels that are not finite.
 
         In a kernel that couples its rows they spoil the others' losses, or never let it end.
         """
         if not bool(self.finite.all()):
-            raise _NotFiniteError((~self.finite).nonzero().flatten().tolist())
+            broken = (~self.finite).nonzero().flatten().tolist()
+            raise NotFiniteError([self.rows[place] for place in broken])
 
     def _so_far(self) -> tuple[int, int, int]:
         return self.forwards, self.backwards, self.looks
@@ -240,8 +259,25 @@ class _Observed(nn.Module):
         return torch.where(self.succeeded & until_success, self.until_success, whole)
 
 
-class _NotFiniteError(Exception):
-    """Some rows of a batch gave NaN or infinity."""
+class _Closest:
+    """The closest adversarial image of each row so far; the clean one where there is none."""
+
+    def __init__(self, clean: Tensor, norm: Norm) -> None:
+        self.clean, self.order = clean, torch.inf if norm == "linf" else 2
+        self.images = clean.clone()
+        self.distance = clean.new_full((len(clean),), torch.inf)
+
+    def offer(self, images: Tensor, met: Tensor) -> None:
+        """Take those of `images` (N, C, H, W) that are adversarial (`met`) and closer."""
+        difference = (images - self.clean).flatten(1)
+        distance = torch.linalg.vector_norm(difference, ord=self.order, dim=1)
+        better = met & (distance < self.distance)
+        self.distance = torch.where(better, distance, self.distance)
+        self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
+
+
+class NotFiniteError(Exception):
+    """The kernel or the network gave NaN or infinity for `rows` of the batch."""
 
     def __init__(self, rows: list[int]) -> None:
         super().__init__("the kernel or the network gave NaN or infinity")
