@@ -97,7 +97,7 @@ def run_foolbox(
     runs = _Runs(spec, network, batch, kernel)
     with _frozen(network.network):
         for rows in runs.parts():
-            runs.failures |= isolated(runs.run, rows)
+            runs.failures |= isolated(runs.run, rows, not runs.independent)
     return runs.found()
 
 
@@ -108,25 +108,28 @@ def group_network(spec: AttackSpec, network: AttackedNetwork) -> AttackedNetwork
     return replace(network, rows=min(network.fixed_rows, spec.facts.group))
 
 
-def isolated(run: Callable[[list[int]], None], rows: list[int]) -> dict[int, str]:
+def isolated(run: Callable[[list[int]], None], rows: list[int], together: bool) -> dict[int, str]:
     """`run(rows)`; where it fails, again without the rows that fail: those, with why.
 
     Rows that are known to give NaN are left out at once, others are found by halving.
+    together: rows influence each other, so that what remains runs as one group again.
     """
     try:
         run(rows)
     except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
         raise
     except NotFiniteError as error:
-        failed = dict.fromkeys(error.rows, str(error))
-        rest = [row for row in rows if row not in failed]
-        return failed | (isolated(run, rest) if rest else {})
+        failed, again = dict.fromkeys(error.rows, str(error)), True
     except Exception as error:
         if len(rows) == 1:
             return {rows[0]: _one_line(error)}
         half = len(rows) // 2
-        return isolated(run, rows[:half]) | isolated(run, rows[half:])
-    return {}
+        failed = isolated(run, rows[:half], False) | isolated(run, rows[half:], False)
+        again = together and bool(failed)
+    else:
+        return {}
+    rest = [row for row in rows if row not in failed]
+    return failed | (isolated(run, rest, together) if again and rest else {})
 
 
 class _Runs:

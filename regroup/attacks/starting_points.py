@@ -52,7 +52,7 @@ def starting_points(
     as little of the `blends` equal shares as it takes (the share grows from 1 / `blends`).
     """
     search = _Search(spec, group_network(spec, network), batch, directions, blends)
-    failures = isolated(search.run, list(range(len(batch))))
+    failures = isolated(search.run, list(range(len(batch))), together=False)
     return Starts(search.images, search.found, search.queries, failures)
 
 
