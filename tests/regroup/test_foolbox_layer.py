@@ -87,7 +87,7 @@ def test_one_ill_sample_does_not_take_the_others_down(
     alone = subject.attack(spec, others)
     np.testing.assert_array_equal(result.images[others], alone.images)
     # What was tried in vain is counted too.
-    assert (result.queries >= 3).all()
+    assert (result.queries[others] >= alone.queries).all()
 
 
 def test_in_foolbox_one_nan_ends_carlini_wagner_for_all() -> None:
