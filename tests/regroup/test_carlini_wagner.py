@@ -24,8 +24,8 @@ from tests.regroup.foolbox_subjects import (
 )
 
 QUICK = CarliniWagner(steps=40, binary_searches=3, step_size=0.02, initial_const=1.0)
-# What a step of `CLOSE` may be too long: 0.01 / 8 of a pixel's range in each of 48 of them.
-STEP = 0.01 / 8 * SIZE**0.5
+# A quarter of the longest step of `CLOSE`: Adam moves each pixel by up to 0.01 / 2.
+STEP = 0.01 / 2 * SIZE**0.5 / 4
 CLOSE = CarliniWagner(steps=150, binary_searches=4, step_size=0.01, initial_const=0.3)
 
 
