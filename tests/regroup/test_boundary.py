@@ -168,10 +168,10 @@ def test_from_the_same_starts_as_far_as_foolbox(subject: Subject) -> None:
 
     count = len(subject.pixels)
     starts = begin(subject, list(range(count)))
-    spec = Boundary(steps=60)
+    spec = Boundary(steps=40)
     result = subject.attack(spec)
     torch.manual_seed(0)
-    images = foolbox.attacks.BoundaryAttack(steps=60).run(
+    images = foolbox.attacks.BoundaryAttack(steps=40).run(
         foolbox_model(subject.model),
         subject.pixels,
         subject.labels,
@@ -195,8 +195,8 @@ def test_foolbox_shares_its_directions_so_a_group_runs_together() -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
         runs.append(kernel.run(model, twins, labels, starting_points=starts))
-    assert torch.equal(runs[0][0], runs[0][1])  # one direction for both
-    assert not torch.equal(runs[0], runs[1])  # drawn from wherever the global generator is
+    torch.testing.assert_close(runs[0][0], runs[0][1])  # one direction for both
+    assert not torch.allclose(runs[0], runs[1], atol=1e-3)  # drawn from wherever the global generator is
     # Ours: of the group's own seed; and names tell twins apart, at their starts.
     assert Boundary.facts.group == 16
     spec, names = Boundary(steps=20), ["a", "b"]
