@@ -145,5 +145,5 @@ def estimated_gradient(
 
 def _unit(vectors: Tensor) -> Tensor:
     """Each row (N, C, H, W) at length 1 (L2)."""
-    length = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
+    length: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
     return vectors / (length + 1e-12)

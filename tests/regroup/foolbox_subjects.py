@@ -3,6 +3,7 @@
 import dataclasses
 import io
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,7 +119,14 @@ def measure(parts: list[AttackResult], name: str) -> np.ndarray:
     return np.concatenate([getattr(part, name) for part in parts])
 
 
-def foolbox_model(model: nn.Module) -> object:
+def library() -> Any:
+    """Foolbox's attacks, to call directly."""
+    import foolbox.attacks
+
+    return foolbox.attacks
+
+
+def foolbox_model(model: nn.Module) -> Any:
     from foolbox.models.pytorch import PyTorchModel
 
     return PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")

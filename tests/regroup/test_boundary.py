@@ -22,6 +22,7 @@ from tests.regroup.foolbox_subjects import (
     cifar_subject,
     conv_subject,
     foolbox_model,
+    library,
     random_pixels,
 )
 
@@ -97,11 +98,9 @@ def test_starts_are_the_same_for_any_batch(subject: Subject) -> None:
 
 
 def test_a_sample_that_no_noise_fools_is_a_failed_attack_and_the_others_go_on() -> None:
-    import foolbox.attacks
-
     subject = mostly_bright()
-    kernel = foolbox.attacks.BoundaryAttack(
-        foolbox.attacks.LinearSearchBlendedUniformNoiseAttack(directions=30, steps=50), steps=20
+    kernel = library().BoundaryAttack(
+        library().LinearSearchBlendedUniformNoiseAttack(directions=30, steps=50), steps=20
     )
     with (
         pytest.warns(UserWarning, match="failed to draw"),
@@ -164,18 +163,20 @@ def test_it_walks_towards_the_image_but_not_below_the_closed_form() -> None:
 
 
 def test_from_the_same_starts_as_far_as_foolbox(subject: Subject) -> None:
-    import foolbox.attacks
-
     count = len(subject.pixels)
     starts = begin(subject, list(range(count)))
     spec = Boundary(steps=40)
     result = subject.attack(spec)
     torch.manual_seed(0)
-    images = foolbox.attacks.BoundaryAttack(steps=40).run(
-        foolbox_model(subject.model),
-        subject.pixels,
-        subject.labels,
-        starting_points=starts.images,
+    images = (
+        library()
+        .BoundaryAttack(steps=40)
+        .run(
+            foolbox_model(subject.model),
+            subject.pixels,
+            subject.labels,
+            starting_points=starts.images,
+        )
     )
     theirs = torch.linalg.vector_norm((images - subject.pixels).flatten(1), dim=1).numpy()
     assert result.claimed.all()
@@ -184,19 +185,17 @@ def test_from_the_same_starts_as_far_as_foolbox(subject: Subject) -> None:
 
 
 def test_foolbox_shares_its_directions_so_a_group_runs_together() -> None:
-    import foolbox.attacks
-
     subject = conv_subject(1)
     twins = subject.pixels.expand(2, -1, -1, -1).contiguous()
     starts = begin(subject, [0]).images.expand(2, -1, -1, -1).contiguous()
-    model, kernel = foolbox_model(subject.model), foolbox.attacks.BoundaryAttack(steps=20)
+    model, kernel = foolbox_model(subject.model), library().BoundaryAttack(steps=20)
     labels = subject.labels.expand(2)
     runs = []
     for seed in (0, 1):
         torch.manual_seed(seed)
         runs.append(kernel.run(model, twins, labels, starting_points=starts))
     torch.testing.assert_close(runs[0][0], runs[0][1])  # one direction for both
-    assert not torch.allclose(runs[0], runs[1], atol=1e-3)  # drawn from wherever the global generator is
+    assert not torch.allclose(runs[0], runs[1], atol=1e-3)  # from wherever the global generator is
     # Ours: of the group's own seed; and names tell twins apart, at their starts.
     assert Boundary.facts.group == 16
     spec, names = Boundary(steps=20), ["a", "b"]

@@ -20,6 +20,7 @@ from tests.regroup.foolbox_subjects import (
     cifar_subject,
     conv_subject,
     foolbox_model,
+    library,
     random_pixels,
 )
 
@@ -35,9 +36,7 @@ def cifar(shared_data: Path) -> Subject:
 
 
 def kernel(spec: CarliniWagner) -> Any:
-    import foolbox.attacks
-
-    return foolbox.attacks.L2CarliniWagnerAttack(
+    return library().L2CarliniWagnerAttack(
         binary_search_steps=spec.binary_searches,
         steps=spec.steps,
         stepsize=spec.step_size,

@@ -17,6 +17,7 @@ from tests.regroup.foolbox_subjects import (
     conv_subject,
     foolbox_model,
     in_batches,
+    library,
     measure,
     random_pixels,
 )
@@ -64,12 +65,8 @@ def test_passes_by_hand() -> None:
 
 @pytest.mark.parametrize("spec", [FEW, DeepFool(candidates=3, steps=10, loss="logits")])
 def test_as_far_and_as_often_as_foolbox(subject: Subject, spec: DeepFool) -> None:
-    import foolbox.attacks
-
     subject = subject.first(8)
-    kernel = foolbox.attacks.L2DeepFoolAttack(
-        steps=10, candidates=3, overshoot=0.05, loss=spec.loss
-    )
+    kernel = library().L2DeepFoolAttack(steps=10, candidates=3, overshoot=0.05, loss=spec.loss)
     images, _, success = kernel(
         foolbox_model(subject.model), subject.pixels, subject.labels, epsilons=None
     )

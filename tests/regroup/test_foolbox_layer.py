@@ -1,7 +1,7 @@
 """What the layer over Foolbox does where Foolbox itself does otherwise, attack by attack alike."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,18 +10,24 @@ import torch
 from torch import Tensor
 
 from regroup.attacks import AttackSpec, make_attack, run_attack
+from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.batch import AttackBatch
 from regroup.attacks.boundary import Boundary
 from regroup.attacks.carlini_wagner import CarliniWagner
 from regroup.attacks.deepfool import DeepFool
+from regroup.attacks.foolbox_layer import Kernel, run_foolbox
+from regroup.attacks.found import Found
 from regroup.attacks.hop_skip_jump import HopSkipJump
 from regroup.errors import ConfigurationError
 from tests.regroup.foolbox_subjects import (
+    SHAPE,
     Affine,
     Subject,
     affine,
     boundary_distances,
     conv_subject,
     foolbox_model,
+    library,
     random_pixels,
 )
 
@@ -31,7 +37,7 @@ QUICK = [DeepFool(), QUICK_CW, QUICK_BOUNDARY, HopSkipJump(steps=2, probes=20)]
 MARK = 0.9
 
 
-def each_attack(specs: list[AttackSpec] = QUICK) -> Any:
+def each_attack(specs: Sequence[AttackSpec] = QUICK) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("spec", specs, ids=lambda spec: spec.name)
 
 
@@ -91,10 +97,8 @@ def test_one_ill_sample_does_not_take_the_others_down(
 
 
 def test_in_foolbox_one_nan_ends_carlini_wagner_for_all() -> None:
-    import foolbox.attacks
-
     subject = sick(with_nan, 5)
-    kernel = foolbox.attacks.L2CarliniWagnerAttack(steps=40, binary_search_steps=3)
+    kernel = library().L2CarliniWagnerAttack(steps=40, binary_search_steps=3)
     images = kernel.run(foolbox_model(subject.model), subject.pixels, subject.labels)
     assert not images.any()
 
@@ -139,13 +143,11 @@ def test_a_nan_logit_is_no_success_though_foolbox_says_so() -> None:
 
 @each_attack([DeepFool(), QUICK_CW, HopSkipJump(steps=2, probes=20)])
 def test_success_is_judged_on_the_image_that_is_kept_not_on_a_clipped_one(spec: AttackSpec) -> None:
-    import foolbox.attacks
-
     model, pixels = affine(3), random_pixels(8)
     subject = Subject(model, pixels)
     result = subject.attack(spec)
     limit = float(boundary_distances(model, pixels).min()) / 2
-    kernel = foolbox.attacks.L2DeepFoolAttack()
+    kernel = library().L2DeepFoolAttack()
     raw, clipped, success = kernel(
         foolbox_model(subject.model), subject.pixels, subject.labels, epsilons=limit
     )
@@ -161,14 +163,10 @@ def test_success_is_judged_on_the_image_that_is_kept_not_on_a_clipped_one(spec: 
 
 @each_attack()
 def test_misclassified_samples_are_refused_though_foolbox_attacks_them(spec: AttackSpec) -> None:
-    import foolbox.attacks
-
     subject = Subject(affine(2), random_pixels(3))
     wrong = subject.labels.clone()
     wrong[1] = 1 - wrong[1]
-    images = foolbox.attacks.L2DeepFoolAttack().run(
-        foolbox_model(subject.model), subject.pixels, wrong
-    )
+    images = library().L2DeepFoolAttack().run(foolbox_model(subject.model), subject.pixels, wrong)
     assert torch.equal(images[1], subject.pixels[1])  # a "success" at distance zero
     with pytest.raises(ValueError, match=r"misclassified: image-001$"):
         run_attack(spec, subject.model, subject.pixels, wrong, subject.names)
@@ -187,6 +185,82 @@ def test_images_are_float32_in_bounds_and_claims_hold(spec: AttackSpec) -> None:
     assert np.isnan(result.epsilon).all()
 
 
+# ---- what the library is given, and what is taken of it
+
+
+def found_by(spec: AttackSpec, subject: Subject, run: Callable[..., Tensor], **how: Any) -> Found:
+    count = len(subject.pixels)
+    names, untargeted = tuple(subject.names), torch.full((count,), -1)
+    batch = AttackBatch(subject.pixels, subject.labels, untargeted, names)
+    return run_foolbox(spec, AttackedNetwork(subject.model), batch, Kernel(run, **how))
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_a_kernel_without_a_group_is_given_batches_of_one_size(count: int) -> None:
+    sizes = []
+
+    def run(model: Any, pixels: Tensor, criterion: Any) -> Tensor:
+        sizes.append(len(pixels))
+        return pixels
+
+    found_by(DeepFool(), conv_subject(count), run)
+    assert sizes == [16] * (-(-count // 16))
+    sizes.clear()
+    found_by(QUICK_CW, conv_subject(count), run)
+    assert sizes == [count]
+
+
+def test_rows_of_what_each_sample_has_go_with_it() -> None:
+    subject, seen = conv_subject(18), []
+
+    def run(model: Any, pixels: Tensor, criterion: Any, each: Tensor, factor: int) -> Tensor:
+        seen.extend((each * factor).tolist())
+        return pixels
+
+    each = {"each": torch.arange(18)}
+    found_by(DeepFool(), subject, run, each=each, keywords={"factor": 2})
+    assert seen == [*range(0, 32, 2), 32, 34, *[32] * 14]
+
+
+@pytest.mark.parametrize("keeps", [False, True])
+def test_the_closest_adversarial_image_can_be_kept(keeps: bool) -> None:
+    model, clean = affine(2), torch.full((2, *SHAPE), 0.5)
+    clean[:, 0, 0, 0] = 0.45
+    subject = Subject(model, clean)
+    with torch.no_grad():
+        own = subject.labels
+        away = (model.weight[1 - own] - model.weight[own]).view(2, *SHAPE)
+    away = away / away.flatten(1).norm(dim=1).view(2, 1, 1, 1)
+
+    def run(model: Any, pixels: Tensor, criterion: Any) -> Tensor:
+        for size in (0.001, 0.8, 0.4, 0.6):  # the first does not fool
+            criterion(pixels + size * away, model(pixels + size * away))
+        return pixels + 0.6 * away
+
+    found = found_by(QUICK_CW, subject, run, keeps=keeps, judges=True)
+    sizes = torch.linalg.vector_norm((found.images - clean).flatten(1), dim=1)
+    torch.testing.assert_close(sizes, torch.full((2,), 0.4 if keeps else 0.6))
+    assert found.found.all()
+    assert found.queries.tolist() == [4 + 1] * 2
+
+
+def test_images_out_of_bounds_are_brought_back() -> None:
+    found = found_by(DeepFool(), conv_subject(2), lambda model, pixels, _: pixels * 9 - 4)
+    assert found.images.min() >= 0
+    assert found.images.max() <= 1
+
+
+def test_images_with_nan_are_failures() -> None:
+    def run(model: Any, pixels: Tensor, criterion: Any) -> Tensor:
+        return torch.where(torch.arange(len(pixels)).view(-1, 1, 1, 1) == 1, torch.nan, pixels)
+
+    subject = conv_subject(3)
+    found = found_by(QUICK_CW, subject, run)
+    assert not found.images.isnan().any()
+    assert not found.found.any()
+    assert 1 in found.failures
+
+
 # ---- what it took
 
 
@@ -195,10 +269,13 @@ def test_passes_are_those_that_the_network_saw(spec: AttackSpec) -> None:
     subject = conv_subject(1)
     forward, backward = [0], [0]
 
+    def count_backward(_: Tensor) -> None:
+        backward[0] += 1
+
     def count(_module: Any, _inputs: Any, logits: Tensor) -> None:
         forward[0] += 1
         if logits.requires_grad:
-            logits.register_hook(lambda _: backward.__setitem__(0, backward[0] + 1))
+            logits.register_hook(count_backward)  # type: ignore[no-untyped-call]
 
     labels = subject.labels
     handle = subject.model.register_forward_hook(count)
@@ -231,20 +308,18 @@ def test_global_generators_neither_matter_nor_change(spec: AttackSpec) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
-        before = torch.get_rng_state(), np.random.get_state()[1]
+        before = torch.get_rng_state(), str(np.random.get_state())
         results.append(subject.attack(spec).images)
         assert torch.equal(torch.get_rng_state(), before[0])
-        assert np.array_equal(np.random.get_state()[1], before[1])
-    np.testing.assert_array_equal(*results)
+        assert str(np.random.get_state()) == before[1]
+    np.testing.assert_array_equal(results[0], results[1])
 
 
 @each_attack([QUICK_BOUNDARY, HopSkipJump(steps=2, probes=20)])
 def test_examples_of_random_kernels_depend_on_the_seed(spec: AttackSpec) -> None:
     subject = conv_subject(3)
-    parameters = {"steps": 2, "seed": 1}
-    other = make_attack(spec.name, **parameters)
-    first = make_attack(spec.name, **{**parameters, "seed": 0})
-    assert not np.array_equal(subject.attack(first).images, subject.attack(other).images)
+    first, second = (make_attack(spec.name, steps=2, seed=seed) for seed in (0, 1))
+    assert not np.array_equal(subject.attack(first).images, subject.attack(second).images)
 
 
 @each_attack([DeepFool(steps=2), QUICK_CW])

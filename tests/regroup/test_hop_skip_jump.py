@@ -15,6 +15,7 @@ from tests.regroup.foolbox_subjects import (
     boundary_distances,
     conv_subject,
     foolbox_model,
+    library,
     random_pixels,
 )
 from tests.regroup.test_boundary import mostly_bright
@@ -32,8 +33,6 @@ def test_it_finds_the_closed_form_of_linear_logits(norm: Any, order: float) -> N
 
 
 def test_a_full_group_comes_as_close_as_a_sample_alone_unlike_foolbox() -> None:
-    import foolbox.attacks
-
     model, pixels = affine(2), random_pixels(16)
     subject = Subject(model, pixels)
     nearest = boundary_distances(model, pixels).amin(dim=1).numpy()
@@ -41,9 +40,7 @@ def test_a_full_group_comes_as_close_as_a_sample_alone_unlike_foolbox() -> None:
     together = subject.attack(spec).l2 / nearest
     alone = np.concatenate([subject.attack(spec, [row]).l2 for row in range(4)]) / nearest[:4]
     torch.manual_seed(0)
-    images = foolbox.attacks.HopSkipJumpAttack(steps=4).run(
-        foolbox_model(model), pixels, subject.labels
-    )
+    images = library().HopSkipJumpAttack(steps=4).run(foolbox_model(model), pixels, subject.labels)
     theirs = torch.linalg.vector_norm((images - pixels).flatten(1), dim=1).numpy() / nearest
     assert np.median(together) < 1.5 * np.median(alone)
     assert np.median(together) < 0.8 * np.median(theirs)
