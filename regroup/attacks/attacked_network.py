@@ -57,8 +57,14 @@ class AttackedNetwork:
             return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """As `logits`, with a gradient where `pixels` has one: what library kernels are given."""
-        return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+        """As `logits`, with a gradient where `pixels` has one: what library kernels are given.
+
+        Raises ConfigurationError on a network without gradients where `pixels` has one.
+        """
+        logits = torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+        if pixels.requires_grad and torch.is_grad_enabled():
+            _with_gradient(logits)
+        return logits
 
     def predictions(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) to classes (N,) int64."""
