@@ -57,8 +57,14 @@ class AttackedNetwork:
             return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """As `logits`, with a gradient where `pixels` has one: what library kernels are given."""
-        return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+        """As `logits`, with a gradient where `pixels` has one: what library kernels are given.
+
+        Raises ConfigurationError on a network without gradients where `pixels` has one.
+        """
+        logits = torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+        if pixels.requires_grad and torch.is_grad_enabled():
+            _require_gradient(logits)
+        return logits
 
     def predictions(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W) to classes (N,) int64."""
@@ -89,15 +95,19 @@ class AttackedNetwork:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
             logits = self.network(leaf)
-            if not logits.requires_grad:
-                raise ConfigurationError(
-                    "the network gives no gradient with respect to its input: "
-                    "this attack needs one (is forward under torch.no_grad?)"
-                )
+            _require_gradient(logits)
             # A sum: the gradient of a sample must not depend on the size of its batch.
             total = loss(logits, *each).sum()
         (gradient,) = torch.autograd.grad(total, leaf)
         return logits.detach(), gradient
+
+
+def _require_gradient(logits: Tensor) -> None:
+    if not logits.requires_grad:
+        raise ConfigurationError(
+            "the network gives no gradient with respect to its input: "
+            "this attack needs one (is forward under torch.no_grad?)"
+        )
 
 
 def _padded(part: Tensor, rows: int) -> Tensor:

@@ -23,6 +23,12 @@ def stream(spec: AttackSpec, sample_id: str, attempt: int) -> np.random.Generato
     return np.random.Generator(np.random.Philox(key=words))
 
 
+def group_seed(spec: AttackSpec, sample_ids: tuple[str, ...]) -> int:
+    """Below 2**63: for a kernel that draws for all samples of a group from one generator."""
+    key = json.dumps([spec.seed, spec.stream, "group", sample_ids]).encode()
+    return int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
+
+
 def start_noise(
     spec: PGD, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
 ) -> Tensor:
