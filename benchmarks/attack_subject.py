@@ -70,11 +70,11 @@ class Subject:
         return float((predictions(self.model, images) != self.labels.cpu()).double().mean())
 
 
-def on_digits(count: int, device: str) -> Subject:
+def on_digits(count: int, device: str, epochs: int = 3) -> Subject:
     """A network that is trained on handwritten digits here, and scans that it has not seen."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.safetensors"
-        network = train_digits_cnn(*load_split("digits:train"), seed=0, epochs=3)
+        network = train_digits_cnn(*load_split("digits:train"), seed=0, epochs=epochs)
         save_weights(network, path, DIGITS_METADATA)
         model = load_classifier(ModelSpec("digits-cnn", str(path)))
     return Subject.of(model.to(device), _images(model, "digits:val", count))

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.attack_comparisons import SIZES, WITHIN_5_PERCENT, Comparison
-from benchmarks.attack_subject import Subject, on_images
+from benchmarks.attack_subject import Subject, on_digits
 from benchmarks.attacks import Row, Skipped, main, measure, ratios, rotated
 from benchmarks.rivals import full_batch
 from regroup.attacks import run_attack
@@ -20,7 +20,7 @@ from regroup.attacks.pgd import PGD
 
 @pytest.fixture(scope="module")
 def subject() -> Subject:
-    return on_images("digits-cnn", "random", "digits:val", 4, "cpu")
+    return on_digits(4, "cpu", epochs=1)
 
 
 def row(ratio: float, target: float | None) -> Row:
@@ -92,8 +92,9 @@ def test_every_comparison_is_measured_or_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     report = tmp_path / "attacks.json"
-    arguments = ["--device", "cpu", "--sizes", "tiny", "--rounds", "2", "--json", str(report)]
-    status = main(arguments)
+    what = ["--model", "digits-cnn", "--weights", "random", "--images", "digits:val"]
+    sizes = ["--device", "cpu", "--sizes", "tiny", "--rounds", "2"]
+    status = main([*what, *sizes, "--json", str(report)])
     found = json.loads(report.read_text())
     rows = found["rows"]
     assert {"PGD budget", "PGD minimal"} <= {each["what"] for each in rows}
