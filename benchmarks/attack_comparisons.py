@@ -93,10 +93,12 @@ def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
 def pgd_minimal(subject: Subject, sizes: Sizes) -> Comparison:
     """The search for the smallest perturbation, with and without compaction."""
     subject = subject.first(sizes.minimal_images)
-    spec = PGD(epsilon=EPSILON, steps=sizes.minimal_steps, bisections=sizes.bisections)
+    steps, bisections = sizes.minimal_steps, sizes.bisections
+    spec = PGD(epsilon=EPSILON, steps=steps, growth_limit=20, bisections=bisections)
     network = AttackedNetwork(subject.model, subject.rows)
-    rivals: dict[str, Attack] = {"full batch": partial(full_batch, spec, network, subject.batch)}
-    return Comparison("PGD minimal", 3.0, subject, partial(subject.ours, spec), rivals)
+    theirs = partial(full_batch, spec, 20, network, subject.batch)
+    ours = partial(subject.ours, spec)
+    return Comparison("PGD minimal", 3.0, subject, ours, {"full batch": theirs})
 
 
 def deepfool(subject: Subject, sizes: Sizes) -> Comparison:

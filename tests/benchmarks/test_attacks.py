@@ -54,7 +54,7 @@ def test_the_full_batch_makes_the_same_images_with_more_passes(subject: Subject)
     names = [f"image-{i}" for i in range(4)]
     ours = run_attack(spec, subject.model, subject.pixels, subject.labels, names)
     before = subject.model.samples_forwarded
-    theirs = full_batch(spec, network, subject.batch)
+    theirs = full_batch(spec, 12, network, subject.batch)
     taken = (subject.model.samples_forwarded - before) // subject.rows
     np.testing.assert_array_equal(theirs.numpy(), ours.images)
     assert ours.claimed.any()
