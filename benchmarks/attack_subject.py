@@ -49,6 +49,15 @@ class Subject:
         """Of the first images alone."""
         return Subject(self.model, self.pixels[:count], self.labels[:count], self.rows)
 
+    def fooled_by_noise(self) -> Subject:
+        """Of the images alone that are of another class than most uniform noise is."""
+        noise = torch.rand((64, *self.pixels.shape[1:]), generator=torch.Generator().manual_seed(0))
+        usual = int(predictions(self.model, noise).mode().values)
+        others = self.labels != usual
+        if not bool(others.any()):
+            raise ConfigurationError(f"all images are of class {usual}, as uniform noise is")
+        return Subject(self.model, self.pixels[others], self.labels[others], self.rows)
+
     @property
     def batch(self) -> AttackBatch:
         """What a kernel is given."""
