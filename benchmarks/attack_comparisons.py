@@ -1,0 +1,177 @@
+"""Which attacks are timed against which others, and how long each goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from benchmarks.rivals import by_foolbox, by_torchattacks, full_batch
+from regroup.attacks import AttackSpec, make_attack
+from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.pgd import PGD
+
+if TYPE_CHECKING:
+    from benchmarks.attack_subject import Subject
+
+EPSILON = 4 / 255
+WITHIN_5_PERCENT = 1 / 1.05
+Attack = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is done. Images of each comparison, and the parameters that decide its length."""
+
+    images: int
+    pgd_steps: int
+    minimal_images: int
+    minimal_steps: int
+    bisections: int
+    deepfool_steps: int
+    searches: int
+    carlini_steps: int
+    boundary_steps: int
+    spsa_images: int
+    spsa_steps: int
+
+    @property
+    def most_images(self) -> int:
+        """Of any comparison."""
+        return max(self.images, self.minimal_images, self.spsa_images)
+
+
+SIZES = {
+    "tiny": Sizes(3, 2, 3, 2, 1, 2, 1, 2, 2, 1, 1),
+    "small": Sizes(16, 40, 48, 10, 3, 100, 1, 30, 100, 4, 2),
+    "large": Sizes(64, 40, 256, 40, 20, 100, 5, 100, 500, 16, 10),
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One attack of ours, and what it is timed against.
+
+    target: the least ratio; None: it is reported alone. rivals: by name. missing: name -> why.
+    """
+
+    what: str
+    target: float | None
+    subject: Subject
+    ours: Attack
+    rivals: dict[str, Attack]
+    missing: dict[str, str] = field(default_factory=dict)
+
+
+def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
+    """Every step of PGD inside one ball."""
+    subject, steps = subject.first(sizes.images), sizes.pgd_steps
+    spec = make_attack("pgd", epsilon=EPSILON, protocol="budget", steps=steps)
+    rivals: dict[str, Attack] = {}
+    missing: dict[str, str] = {}
+    step_ratio = PGD().step_ratio
+    try:
+        from foolbox.attacks import LinfPGD
+
+        attack = LinfPGD(rel_stepsize=step_ratio, steps=steps, random_start=True)
+        rivals["foolbox"] = _foolbox(attack, subject, EPSILON)
+    except ImportError as error:
+        missing["foolbox"] = str(error)
+    try:
+        import torchattacks
+
+        theirs = torchattacks.PGD(subject.model, EPSILON, step_ratio * EPSILON, steps)
+        rivals["torchattacks"] = _torchattacks(theirs, subject, subject.rows)
+    except ImportError as error:
+        missing["torchattacks"] = str(error)
+    return Comparison("PGD budget", 1.0, subject, partial(subject.ours, spec), rivals, missing)
+
+
+def pgd_minimal(subject: Subject, sizes: Sizes) -> Comparison:
+    """The search for the smallest perturbation, with and without compaction."""
+    subject = subject.first(sizes.minimal_images)
+    steps, bisections = sizes.minimal_steps, sizes.bisections
+    spec = PGD(epsilon=EPSILON, steps=steps, growth_limit=20, bisections=bisections)
+    network = AttackedNetwork(subject.model, subject.rows)
+    theirs = partial(full_batch, spec, 20, network, subject.batch)
+    ours = partial(subject.ours, spec)
+    return Comparison("PGD minimal", 3.0, subject, ours, {"full batch": theirs})
+
+
+def deepfool(subject: Subject, sizes: Sizes) -> Comparison:
+    """DeepFool through our layer, and directly."""
+    from foolbox.attacks import L2DeepFoolAttack
+
+    subject, steps = subject.first(sizes.images), sizes.deepfool_steps
+    parameters = {"steps": steps, "candidates": 10, "overshoot": 0.05, "loss": "crossentropy"}
+    spec = make_attack("deepfool", **parameters)
+    return _through_our_layer("DeepFool", subject, spec, L2DeepFoolAttack(**parameters))
+
+
+def carlini_wagner(subject: Subject, sizes: Sizes) -> Comparison:
+    """C&W through our layer, and directly."""
+    from foolbox.attacks import L2CarliniWagnerAttack
+
+    subject, searches = subject.first(sizes.images), sizes.searches
+    spec = make_attack("carlini-wagner", binary_searches=searches, steps=sizes.carlini_steps)
+    attack = L2CarliniWagnerAttack(
+        binary_search_steps=searches,
+        steps=sizes.carlini_steps,
+        stepsize=5e-3,
+        initial_const=1e-2,
+        confidence=0,
+    )
+    return _through_our_layer("C&W", subject, spec, attack)
+
+
+def boundary(subject: Subject, sizes: Sizes) -> Comparison:
+    """Boundary through our layer, and directly."""
+    from foolbox.attacks import BoundaryAttack
+
+    # Foolbox gives up the whole batch where the noise that it starts from fools nobody.
+    subject = subject.fooled_by_noise().first(sizes.images)
+    spec = make_attack("boundary", steps=sizes.boundary_steps)
+    attack = BoundaryAttack(steps=sizes.boundary_steps)
+    return _through_our_layer("Boundary", subject, spec, attack)
+
+
+def spsa(subject: Subject, sizes: Sizes) -> Comparison:
+    """Our SPSA, and torchattacks' on single images and on batches."""
+    import torchattacks
+
+    subject, steps = subject.first(sizes.spsa_images), sizes.spsa_steps
+    parameters = {"delta": 0.01, "learning_rate": 0.01, "samples": 128}
+    spec = make_attack("spsa", epsilon=EPSILON, steps=steps, **parameters)
+    theirs = torchattacks.SPSA(subject.model, EPSILON, 0.01, 0.01, nb_iter=steps, nb_sample=128)
+    rivals = {
+        f"torchattacks, {kind}": _torchattacks(theirs, subject, rows)
+        for kind, rows in (("single", 1), ("batch", subject.rows))
+    }
+    return Comparison("SPSA", None, subject, partial(subject.ours, spec), rivals)
+
+
+COMPARISONS = {
+    "pgd-budget": pgd_budget,
+    "pgd-minimal": pgd_minimal,
+    "deepfool": deepfool,
+    "carlini-wagner": carlini_wagner,
+    "boundary": boundary,
+    "spsa": spsa,
+}
+
+
+def _through_our_layer(what: str, subject: Subject, spec: AttackSpec, attack: object) -> Comparison:
+    rivals = {"foolbox": _foolbox(attack, subject, None)}
+    return Comparison(what, WITHIN_5_PERCENT, subject, partial(subject.ours, spec), rivals)
+
+
+def _foolbox(attack: object, subject: Subject, epsilon: float | None) -> Attack:
+    images = subject.pixels, subject.labels
+    return partial(by_foolbox, attack, subject.model, *images, epsilon, subject.rows)
+
+
+def _torchattacks(attack: object, subject: Subject, rows: int) -> Attack:
+    return partial(by_torchattacks, attack, subject.pixels, subject.labels, rows)

@@ -1,0 +1,107 @@
+"""The network that attacks are timed on, and its images."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from pipelines.train_demo_model import load_split
+from regroup.attacks import AttackSpec, predictions, run_attack
+from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.batch import AttackBatch
+from regroup.decoding import PilDecoder
+from regroup.errors import ConfigurationError
+from regroup.models import (
+    DIGITS_METADATA,
+    Classifier,
+    ModelSpec,
+    load_classifier,
+    save_weights,
+    train_digits_cnn,
+)
+from store.sources import open_source
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The network under attack, and images (N, C, H, W) with its predictions (N,).
+
+    rows: images in a batch of the network, for all alike.
+    """
+
+    model: Classifier
+    pixels: Tensor
+    labels: Tensor
+    rows: int
+
+    @classmethod
+    def of(cls, model: Classifier, pixels: Tensor) -> Subject:
+        """`model` attacked where it is, in the batches that our attacks take there."""
+        network = AttackedNetwork(model)
+        pixels = pixels.to(network.device)
+        return cls(model, pixels, network.predictions(pixels), network.fixed_rows)
+
+    def first(self, count: int) -> Subject:
+        """Of the first images alone."""
+        return Subject(self.model, self.pixels[:count], self.labels[:count], self.rows)
+
+    def fooled_by_noise(self) -> Subject:
+        """Of the images alone that are of another class than most uniform noise is."""
+        noise = torch.rand((64, *self.pixels.shape[1:]), generator=torch.Generator().manual_seed(0))
+        usual = int(predictions(self.model, noise).mode().values)
+        others = self.labels != usual
+        if not bool(others.any()):
+            raise ConfigurationError(f"all images are of class {usual}, as uniform noise is")
+        return Subject(self.model, self.pixels[others], self.labels[others], self.rows)
+
+    @property
+    def batch(self) -> AttackBatch:
+        """What a kernel is given."""
+        targets = torch.full_like(self.labels, -1)
+        return AttackBatch(self.pixels, self.labels, targets, self._names)
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(f"image-{row}" for row in range(len(self.pixels)))
+
+    def ours(self, spec: AttackSpec) -> Tensor:
+        """The images that our attack makes."""
+        model, rows = self.model, self.rows
+        result = run_attack(spec, model, self.pixels, self.labels, self._names, rows=rows)
+        return torch.from_numpy(result.images)
+
+    def fooled(self, images: Tensor) -> float:
+        """The share of `images` (N, C, H, W) that the network takes for another class."""
+        return float((predictions(self.model, images) != self.labels.cpu()).double().mean())
+
+
+def on_digits(count: int, device: str, epochs: int = 3) -> Subject:
+    """A network that is trained on handwritten digits here, and scans that it has not seen."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "digits.safetensors"
+        network = train_digits_cnn(*load_split("digits:train"), seed=0, epochs=epochs)
+        save_weights(network, path, DIGITS_METADATA)
+        model = load_classifier(ModelSpec("digits-cnn", str(path)))
+    return Subject.of(model.to(device), _images(model, "digits:val", count))
+
+
+def on_images(model: str, weights: str, images: str, count: int, device: str) -> Subject:
+    """The network `model` and the first images of a source, as `regroup index` takes it."""
+    classifier = load_classifier(ModelSpec(model, weights))
+    return Subject.of(classifier.to(device), _images(classifier, images, count))
+
+
+def _images(model: Classifier, source: str, count: int) -> Tensor:
+    """(count, 3, H, W) float32 in [0, 1]; ConfigurationError where the source has fewer."""
+    opened = open_source(source)
+    pairs = zip(opened.rows(), range(count), strict=False)
+    data = opened.read([row.locator for row, _ in pairs])
+    encoded = [item for item in data if isinstance(item, bytes)]
+    pixels = PilDecoder(model.preprocessing)(encoded).pixels
+    if len(pixels) < count:
+        raise ConfigurationError(f"{source} has {len(pixels)} readable images: give {count}")
+    return pixels

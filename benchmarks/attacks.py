@@ -1,0 +1,270 @@
+"""Our attacks against other implementations, side by side: `python -m benchmarks.attacks`.
+
+Network, images, steps and device are the same for all of a table's row, and what is compared runs
+in turn, several rounds. A ratio is the other's time over ours, round by round; the median counts:
+
+- PGD in a ball, every step: at least as fast as Foolbox's and torchattacks' (ratio >= 1);
+- PGD for the smallest perturbation: >= 3 over attacking the full batch until all are done;
+- DeepFool, C&W and Boundary: at most 5 % slower than Foolbox called directly (>= 1 / 1.05);
+- SPSA: over torchattacks', the public torch version that works, on single images and on batches;
+  no target. (cleverhans 4's estimates its gradient at another point than the iterate.)
+
+--weights FILE --images parquet:FILE attacks a CIFAR ResNet-20, say; without them a small network
+is trained on handwritten digits, whose times are mostly overhead. A label is what the network
+predicts, so that all images are attacked. The targets are meant for sizes "small" (CPU, some
+minutes) and "large" (GPU). torchattacks is asked for nothing else and installed without its
+requirements: `pip install --no-deps torchattacks requests tqdm`; rows whose library is missing are
+named with the reason. Exit status 1 where a target is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from benchmarks.attack_comparisons import COMPARISONS, SIZES, Attack, Comparison, Sizes
+from benchmarks.attack_subject import Subject, on_digits, on_images
+from regroup.errors import ConfigurationError
+from store.errors import StoreUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Row:
+    """Our attack against one other.
+
+    ours, theirs: samples/s, of the median round. ratio: their time over ours, the median over
+    rounds; lowest, highest: of those. fooled, fooled_by_theirs: shares of the images.
+    """
+
+    what: str
+    rival: str
+    samples: int
+    ours: float
+    theirs: float
+    ratio: float
+    lowest: float
+    highest: float
+    target: float | None
+    fooled: float
+    fooled_by_theirs: float
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio reaches its target, where there is one."""
+        return self.target is None or self.ratio >= self.target
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What could not be measured here."""
+
+    what: str
+    rival: str
+    reason: str
+
+
+def measure(comparison: Comparison, rounds: int) -> Iterator[Row | Skipped]:
+    """Run what is compared in turn, every round beginning with another one."""
+    attacks = {"": comparison.ours, **comparison.rivals}
+    seconds: dict[str, list[float]] = {name: [] for name in attacks}
+    images: dict[str, Tensor] = {}
+    broken = dict(comparison.missing)
+    for number in range(rounds + 1):  # the first to warm up
+        for name in rotated([name for name in attacks if name not in broken], number):
+            try:
+                taken, images[name] = _timed(attacks[name], comparison.subject.pixels.device)
+            except Exception as error:
+                if name == "":
+                    raise
+                # Foolbox's Boundary gives up the batch where one start fails, for one.
+                broken[name] = f"{type(error).__name__}: {error}"
+                continue
+            if number:
+                seconds[name].append(taken)
+    for name in comparison.rivals:
+        if name not in broken:
+            yield _row(comparison, name, seconds[""], seconds[name], images)
+    for name, reason in broken.items():
+        yield Skipped(comparison.what, name, reason)
+
+
+def rotated(names: list[str], by: int) -> list[str]:
+    """`names` from another one on, so that none always runs after the same one."""
+    by %= len(names)
+    return names[by:] + names[:by]
+
+
+def _timed(attack: Attack, device: torch.device) -> tuple[float, Tensor]:
+    started = time.perf_counter()
+    images = attack()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - started, images
+
+
+def _row(
+    comparison: Comparison,
+    rival: str,
+    ours: list[float],
+    theirs: list[float],
+    images: dict[str, Tensor],
+) -> Row:
+    subject, (median, lowest, highest) = comparison.subject, ratios(ours, theirs)
+    count = len(subject.pixels)
+    return Row(
+        what=comparison.what,
+        rival=rival,
+        samples=count,
+        ours=count / statistics.median(ours),
+        theirs=count / statistics.median(theirs),
+        ratio=median,
+        lowest=lowest,
+        highest=highest,
+        target=comparison.target,
+        fooled=subject.fooled(images[""]),
+        fooled_by_theirs=subject.fooled(images[rival]),
+    )
+
+
+def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
+    """Their seconds over ours, round by round: median, lowest and highest; above 1: we win."""
+    each = [their / our for our, their in zip(ours, theirs, strict=True)]
+    return statistics.median(each), min(each), max(each)
+
+
+def measure_all(
+    subject: Subject, sizes: Sizes, names: Sequence[str], rounds: int
+) -> list[Row | Skipped]:
+    """The comparisons called `names`; those whose attack or library is missing are named."""
+    found: list[Row | Skipped] = []
+    for name in names:
+        try:
+            comparison = COMPARISONS[name](subject, sizes)
+        except (ImportError, ConfigurationError) as error:
+            found.append(Skipped(name, "", str(error)))
+            continue
+        found += measure(comparison, rounds)
+    return found
+
+
+# ---- the command
+
+
+def machine(device: str) -> dict[str, object]:
+    """What it runs on; the load is that of the minute before."""
+    description: dict[str, object] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        description["gpu"] = torch.cuda.get_device_name(device)
+    return description
+
+
+def _processor() -> str:
+    """The name that Linux has for it, else the architecture."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def show(found: Sequence[Row | Skipped]) -> None:
+    """Print the table."""
+    heads = ("ours/s", "theirs/s", "ratio", "lowest", "highest", "target", "fooled", "by theirs")
+    print(f"{'what':12} {'against':20} {'images':>6} " + " ".join(f"{h:>9}" for h in heads))
+    for row in found:
+        if isinstance(row, Skipped):
+            print(f"{row.what:12} {row.rival:20} skipped: {row.reason}")
+            continue
+        speeds = f"{row.ours:9.3g} {row.theirs:9.3g}"
+        spread = f"{row.ratio:9.3f} {row.lowest:9.3f} {row.highest:9.3f}"
+        target = f"{'-' if row.target is None else f'{row.target:.3f}':>9}"
+        shares = f"{row.fooled:9.2f} {row.fooled_by_theirs:9.2f}"
+        verdict = "" if row.met else "  NOT MET"
+        start = f"{row.what:12} {row.rival:20} {row.samples:6}"
+        print(f"{start} {speeds} {spread} {target} {shares}{verdict}")
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
+    parser.add_argument("--weights", help="a file of weights, or random; needs --images")
+    parser.add_argument("--model", default="cifar-resnet20", help="what the weights are of")
+    parser.add_argument("--images", help="source, as of regroup index: parquet:FILE")
+    default = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=default, help=f"default here: {default}")
+    parser.add_argument("--sizes", choices=tuple(SIZES), help="default: small on a CPU, or large")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument(
+        "--only", nargs="+", choices=tuple(COMPARISONS), default=list(COMPARISONS), metavar="WHAT",
+        help=f"some of {', '.join(COMPARISONS)}",
+    )  # fmt: skip
+    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    options = parser.parse_args(arguments)
+    if (options.weights is None) != (options.images is None):
+        parser.error("--weights and --images belong together")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    return options
+
+
+def _subject(options: argparse.Namespace, count: int) -> Subject:
+    if options.weights is None:
+        return on_digits(count, options.device)
+    return on_images(options.model, options.weights, options.images, count, options.device)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the comparisons; the table goes to standard output."""
+    options = _options(arguments)
+    chosen = options.sizes or ("small" if options.device == "cpu" else "large")
+    sizes, described = SIZES[chosen], machine(options.device)
+    try:
+        subject = _subject(options, sizes.most_images)
+    except (ConfigurationError, StoreUsageError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(", ".join(f"{name}: {value}" for name, value in described.items()))
+    found = measure_all(subject, sizes, options.only, options.rounds)
+    print(f"{subject.model.name}, sizes {chosen}, {options.rounds} rounds")
+    show(found)
+    if options.json:
+        report = _report(subject, found, described, options)
+        options.json.write_text(json.dumps(report, indent=2) + "\n")
+    return 0 if all(row.met for row in found if isinstance(row, Row)) else 1
+
+
+def _report(
+    subject: Subject,
+    found: Sequence[Row | Skipped],
+    described: dict[str, object],
+    options: argparse.Namespace,
+) -> dict[str, object]:
+    rows = [asdict(row) | {"met": row.met} for row in found if isinstance(row, Row)]
+    skipped = [asdict(row) for row in found if isinstance(row, Skipped)]
+    setting = {"model": subject.model.name, "batch": subject.rows, "rounds": options.rounds}
+    return {"machine": described, **setting, "rows": rows, "skipped": skipped}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

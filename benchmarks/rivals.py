@@ -1,0 +1,107 @@
+"""What our attacks are timed against: libraries called directly, and PGD without compaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from regroup.attacks.attacked_network import cross_entropy
+from regroup.attacks.criterion import Criterion
+from regroup.attacks.random_streams import start_noise
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.pgd import PGD
+
+
+def by_foolbox(
+    attack: Any, model: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, rows: int
+) -> Tensor:
+    """What a Foolbox attack makes of images (N, C, H, W), `rows` at a time, called as users do."""
+    from foolbox import PyTorchModel
+
+    wrapped = PyTorchModel(model, bounds=(0, 1), device=pixels.device)
+    pairs = zip(pixels.split(rows), labels.split(rows), strict=True)
+    return torch.cat([attack(wrapped, x, y, epsilons=epsilon)[1].detach() for x, y in pairs])
+
+
+def by_torchattacks(attack: Any, pixels: Tensor, labels: Tensor, rows: int) -> Tensor:
+    """What an attack of torchattacks makes of images (N, C, H, W), `rows` at a time."""
+    pairs = zip(pixels.split(rows), labels.split(rows), strict=True)
+    return torch.cat([attack(x, y).detach() for x, y in pairs])
+
+
+@dataclass
+class _Search:
+    """The radius of one sample's next try: times 1.5 until a success, then bisection."""
+
+    epsilon: float
+    growths: int
+    bisections: int
+    bad: float = 0.0
+    good: float | None = None
+    tries: int = 0
+
+    def advance(self, success: bool) -> bool:
+        """Take in the outcome of a try; whether there is another one."""
+        self.tries += 1
+        if self.good is None and not success:
+            self.epsilon, self.growths = 1.5 * self.epsilon, self.growths - 1
+            return self.growths > 0
+        self.bisections -= self.good is not None
+        self.good, self.bad = (self.epsilon, self.bad) if success else (self.good, self.epsilon)
+        assert self.good is not None
+        self.epsilon = (self.good + self.bad) / 2
+        return self.bisections > 0
+
+
+def full_batch(spec: PGD, growths: int, network: AttackedNetwork, batch: AttackBatch) -> Tensor:
+    """PGD `minimal`, L-infinity, without compaction: its images, to the bit, for more passes.
+
+    The samples make their tries side by side. A step takes every row through the network, whether
+    its try or its whole search has ended or not; a try ends when all rows have succeeded or are
+    out of steps, and all ends with the last search. growths: radii before a search is given up.
+    """
+    searches = [_Search(spec.radius, growths, spec.bisections) for _ in batch.labels]
+    going = torch.ones_like(batch.labels, dtype=torch.bool)
+    best = batch.clean.clone()
+    smallest = torch.full(going.shape, torch.inf, dtype=torch.float64, device=going.device)
+    while bool(going.any()):
+        images, success = _one_try(spec, network, batch, searches, going)
+        size = (images.double() - batch.clean).square().mean(dim=(1, 2, 3))
+        smaller = success & (size < smallest)
+        best[smaller], smallest[smaller] = images[smaller], size[smaller]
+        for row in going.nonzero().flatten().tolist():
+            going[row] = searches[row].advance(bool(success[row]))
+    return best
+
+
+def _one_try(
+    spec: PGD,
+    network: AttackedNetwork,
+    batch: AttackBatch,
+    searches: list[_Search],
+    going: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """The first adversarial iterates (N, C, H, W) of a try, and which rows have one (N,) bool."""
+    clean, criterion = batch.clean, Criterion.of(spec)
+    pairs = zip(batch.sample_ids, searches, strict=True)
+    noise = [start_noise(spec, name, s.tries, s.epsilon, clean.shape[1:]) for name, s in pairs]
+    epsilon = clean.new_tensor([search.epsilon for search in searches]).view(-1, 1, 1, 1)
+    x, kept = clean + torch.stack(noise).to(clean), clean.clone()
+    success = torch.zeros_like(going)
+    for step in range(spec.steps + 1):
+        logits, gradient = network.gradient(x, cross_entropy, batch.labels)
+        met = criterion.met(logits, batch.labels, batch.targets) & going & ~success
+        met &= step > 0
+        kept[met], success = x[met], success | met
+        if bool((success | ~going).all()):
+            break
+        stepped = x + spec.step_ratio * epsilon * gradient.sign() - clean
+        x = (clean + stepped.clamp(-epsilon, epsilon)).clamp(0, 1)
+    return kept, success

@@ -1,0 +1,106 @@
+"""AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left by those before."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from regroup.attacks.library_kernels import LIBRARY, LIBRARY_NORMS, library, run_in_turn
+from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.found import Found
+    from regroup.attacks.library_kernels import CountedNetwork, Kernel
+
+# The targeted "difference of logits ratio" loss takes the four largest logits.
+_FEWEST_CLASSES = 4
+# For the package's remarks on gradients of zero; without one it warns.
+_SILENT = logging.Logger(LIBRARY, logging.CRITICAL + 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoAttack(AttackSpec):
+    """AutoAttack's standard version (Croce & Hein 2020), by its authors' own package.
+
+    epsilon: radius of the ball; of "l2" give a distance, such as 0.5.
+    steps: iterations of each run of APGD and of FAB. target_classes: the most likely wrong classes
+    that APGD-T and FAB-T aim at, one after another; of fewer classes: all. squares: of Square.
+
+    The package's checks for randomised and dynamic defences are left out: they set the tracing
+    function of the whole process, and cost each group eight passes.
+    """
+
+    name: ClassVar[str] = "autoattack"
+    facts: ClassVar[AttackFacts] = AttackFacts(
+        title="AutoAttack",
+        norms=("linf", "l2"),
+        protocols=("budget",),
+        knowledge="white-box",
+        source="Croce & Hein 2020",
+        implementation=f"{LIBRARY} standard",
+        group=16,
+    )
+
+    norm: Norm = "linf"
+    protocol: Protocol = "budget"
+    epsilon: float | None = 4 / 255
+    steps: int = 100
+    target_classes: int = 9
+    squares: int = 5000
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError naming the first parameter that is out of range."""
+        super().__post_init__()
+        if self.epsilon is None:
+            raise ConfigurationError("autoattack needs an epsilon: the radius of its ball")
+        at_least(1, steps=self.steps, target_classes=self.target_classes, squares=self.squares)
+
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+        """The four kernels in turn on the whole group, which shares their random numbers.
+
+        Raises ConfigurationError on a network of fewer than four classes.
+        """
+        return run_in_turn(self, network, batch, self._kernels)
+
+    def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
+        targets = self._targets(seen.look(seen.clean).shape[1])
+        apgd, fab, square = library("autopgd_base"), library("fab_pt"), library("square")
+        norm, device = LIBRARY_NORMS[self.norm], seen.clean.device
+        shared: dict[str, Any] = {"norm": norm, "eps": self.epsilon, "seed": seed, "device": device}
+        steps: dict[str, Any] = {"n_iter": self.steps, **shared}
+        aims: dict[str, Any] = {"n_target_classes": targets, **steps}
+        return [
+            apgd.APGDAttack(seen, logger=_SILENT, **steps).perturb,
+            apgd.APGDAttack_targeted(seen, logger=_SILENT, **aims).perturb,
+            fab.FABAttack_PT(seen, targeted=True, **aims).perturb,
+            square.SquareAttack(
+                seen, n_queries=self.squares, p_init=0.8, resc_schedule=False, **shared
+            ).perturb,
+        ]
+
+    def _targets(self, classes: int) -> int:
+        """How many wrong classes are aimed at, of a network with so many classes."""
+        if classes < _FEWEST_CLASSES:
+            raise ConfigurationError(
+                f"autoattack needs {_FEWEST_CLASSES} classes for its targeted loss, "
+                f"the model has {classes}"
+            )
+        return min(self.target_classes, classes - 1)
+
+    def cost(self) -> Cost:
+        """Of a sample that no kernel breaks, with the target classes asked for.
+
+        Before all: the classes are counted. Each kernel looks at the clean image first, and we at
+        what it made; APGD has a gradient at its start too; each target is chosen by a look, FAB
+        looks twice; and FAB looks after each step, and in the end. Square: see there.
+        """
+        apgd = self.steps + 1
+        fab = 2 + 2 * self.steps + 1
+        forward = 1 + (2 + apgd) + (2 + self.target_classes * (1 + apgd))
+        forward += (2 + self.target_classes * fab) + (self.squares + 4)
+        backward = apgd + self.target_classes * (apgd + self.steps)
+        return Cost(forward + 1, backward)

@@ -1,0 +1,249 @@
+"""Kernels of a library that couples the samples of a batch, under our definitions (DESIGN §7).
+
+What such a library leaves to its caller, or does otherwise, is settled here once:
+
+- The group (`AttackFacts.group`) is run as a whole, from a seed made of the spec's and of the
+  group's sample ids; the state of the global generators is put back.
+- Success is `Criterion`, on images that nothing is done to afterwards.
+- An exception stays with the sample that caused it: the others run again without it.
+- Passes are counted for each sample, whichever of the group the library leaves out of a call.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from regroup.attacks.criterion import Criterion
+from regroup.attacks.found import Found
+from regroup.attacks.random_streams import group_seed
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.spec import AttackSpec, Norm
+
+    # From clean images (n, C, H, W) in [0, 1] and labels (n,) to images of the same shape.
+    Kernel = Callable[[Tensor, Tensor], Tensor]
+    # The kernels in order, for a network and the seed of a group.
+    Kernels = Callable[["CountedNetwork", int], Sequence[Kernel]]
+
+# By the authors of AutoAttack, MIT, without requirements. On PyPI `autoattack` does not exist;
+# torchattacks has the same kernels and pins a `requests` of 2021; the Adversarial Robustness
+# Toolbox has no FAB, and its AutoAttack is another set of attacks.
+LIBRARY = "pyautoattack"
+LIBRARY_NORMS = {"linf": "Linf", "l2": "L2"}
+
+
+def library(module: str) -> ModuleType:
+    """A module of the library; ConfigurationError where it is not installed."""
+    try:
+        return import_module(f"{LIBRARY}.{module}")
+    except ImportError as error:
+        raise ConfigurationError(
+            f"this attack runs {LIBRARY}, which cannot be imported ({error}): pip install {LIBRARY}"
+        ) from error
+
+
+def run_in_turn(
+    spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
+) -> Found:
+    """Each kernel on those samples of a group, N > 0, that no kernel before it has broken.
+
+    Of the Found: images: what the kernel that broke the sample made, the clean image where none did
+    (these libraries keep no last iterate); epsilon: the spec's; steps: backward passes, attacks
+    that count otherwise replace it.
+    Raises ConfigurationError on a network without gradients where a kernel needs them; lets errors
+    of memory through.
+    """
+    group = _Group(spec, network, batch, kernels)
+    with frozen(network.network):
+        failures = isolated(group.run, list(range(len(batch)))) | group.not_finite()
+    return group.found(failures)
+
+
+class _Group:
+    """What has come of the samples of a group so far."""
+
+    def __init__(
+        self, spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
+    ) -> None:
+        self.spec, self.network, self.batch, self.kernels = spec, network, batch, kernels
+        self.criterion = Criterion.of(spec)
+        self.images = batch.clean.clone()
+        self.finite = torch.ones_like(batch.labels, dtype=torch.bool)
+        self.forward, self.backward = batch.labels.new_zeros((2, len(batch)))
+
+    def run(self, rows: list[int]) -> None:
+        """Attack `rows`; what comes of them is kept, and what they took even where it raises."""
+        part = self.batch.rows(rows)
+        seen = CountedNetwork(_in_groups(self.spec, self.network), part.clean, self.spec.norm)
+        seed = group_seed(self.spec, part.sample_ids)
+        try:
+            with seeded(seed, self.network.device), torch.enable_grad():
+                self.images[rows] = self._in_turn(seen, part, self.kernels(seen, seed))
+        finally:
+            self.finite[rows] &= seen.finite
+            self.forward[rows] += seen.forwards
+            self.backward[rows] += seen.backwards
+
+    def _in_turn(
+        self, seen: CountedNetwork, part: AttackBatch, kernels: Sequence[Kernel]
+    ) -> Tensor:
+        images, left = part.clean.clone(), torch.arange(len(part), device=part.clean.device)
+        for kernel in kernels:
+            if not len(left):
+                break
+            labels, targets = part.labels[left], part.targets[left]
+            made = kernel(part.clean[left], labels).detach()
+            met = self.criterion.met(seen.look(made), labels, targets)
+            images[left[met]] = made[met]
+            left = left[~met]
+        return images
+
+    def not_finite(self) -> dict[int, str]:
+        """Rows whose logits were not finite at some time: no verdict about the network."""
+        rows = (~self.finite).nonzero().flatten().tolist()
+        return dict.fromkeys(rows, "the network gave NaN or infinity")
+
+    def found(self, failures: dict[int, str]) -> Found:
+        """One last look, by the network as the verification has it."""
+        batch, spec = self.batch, self.spec
+        logits = self.network.logits(self.images)
+        found = self.criterion.met(logits, batch.labels, batch.targets)
+        radius = torch.nan if spec.epsilon is None else spec.epsilon
+        epsilon = torch.full_like(found, radius, dtype=torch.float64)
+        forward, backward = self.forward + 1, self.backward
+        return Found(self.images, found, epsilon, backward, forward, backward, failures)
+
+
+class CountedNetwork(nn.Module):
+    """The network as a library sees it, on some or all samples of a group, in their order.
+
+    forwards, backwards: (N,) int64, passes of each sample. finite: (N,) bool, its logits were.
+
+    A library leaves samples out of a call once it has broken them, and does not say which. But of
+    two calls in a row one has all samples of the other, so that equally many are the same; where
+    their number changes, each image is taken for the sample whose clean image is nearest. At such
+    a change these libraries pass clean images, or images inside the ball: the guess can be wrong
+    only where two clean images are nearer to each other than twice the ball's radius.
+    """
+
+    def __init__(self, network: AttackedNetwork, clean: Tensor, norm: Norm) -> None:
+        super().__init__()
+        self.network, self.clean = network, clean
+        self.order = torch.inf if norm == "linf" else 2.0
+        self.rows = torch.arange(len(clean), device=clean.device)
+        self.forwards, self.backwards = self.rows.new_zeros((2, len(clean)))
+        self.finite = torch.ones_like(self.rows, dtype=torch.bool)
+        self.classes = 0
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Pixels (n, C, H, W) of n <= N samples to logits (n, M)."""
+        if not len(pixels):  # Square, where all margins are zero: neither broken nor to be broken
+            return pixels.new_empty((0, self.classes))
+        rows = self._rows_of(pixels)
+        logits = self.network.differentiable(pixels)
+        self.classes = logits.shape[1]
+        self.forwards[rows] += 1
+        self.finite[rows] &= logits.detach().isfinite().all(dim=1)
+        if logits.requires_grad:
+            logits.register_hook(lambda _: self._count_backward(rows))  # type: ignore[no-untyped-call]
+        return logits
+
+    def look(self, pixels: Tensor) -> Tensor:
+        """As `forward`, without a gradient."""
+        with torch.no_grad():
+            logits: Tensor = self(pixels)
+        return logits
+
+    def _rows_of(self, pixels: Tensor) -> Tensor:
+        """(n,) int64, which samples the images are of."""
+        if len(pixels) != len(self.rows):
+            difference = pixels.detach().flatten(1)[:, None] - self.clean.flatten(1)
+            distance = torch.linalg.vector_norm(difference, ord=self.order, dim=2)
+            self.rows = self.rows.new_tensor(nearest_in_order(distance.tolist()))
+        return self.rows
+
+    def _count_backward(self, rows: Tensor) -> None:
+        self.backwards[rows] += 1
+
+
+def nearest_in_order(distances: list[list[float]]) -> list[int]:
+    """For each of n images the nearest of N >= n samples; ascending, so that none is taken twice.
+
+    distances: (n, N), of images whose samples ascend.
+    """
+    rows: list[int] = []
+    for place, each in enumerate(distances):
+        first = rows[-1] + 1 if rows else 0
+        beyond = len(each) - (len(distances) - place) + 1
+        rows.append(min(range(first, beyond), key=each.__getitem__))
+    return rows
+
+
+def isolated(run: Callable[[list[int]], None], rows: list[int]) -> dict[int, str]:
+    """`run(rows)`; where it fails, again with halves: the rows that fail on their own, with why."""
+    try:
+        run(rows)
+    except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if len(rows) == 1:
+            text = " ".join(str(error).split())
+            return {rows[0]: f"{type(error).__name__}: {text[:200]}"}
+        half = len(rows) // 2
+        return isolated(run, rows[:half]) | isolated(run, rows[half:])
+    return {}
+
+
+@contextmanager
+def seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """The global generators (torch's, of `device` too, and numpy's) begin at `seed`, inside."""
+    generators = [torch.default_generator]
+    if device.type == "cuda":
+        # A library that seeds CUDA seeds the current device, which is not always `device`.
+        torch.cuda.init()
+        generators += torch.cuda.default_generators
+    states = [generator.get_state() for generator in generators]
+    numpy_state = np.random.get_state()
+    try:
+        for generator in generators:
+            generator.manual_seed(seed)
+        np.random.seed(seed % 2**32)
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+
+
+@contextmanager
+def frozen(network: nn.Module) -> Iterator[None]:
+    """No gradients of parameters inside: a library's backward would compute and keep them."""
+    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trainable:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trainable:
+            parameter.requires_grad_(True)
+
+
+def _in_groups(spec: AttackSpec, network: AttackedNetwork) -> AttackedNetwork:
+    """`network` in batches no larger than the group of `spec`: padding beyond it costs time."""
+    if spec.facts.group is None:
+        return network
+    return replace(network, rows=min(network.fixed_rows, spec.facts.group))

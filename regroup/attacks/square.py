@@ -1,0 +1,78 @@
+"""Square: random squares that lower the margin, from the network's scores alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+from regroup.attacks.library_kernels import LIBRARY, LIBRARY_NORMS, library, run_in_turn
+from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.found import Found
+    from regroup.attacks.library_kernels import CountedNetwork, Kernel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Square(AttackSpec):
+    """Square (Andriushchenko et al. 2020), with the settings that AutoAttack gives it.
+
+    epsilon: radius of the ball; of "l2" give a distance, such as 0.5.
+    steps: squares tried at most, a forward pass each; a sample's attack ends with its success.
+    first_share: the first squares' share of the image; it is halved on the paper's schedule for
+        10 000 squares, which AutoAttack does not squeeze into its 5000.
+    """
+
+    name: ClassVar[str] = "square"
+    facts: ClassVar[AttackFacts] = AttackFacts(
+        title="Square",
+        norms=("linf", "l2"),
+        protocols=("budget",),
+        knowledge="black-box, scores",
+        source="Andriushchenko et al. 2020",
+        implementation=f"{LIBRARY} SquareAttack",
+        group=16,
+    )
+
+    norm: Norm = "linf"
+    protocol: Protocol = "budget"
+    epsilon: float | None = 4 / 255
+    steps: int = 5000
+    first_share: float = 0.8
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError naming the first parameter that is out of range."""
+        super().__post_init__()
+        if self.epsilon is None:
+            raise ConfigurationError("square needs an epsilon: the radius of its ball")
+        at_least(1, steps=self.steps)
+        positive(first_share=self.first_share)
+        if self.first_share > 1:
+            raise ConfigurationError(
+                f"first_share is {self.first_share:g}: a square is at most the whole image"
+            )
+
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+        """The library's kernel on the whole group: each square has one place for all samples."""
+        found = run_in_turn(self, network, batch, self._kernels)
+        return replace(found, steps=found.queries)
+
+    def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
+        kernel = library("square").SquareAttack(
+            seen,
+            norm=LIBRARY_NORMS[self.norm],
+            n_queries=self.steps,
+            eps=self.epsilon,
+            p_init=self.first_share,
+            seed=seed,
+            device=seen.clean.device,
+            resc_schedule=False,
+        )
+        return [kernel.perturb]
+
+    def cost(self) -> Cost:
+        """A pass a square; the clean image, the start, the kernel's last look and two of ours."""
+        return Cost(self.steps + 5)
