@@ -139,6 +139,8 @@ class MinimalSearch:
 
     def _keep_smaller(self, rows: Tensor, success: Tensor, x: Tensor, clean: Tensor) -> None:
         """x, clean: the whole batch, padding and all: the bits of a mean may differ with its N."""
+        if not success.any():
+            return
         mse = (x.double() - clean).square().mean(dim=(1, 2, 3))[: len(rows)]
         smaller = success & (mse < self.best_mse[rows])
         rows = rows[smaller]

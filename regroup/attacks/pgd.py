@@ -110,11 +110,15 @@ class PGD(AttackSpec):
         """Every step of every try; L2 without a limit: of images up to 1024 x 1024."""
         if self.protocol == "budget":
             return Cost(self.steps + 1, self.steps)
-        growth = self.largest_radius(_LARGEST_IMAGE) / self.radius
-        # Where each radius is 1.5 times the last: the clean growth is counted, and the first try.
-        enough = 1 + max(math.ceil(math.log(growth, GROWTH)), 0) if growth < math.inf else math.inf
-        passes = (int(min(self.tries, enough)) + self.bisections) * (self.steps + 1)
+        passes = (self._most_tries() + self.bisections) * (self.steps + 1)
         return Cost(passes, passes)
+
+    def _most_tries(self) -> int:
+        if self.confidence is None:
+            return int(self.tries)
+        growth = self.largest_radius(_LARGEST_IMAGE) / self.radius
+        enough = 1 + max(math.ceil(math.log(growth, GROWTH)), 0)  # the first try grows nothing
+        return int(min(self.tries, enough))
 
     def describe(self) -> dict[str, object]:
         """All that determines the examples; `budget` leaves out the parameters of the search."""
@@ -126,15 +130,10 @@ class PGD(AttackSpec):
         return described
 
 
-def target_likelihood(logits: Tensor, targets: Tensor) -> Tensor:
-    """The negated cross-entropy of each row: (N, M), (N,) int64 -> (N,)."""
-    return -cross_entropy(logits, targets)
-
-
 def objective(spec: PGD) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What a step climbs: of logits (N, M), labels and targets (N,), a value (N,)."""
     if spec.targeted:
-        return lambda logits, labels, targets: target_likelihood(logits, targets)
+        return lambda logits, labels, targets: -cross_entropy(logits, targets)
     return lambda logits, labels, targets: cross_entropy(logits, labels)
 
 
