@@ -43,8 +43,12 @@ class AttackedNetwork:
         """Images in each batch that the network sees."""
         return self.rows or (_CPU_ROWS if self.device.type == "cpu" else _DEVICE_ROWS)
 
-    def _batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-        """Batches of one size: (how many rows count, each of `tensors`, padded with zeros)."""
+    def batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
+        """`tensors`, (N, ...) each, in batches of one size: (how many rows count, the padded parts).
+
+        The last ones are padded with zeros. For kernels whose own reductions over an image must
+        not depend on the batch either.
+        """
         rows = self.fixed_rows
         for first in range(0, len(tensors[0]), rows):
             parts = [tensor[first : first + rows] for tensor in tensors]
@@ -54,14 +58,14 @@ class AttackedNetwork:
     def logits(self, pixels: Tensor) -> Tensor:
         """Pixels (N, C, H, W), N > 0, to logits (N, M), without a gradient."""
         with torch.no_grad():
-            return torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+            return _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
 
     def differentiable(self, pixels: Tensor) -> Tensor:
         """As `logits`, with a gradient where `pixels` has one: what library kernels are given.
 
         Raises ConfigurationError on a network without gradients where `pixels` has one.
         """
-        logits = torch.cat([self.network(b)[:n] for n, (b,) in self._batches(pixels)])
+        logits = _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
         if pixels.requires_grad and torch.is_grad_enabled():
             _with_gradient(logits)
         return logits
@@ -83,11 +87,11 @@ class AttackedNetwork:
         Raises ConfigurationError on a network without gradients.
         """
         logits, gradients = [], []
-        for count, (batch, *others) in self._batches(pixels, *each):
+        for count, (batch, *others) in self.batches(pixels, *each):
             seen, gradient = self._gradient(batch, loss, others)
             logits.append(seen[:count])
             gradients.append(gradient[:count])
-        return torch.cat(logits), torch.cat(gradients)
+        return _joined(logits), _joined(gradients)
 
     def _gradient(
         self, pixels: Tensor, loss: Callable[..., Tensor], each: list[Tensor]
@@ -109,11 +113,11 @@ class AttackedNetwork:
         memory of `pixels`, so give it few rows at a time.
         """
         logits, gradients = [], []
-        for count, (batch, *others) in self._batches(pixels, *each):
+        for count, (batch, *others) in self.batches(pixels, *each):
             seen, gradient = self._gradients(batch, losses, others)
             logits.append(seen[:count])
             gradients.append(gradient[:count])
-        return torch.cat(logits), torch.cat(gradients)
+        return _joined(logits), _joined(gradients)
 
     def _gradients(
         self, pixels: Tensor, losses: Callable[..., Tensor], each: list[Tensor]
@@ -139,6 +143,10 @@ def _with_gradient(logits: Tensor) -> Tensor:
             "this attack needs one (is forward under torch.no_grad?)"
         )
     return logits
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _padded(part: Tensor, rows: int) -> Tensor:

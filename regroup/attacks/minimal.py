@@ -1,4 +1,4 @@
-"""PGD L-infinity, protocol `minimal`: the search for the smallest ball (DESIGN §7).
+"""PGD, protocol `minimal`: the search for the smallest ball (DESIGN §7).
 
 Follows Foolbox 2.3's RandomStartProjectedGradientDescentAttack with binary_search=True, which the
 paper's authors used: grow the radius by 1.5 until a try succeeds, then halve the interval. A try
@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from regroup.attacks.attacked_network import cross_entropy
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.found import Found
-from regroup.attacks.pgd import project
+from regroup.attacks.pgd import GROWTH, objective
 from regroup.attacks.random_streams import start_noise
 
 if TYPE_CHECKING:
@@ -30,16 +29,18 @@ if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.pgd import PGD
 
-GROWTH = 1.5
-
 
 @dataclass
 class EpsilonSearch:
-    """The radius to try next for one sample: growth until a success, then bisection."""
+    """The radius to try next for one sample: growth until a success, then bisection.
+
+    growth_limit: how many radii are tried before giving up. largest: no radius beyond it is tried.
+    """
 
     epsilon: float
-    growth_limit: int
+    growth_limit: float
     bisections: int
+    largest: float = math.inf
     attempt: int = 0  # tries made so far
     bad: float = 0.0
     good: float = math.inf
@@ -49,8 +50,9 @@ class EpsilonSearch:
         """Take in the outcome of the try at `epsilon`; whether there is another one to make."""
         self.attempt += 1
         if math.isinf(self.good) and not success:
-            self.epsilon *= GROWTH
-            return self.attempt < self.growth_limit
+            exhausted = self.epsilon >= self.largest or self.attempt >= self.growth_limit
+            self.epsilon = min(self.epsilon * GROWTH, self.largest)
+            return not exhausted
         self.halvings += math.isfinite(self.good)
         if success:
             self.good = self.epsilon
@@ -65,10 +67,11 @@ class MinimalSearch:
 
     def __init__(self, spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> None:
         self.spec, self.network, self.batch = spec, network, batch
-        self.criterion = Criterion.of(spec)
+        self.criterion, self.objective = Criterion.of(spec), objective(spec)
         clean, labels = batch.clean, batch.labels
+        largest = spec.largest_radius(math.prod(clean.shape[1:]))
         self.searches = [
-            EpsilonSearch(spec.radius, spec.growth_limit, spec.bisections) for _ in labels
+            EpsilonSearch(spec.radius, spec.tries, spec.bisections, largest) for _ in labels
         ]
         self.clean, self.x = clean, clean.clone()
         self.epsilon = clean.new_empty((len(clean), 1, 1, 1))
@@ -79,6 +82,7 @@ class MinimalSearch:
             labels.shape, torch.inf, dtype=torch.float64, device=clean.device
         )
         self.best_epsilon = torch.full_like(self.best_mse, torch.nan)
+        self.failures: dict[int, str] = {}
 
     def run(self) -> Found:
         """Every sample's smallest perturbation (mean squared), or the clean image."""
@@ -89,8 +93,9 @@ class MinimalSearch:
             active = self._tick(active)
         found = self.best_mse.isfinite()
         # Every forward pass is followed by its backward pass, also the last of a try.
+        passes = self.queries
         return Found(
-            self.best, found, self.best_epsilon, self.steps, self.queries, self.queries.clone()
+            self.best, found, self.best_epsilon, self.steps, passes, passes.clone(), self.failures
         )
 
     def _begin_try(self, row: int) -> None:
@@ -103,29 +108,45 @@ class MinimalSearch:
 
     def _tick(self, active: Tensor) -> Tensor:
         """One forward and backward pass of the active rows; those that remain active."""
-        labels, targets = self.batch.labels[active], self.batch.targets[active]
-        logits, gradient = self.network.gradient(self.x[active], cross_entropy, labels)
-        self.queries[active] += 1
-        step = self.step[active]
-        # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.
-        success = self.criterion.met(logits, labels, targets) & (step > 0)
-        self._keep_smaller(active[success])
-        going = ~success & (step < self.spec.steps)
-        self._take_step(active[going], gradient[going].sign())
-        ended = self._next_tries(active[~going].tolist(), success[~going].tolist())
-        return active[~torch.isin(active, active.new_tensor(ended))]
+        ended = [
+            row for rows in active.split(self.network.fixed_rows) for row in self._tick_batch(rows)
+        ]
+        return active[~torch.isin(active, active.new_tensor(ended))] if ended else active
 
-    def _keep_smaller(self, rows: Tensor) -> None:
-        mse = (self.x[rows].double() - self.clean[rows]).square().mean(dim=(1, 2, 3))
-        smaller = mse < self.best_mse[rows]
+    def _tick_batch(self, rows: Tensor) -> list[int]:
+        """The same for rows that fit into one batch of the network; those whose search ended."""
+        state = (self.x, self.clean, self.epsilon, self.batch.labels, self.batch.targets)
+        ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
+            *(tensor[rows] for tensor in state)
+        )
+        logits, gradient = self.network.gradient(x, self.objective, labels, targets)
+        self.queries[rows] += 1
+        step = self.step[rows]
+        # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.
+        success = self.criterion.met(logits, labels, targets)[:count] & (step > 0)
+        self._keep_smaller(rows, success, x, clean)
+        size = self.spec.step_ratio * epsilon
+        stepped, usable = self.spec.ball.step(x, clean, gradient, size, epsilon)
+        going = ~success & (step < self.spec.steps)
+        failed = going & ~usable[:count]
+        going &= usable[:count]
+        self._move(rows[going], stepped[:count][going])
+        others = ~going & ~failed
+        ended = self._next_tries(rows[others].tolist(), success[others].tolist())
+        return ended + self._fail(rows[failed])
+
+    def _keep_smaller(self, rows: Tensor, success: Tensor, x: Tensor, clean: Tensor) -> None:
+        """x, clean: the whole batch, padding and all: the bits of a mean may differ with its N."""
+        if not success.any():
+            return
+        mse = (x.double() - clean).square().mean(dim=(1, 2, 3))[: len(rows)]
+        smaller = success & (mse < self.best_mse[rows])
         rows = rows[smaller]
         self.best[rows], self.best_mse[rows] = self.x[rows], mse[smaller]
         self.best_epsilon[rows] = self.epsilon[rows].flatten().double()
 
-    def _take_step(self, rows: Tensor, sign: Tensor) -> None:
-        epsilon = self.epsilon[rows]
-        stepped = self.x[rows] + self.spec.step_ratio * epsilon * sign
-        self.x[rows] = project(stepped, self.clean[rows], epsilon)
+    def _move(self, rows: Tensor, stepped: Tensor) -> None:
+        self.x[rows] = stepped
         self.step[rows] += 1
         self.steps[rows] += 1
 
@@ -138,6 +159,14 @@ class MinimalSearch:
             else:
                 ended.append(row)
         return ended
+
+    def _fail(self, rows: Tensor) -> list[int]:
+        """No verdict about these rows, whatever an earlier try of theirs found."""
+        self.best[rows] = self.clean[rows]
+        self.best_mse[rows], self.best_epsilon[rows] = torch.inf, torch.nan
+        failed: list[int] = rows.tolist()
+        self.failures.update(dict.fromkeys(failed, self.spec.ball.failure))
+        return failed
 
 
 def minimal(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:

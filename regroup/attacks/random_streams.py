@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from regroup.attacks.pgd import PGD
@@ -32,11 +33,28 @@ def group_seed(spec: AttackSpec, sample_ids: tuple[str, ...]) -> int:
 def start_noise(
     spec: PGD, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
 ) -> Tensor:
-    """Uniform in the L-infinity ball: `shape` float32, each value in [-epsilon, epsilon].
+    """Uniform in the ball of radius `epsilon` of the attack's norm: `shape` float32.
 
     All zeros when the attack has no random start.
     """
     if not spec.random_start:
         return torch.zeros(shape)
-    unit = stream(spec, sample_id, attempt).random(shape, dtype=np.float32)
-    return torch.from_numpy((2 * unit - 1) * np.float32(epsilon))
+    inside = _in_l2_ball if spec.norm == "l2" else _in_linf_ball
+    return torch.from_numpy(inside(stream(spec, sample_id, attempt), epsilon, shape))
+
+
+def _in_linf_ball(
+    generator: np.random.Generator, epsilon: float, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    unit = generator.random(shape, dtype=np.float32)
+    return (2 * unit - 1) * np.float32(epsilon)
+
+
+def _in_l2_ball(
+    generator: np.random.Generator, epsilon: float, shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """A normal vector's direction; the share of the ball within a radius is its d-th power."""
+    normal = generator.standard_normal(shape)
+    radius = epsilon * generator.random() ** (1 / normal.size)
+    # Not np.linalg.norm: the bits of a BLAS dot product may differ with the number of threads.
+    return (normal * (radius / np.sqrt(np.square(normal).sum()))).astype(np.float32)
