@@ -45,6 +45,10 @@ class Ball(ABC):
         offset = moved.mul_(size).add_(x).sub_(clean)
         return self._shorten(offset, epsilon).add_(clean).clamp_(0, 1), usable
 
+    def project(self, pixels: Tensor, clean: Tensor, epsilon: Tensor | float) -> Tensor:
+        """`pixels` (N, C, H, W), brought into the ball around `clean`, then into [0, 1]."""
+        return self._shorten(pixels - clean, epsilon).add_(clean).clamp_(0, 1)
+
     @abstractmethod
     def _direction(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """New memory: the steepest step of size 1 in this norm; and (N,), whether it is one."""
@@ -74,7 +78,7 @@ class LinfBall(Ball):
         torch.maximum(offset, -epsilon, out=offset)
         return torch.minimum(offset, epsilon, out=offset)
 
-    def whole_box(self, size: int) -> float:
+    def whole_box(self, size: int) -> float:  # noqa: ARG002 - as the other ball's
         """1, whatever the size."""
         return 1.0
 

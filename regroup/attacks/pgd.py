@@ -133,8 +133,8 @@ class PGD(AttackSpec):
 def objective(spec: PGD) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """What a step climbs: of logits (N, M), labels and targets (N,), a value (N,)."""
     if spec.targeted:
-        return lambda logits, labels, targets: -cross_entropy(logits, targets)
-    return lambda logits, labels, targets: cross_entropy(logits, labels)
+        return lambda logits, _, targets: -cross_entropy(logits, targets)
+    return lambda logits, labels, _: cross_entropy(logits, labels)
 
 
 def budget(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
+from regroup.attacks.balls import BALLS
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.found import Found
-from regroup.attacks.pgd import project
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 from regroup.errors import ConfigurationError
@@ -158,7 +158,7 @@ class Descent:
         mean = self.mean[rows] / (1 - _BETA_1 ** (step + 1))
         square = self.square[rows] / (1 - _BETA_2 ** (step + 1))
         moved = self.x[rows] - self.spec.learning_rate * (mean / (square.sqrt() + _ADAM_EPSILON))
-        self.x[rows] = project(moved, self.batch.clean[rows], self.epsilon[rows])
+        self.x[rows] = BALLS["linf"].project(moved, self.batch.clean[rows], self.epsilon[rows])
         self.steps[rows] += 1
         return rows
 

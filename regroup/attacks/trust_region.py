@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
+from regroup.attacks.balls import BALLS
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.found import Found
-from regroup.attacks.pgd import project
 from regroup.attacks.spec import (
     AttackFacts,
     AttackSpec,
@@ -274,7 +274,9 @@ def inside(pixels: Tensor, clean: Tensor, spec: TrustRegion) -> Tensor:
     if spec.epsilon is None:
         return pixels.clamp(0, 1)
     if spec.norm == "linf":
-        return project(pixels, clean, clean.new_full((len(clean), 1, 1, 1), spec.epsilon))
+        return BALLS["linf"].project(
+            pixels, clean, clean.new_full((len(clean), 1, 1, 1), spec.epsilon)
+        )
     distance = row_sums((pixels - clean).square()).sqrt()
     factor = torch.where(distance > spec.epsilon, spec.epsilon / distance, 1.0)
     return (clean + (pixels - clean) * column(factor).to(clean.dtype)).clamp(0, 1)
