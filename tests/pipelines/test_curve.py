@@ -9,12 +9,14 @@ import numpy as np
 
 from store.element import BlockElement
 from store.stores import open_store
-from tests.pipelines.conftest import FinishedDemo, Run
+from tests.pipelines.conftest import FinishedDemo, Outcome, Run
 
 MADE = "digits-val-digits-cnn-pgd-minimal"
 
 
-def curve(run: Run, demo: FinishedDemo, *more: object, made: str = MADE, json: bool = True) -> Run:
+def curve(
+    run: Run, demo: FinishedDemo, *more: object, made: str = MADE, json: bool = True
+) -> Outcome:
     args = ["--store", demo.store, "--bank", "digits-train-digits-cnn", "--adversarials", made]
     return run("curve", *args, *(["--json"] if json else []), *more)
 
