@@ -44,9 +44,9 @@ class AttackedNetwork:
         return self.rows or (_CPU_ROWS if self.device.type == "cpu" else _DEVICE_ROWS)
 
     def batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-        """`tensors`, (N, ...) each, in batches of one size: (how many rows count, the padded parts).
+        """`tensors`, (N, ...) each, in batches of one size: (how many rows count, the parts).
 
-        The last ones are padded with zeros. For kernels whose own reductions over an image must
+        The last parts are padded with zeros. For kernels whose own reductions over an image must
         not depend on the batch either.
         """
         rows = self.fixed_rows

@@ -67,7 +67,7 @@ class MinimalSearch:
 
     def __init__(self, spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> None:
         self.spec, self.network, self.batch = spec, network, batch
-        self.criterion, self.objective = Criterion.of(spec), objective(spec)
+        self.criterion = Criterion.of(spec)
         clean, labels = batch.clean, batch.labels
         largest = spec.largest_radius(math.prod(clean.shape[1:]))
         self.searches = [
@@ -109,9 +109,7 @@ class MinimalSearch:
     def _tick(self, active: Tensor) -> Tensor:
         """One forward and backward pass of the active rows; those that remain active."""
         ended = [
-            row
-            for rows in active.split(self.network.fixed_rows)
-            for row in self._tick_batch(rows)
+            row for rows in active.split(self.network.fixed_rows) for row in self._tick_batch(rows)
         ]
         return active[~torch.isin(active, active.new_tensor(ended))] if ended else active
 
@@ -121,7 +119,7 @@ class MinimalSearch:
         ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
             *(tensor[rows] for tensor in state)
         )
-        logits, gradient = self.network.gradient(x, self.objective, labels, targets)
+        logits, gradient = self.network.gradient(x, *objective(self.spec, labels, targets))
         self.queries[rows] += 1
         step = self.step[rows]
         # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.

@@ -161,11 +161,11 @@ def test_minimal_from_random_starts_comes_near_the_closed_form_and_never_below()
 
 
 def test_budget_ends_where_foolbox_ends() -> None:
-    from foolbox.attacks import L2ProjectedGradientDescentAttack
+    from foolbox.attacks import L2PGD
     from foolbox.models.pytorch import PyTorchModel
 
     model, pixels = Bent(), samples(20)
-    oracle = L2ProjectedGradientDescentAttack(rel_stepsize=0.01 / 0.3, steps=40, random_start=False)
+    oracle = L2PGD(rel_stepsize=0.01 / 0.3, steps=40, random_start=False)
     wrapped = PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
     labels = predictions(model, pixels)
     _, theirs, success = oracle(wrapped, pixels, labels, epsilons=0.1)
@@ -196,7 +196,9 @@ def test_a_nan_gradient_is_a_failure_of_its_own_row_alone(combination: dict[str,
     result = attack(spec, model, pixels)
     alone = attack_rows(spec, model, pixels, rest, 64)
     assert sorted(result.failures) == bad
-    assert all(line.startswith("the network's gradient is NaN") for line in result.failures.values())
+    assert all(
+        line.startswith("the network's gradient is NaN") for line in result.failures.values()
+    )
     assert not result.claimed[bad].any()
     np.testing.assert_array_equal(result.images[bad], pixels[bad].numpy())
     assert np.isnan(result.epsilon[bad]).all()
