@@ -6,7 +6,6 @@ beside it, so callers give batches of one size, as `AttackedNetwork.batches` cut
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, ClassVar
 
@@ -25,6 +24,7 @@ class Ball(ABC):
     """
 
     failure: ClassVar[str]  # what is said of a sample whose gradient shows no direction
+    exponent: ClassVar[float]  # 1 / p of the norm
 
     def step(
         self,
@@ -57,15 +57,16 @@ class Ball(ABC):
     def _shorten(self, offset: Tensor, epsilon: Tensor | float) -> Tensor:
         """To a size of at most epsilon, in place."""
 
-    @abstractmethod
     def whole_box(self, size: int) -> float:
         """The radius at which the ball around any image of `size` values holds all of [0, 1]."""
+        return float(size**self.exponent)
 
 
 class LinfBall(Ball):
     """No value differs by more than the radius."""
 
     failure = "the network's gradient is NaN"
+    exponent = 0.0
 
     def _direction(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Signs, of infinite values too; the largest of values is NaN where one of them is."""
@@ -78,15 +79,12 @@ class LinfBall(Ball):
         torch.maximum(offset, -epsilon, out=offset)
         return torch.minimum(offset, epsilon, out=offset)
 
-    def whole_box(self, size: int) -> float:  # noqa: ARG002 - as the other ball's
-        """1, whatever the size."""
-        return 1.0
-
 
 class L2Ball(Ball):
     """The Euclidean distance of all values together is at most the radius."""
 
     failure = "the network's gradient is NaN or infinite"
+    exponent = 0.5
 
     def _direction(self, gradient: Tensor) -> tuple[Tensor, Tensor]:
         length = _lengths(gradient)
@@ -96,10 +94,6 @@ class L2Ball(Ball):
         """Along the line to the clean image; [0, 1], which comes after, only brings it nearer."""
         length = _lengths(offset)
         return offset.mul_(torch.where(length > epsilon, epsilon / length, 1))
-
-    def whole_box(self, size: int) -> float:
-        """The diagonal of the box."""
-        return math.sqrt(size)
 
 
 def _lengths(images: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ class MinimalSearch:
 
     def __init__(self, spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> None:
         self.spec, self.network, self.batch = spec, network, batch
-        self.criterion, self.objective = Criterion.of(spec), objective(spec)
+        self.criterion = Criterion.of(spec)
         clean, labels = batch.clean, batch.labels
         largest = spec.largest_radius(math.prod(clean.shape[1:]))
         self.searches = [
@@ -119,7 +119,7 @@ class MinimalSearch:
         ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
             *(tensor[rows] for tensor in state)
         )
-        logits, gradient = self.network.gradient(x, self.objective, labels, targets)
+        logits, gradient = self.network.gradient(x, *objective(self.spec, labels, targets))
         self.queries[rows] += 1
         step = self.step[rows]
         # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.

@@ -130,11 +130,15 @@ class PGD(AttackSpec):
         return described
 
 
-def objective(spec: PGD) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """What a step climbs: of logits (N, M), labels and targets (N,), a value (N,)."""
-    if spec.targeted:
-        return lambda logits, _, targets: -cross_entropy(logits, targets)
-    return lambda logits, labels, _: cross_entropy(logits, labels)
+def objective(
+    spec: PGD, labels: Tensor, targets: Tensor
+) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
+    """What a step climbs, and the classes (N,) that it takes beside the logits."""
+    return (_likelihood, targets) if spec.targeted else (cross_entropy, labels)
+
+
+def _likelihood(logits: Tensor, targets: Tensor) -> Tensor:
+    return -cross_entropy(logits, targets)
 
 
 def budget(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:
@@ -152,7 +156,7 @@ def budget(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:
     ]
     kept, found, failed = (torch.cat(part) for part in zip(*parts, strict=True))
     steps = torch.full_like(labels, spec.steps)
-    epsilon = clean.new_full((len(clean),), spec.radius).double()  # of the precision it was used in
+    epsilon = clean.new_full(labels.shape, spec.radius).double()  # of the precision it was used in
     return Found(
         torch.where(_column(failed), clean, kept),
         found & ~failed,
@@ -168,15 +172,15 @@ def _full_steps(
     spec: PGD, network: AttackedNetwork, clean: Tensor, x: Tensor, labels: Tensor, targets: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """One batch of the network's: images kept, (N,) whether they succeed, (N,) who failed."""
-    criterion, climbed = Criterion.of(spec), objective(spec)
-    radius, ball = torch.tensor(spec.radius), spec.ball
-    size = float(spec.step_ratio * radius)  # rounded as `minimal` does it for rows of their own
+    criterion, (climbed, classes) = Criterion.of(spec), objective(spec, labels, targets)
+    # A float32 product, as of the rows of `minimal`.
+    size = float(spec.step_ratio * torch.tensor(spec.radius, dtype=clean.dtype))
     kept, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
     failed = found.clone()
     for _ in range(spec.steps):
-        logits, gradient = network.gradient(x, climbed, labels, targets)
+        logits, gradient = network.gradient(x, climbed, classes)
         _keep(criterion.met(logits, labels, targets), x, kept, found)
-        x, usable = ball.step(x, clean, gradient, size, spec.radius)
+        x, usable = spec.ball.step(x, clean, gradient, size, spec.radius)
         failed |= ~usable
     _keep(criterion.met(network.logits(x), labels, targets), x, kept, found)
     return torch.where(_column(found), kept, x), found, failed

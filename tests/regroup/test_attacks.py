@@ -87,10 +87,10 @@ def test_an_epsilon_outside_pixel_units_is_explained(epsilon: float) -> None:
         ({"growth_limit": 0}, "growth_limit is 0"),
         ({"bisections": -1}, "bisections is -1"),
         ({"step_ratio": 0.0}, "step_ratio is 0: it must be positive"),
-        ({"norm": "l0"}, "unknown norm of pgd 'l0': choose from linf"),
+        ({"norm": "l0"}, "unknown norm of pgd 'l0': choose from linf, l2"),
         ({"protocol": "both"}, "unknown protocol 'both': choose from minimal, budget"),
-        ({"targeted": True}, "offered untargeted"),
-        ({"confidence": 0.9}, "without confidence"),
+        ({"confidence": 90.0}, "confidence is 90: it is a softmax probability between 0 and 1"),
+        ({"confidence": 1.0}, "confidence is 1: it is"),
     ],
 )
 def test_a_bad_parameter_is_named(change: dict[str, Any], message: str) -> None:

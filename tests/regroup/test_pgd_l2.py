@@ -161,11 +161,11 @@ def test_minimal_from_random_starts_comes_near_the_closed_form_and_never_below()
 
 
 def test_budget_ends_where_foolbox_ends() -> None:
-    from foolbox.attacks import L2ProjectedGradientDescentAttack
+    from foolbox.attacks import L2PGD
     from foolbox.models.pytorch import PyTorchModel
 
     model, pixels = Bent(), samples(20)
-    oracle = L2ProjectedGradientDescentAttack(rel_stepsize=0.01 / 0.3, steps=40, random_start=False)
+    oracle = L2PGD(rel_stepsize=0.01 / 0.3, steps=40, random_start=False)
     wrapped = PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
     labels = predictions(model, pixels)
     _, theirs, success = oracle(wrapped, pixels, labels, epsilons=0.1)

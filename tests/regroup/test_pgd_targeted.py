@@ -1,6 +1,7 @@
 """PGD towards a target, and until a softmax probability: closed forms, Foolbox as oracle."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -102,7 +103,7 @@ def test_budget_towards_a_target_ends_where_foolbox_ends(norm: Any) -> None:
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_probability_costs_its_logit_on_a_linear_classifier(norm: Any) -> None:
     pixels, found = samples(12), []
-    for p in (None, 0.6, 0.9, 0.99):
+    for p in (None, 0.6, 0.9):
         spec = PGD(norm=norm, epsilon=0.02, confidence=p, random_start=False)
         result = attack(spec, PLANE, pixels)
         assert result.claimed.all()
@@ -113,7 +114,7 @@ def test_a_probability_costs_its_logit_on_a_linear_classifier(norm: Any) -> None
         if p in (None, 0.6):
             np.testing.assert_allclose(size(result, norm), expected, rtol=2e-3)
         found.append(size(result, norm))
-    for smaller, larger in zip(found, found[1:], strict=False):
+    for smaller, larger in pairwise(found):
         assert (smaller < larger).all()
 
 
