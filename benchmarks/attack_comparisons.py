@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EPSILON = 4 / 255
 WITHIN_5_PERCENT = 1 / 1.05
+_GROWTHS = 20
 Attack = Callable[[], Tensor]
 
 
@@ -91,14 +92,22 @@ def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
 
 
 def pgd_minimal(subject: Subject, sizes: Sizes) -> Comparison:
-    """The search for the smallest perturbation, with and without compaction."""
-    subject = subject.first(sizes.minimal_images)
+    """The whole search for the smallest perturbation, with and without compaction."""
     steps, bisections = sizes.minimal_steps, sizes.bisections
-    spec = PGD(epsilon=EPSILON, steps=steps, growth_limit=20, bisections=bisections)
+    spec = PGD(epsilon=EPSILON, steps=steps, growth_limit=_GROWTHS, bisections=bisections)
+    return _with_compaction("PGD minimal", 3.0, subject.first(sizes.minimal_images), spec)
+
+
+def pgd_first_success(subject: Subject, sizes: Sizes) -> Comparison:
+    """The search up to each sample's first success: what halvings, alike for all, hide above."""
+    spec = PGD(epsilon=EPSILON, steps=sizes.pgd_steps, growth_limit=_GROWTHS, bisections=0)
+    return _with_compaction("PGD success", None, subject.first(sizes.minimal_images), spec)
+
+
+def _with_compaction(what: str, target: float | None, subject: Subject, spec: PGD) -> Comparison:
     network = AttackedNetwork(subject.model, subject.rows)
-    theirs = partial(full_batch, spec, 20, network, subject.batch)
-    ours = partial(subject.ours, spec)
-    return Comparison("PGD minimal", 3.0, subject, ours, {"full batch": theirs})
+    theirs = partial(full_batch, spec, _GROWTHS, network, subject.batch)
+    return Comparison(what, target, subject, partial(subject.ours, spec), {"full batch": theirs})
 
 
 def deepfool(subject: Subject, sizes: Sizes) -> Comparison:
@@ -156,6 +165,7 @@ def spsa(subject: Subject, sizes: Sizes) -> Comparison:
 COMPARISONS = {
     "pgd-budget": pgd_budget,
     "pgd-minimal": pgd_minimal,
+    "pgd-first-success": pgd_first_success,
     "deepfool": deepfool,
     "carlini-wagner": carlini_wagner,
     "boundary": boundary,
