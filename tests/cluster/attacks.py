@@ -105,6 +105,13 @@ class Targeted(Fake):
 
 
 @dataclass(frozen=True, kw_only=True)
+class BlackBox(Fake):
+    """Asks the network for nothing but its decisions."""
+
+    facts: ClassVar[AttackFacts] = replace(FACTS, knowledge="black-box, decisions")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Slow(Fake):
     """Takes its time, and leaves a line for each sample in a file."""
 

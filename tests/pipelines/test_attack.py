@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
-from pipelines.attack import correct_samples
+from pipelines.attack import attack_index, check_attackable, correct_samples
+from pipelines.dry_run import DryJob
 from pipelines.errors import UsageError
 from pipelines.job import Job
+from pipelines.network import Network
 from pipelines.options import ClusterOptions
+from regroup.attacks import AttackSpec
+from regroup.attacks.pgd import PGD
+from regroup.models import Compute, ModelSpec
 from store.element import BlockElement
 from store.features import COLUMNS, LOGITS, features_spec
 from store.indexes import COLUMNS as INDEX_COLUMNS
 from store.indexes import SampleIndex
+from tests.cluster.attacks import BlackBox, Coupled, Fake, Targeted
 
 IDS = [f"s{row:02d}" for row in range(12)]
 LABELS = [row % 3 for row in range(12)]
@@ -80,3 +88,78 @@ def test_a_model_that_gets_nothing_right(job: Job) -> None:
     index, features = samples(job, [(y + 1) % 3 for y in LABELS])
     with pytest.raises(UsageError, match="nothing to attack"):
         correct_samples(job, index, features, None, 0)
+
+
+class NoGradient(torch.nn.Module):
+    """A classifier of three classes whose forward is not differentiable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(3, 3)
+
+    @torch.no_grad()
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer(pixels.mean(dim=(2, 3)))
+        return logits
+
+
+def no_gradient() -> torch.nn.Module:
+    return NoGradient()
+
+
+NETWORK = Network(ModelSpec("digits-cnn", weights="random"), {"name": "tiny"}, "linear", (), 10, 32)
+
+
+def planned(job: DryJob, index: SampleIndex, spec: AttackSpec, rows: int | None) -> BlockElement:
+    return attack_index(job, NETWORK, index, spec, 64, rows)
+
+
+@pytest.fixture
+def dry(job: Job) -> DryJob:
+    """A job over the store of `samples` that computes nothing."""
+    samples(job, LABELS)
+    return DryJob(ClusterOptions(store=job.options.store, gpus_per_worker=0))
+
+
+def test_names_and_blocks_of_adversarials(dry: DryJob, capsys: pytest.CaptureFixture[str]) -> None:
+    index = SampleIndex.open(dry.store, "made-up")
+    budget = planned(dry, index, PGD(protocol="budget", steps=1), None)
+    assert (budget.name, budget.plan.block_rows) == ("made-up-pgd-budget", 256)
+    costly = planned(dry, index, Fake(passes=5000), None)
+    assert costly.plan.block_rows == 16
+    assert capsys.readouterr().err == ""
+    targeted = planned(dry, index, Targeted(targeted=True), 5)
+    assert (targeted.name, targeted.plan.block_rows) == ("made-up-fake-budget-targeted", 5)
+    coupled = planned(dry, index, Coupled(seed=3), 6)
+    assert coupled.plan.block_rows == 8
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == (
+        "attack fake: blocks of 8 rows instead of 6: it runs on fixed groups of 4 samples"
+    )
+
+
+def test_an_element_that_is_there_keeps_its_plan(
+    dry: DryJob, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = SampleIndex.open(dry.store, "made-up")
+    first = planned(dry, index, Coupled(), 4)
+    for rows in (None, 6):
+        again = planned(dry, index, Coupled(), rows)
+        assert (again.ref, again.plan.block_rows) == (first.ref, 4)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_white_box_attack_needs_gradients() -> None:
+    model = ModelSpec(f"{__name__}:no_gradient", weights="random", crop=8, num_classes=3)
+    network = replace(NETWORK, spec=model)
+    with pytest.raises(UsageError, match=r"gives no gradient .*pgd is a white-box attack"):
+        check_attackable(network, PGD())
+    check_attackable(network, BlackBox())
+    check_attackable(NETWORK, PGD())
+
+
+def test_fp16_is_refused_for_white_box_attacks_alone() -> None:
+    network = replace(NETWORK, spec=replace(NETWORK.spec, compute=Compute("fp16")))
+    with pytest.raises(UsageError, match="gradients underflow"):
+        check_attackable(network, PGD())
+    check_attackable(network, BlackBox())

@@ -280,3 +280,41 @@ def test_class_that_the_model_never_gets_right(
     assert "class" in sentence(outcome)
     assert not list(store.glob("banks/*/manifest.json")), "no half-made bank"
     shutil.rmtree(store)
+
+
+ATTACKS_REFUSED: list[tuple[tuple[str, ...], str]] = [
+    (("--attack", "pdg"), "unknown attack 'pdg': did you mean pgd?"),
+    (("--preset", "no-such"), "there is no preset 'no-such'"),
+    (("--norm", "l2"), "unknown norm of pgd 'l2': choose from linf"),
+    (("--targeted",), "pgd is offered untargeted alone"),
+    (("--confidence", "0.9"), "pgd is offered without confidence"),
+    (("--epsilon", "4%"), "epsilon is in [0,1] pixel units: did you mean 4/255?"),
+    (("--epsilon=-1/255",), "is not positive"),
+    (("--parameters", "step_ratoi=1"), "did you mean step_ratio?"),
+    (("--steps", "0"), "steps is 0: give at least 1"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), ATTACKS_REFUSED)
+def test_an_attack_that_cannot_be_meant(
+    run: Run, tmp_path: Path, options: tuple[str, ...], words: str
+) -> None:
+    """Before anything is opened: neither the dataset nor the weights are there."""
+    outcome = run(
+        "attack", "--store", tmp_path / "s", "--dataset", "digits:vall", *MODEL, "no.safetensors",
+        *options,
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert words in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"
+
+
+def test_a_white_box_attack_on_a_model_without_gradients(run: Run, tmp_path: Path) -> None:
+    model = "tests.pipelines.test_attack:no_gradient"
+    outcome = run(
+        "attack", "--store", tmp_path / "s", "--dataset", "digits:val", "--model", model,
+        "--weights", "random", "--crop", 8, "--taps", "linear",
+    )  # fmt: skip
+    assert outcome.status == 2
+    assert "gives no gradient" in sentence(outcome)
+    assert not (tmp_path / "s").exists(), "nothing was written"

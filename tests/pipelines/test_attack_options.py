@@ -1,0 +1,180 @@
+"""Attacks as they are asked for: by name, preset, options and parameters of their own."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from types import ModuleType
+from typing import Any, ClassVar
+
+import pytest
+
+from pipelines.attack_blocks import automatic_rows, whole_groups
+from pipelines.attack_options import attack_spec, parse_epsilon, typed
+from pipelines.errors import UsageError
+from pipelines.options import AttackOptions
+from regroup.attacks import ATTACKS
+from regroup.attacks.pgd import PGD
+from regroup.attacks.spec import AttackFacts, Norm, Protocol
+from regroup.errors import ConfigurationError
+from tests.cluster.attacks import FACTS, Coupled, Fake
+from tests.pipelines.presets_stub import PRESETS, use_presets
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance(Fake):
+    """Minimises L2 by default, or L-infinity; offered with all there is."""
+
+    name: ClassVar[str] = "distance"
+    facts: ClassVar[AttackFacts] = replace(
+        FACTS, norms=("l2", "linf"), protocols=("minimal",), targeted=True, confidence=True
+    )
+    norm: Norm = "l2"
+    protocol: Protocol = "minimal"
+    epsilon: float | None = None
+    searches: int = 5
+    first_constant: float = 0.01
+    abort_early: bool = True
+    loss: str = "ce"
+    angles: tuple[float, ...] = (1.0,)
+    weights: str | None = None
+
+
+@pytest.fixture(autouse=True)
+def distance(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`distance` is an attack; `lost` is one whose module is not there."""
+    module = ModuleType("distance")
+    module.Distance = Distance  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "distance", module)
+    monkeypatch.setitem(ATTACKS, "distance", ("distance", "Distance"))
+    monkeypatch.setitem(ATTACKS, "lost", ("no_such_module", "Lost"))
+
+
+def spec_of(*parameters: str, **options: Any) -> Any:
+    return attack_spec(AttackOptions(**options), parameters)
+
+
+def test_left_out_options_are_the_attacks_own() -> None:
+    assert spec_of() == PGD(protocol="budget"), "as the command always began"
+    assert spec_of(protocol="minimal") == PGD()
+    assert spec_of(attack="distance") == Distance()
+
+
+def test_options_and_parameters() -> None:
+    given = spec_of(
+        "searches=3", "first-constant=1/8", "abort_early=false", "loss=dlr", "angles=1,2.5",
+        "weights=/some/file", attack="distance", norm="linf", epsilon="4 / 255", targeted=True,
+        confidence=0.9, seed=7,
+    )  # fmt: skip
+    assert given == Distance(
+        searches=3, first_constant=0.125, abort_early=False, loss="dlr", angles=(1.0, 2.5),
+        weights="/some/file", norm="linf", epsilon=4 / 255, targeted=True, confidence=0.9, seed=7,
+    )  # fmt: skip
+    assert spec_of("weights=none", attack="distance").weights is None
+
+
+def test_a_preset_whose_single_parameters_are_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    use_presets(monkeypatch)
+    preset = PRESETS["pgd-2-budget"]
+    assert spec_of(preset="pgd-2-budget", seed=5) == preset
+    changed = spec_of("step_ratio=0.5", preset="pgd-2-budget", steps=3)
+    assert changed == replace(preset, seed=0, steps=3, step_ratio=0.5)
+    with pytest.raises(UsageError, match="did you mean pgd-2-minimal"):
+        spec_of(preset="pgd-2-minimum")
+    with pytest.raises(UsageError, match="leave --attack pgd out"):
+        spec_of(preset="pgd-2-minimal", attack="pgd")
+
+
+@pytest.mark.parametrize(("text", "value"), [("4/255", 4 / 255), ("0.03", 0.03), ("2", 2.0)])
+def test_an_epsilon(text: str, value: float) -> None:
+    assert parse_epsilon(text) == value
+
+
+def test_an_l2_distance_may_be_above_1() -> None:
+    assert spec_of(attack="distance", epsilon="2.5").epsilon == 2.5
+
+
+REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
+    ({"attack": "pdg"}, (), r"unknown attack 'pdg': did you mean pgd\?"),
+    ({"attack": "lost"}, (), "the attack lost cannot be used here: No module"),
+    ({"norm": "l2"}, (), "unknown norm of pgd 'l2': choose from linf"),
+    ({"attack": "distance", "protocol": "budget"}, (), "protocol of distance 'budget'"),
+    ({"targeted": True}, (), "pgd is offered untargeted alone"),
+    ({"confidence": 0.9}, (), "pgd is offered without confidence"),
+    ({"attack": "distance", "steps": 3}, (), "distance has no parameter 'steps'"),
+    ({"epsilon": "four"}, (), "'four' is not a number.*4/255"),
+    ({"epsilon": "4"}, (), r"4 is out of range: epsilon is in \[0,1\] pixel units: .*mean 4/255\?"),
+    ({"epsilon": "8"}, (), r"did you mean 8/255\?"),
+    ({"epsilon": "4%"}, (), r"'4%' is a percentage: .*did you mean 4/255\?"),
+    ({"epsilon": "-4/255"}, (), "-4/255 is not positive"),
+    ({"epsilon": "nan"}, (), "not a number"),
+    ({"attack": "distance", "norm": "linf", "epsilon": "1.5"}, (), "out of range"),
+    ({"attack": "distance", "epsilon": "-1"}, (), "not positive"),
+    ({"attack": "distance"}, ("serches=1",), r"no parameter 'serches': did you mean searches\?"),
+    ({"attack": "distance"}, ("searches=many",), "searches takes a whole number, not 'many'"),
+    ({"attack": "distance"}, ("searches=1.5",), "searches takes a whole number"),
+    ({"attack": "distance"}, ("abort_early=maybe",), "abort_early takes true or false"),
+    ({"attack": "distance"}, ("first_constant=1/0",), "first_constant takes a number"),
+    ({"attack": "distance"}, ("searches",), "--parameters searches: give each as key=value"),
+    ({"attack": "distance"}, ("epsilon=1",), "an option of its own: give it as --epsilon"),
+    ({}, ("growth_limit=1",), "give it as --growth-limit"),
+]
+
+
+@pytest.mark.parametrize(("options", "parameters", "sentence"), REFUSED)
+def test_what_cannot_be_meant_is_one_sentence(
+    options: dict[str, Any], parameters: tuple[str, ...], sentence: str
+) -> None:
+    with pytest.raises((UsageError, ConfigurationError), match=sentence) as told:
+        spec_of(*parameters, **options)
+    assert "\n" not in str(told.value)
+    assert told.value.exit_status == 2
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "expected"),
+    [
+        ("float", 1, 1.0),
+        ("float", "1e-3", 0.001),
+        ("int | None", 3, 3),
+        ("int | None", "none", None),
+        ("bool", False, False),
+        ("str", "a", "a"),
+        ("tuple[int, int]", [1, 2], (1, 2)),
+    ],
+)
+def test_values_of_a_study_keep_their_type(
+    annotation: str, value: object, expected: object
+) -> None:
+    found = typed("x", annotation, value)
+    assert found == expected
+    assert type(found) is type(expected)
+
+
+@pytest.mark.parametrize(("annotation", "value"), [("int", True), ("int", 1.5), ("bool", 1)])
+def test_values_of_another_type(annotation: str, value: object) -> None:
+    with pytest.raises(UsageError, match="the parameter x takes"):
+        typed("x", annotation, value)
+
+
+ROWS: list[tuple[Callable[[], Any], int, str, int]] = [
+    # 3000 * 49 passes on a CPU at 32 px: 147 000.
+    (lambda: Fake(passes=250), 32, "cpu", 256),  # 294 rows, capped
+    (lambda: Fake(passes=500), 32, "cpu", 144),  # 147 rows: nine batches of the network
+    (lambda: Fake(passes=5000), 32, "cpu", 16),  # a C&W: 14 rows, one batch
+    (lambda: Fake(passes=5000), 224, "cpu", 16),
+    (lambda: Fake(passes=5000), 224, "gpu", 64),
+    (lambda: Fake(passes=41), 224, "gpu", 256),
+    (lambda: Coupled(passes=5000), 224, "cpu", 16),
+]
+
+
+@pytest.mark.parametrize(("spec", "side", "device", "rows"), ROWS)
+def test_blocks_last_minutes(spec: Callable[[], Any], side: int, device: str, rows: int) -> None:
+    assert automatic_rows(spec(), side, device) == rows
+
+
+def test_rows_are_rounded_up_to_whole_groups() -> None:
+    assert [whole_groups(Coupled(), rows) for rows in (1, 4, 6)] == [4, 4, 8]
+    assert [whole_groups(Fake(), rows) for rows in (1, 4, 6)] == [1, 4, 6]

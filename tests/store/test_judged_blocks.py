@@ -1,0 +1,80 @@
+"""A block whose table is made of the arrays as the store holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from store.errors import DamagedError
+from tests.store.elements import FLOATS, INTS, make, memory_store, snapshot, table, values
+
+
+def test_the_table_is_made_of_what_was_read_back() -> None:
+    store = memory_store()
+    element = make(store)
+    seen: list[Mapping[str, Any]] = []
+
+    def judged(stored: Mapping[str, Any]) -> pa.Table:
+        chunks = [key for key in store.backend.keys("") if "/c/1/" in key]
+        assert len(chunks) == 2, "they are in the store"
+        assert element.committed() == set()
+        assert not [key for key in store.backend.keys("") if key.endswith(".parquet")]
+        seen.append(stored)
+        return table(element, 1)
+
+    given = values(element, 1)
+    assert element.write_block(1, given, judged, {"a": 1})
+    for path in (FLOATS, INTS):
+        np.testing.assert_array_equal(seen[0][path], given[path])
+        assert seen[0][path] is not given[path]
+    assert element.read_table(1).equals(table(element, 1))
+    assert element.commit(1).report == {"a": 1}
+
+
+def test_the_bytes_are_those_of_a_table_given_at_once() -> None:
+    plain, other = memory_store(), memory_store()
+    for store, judge in ((plain, False), (other, True)):
+        element = make(store)
+        blank = {path: each.copy() for path, each in values(element, 0).items()}
+        blank[FLOATS][2], blank[INTS][2] = np.nan, -1
+        rows = table(element, 0, failed=(2,))
+        assert element.write_block(0, blank, (lambda _, rows=rows: rows) if judge else rows, {})
+    first, second = ({k: v for k, v in snapshot(s).items() if "manifest" not in k}
+                     for s in (plain, other))  # fmt: skip
+    assert first == second
+
+
+def test_a_block_that_is_committed_is_not_judged_again() -> None:
+    element = make(memory_store())
+    assert element.write_block(0, values(element, 0), table(element, 0), {})
+
+    def never(_: object) -> pa.Table:
+        raise AssertionError
+
+    assert not element.write_block(0, values(element, 0), never, {})
+
+
+def test_values_of_a_failed_row_are_refused() -> None:
+    element = make(memory_store())
+    with pytest.raises(ValueError, match="holds values of rows that failed"):
+        element.write_block(0, values(element, 0), lambda _: table(element, 0, failed=(1,)), {})
+    assert element.committed() == set()
+
+
+def test_what_comes_back_otherwise_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that lies, or an attempt at once with other values in an object store."""
+    import store.element
+
+    element, write = make(memory_store()), store.element.write_chunk
+
+    def other(*args: Any) -> None:
+        write(*args[:-1], args[-1] + 1)
+
+    monkeypatch.setattr(store.element, "write_chunk", other)
+    with pytest.raises(DamagedError, match="do not match the checksum"):
+        element.write_block(0, values(element, 0), lambda _: table(element, 0), {})
+    assert element.committed() == set()
