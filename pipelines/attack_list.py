@@ -56,8 +56,8 @@ def _attack(name: str) -> dict[str, Any]:
 
 
 def _preset(name: str, spec: AttackSpec) -> dict[str, Any]:
-    described = {key: value for key, value in spec.describe().items() if key != "name"}
-    return {"name": name, "attack": spec.name, **described, **asdict(spec.cost())}
+    # Not `describe`: what determines examples may need a file that is not here.
+    return {"name": name, "attack": spec.name, **asdict(spec), **asdict(spec.cost())}
 
 
 def coupling(group: int | None) -> str:

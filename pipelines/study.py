@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
 
-TableName = Literal["accuracy", "k", "taps"]
+TableName = Literal["accuracy", "k", "taps", "attacks"]
 FigureName = Literal["k", "taps"]
 STRICT = ConfigDict(extra="forbid", strict=True)
 DATA = "{data}"

@@ -7,6 +7,7 @@ import io
 import json
 from typing import TYPE_CHECKING, Any
 
+from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.tables import format_accuracy, plot_k, plot_taps
 from store.votes import SIGN_CHOICES
 
@@ -45,9 +46,10 @@ def _write(path: Path, text: str) -> Path:
 
 def _csv(rows: list[Row]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
     return text.getvalue()
 
 
@@ -225,9 +227,22 @@ def _figure_taps(results: Row, evaluation: Row, path: Path) -> None:
     plot_taps(evaluation["tap_accuracy"], evaluation["k"], threshold, title, path)
 
 
+def attacks_markdown(results: Row, evaluation: Row) -> str:
+    """What each attack achieved and took, beside REGroup's accuracy."""
+    accuracies = {row["images"]: row for row in evaluation["accuracy"]}
+    rows = [attack_cells(row, accuracies[row["images"]]) for row in attacks_of(results)]
+    title = f"# Attacks, {evaluation['taps']} taps, k = {evaluation['k']}"
+    note = (
+        "Queries (forward passes), backward passes and seconds are means over the attempted "
+        "samples; distances are medians over S, in pixel units of [0, 1]."
+    )
+    return "\n".join([title, "", markdown(HEADS, rows), note, "", caption(results, evaluation)])
+
+
 TABLES: dict[str, tuple[Callable[[Row, Row], str], Callable[[Row, Row], Iterator[Row]]]] = {
     "accuracy": (accuracy_markdown, accuracy_rows),
     "k": (k_markdown, k_rows),
     "taps": (taps_markdown, taps_rows),
+    "attacks": (attacks_markdown, attack_rows),
 }
 FIGURES: dict[str, Callable[[Row, Row, Path], None]] = {"k": _figure_k, "taps": _figure_taps}
