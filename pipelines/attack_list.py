@@ -10,6 +10,8 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from regroup.attacks import AttackSpec
 
+ENDS = ("", "-budget")  # the protocols of a sweep
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttackListConfig:
@@ -98,6 +100,14 @@ def preset_lines(row: dict[str, Any]) -> list[str]:
     ]
 
 
+def shown_presets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The presets for people: of a sweep the first and the last budget."""
+    from regroup.attacks.presets import SWEEP, SWEPT
+
+    ends = tuple(f"{SWEEP}{level}{suffix}" for level in SWEPT[:: len(SWEPT) - 1] for suffix in ENDS)
+    return [row for row in rows if not row["name"].startswith(SWEEP) or row["name"] in ends]
+
+
 def main(config: AttackListConfig) -> dict[str, Any]:
     """Print the attacks and the presets."""
     from pipelines.tables import print_line
@@ -105,7 +115,7 @@ def main(config: AttackListConfig) -> dict[str, Any]:
     found = listed()
     lines = [line for row in found["attacks"] for line in attack_lines(row)]
     lines += ["", "Presets (--preset NAME):"] if found["presets"] else []
-    lines += [line for row in found["presets"] for line in preset_lines(row)]
+    lines += [line for row in shown_presets(found["presets"]) for line in preset_lines(row)]
     for line in lines:
         print_line(line, config.json)
     return dict(found)
