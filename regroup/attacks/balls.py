@@ -98,7 +98,7 @@ class L2Ball(Ball):
 
 def _lengths(images: Tensor) -> Tensor:
     """(N, C, H, W) -> (N, 1, 1, 1) in the same dtype; in float64 no square becomes 0 or inf."""
-    lengths = torch.linalg.vector_norm(images, dim=_PIXELS, keepdim=True, dtype=torch.float64)
+    lengths: Tensor = torch.linalg.vector_norm(images, 2, _PIXELS, True, dtype=torch.float64)
     return lengths.to(images.dtype)
 
 

@@ -108,9 +108,9 @@ class MinimalSearch:
 
     def _tick(self, active: Tensor) -> Tensor:
         """One forward and backward pass of the active rows; those that remain active."""
-        ended = [
-            row for rows in active.split(self.network.fixed_rows) for row in self._tick_batch(rows)
-        ]
+        ended, size = [], self.network.fixed_rows
+        for first in range(0, len(active), size):
+            ended += self._tick_batch(active[first : first + size])
         return active[~torch.isin(active, active.new_tensor(ended))] if ended else active
 
     def _tick_batch(self, rows: Tensor) -> list[int]:

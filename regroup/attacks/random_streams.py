@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -46,7 +47,7 @@ def start_noise(
 def _in_linf_ball(
     generator: np.random.Generator, epsilon: float, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    unit = generator.random(shape, dtype=np.float32)
+    unit: NDArray[np.float32] = generator.random(shape, dtype=np.float32)
     return (2 * unit - 1) * np.float32(epsilon)
 
 
@@ -55,6 +56,7 @@ def _in_l2_ball(
 ) -> NDArray[np.float32]:
     """A normal vector's direction; the share of the ball within a radius is its d-th power."""
     normal = generator.standard_normal(shape)
-    radius = epsilon * generator.random() ** (1 / normal.size)
+    radius = epsilon * generator.random() ** (1 / math.prod(shape))
     # Not np.linalg.norm: the bits of a BLAS dot product may differ with the number of threads.
-    return (normal * (radius / np.sqrt(np.square(normal).sum()))).astype(np.float32)
+    scaled = normal * (radius / np.sqrt(np.square(normal).sum()))
+    return np.asarray(scaled, dtype=np.float32)

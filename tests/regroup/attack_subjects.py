@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -85,7 +86,8 @@ class BadGradient(nn.Module):
         bad = (pixels[:, :1, :1, :1] > 0.95).expand_as(pixels)
         if pixels.requires_grad:
             pixels = pixels.clone()
-            pixels.register_hook(lambda gradient: gradient.masked_fill(bad, self.value))
+            hook = partial(torch.Tensor.masked_fill, mask=bad, value=self.value)
+            pixels.register_hook(hook)  # type: ignore[no-untyped-call]
         first = torch.zeros(pixels.shape[1:], dtype=torch.bool)
         first[0, 0, 0] = True
         return torch.as_tensor(self.network(pixels.masked_fill(first, 0)))

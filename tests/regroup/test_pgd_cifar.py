@@ -106,10 +106,8 @@ def in_batches(
 def test_the_same_examples_for_any_batch_size_and_order(
     subject: Subject, parameters: dict[str, Any]
 ) -> None:
-    size = (
-        {"epsilon": 0.5, "steps": 4} if "norm" in parameters else {"epsilon": 2 / 255, "steps": 6}
-    )
-    spec = PGD(bisections=1, **size, **parameters)
+    radius, steps = (0.5, 4) if "norm" in parameters else (2 / 255, 6)
+    spec = PGD(epsilon=radius, steps=steps, bisections=1, **parameters)
     subject = subject.first(8)
     rows = list(range(len(subject.names)))
     whole = in_batches(spec, subject, rows, 64)
@@ -147,13 +145,11 @@ def test_budget_succeeds_as_often_as_foolbox(digits: Subject) -> None:
 def test_budget_succeeds_as_often_and_as_far_as_foolbox_on_cifar(
     cifar: Subject, norm: Any, targeted: bool, epsilon: float
 ) -> None:
-    from foolbox.attacks import L2ProjectedGradientDescentAttack, LinfPGD
+    from foolbox.attacks import L2PGD, LinfPGD
     from foolbox.criteria import Misclassification, TargetedMisclassification
     from foolbox.models.pytorch import PyTorchModel
 
-    oracle = {"l2": L2ProjectedGradientDescentAttack, "linf": LinfPGD}[norm](
-        rel_stepsize=0.1, steps=12, random_start=True
-    )
+    oracle = {"l2": L2PGD, "linf": LinfPGD}[norm](rel_stepsize=0.1, steps=12, random_start=True)
     targets = (cifar.labels + 1) % 10
     aim = TargetedMisclassification(targets) if targeted else Misclassification(cifar.labels)
     torch.manual_seed(0)

@@ -206,6 +206,20 @@ def test_a_nan_gradient_is_a_failure_of_its_own_row_alone(combination: dict[str,
         np.testing.assert_array_equal(getattr(result, name)[rest], expected, err_msg=name)
 
 
+def test_a_start_that_fooled_does_not_save_a_row_whose_gradient_is_nan() -> None:
+    plane = Plane(WEIGHT.clone(), 0.0)
+    plane.weight[0] = 0
+    pixels = samples(8)
+    pixels[:, 0, 0, 0] = 1.0
+    plane.bias = 0.01 - float(plane.margin(pixels[:1]))
+    pixels = pixels[:1].repeat(8, 1, 1, 1)  # a start is as likely on the one side as on the other
+    spec = PGD(protocol="budget", epsilon=0.04, steps=2)
+    assert attack(spec, plane, pixels).claimed.any()
+    result = attack(spec, BadGradient(plane), pixels)
+    assert sorted(result.failures) == list(range(8))
+    assert not result.claimed.any()
+
+
 def test_an_infinite_gradient_has_signs_but_no_direction_in_l2() -> None:
     pixels = samples(3)
     pixels[1, 0, 0, 0] = 1.0
