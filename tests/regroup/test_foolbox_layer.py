@@ -18,6 +18,7 @@ from regroup.attacks.deepfool import DeepFool
 from regroup.attacks.foolbox_layer import Kernel, run_foolbox
 from regroup.attacks.found import Found
 from regroup.attacks.hop_skip_jump import HopSkipJump
+from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 from tests.regroup.foolbox_subjects import (
     SHAPE,
@@ -222,15 +223,19 @@ def test_rows_of_what_each_sample_has_go_with_it() -> None:
     assert seen == [*range(0, 32, 2), 32, 34, *[32] * 14]
 
 
+def to_the_other_side(model: Affine, pixels: Tensor) -> Tensor:
+    """Of each image (N, C, H, W) the unit direction straight to the other of two classes."""
+    with torch.no_grad():
+        own = model(pixels).argmax(dim=1)
+        away: Tensor = (model.weight[1 - own] - model.weight[own]).view(pixels.shape)
+    return away / torch.linalg.vector_norm(away, dim=(1, 2, 3), keepdim=True)
+
+
 @pytest.mark.parametrize("keeps", [False, True])
 def test_the_closest_adversarial_image_can_be_kept(keeps: bool) -> None:
     model, clean = affine(2), torch.full((2, *SHAPE), 0.5)
     clean[:, 0, 0, 0] = 0.45
-    subject = Subject(model, clean)
-    with torch.no_grad():
-        own = subject.labels
-        away = (model.weight[1 - own] - model.weight[own]).view(2, *SHAPE)
-    away = away / away.flatten(1).norm(dim=1).view(2, 1, 1, 1)
+    subject, away = Subject(model, clean), to_the_other_side(model, clean)
 
     def run(model: Any, pixels: Tensor, criterion: Any) -> Tensor:
         for size in (0.001, 0.8, 0.4, 0.6):  # the first does not fool
@@ -245,9 +250,25 @@ def test_the_closest_adversarial_image_can_be_kept(keeps: bool) -> None:
 
 
 def test_images_out_of_bounds_are_brought_back() -> None:
-    found = found_by(DeepFool(), conv_subject(2), lambda model, pixels, _: pixels * 9 - 4)
-    assert found.images.min() >= 0
-    assert found.images.max() <= 1
+    model, pixels = affine(2), random_pixels(16)
+    away = to_the_other_side(model, pixels)
+    found = found_by(DeepFool(), Subject(model, pixels), lambda model, pixels, _: pixels + 3 * away)
+    assert found.found.all()
+    assert found.images.min() == 0
+    assert found.images.max() == 1
+
+
+def test_the_seed_of_a_group_is_its_own() -> None:
+    seed = group_seed(QUICK_BOUNDARY, ("a", "b"))
+    assert seed == group_seed(Boundary(steps=99), ("a", "b"))
+    assert 0 <= seed < 2**63
+    others = [
+        group_seed(QUICK_BOUNDARY, ("a", "c")),
+        group_seed(QUICK_BOUNDARY, ("ab",)),
+        group_seed(Boundary(seed=1), ("a", "b")),
+        group_seed(HopSkipJump(), ("a", "b")),
+    ]
+    assert len({seed, *others}) == 5
 
 
 def test_images_with_nan_are_failures() -> None:
