@@ -187,6 +187,7 @@ class _Runs:
         met = self.criterion.met(
             self.network.logits(self.images), self.batch.labels, self.batch.targets
         )
+        self.claimed[list(self.failures)] = False
         found = met & self.claimed
         budget = self.spec.protocol == "budget"
         keep = found | (self.claimed & budget)

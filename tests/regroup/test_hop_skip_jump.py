@@ -79,8 +79,9 @@ def test_the_same_decision_for_every_probe_gives_the_mean_direction() -> None:
 
 
 def test_more_steps_never_keep_a_farther_image() -> None:
-    subject = conv_subject(8)
-    sizes = [subject.attack(HopSkipJump(steps=n, probes=5)).l2 for n in (1, 3, 6)]
+    subject = conv_subject(16)
+    # One probe is a poor gradient: Foolbox's last iterate is farther than an earlier one at times.
+    sizes = [subject.attack(HopSkipJump(steps=n, probes=1)).l2 for n in (1, 2, 4)]
     # With one seed the longer run repeats the shorter, and keeps the closest of its images.
     assert (np.diff(np.stack(sizes), axis=0) <= 0).all()
 
