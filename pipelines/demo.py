@@ -64,7 +64,8 @@ def _features(
     job: Job, network: Network, val: SampleIndex, config: DemoConfig
 ) -> dict[str, BlockElement]:
     """Features of the clean images and of both attacks' images, by the name tables give them."""
-    from pipelines.attack import attack_index, attack_spec, correct_samples
+    from pipelines.attack import attack_index, correct_samples
+    from pipelines.attack_options import attack_spec
     from pipelines.extract import extract_adversarials, extract_index
 
     clean = extract_index(job, network, val, BATCH)

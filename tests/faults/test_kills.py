@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 
 from cluster.pool import release_open_pools
-from pipelines.attack import attack_index, attack_spec
+from pipelines.attack import attack_index
+from pipelines.attack_options import attack_spec
 from pipelines.errors import IncompleteError
 from pipelines.evaluate import score
 from pipelines.extract import extract_index

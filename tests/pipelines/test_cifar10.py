@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.attack import attack_index, attack_spec, correct_samples
+from pipelines.attack import attack_index, correct_samples
+from pipelines.attack_options import attack_spec
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import rule_of_k
 from pipelines.extract import extract_adversarials, extract_index
