@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -75,8 +76,9 @@ def test_what_comes_back_otherwise_is_damage(monkeypatch: pytest.MonkeyPatch) ->
     """A disk that lies, or an attempt at once with other values in an object store."""
     element = make(memory_store())
 
-    def other(*args: Any) -> None:
-        write_chunk(*args[:5], args[5] + 1)
+    def other(*place: Any) -> None:
+        *where, written = place
+        partial(write_chunk, *where)(written + 1)
 
     monkeypatch.setattr("store.element.write_chunk", other)
     with pytest.raises(DamagedError, match="do not match the checksum"):
