@@ -202,7 +202,7 @@ def gives_gradient(spec: ModelSpec) -> bool:
 
 def main(config: AttackConfig) -> dict[str, Any]:
     """Index and extract what is missing, attack, and summarise."""
-    from pipelines.attack_summary import summary_lines
+    from pipelines.attack_summary import summary_lines, tell_attack
     from pipelines.extract import extract_index
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
@@ -220,7 +220,7 @@ def main(config: AttackConfig) -> dict[str, Any]:
         subset = correct_samples(job, index, features, config.limit, config.seed)
         rows = config.block_rows or None
         element = attack_index(job, network, subset, spec, config.batch, rows)
-        summary = element.summary() or {}
+        summary = tell_attack(element)
         for line in summary_lines(summary):
             print_line(line, config.json)
         return {

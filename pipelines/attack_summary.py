@@ -20,13 +20,12 @@ _LATER = ["success_8bit", "claimed", "backward_passes"]
 
 
 def summarise_attack(element: BlockElement) -> dict[str, Any]:
-    """Plain JSON: all that `regroup attack` tells of an element.
+    """Plain JSON: what follows from the element's columns, the same whoever made it and how.
 
     `attempted`, `failed`; `success` (#S), `success_8bit` (after rounding to 8 bits),
     `claimed_not_verified` (what the kernel called a success and the stored image is not); mean and
-    median `l2` and `linf` over #S; `queries` and `backward_passes` in all; means and medians of
-    both and of `seconds` over the attempted samples. None: not known, or of nothing. Memory: 40
-    bytes a sample.
+    median `l2` and `linf` over #S; `queries` and `backward_passes` in all, and their means and
+    medians over the attempted samples. None: not known, or of nothing. Memory: 40 bytes a sample.
     """
     values = _values(element)
     attempted = values["status"] == "ok"
@@ -41,12 +40,23 @@ def summarise_attack(element: BlockElement) -> dict[str, Any]:
     for name in ("l2", "linf"):
         summary |= _middle(name, values[name][success])
     for name in ("queries", "backward_passes"):
-        summary[name] = int(values[name].sum()) if name in values else None
-    seconds = _seconds(element)
-    for name, each in (*values.items(), ("seconds", seconds)):
-        if name in ("queries", "backward_passes", "seconds"):
-            summary |= _middle(name, each[attempted] if len(each) == len(attempted) else each)
-    return summary | _halved(element)
+        known = values.get(name, np.zeros(0))
+        summary[name] = int(known.sum()) if name in values else None
+        summary |= _middle(name, known[attempted] if name in values else known)
+    return summary
+
+
+def tell_attack(element: BlockElement) -> dict[str, Any]:
+    """The element's summary, and what the attempts at its blocks say that they took.
+
+    Mean and median `seconds` of the attempted samples; `halved_rows`, images at once, where a GPU's
+    memory did not take as many as it should.
+    """
+    return {
+        **(element.summary() or {}),
+        **_middle("seconds", _seconds(element)),
+        **_halved(element),
+    }
 
 
 def _values(element: BlockElement) -> dict[str, NDArray[Any]]:
@@ -79,23 +89,23 @@ def _middle(name: str, values: NDArray[Any]) -> dict[str, float | None]:
 
 
 def _reports(element: BlockElement) -> Iterator[tuple[int, Any]]:
-    """Rows and the account that its attempt gave, of every block; none of a known gap."""
-    gaps = set(element.gaps)
-    for block in range(element.plan.blocks):
-        yield element.plan.size(block), {} if block in gaps else element.commit(block).report
+    """Every block that is no known gap, and the account that its attempt gave."""
+    for block in sorted(set(range(element.plan.blocks)) - set(element.gaps)):
+        yield block, element.commit(block).report
 
 
 def _seconds(element: BlockElement) -> NDArray[np.float64]:
-    """Seconds of each sample; nothing at all where a block does not tell."""
-    parts = [(rows, report.get("sample_seconds")) for rows, report in _reports(element)]
-    told = [each for _, each in parts if each is not None]
-    if len(told) + len(element.gaps) < len(parts):
-        return np.zeros(0)
-    return np.concatenate([np.zeros(rows) if each is None else each for rows, each in parts])
+    """Seconds of each attempted sample; nothing at all where a block does not tell."""
+    parts = []
+    for block, report in _reports(element):
+        if "sample_seconds" not in report:
+            return np.zeros(0)
+        attempted = element.read_table(block, ["status"])["status"].to_numpy() == "ok"
+        parts.append(np.array(report["sample_seconds"], np.float64)[attempted])
+    return np.concatenate(parts)
 
 
 def _halved(element: BlockElement) -> dict[str, int]:
-    """Images at once where a GPU's memory did not take as many as it should."""
     rows = [report["halved_rows"] for _, report in _reports(element) if "halved_rows" in report]
     return {"halved_rows": min(rows)} if rows else {}
 

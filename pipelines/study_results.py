@@ -50,6 +50,8 @@ class Results:
         return self.failures.get(name)
 
     def _images(self, name: str) -> dict[str, Any]:
+        from pipelines.attack_summary import tell_attack
+
         attack, why = self.study.attacks.get(name), self._why_not(name)
         if attack is None:
             dataset = self.study.clean[name]
@@ -58,7 +60,7 @@ class Results:
         if why:
             return {**row, "not_run": why}
         made = self.steps.adversarials(name)
-        return {**row, "adversarials": made.ref, **(made.summary() or {})}
+        return {**row, "adversarials": made.ref, **tell_attack(made)}
 
     def _evaluation(self, policy: Any, bank: str) -> dict[str, Any]:
         measured = [name for name in self._names if not self._why_not(name)]

@@ -8,6 +8,7 @@ import signal
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,7 +83,7 @@ def test_a_later_attempt_goes_on_where_it_was(
     assert replace(job, batch=batch)().process(0).committed
     assert attack.attacked() == ["s0", "s2", "s3", "s4", "s5", "s6"]
     assert contents(given.element(job)) == undisturbed(tmp_path / "plain", attack)
-    report = given.element(job).commit(0).report
+    report: Any = given.element(job).commit(0).report
     assert report["resumed"] == 3
     assert all(s > 0 for s in np.delete(report["sample_seconds"], 1)), "those of both attempts"
     assert keys(given, job) == []

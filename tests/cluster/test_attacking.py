@@ -172,8 +172,8 @@ def test_examples_are_the_same_for_any_block_size_and_batch(
         element = given.element(job)
         for block in reversed(range(element.plan.blocks)):
             assert job().process(block).committed, "each by a worker of its own"
-        images = [element.read_array(IMAGES, block) for block in range(element.plan.blocks)]
-        made.append((np.concatenate(images), element.samples()))
+        blocks = [element.read_array(IMAGES, block) for block in range(element.plan.blocks)]
+        made.append((np.concatenate(blocks), element.samples()))
     for images, table in made[1:]:
         np.testing.assert_array_equal(images, made[0][0])
         assert repr(table.to_pydict()) == repr(made[0][1].to_pydict()), "NaN is NaN here"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import torch
 
 import cluster.device_room
 from cluster.device_room import NoRoomError
+from regroup.attacks import Verification, verify
 from regroup.attacks.pgd import PGD
 from regroup.models import Classifier
 from store.adversarials import IMAGES
@@ -71,21 +73,19 @@ def test_the_batch_is_halved_until_it_fits(
 
 def test_running_out_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sample is judged twice, or never."""
-    import cluster.attacking
-
     given = noise(tmp_path, 8)
     job = given.job(Coupled(), 8, batch=8)
     worker = job()
-    verify, calls = cluster.attacking.verify, []
+    calls: list[int] = []
 
-    def limited(*args: object) -> object:
-        calls.append(len(args[2]))  # type: ignore[arg-type]
+    def limited(*args: Any) -> Verification:
+        calls.append(len(args[2]))
         if len(calls) == 2:
             raise torch.OutOfMemoryError("out of memory")
-        return verify(*args)  # type: ignore[arg-type]
+        return verify(*args)
 
     worker._room.batch = 4
-    monkeypatch.setattr(cluster.attacking, "verify", limited)
+    monkeypatch.setattr("cluster.attacking.verify", limited)
     worker.process(0)
     assert calls == [4, 4, 2, 2]
     plain = noise(tmp_path / "plain", 8)

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
+from store.arrays import write_chunk
 from store.errors import DamagedError
 from tests.store.elements import FLOATS, INTS, make, memory_store, snapshot, table, values
+
+
+def always(rows: pa.Table) -> Callable[[object], pa.Table]:
+    """What takes every block for these rows."""
+    return lambda _: rows
 
 
 def test_the_table_is_made_of_what_was_read_back() -> None:
@@ -42,7 +48,7 @@ def test_the_bytes_are_those_of_a_table_given_at_once() -> None:
         blank = {path: each.copy() for path, each in values(element, 0).items()}
         blank[FLOATS][2], blank[INTS][2] = np.nan, -1
         rows = table(element, 0, failed=(2,))
-        assert element.write_block(0, blank, (lambda _, rows=rows: rows) if judge else rows, {})
+        assert element.write_block(0, blank, always(rows) if judge else rows, {})
     first, second = ({k: v for k, v in snapshot(s).items() if "manifest" not in k}
                      for s in (plain, other))  # fmt: skip
     assert first == second
@@ -67,14 +73,15 @@ def test_values_of_a_failed_row_are_refused() -> None:
 
 def test_what_comes_back_otherwise_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
     """A disk that lies, or an attempt at once with other values in an object store."""
-    import store.element
+    element = make(memory_store())
 
-    element, write = make(memory_store()), store.element.write_chunk
+    write: Any = write_chunk
 
-    def other(*args: Any) -> None:
-        write(*args[:-1], args[-1] + 1)
+    def other(*place: Any) -> None:
+        *where, written = place
+        write(*where, written + 1)
 
-    monkeypatch.setattr(store.element, "write_chunk", other)
+    monkeypatch.setattr("store.element.write_chunk", other)
     with pytest.raises(DamagedError, match="do not match the checksum"):
         element.write_block(0, values(element, 0), lambda _: table(element, 0), {})
     assert element.committed() == set()
