@@ -43,7 +43,7 @@ def run_attack(
     to leave out (`predictions` finds them); ConfigurationError on a target that is the label, on
     targets for an untargeted attack, and on a model without gradients where they are needed.
     """
-    started, network = time.perf_counter(), AttackedNetwork(model, rows)
+    started, network = time.perf_counter(), AttackedNetwork(model, rows or spec.facts.group)
     clean = torch.as_tensor(pixels).to(network.device)
     true = torch.as_tensor(labels).to(network.device, torch.int64)
     _check(clean, true, sample_ids)
