@@ -112,17 +112,22 @@ def _with_compaction(what: str, target: float | None, subject: Subject, spec: PG
 
 def deepfool(subject: Subject, sizes: Sizes) -> Comparison:
     """DeepFool through our layer, and directly."""
-    from foolbox.attacks import L2DeepFoolAttack
+    from foolbox.attacks.deepfool import L2DeepFoolAttack
 
     subject, steps = subject.first(sizes.images), sizes.deepfool_steps
-    parameters = {"steps": steps, "candidates": 10, "overshoot": 0.05, "loss": "crossentropy"}
+    parameters: dict[str, Any] = {
+        "steps": steps,
+        "candidates": 10,
+        "overshoot": 0.05,
+        "loss": "crossentropy",
+    }
     spec = make_attack("deepfool", **parameters)
     return _through_our_layer("DeepFool", subject, spec, L2DeepFoolAttack(**parameters))
 
 
 def carlini_wagner(subject: Subject, sizes: Sizes) -> Comparison:
     """C&W through our layer, and directly."""
-    from foolbox.attacks import L2CarliniWagnerAttack
+    from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
 
     subject, searches = subject.first(sizes.images), sizes.searches
     spec = make_attack("carlini-wagner", binary_searches=searches, steps=sizes.carlini_steps)
@@ -138,7 +143,7 @@ def carlini_wagner(subject: Subject, sizes: Sizes) -> Comparison:
 
 def boundary(subject: Subject, sizes: Sizes) -> Comparison:
     """Boundary through our layer, and directly."""
-    from foolbox.attacks import BoundaryAttack
+    from foolbox.attacks.boundary_attack import BoundaryAttack
 
     # Foolbox gives up the whole batch where the noise that it starts from fools nobody.
     subject = subject.fooled_by_noise().first(sizes.images)

@@ -23,16 +23,16 @@ def by_foolbox(
     attack: Any, model: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, rows: int
 ) -> Tensor:
     """What a Foolbox attack makes of images (N, C, H, W), `rows` at a time, called as users do."""
-    from foolbox import PyTorchModel
+    from foolbox.models import PyTorchModel
 
     wrapped = PyTorchModel(model, bounds=(0, 1), device=pixels.device)
-    pairs = zip(pixels.split(rows), labels.split(rows), strict=True)
+    pairs = zip(torch.split(pixels, rows), torch.split(labels, rows), strict=True)
     return torch.cat([attack(wrapped, x, y, epsilons=epsilon)[1].detach() for x, y in pairs])
 
 
 def by_torchattacks(attack: Any, pixels: Tensor, labels: Tensor, rows: int) -> Tensor:
     """What an attack of torchattacks makes of images (N, C, H, W), `rows` at a time."""
-    pairs = zip(pixels.split(rows), labels.split(rows), strict=True)
+    pairs = zip(torch.split(pixels, rows), torch.split(labels, rows), strict=True)
     return torch.cat([attack(x, y).detach() for x, y in pairs])
 
 

@@ -214,7 +214,7 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
     generators = [torch.default_generator]
     if device.type == "cuda":
         # A library that seeds CUDA seeds the current device, which is not always `device`.
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         generators += torch.cuda.default_generators
     states = [generator.get_state() for generator in generators]
     numpy_state = np.random.get_state()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -71,7 +72,7 @@ def test_a_rival_that_breaks_down_is_named_and_the_others_are_measured(subject: 
             raise ValueError("no start")
         return subject.pixels if name == "harmless" else 1 - subject.pixels
 
-    rivals = {name: lambda name=name: attack(name) for name in ("harmless", "broken")}
+    rivals = {name: partial(attack, name) for name in ("harmless", "broken")}
     comparison = Comparison(
         "X", 1.0, subject, lambda: attack("ours"), rivals, {"absent": "not installed"}
     )
