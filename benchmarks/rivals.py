@@ -23,7 +23,7 @@ def by_foolbox(
     attack: Any, model: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, rows: int
 ) -> Tensor:
     """What a Foolbox attack makes of images (N, C, H, W), `rows` at a time, called as users do."""
-    from foolbox.models import PyTorchModel
+    from foolbox.models.pytorch import PyTorchModel
 
     wrapped = PyTorchModel(model, bounds=(0, 1), device=pixels.device)
     pairs = zip(torch.split(pixels, rows), torch.split(labels, rows), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -72,7 +73,9 @@ def test_a_rival_that_breaks_down_is_named_and_the_others_are_measured(subject: 
             raise ValueError("no start")
         return subject.pixels if name == "harmless" else 1 - subject.pixels
 
-    rivals = {name: partial(attack, name) for name in ("harmless", "broken")}
+    rivals: dict[str, Callable[[], torch.Tensor]] = {
+        name: partial(attack, name) for name in ("harmless", "broken")
+    }
     comparison = Comparison(
         "X", 1.0, subject, lambda: attack("ours"), rivals, {"absent": "not installed"}
     )

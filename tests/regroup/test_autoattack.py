@@ -234,10 +234,15 @@ def test_global_generators_do_not_matter_and_are_left_alone(spec: Any) -> None:
     for seed in (1, 2):
         torch.manual_seed(seed)
         np.random.seed(seed)
-        torch_state, numpy_state = torch.get_rng_state(), np.random.get_state(legacy=True)[1]
+        torch_state, numpy_state = (
+            torch.get_rng_state(),
+            np.random.get_state(legacy=False)["state"]["key"],
+        )
         result = attack(spec, model, pixels)
         assert torch.equal(torch.get_rng_state(), torch_state)
-        np.testing.assert_array_equal(np.random.get_state(legacy=True)[1], numpy_state)
+        np.testing.assert_array_equal(
+            np.random.get_state(legacy=False)["state"]["key"], numpy_state
+        )
         assert result.claimed.any()
         images.append(result.images.tobytes())
     assert images[0] == images[1]
