@@ -222,6 +222,11 @@ def test_a_tie_of_every_class_is_no_error() -> None:
 # ---- both
 
 
+def numpy_key() -> Any:
+    """The state of numpy's global generator."""
+    return np.random.get_state(legacy=False)["state"]["key"]
+
+
 @pytest.mark.parametrize(
     "spec", [AutoAttack(epsilon=0.02, **FAST), Square(epsilon=0.02, steps=30)], ids=["aa", "square"]
 )
