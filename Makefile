@@ -18,7 +18,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 demo: $(VENV)/.installed
 	$(BIN)/regroup demo --store demo-store --output demo-results
 
-# Most tests wait more than they compute, so two halves run side by side.
+# Most tests wait more than they compute, so two halves run side by side, each with one thread: with
+# two each, on two cores, threads of one half wait for threads that the other has displaced.
+test test-cluster test-pipelines: export OMP_NUM_THREADS = 1
+
 test: $(VENV)/.installed-dev
 	@echo "Two processes test side by side for about a quarter of an hour; each shows its lines at its end."
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines

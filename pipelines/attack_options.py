@@ -8,7 +8,6 @@ from __future__ import annotations
 from dataclasses import fields
 from difflib import get_close_matches
 from fractions import Fraction
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
@@ -108,11 +107,9 @@ def attack_kind(name: str) -> type[AttackSpec]:
 
 def presets() -> Mapping[str, AttackSpec]:
     """The named attacks, in the order of the paper's tables."""
-    try:
-        found: Mapping[str, AttackSpec] = import_module("regroup.attacks.presets").PRESETS
-    except ImportError:
-        return {}
-    return found
+    from regroup.attacks.presets import PRESETS
+
+    return PRESETS
 
 
 def preset(name: str) -> AttackSpec:

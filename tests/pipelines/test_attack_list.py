@@ -11,8 +11,8 @@ import pytest
 
 from pipelines import attack_list
 from regroup.attacks import ATTACKS
+from regroup.attacks.presets import PRESETS
 from tests.pipelines.conftest import Run
-from tests.pipelines.presets_stub import use_presets
 
 
 def test_every_attack_with_all_its_facts(run: Run) -> None:
@@ -21,23 +21,27 @@ def test_every_attack_with_all_its_facts(run: Run) -> None:
     names = [line.split()[0] for line in outcome.out.splitlines() if line[:1].strip()]
     assert names[: len(ATTACKS)] == list(ATTACKS)
     pgd = outcome.out[: outcome.out.index("deepfool")]
-    for word in ("Madry et al. 2018", "own", "white-box", "linf", "minimal, budget", "untargeted",
-                 "each sample alone", "1640 forward, 1600 backward"):  # fmt: skip
+    for word in ("Madry et al. 2018", "own", "white-box", "linf", "minimal, budget", "targeted too",
+                 "each sample alone", "1640 forward, 1640 backward"):  # fmt: skip
         assert word in pgd
 
 
-def test_as_json_with_presets(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    use_presets(monkeypatch)
+def test_as_json_with_presets(run: Run) -> None:
     found: dict[str, Any] = run("attack", "--list", "--json").json
     pgd, *_ = found["attacks"]
-    assert (pgd["name"], pgd["norms"], pgd["knowledge"]) == ("pgd", ["linf"], "white-box")
-    # minimal, 40 tries: 40 steps each, and one more forward pass.
-    assert (pgd["forward"], pgd["backward"], pgd["group"]) == (40 * 41, 40 * 40, None)
-    assert [row["name"] for row in found["presets"]] == ["pgd-2-minimal", "pgd-2-budget"]
-    assert (found["presets"][1]["protocol"], found["presets"][1]["forward"]) == ("budget", 8)
+    assert (pgd["name"], pgd["norms"], pgd["knowledge"]) == ("pgd", ["linf", "l2"], "white-box")
+    # minimal, 40 tries: 40 steps each, and one more pass of either kind.
+    assert (pgd["forward"], pgd["backward"], pgd["group"]) == (40 * 41, 40 * 41, None)
+    rows = {row["name"]: row for row in found["presets"]}
+    assert list(rows) == list(PRESETS)
+    budget = rows["table2-pgd-4-budget"]
+    assert (budget["attack"], budget["protocol"], budget["forward"]) == ("pgd", "budget", 41)
     shown = run("attack", "--list").out
-    assert "pgd-2-budget" in shown
-    assert "epsilon 0.0078431" in shown
+    assert "table2-pgd-4-budget" in shown
+    assert "epsilon 0.015686" in shown
+    # Of the sweep its ends are enough for people.
+    assert "figure2-pgd-40-budget" in shown
+    assert "figure2-pgd-20" not in shown
 
 
 def test_an_attack_whose_module_cannot_be_imported_is_listed(

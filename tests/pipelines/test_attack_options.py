@@ -16,10 +16,10 @@ from pipelines.errors import UsageError
 from pipelines.options import AttackOptions
 from regroup.attacks import ATTACKS
 from regroup.attacks.pgd import PGD
+from regroup.attacks.presets import PRESETS
 from regroup.attacks.spec import AttackFacts, Norm, Protocol
 from regroup.errors import ConfigurationError
 from tests.cluster.attacks import FACTS, Coupled, Fake
-from tests.pipelines.presets_stub import PRESETS, use_presets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,16 +74,15 @@ def test_options_and_parameters() -> None:
     assert spec_of("weights=none", attack="distance").weights is None
 
 
-def test_a_preset_whose_single_parameters_are_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    use_presets(monkeypatch)
-    preset = PRESETS["pgd-2-budget"]
-    assert spec_of(preset="pgd-2-budget", seed=5) == preset
-    changed = spec_of("step_ratio=0.5", preset="pgd-2-budget", steps=3)
-    assert changed == replace(preset, seed=0, steps=3, step_ratio=0.5)
-    with pytest.raises(UsageError, match="did you mean pgd-2-minimal"):
-        spec_of(preset="pgd-2-minimum")
+def test_a_preset_whose_single_parameters_are_changed() -> None:
+    name = "table3-pgd-4-targeted-budget"
+    assert spec_of(preset=name) == PRESETS[name]
+    changed = spec_of("step_ratio=0.5", preset=name, steps=3, seed=5)
+    assert changed == replace(PRESETS[name], seed=5, steps=3, step_ratio=0.5)
+    with pytest.raises(UsageError, match="did you mean table2-boundary"):
+        spec_of(preset="table2-bondary")
     with pytest.raises(UsageError, match="leave --attack pgd out"):
-        spec_of(preset="pgd-2-minimal", attack="pgd")
+        spec_of(preset="table2-pgd-4", attack="pgd")
 
 
 @pytest.mark.parametrize(("text", "value"), [("4/255", 4 / 255), ("0.03", 0.03), ("2", 2.0)])
@@ -98,10 +97,10 @@ def test_an_l2_distance_may_be_above_1() -> None:
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     ({"attack": "pdg"}, (), r"unknown attack 'pdg': did you mean pgd\?"),
     ({"attack": "lost"}, (), "the attack lost cannot be used here: No module"),
-    ({"norm": "l2"}, (), "unknown norm of pgd 'l2': choose from linf"),
+    ({"attack": "deepfool", "norm": "linf"}, (), "norm of deepfool 'linf': choose from l2"),
     ({"attack": "distance", "protocol": "budget"}, (), "protocol of distance 'budget'"),
-    ({"targeted": True}, (), "pgd is offered untargeted alone"),
-    ({"confidence": 0.9}, (), "pgd is offered without confidence"),
+    ({"attack": "boundary", "targeted": True}, (), "boundary is offered untargeted alone"),
+    ({"attack": "deepfool", "confidence": 0.9}, (), "deepfool is offered without confidence"),
     ({"attack": "distance", "steps": 3}, (), "distance has no parameter 'steps'"),
     ({"epsilon": "four"}, (), "'four' is not a number.*4/255"),
     ({"epsilon": "4"}, (), r"4 is out of range: epsilon is in \[0,1\] pixel units: .*mean 4/255\?"),
