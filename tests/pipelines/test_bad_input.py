@@ -285,9 +285,9 @@ def test_class_that_the_model_never_gets_right(
 ATTACKS_REFUSED: list[tuple[tuple[str, ...], str]] = [
     (("--attack", "pdg"), "unknown attack 'pdg': did you mean pgd?"),
     (("--preset", "no-such"), "there is no preset 'no-such'"),
-    (("--norm", "l2"), "unknown norm of pgd 'l2': choose from linf"),
-    (("--targeted",), "pgd is offered untargeted alone"),
-    (("--confidence", "0.9"), "pgd is offered without confidence"),
+    (("--attack", "spsa", "--norm", "l2"), "unknown norm of spsa 'l2': choose from linf"),
+    (("--attack", "square", "--targeted"), "square is offered untargeted alone"),
+    (("--attack", "spsa", "--confidence", "0.9"), "spsa is offered without confidence"),
     (("--epsilon", "4%"), "epsilon is in [0,1] pixel units: did you mean 4/255?"),
     (("--epsilon=-1/255",), "is not positive"),
     (("--parameters", "step_ratoi=1"), "did you mean step_ratio?"),
