@@ -27,10 +27,10 @@ test: $(VENV)/.installed-dev
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines
 
 test-cluster: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --ignore=tests/pipelines --ignore=tests/objectstore
+	$(BIN)/python -m pytest --ignore=tests/pipelines --ignore=tests/objectstore --ignore=tests/regroup
 
 test-pipelines: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/pipelines tests/objectstore
+	$(BIN)/python -m pytest tests/pipelines tests/objectstore tests/regroup
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
