@@ -24,7 +24,8 @@ def curve(
 def test_the_curve_begins_clean_and_ends_at_the_accuracy_over_s(
     run: Run, finished_demo: FinishedDemo, tmp_path: Path
 ) -> None:
-    found = curve(run, finished_demo, "--k", 5, "--output", tmp_path / "new" / "curve.csv")
+    k = finished_demo.results["accuracy"][0]["k"]
+    found = curve(run, finished_demo, "--k", k, "--output", tmp_path / "new" / "curve.csv")
     assert found.status == 0, found.err
     rows, total = found.json["rows"], finished_demo.config.limit
     assert found.json["forward_passes"] == 0
