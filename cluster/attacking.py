@@ -88,7 +88,8 @@ class AttackWorker:
             )
         self._classifier = fetch_classifier(job.model).to(job.device)
         job.model.compute.set_tf32()
-        self._room = DeviceRoom(job.batch, AttackedNetwork(self._classifier).fixed_rows)
+        rows = job.attack.facts.group or AttackedNetwork(self._classifier).fixed_rows
+        self._room = DeviceRoom(job.batch, rows)
         self._images = IndexImages(
             job.store_uri,
             job.index_ref,
