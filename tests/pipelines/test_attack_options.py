@@ -78,7 +78,9 @@ def test_a_preset_whose_single_parameters_are_changed() -> None:
     name = "table3-pgd-4-targeted-budget"
     assert spec_of(preset=name) == PRESETS[name]
     changed = spec_of("step_ratio=0.5", preset=name, steps=3, seed=5)
-    assert changed == replace(PRESETS[name], seed=5, steps=3, step_ratio=0.5)
+    preset = PRESETS[name]
+    assert isinstance(preset, PGD)
+    assert changed == replace(preset, seed=5, steps=3, step_ratio=0.5)
     with pytest.raises(UsageError, match="did you mean table2-boundary"):
         spec_of(preset="table2-bondary")
     with pytest.raises(UsageError, match="leave --attack pgd out"):
