@@ -16,21 +16,20 @@ Only a kernel's `run` is called: Foolbox's `__call__` would look once more, at a
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.found import Found
+from regroup.attacks.library_state import frozen, seeded
 from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
     from types import ModuleType
 
     from regroup.attacks.attacked_network import AttackedNetwork
@@ -95,7 +94,7 @@ def run_foolbox(
     errors of memory through.
     """
     runs = _Runs(spec, network, batch, kernel)
-    with _frozen(network.network):
+    with frozen(network.network):
         for rows in runs.parts():
             runs.failures |= isolated(runs.run, rows, not runs.independent)
     return runs.found()
@@ -175,7 +174,7 @@ class _Runs:
         device = self.network.device
         model = PyTorchModel(seen, bounds=(0, 1), device=device)
         judge = _judge(self.criterion, part, seen)
-        with _seeded(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
+        with seeded(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
             images = self.kernel.run(model, part.clean, judge, **self.kernel.keywords, **each)
         images = images.detach() if seen.closest is None else seen.closest.images
         seen.finite &= images.isfinite().flatten(1).all(dim=1)
@@ -304,39 +303,6 @@ def _judge(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
             return restore(astensor(met))
 
     return Judge(batch.targets if targeted else batch.labels)
-
-
-@contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """The global generators (torch's, of `device` too, and numpy's) begin at `seed`, inside."""
-    generators = [torch.default_generator]
-    if device.type == "cuda":
-        index = torch.cuda.current_device() if device.index is None else device.index
-        generators.append(torch.cuda.default_generators[index])
-    torch_states = [generator.get_state() for generator in generators]
-    numpy_state = np.random.get_state()
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        np.random.seed(seed % 2**32)
-        yield
-    finally:
-        np.random.set_state(numpy_state)
-        for generator, state in zip(generators, torch_states, strict=True):
-            generator.set_state(state)
-
-
-@contextmanager
-def _frozen(network: nn.Module) -> Iterator[None]:
-    """No gradients of parameters inside: Foolbox's backward would compute and keep them."""
-    trainable = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    try:
-        for parameter in trainable:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in trainable:
-            parameter.requires_grad_(True)
 
 
 def _one_line(error: Exception) -> str:
