@@ -103,26 +103,10 @@ def attack_index(
     from cluster.attacking import AttackJob
     from pipelines.attack_summary import summarise_attack
     from pipelines.network import label_map
-    from store.adversarials import adversarials_spec
-    from store.element import BlockElement
 
     check_attackable(network, spec)
-    labels = label_map(index, network)
-    name = element_name(index, spec)
-    element_spec = adversarials_spec(
-        name=name,
-        model=network.description,
-        attack=spec.describe(),
-        index_fingerprint=index.fingerprint,
-        image_shape=(3, network.side, network.side),
-        rows=index.rows_count,
-        block_rows=1,
-        labels=labels,
-    )
-    if job.store.find("adversarials", element_spec.fingerprint) is None:
-        rows = planned_rows(job, network, spec, block_rows)
-        element_spec = replace(element_spec, block_rows=rows)
-    element = BlockElement.create(job.store, element_spec, {})
+    labels, name = label_map(index, network), element_name(index, spec)
+    element = _element(job, network, index, spec, labels, block_rows)
     factory_on = partial(
         AttackJob,
         store_uri=job.store.uri,
@@ -138,6 +122,34 @@ def attack_index(
     element.clear_checkpoints()
     job.finish(f"attack {name}", element, summarise_attack)
     return element
+
+
+def _element(
+    job: Job,
+    network: Network,
+    index: SampleIndex,
+    spec: AttackSpec,
+    labels: tuple[int, ...] | None,
+    block_rows: int | None,
+) -> BlockElement:
+    """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
+    from store.adversarials import adversarials_spec
+    from store.element import BlockElement
+
+    element_spec = adversarials_spec(
+        name=element_name(index, spec),
+        model=network.description,
+        attack=spec.describe(),
+        index_fingerprint=index.fingerprint,
+        image_shape=(3, network.side, network.side),
+        rows=index.rows_count,
+        block_rows=1,
+        labels=labels,
+    )
+    if job.store.find("adversarials", element_spec.fingerprint) is None:
+        rows = planned_rows(job, network, spec, block_rows)
+        element_spec = replace(element_spec, block_rows=rows)
+    return BlockElement.create(job.store, element_spec, {})
 
 
 def element_name(index: SampleIndex, spec: AttackSpec) -> str:
