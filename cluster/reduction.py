@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from regroup.bank_samples import BankSamples
     from store.banks import BankWriter
 
-# Blocks of an array that the system is told of before they are read.
-READ_AHEAD = 8
-
 
 @dataclass(frozen=True, eq=False)
 class Selection:
@@ -119,9 +116,7 @@ def reduce_tap(
     def total(run: list[int]) -> NDArray[np.float64]:
         """What the blocks of `run` add to the mixtures, (1, 2, M, C) float64."""
         sums = np.zeros(shape)
-        for number, block in enumerate(run):
-            if number % READ_AHEAD == 0:
-                features.prefetch(run[number : number + 2 * READ_AHEAD], [path])
+        for _, block in features.in_turn([(path, block) for block in run]):
             span = features.plan.span(block)
             chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
             accumulators = features.read_array(path, block)

@@ -86,10 +86,10 @@ class ScoringWorker:
         """Score and commit `block` of the votes element."""
         started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
         with phases("read"):
-            self._features.prefetch([block], self._paths)
             samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
             ok = np.array([status == "ok" for status in samples["status"]])
-            read = (self._features.read_array(path, block) for path in self._paths)
+            wanted = self._features.in_turn([(path, block) for path in self._paths])
+            read = (self._features.read_array(*each) for each in wanted)
             accumulators = [values if ok.all() else values[ok] for values in read]
         with phases("score"):
             labels = np.array(samples["label"], np.int64)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.errors import ConfigurationError, RegroupError
-from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps
+from regroup.models.classifier import Classifier
+from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps, respond
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 class Extraction:
     """What one forward pass gave.
 
-    `logits`: (N, M) float32. `accumulators`: one a tap in execution order, each (N, 2, C) float32,
-    detached; sign axis 0 positive, 1 negative.
+    `logits`: (N, M) float32, of the candidates. `accumulators`: one a tap in execution order, each
+    (N, 2, C) float32, detached; sign axis 0 positive, 1 negative.
     """
 
     logits: Tensor
@@ -93,10 +94,12 @@ class Extractor:
                 accumulators.append(reduce_signs(response, sample_count, axis))
 
         with TapRecorder(self._plan, sample_count, receive):
-            output = self._model(pixels)
+            output = respond(self._model, pixels)
         logits = logits_of(output, sample_count)
         if self._plan.logits is not None:
             receive(len(self._plan.taps) - 1, logits.detach())
+        if isinstance(self._model, Classifier):
+            logits = self._model.candidates(logits)
         return Extraction(logits.to(torch.float32), tuple(accumulators))
 
     @torch.no_grad()

@@ -7,7 +7,8 @@ are one call of a torch function. Only the outermost call counts (F.relu6 calls 
 What is tapped:
 
 - `preactivation`: the input of every element-wise activation function, in execution order, and
-  the logits. Softmax and GLU are not element-wise and make no tap; nor does `clamp`.
+  the logits, of all classes also where the candidates are fewer. Softmax and GLU are not
+  element-wise and make no tap; nor does `clamp`.
 - `linear`: the output of every convolution (transposed too) and linear function. Attention
   through `F.multi_head_attention_forward` is one torch function whose result is the output of its
   out-projection: that is the tap; its fused in-projection is no layer of its own.
@@ -26,6 +27,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from regroup.errors import ConfigurationError, RegroupError
+from regroup.models.classifier import Classifier
 from regroup.module_path import ModulePath
 from regroup.provenance import ChannelProvenance, function_name
 
@@ -263,12 +265,21 @@ def plan_taps(
     with torch.no_grad(), ModulePath(model, names_from or model) as path:
         discoverer = _Discoverer(policy, provenance, path)
         with discoverer:
-            output = model(example[:1])
+            output = respond(model, example[:1])
     logits = logits_of(output, 1)
     final = Tap(LOGITS, logits.shape[1], 1) if policy == "preactivation" else None
     plan = TapPlan(policy, tuple(discoverer.calls), final)
     _refuse_empty(model, plan)
     return plan
+
+
+def respond(model: nn.Module, pixels: Tensor) -> object:
+    """What the network returns for `pixels` (N, 3, H, W): where it is restricted, of all classes.
+
+    Restriction is about who can win. The responses of the logits tap, as those of every other, are
+    the network's own.
+    """
+    return model.all_logits(pixels) if isinstance(model, Classifier) else model(pixels)
 
 
 def logits_of(output: object, sample_count: int) -> Tensor:

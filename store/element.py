@@ -1,6 +1,6 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -61,6 +61,8 @@ __all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 Arrays = Mapping[str, NDArray[np.generic]]
 # Commit records kept in memory by a reader, which must not grow with the number of blocks.
 COMMITS_KEPT = 256
+# Chunks that the backend is told of before they are read.
+PREFETCHED = 4
 
 
 class BlockElement:
@@ -270,11 +272,17 @@ class BlockElement:
         array = self._array(spec)
         return read_checked(array, self._backend, self._location, spec, span, checksum)
 
-    def prefetch(self, blocks: Iterable[int], paths: Iterable[str]) -> None:
-        """Say that these blocks of these arrays are read soon: a hint, which never fails."""
-        specs = [self._spec(path) for path in paths]
-        keys = [chunk_key(self._location, spec, block) for block in blocks for spec in specs]
-        self._backend.prefetch(keys)
+    def in_turn(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+        """Yield `wanted`, (array, block) pairs that are to be read one by one, as they are.
+
+        The backend is told of the next few: of more, a disk reads what is needed first too late
+        (docs/format.md, "What was measured").
+        """
+        keys = [chunk_key(self._location, self._spec(path), block) for path, block in wanted]
+        self._backend.prefetch(keys[:PREFETCHED])
+        for number, pair in enumerate(wanted, PREFETCHED):
+            yield pair
+            self._backend.prefetch(keys[number : number + 1])
 
     def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Return the rows of a block, or some columns of them, checked against its commit.

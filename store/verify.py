@@ -221,10 +221,10 @@ def _check_block(
     if error := attempt(_require_planned, element, block):
         yield failure_at(error, "commit", location, _commit_name(location, block), block)
         return
-    element.prefetch([block], [spec.path for spec in specs])
-    for spec in specs:
+    wanted = element.in_turn([(spec.path, block) for spec in specs])
+    for spec, each in zip(specs, wanted, strict=True):
         key = chunk_key(location, spec, block)
-        if error := value_error(backend, [key], partial(element.read_array, spec.path, block)):
+        if error := value_error(backend, [key], partial(element.read_array, *each)):
             yield failure_at(error, "chunk", location, _name(location, key), block)
     if error := attempt(element.read_table, block):
         yield failure_at(error, "part", location, f"samples/{part_name(block)}", block)

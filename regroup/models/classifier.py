@@ -67,8 +67,8 @@ class Classifier(nn.Module):
     preprocessing: how image bytes become the pixels it takes.
     num_classes: M, of the network as it is given. weights_sha256: 64 hex characters.
     class_names: of the M classes, where they are known.
-    classes: restrict it to these of the M, in this order: its logits, `num_classes` and
-        `class_names` are then of these alone.
+    classes: the candidates, of the M, in this order: its logits, `num_classes` and `class_names`
+        are then of these alone. What the network responds does not depend on them: `all_logits`.
     compute: precision and memory format.
     samples_forwarded: how many samples this Classifier has seen.
 
@@ -107,15 +107,21 @@ class Classifier(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32."""
+        """Pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32 of the candidates."""
+        return self.candidates(self.all_logits(pixels)).float()
+
+    def all_logits(self, pixels: Tensor) -> Tensor:
+        """Pixels (N, 3, H, W) in [0, 1] to what the network itself returns, of all its classes."""
         self.samples_forwarded += len(pixels)
         _count(len(pixels))
         normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
         with self.compute.autocast(pixels.device):
             logits: Tensor = self.network(normalized)
-        if self._kept is not None:
-            logits = logits.index_select(1, self._kept)
-        return logits.float()
+        return logits
+
+    def candidates(self, logits: Tensor) -> Tensor:
+        """Those of the candidates, (N, M), among the logits of all of the network's classes."""
+        return logits if self._kept is None else logits.index_select(1, self._kept)
 
     def _restrict(self, classes: tuple[int, ...] | None) -> Tensor | None:
         if classes is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from regroup.accumulators import Extractor
 from regroup.errors import ConfigurationError
 from regroup.models import Classifier, ModelSpec, load_classifier
 from regroup.models.imagenet import imagenet_wnids
@@ -27,6 +28,22 @@ def test_logits_are_those_of_the_chosen_classes_in_their_order() -> None:
     assert torch.equal(some(pixels()), full(pixels())[:, [5, 0, 3]])
     assert (some.num_classes, full.num_classes) == (3, 6)
     assert some.class_names == (CLASS_NAMES[5], CLASS_NAMES[0], CLASS_NAMES[3])
+
+
+def test_taps_are_those_of_the_whole_network() -> None:
+    """Candidates are about who can win; what the network responds does not depend on them."""
+    full = load_classifier(ModelSpec(MODEL))
+    some = load_classifier(ModelSpec(MODEL, classes=(5, 0, 3)))
+    whole, few = (
+        Extractor(model, "preactivation", pixels(), names_from=model.network)
+        for model in (full, some)
+    )
+    assert few.taps == whole.taps
+    assert few.taps[-1].channels == full.num_classes
+    ours, expected = few(pixels()), whole(pixels())
+    for found, wanted in zip(ours.accumulators, expected.accumulators, strict=True):
+        assert torch.equal(found, wanted)
+    assert torch.equal(ours.logits, expected.logits[:, [5, 0, 3]])
 
 
 def test_gradients_are_those_of_the_restricted_softmax() -> None:

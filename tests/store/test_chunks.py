@@ -111,10 +111,22 @@ def test_blocks_do_not_go_through_zarr(any_store: Store, monkeypatch: pytest.Mon
     assert decode.call_count == element.plan.blocks
 
 
+def test_only_the_next_few_chunks_are_announced(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    element, announced = fill(make(any_store)), list[str]()
+    monkeypatch.setattr(type(any_store.backend), "prefetch", lambda _, keys: announced.extend(keys))
+    wanted = [(FLOATS, block % element.plan.blocks) for block in range(9)]
+    ahead = [len(announced) - number for number, _ in enumerate(element.in_turn(wanted))]
+    assert ahead == [4, 4, 4, 4, 4, 4, 3, 2, 1]
+    assert [key.split("/")[-3] for key in announced] == [str(block) for _, block in wanted]
+
+
 def test_a_missing_chunk_is_damage(any_store: Store) -> None:
     element = fill(make(any_store))
     any_store.backend.delete(f"features/{element.ref}/{FLOATS}/c/1/0/0")
-    element.prefetch(range(element.plan.blocks), [FLOATS])  # a hint: never an error
+    wanted = [(FLOATS, block) for block in range(element.plan.blocks)]
+    assert list(element.in_turn(wanted)) == wanted, "announcing a chunk is a hint: never an error"
     with pytest.raises(DamagedError, match=r"the chunk .*/c/1/0/0 is missing"):
         element.read_array(FLOATS, 1)
     element.read_array(FLOATS, 0)
