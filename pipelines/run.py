@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.study_file import LoadedStudy
     from pipelines.study_steps import StudySteps
+
+
+COST = ("forward_passes", "seconds", "steps")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,6 +130,7 @@ def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
         _check(steps, loaded)
         results = Results(steps, _make(steps))
         described = {**results.describe(), **_cost(job, started)}
+        _keep(described, job)
         _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
     if results.failures:
         names = ", ".join(results.failures)
@@ -153,11 +158,19 @@ def _make(steps: StudySteps) -> dict[str, str]:
 
 
 def _cost(job: Job, started: float) -> dict[str, Any]:
-    return {
-        "forward_passes": sum(entry.forward_passes for entry in job.ledger),
-        "seconds": time.perf_counter() - started,
-        "steps": job.summary(),
-    }
+    passes = sum(entry.forward_passes for entry in job.ledger)
+    cost = (passes, time.perf_counter() - started, job.summary())
+    return dict(zip(COST, cost, strict=True))
+
+
+def _keep(results: dict[str, Any], job: Job) -> None:
+    """Leave the results in the store, unless they are there: what they cost was told then."""
+    from store.studies import read_study, studies, write_study
+
+    name, results = results["study"], json.loads(json.dumps(results))
+    kept = read_study(job.store, name) if name in studies(job.store) else {}
+    if any(kept.get(key, "") != value for key, value in results.items() if key not in COST):
+        write_study(job.store, name, results)
 
 
 def _report(results: dict[str, Any], options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:

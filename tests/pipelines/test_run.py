@@ -19,6 +19,7 @@ from pipelines.run import RunConfig, StudyIncompleteError, main
 from regroup.intervals import wilson
 from store.element import BlockElement
 from store.stores import open_store
+from store.studies import read_study, studies
 from store.votes import TRUE_RANK
 from tests.pipelines.colours import MODEL, colour_folder
 from tests.pipelines.conftest import Run
@@ -134,6 +135,13 @@ def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
         chosen = [r for r in found["accuracy_against_k"] if r["k"] == found["k"]]
         assert chosen[0]["clean"] == found["accuracy"][0]["regroup_top1_all"]
         assert [t["votes"] for t in found["tap_accuracy"]].count(True) == found["k"]
+
+
+def test_the_store_keeps_what_came_of_it(finished: Finished) -> None:
+    store = open_store(finished.config.store)
+    assert studies(store) == ["colours"]
+    kept = read_study(store, "colours")
+    assert kept == json.loads((finished.output / "results.json").read_text())
 
 
 def test_attacks_were_made_once_for_both_policies(finished: Finished) -> None:
