@@ -8,7 +8,8 @@ signs, and scored again for the last five taps. Every step is the project's own,
 Next to each step stands its floor, measured in the same run: `numpy` writing (fsynced as the store
 does) and reading the same bytes with as many threads as the step has processes; bare float32
 products and argsorts on all cores. Reads are cold on both sides: files are dropped from the page
-cache before. Making samples up does not count as writing, nor reading as scoring. Exit status 1
+cache before. Making samples up does not count as writing, nor reading as scoring, nor the start of
+workers as reading or as building a bank, which would hide what these cost. Exit status 1
 where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and about 15 minutes.
 """
 
@@ -146,7 +147,7 @@ class Rehearsal:
                 raise RuntimeError(failure)
 
     def _read(self, features: BlockElement, floor: float) -> None:
-        with self._measured("read", floor, DISK, only="read"):
+        with self._measured("read", floor, DISK, only=("read",)):
             started, task = time.perf_counter(), ReadJob(self._job.store.uri, features.ref)
             blocks = range(features.plan.blocks)
             report = self._job.tasks("read", task, blocks, features.plan.rows)
@@ -154,7 +155,7 @@ class Rehearsal:
             refuse_failures("read", report)
 
     def _bank(self, index: SampleIndex) -> str:
-        with self._measured("build bank", self.steps[-1].counted, DISK):
+        with self._measured("build bank", self.steps[-1].counted, DISK, only=("reduce", "write")):
             return build_bank(self._job, self._network, index, BankOptions(), 64)
 
     def _score(self, name: str, val: BlockElement, bank: str, k: int) -> BlockElement:
@@ -164,7 +165,7 @@ class Rehearsal:
         options = VotingOptions(voting_taps=tuple(tap for tap, _ in taps))
         required = COMPUTE if k > RESCORED_TAPS else None
         part = 8 * sum(channels) * self._samples
-        with self._measured(name, floor, required, only="score", data_bytes=part):
+        with self._measured(name, floor, required, only=("score",), data_bytes=part):
             return score(self._job, val, read_bank(self._job.store, bank), options)
 
     @contextmanager
@@ -175,12 +176,12 @@ class Rehearsal:
         required: float | None,
         *,
         leave_out: str | None = None,
-        only: str | None = None,
+        only: tuple[str, ...] = (),
         data_bytes: int | None = None,
     ) -> Iterator[None]:
         """Enter what is done inside, all its reads cold, as a step.
 
-        Of its seconds count those of the phase `only`, or all but those of the phase `leave_out`.
+        Of its seconds count those of the phases `only`, or all but those of the phase `leave_out`.
         """
         forget(self._folder)
         forget_peak()
@@ -193,7 +194,9 @@ class Rehearsal:
         step = Step(
             name=name,
             seconds=seconds,
-            counted=phases[only] if only else seconds - phases.get(leave_out or "", 0.0),
+            counted=sum(phases[name] for name in only)
+            if only
+            else seconds - phases.get(leave_out or "", 0.0),
             floor=floor,
             required=required,
             data_bytes=data_bytes or self._bytes,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from regroup.errors import ConfigurationError, RegroupError
 
@@ -83,41 +84,36 @@ def add_mixture(
 
     In pieces that a CPU's cache holds. What was added before a piece that raises stays added.
     """
-    check_labels(labels, sums.shape[1])
-    rows = max(1, _PIECE // max(1, sums.shape[2]))
-    for start in range(0, len(labels), rows):
-        piece = slice(start, start + rows)
-        present, mixture = _mixture(accumulators[piece], labels[piece], weights[piece], delta)
-        sums[:, present] += mixture
+    signs, num_classes, channels = sums.shape
+    check_labels(labels, num_classes)
+    voters = torch.from_numpy(sums).view(signs * num_classes, channels)
+    target = np.asarray(labels, np.int64)[:, None] + num_classes * np.arange(signs)
+    lambdas = np.repeat(np.asarray(weights, np.float64), signs).reshape(target.shape)
+    step = max(1, _PIECE // max(1, channels))
+    for start in range(0, len(labels), step):
+        piece = slice(start, start + step)
+        rows = _weighted(accumulators[piece], torch.from_numpy(lambdas[piece].ravel()), delta)
+        # Several times as fast as np.add.at and np.add.reduceat.
+        voters.index_add_(0, torch.from_numpy(target[piece].ravel()), rows)
 
 
-def _mixture(
-    accumulators: NDArray[np.floating],
-    labels: NDArray[np.integer],
-    weights: NDArray[np.floating],
-    delta: float,
-) -> tuple[NDArray[np.integer], NDArray[np.float64]]:
-    """The P classes that occur, (P,), and their sums of w_j pmf_j, (2, P, C) float64.
+def _weighted(accumulators: NDArray[np.floating], lambdas: Tensor, delta: float) -> Tensor:
+    """Rows (2 n, C) float64: lambda_j pmf_j of accumulators (n, 2, C), signs beside each other.
 
-    One sum for both signs: row (sample, sign) times w_j / sum(a + delta) goes to row (sign, class).
+    In place and by torch: its sums and products by row are several times as fast as NumPy's.
     """
-    samples, signs, channels = accumulators.shape
-    shifted = accumulators.reshape(samples * signs, channels).astype(np.float64)
-    lowest = shifted.min()  # NaN if there is one
-    shifted += delta
-    totals = shifted.sum(axis=1)
-    if not (lowest >= 0 and np.isfinite(totals).all()):
+    values = np.array(accumulators, np.float64, order="C")
+    rows = torch.from_numpy(values.reshape(len(lambdas), -1))
+    lowest = rows.min()  # NaN if there is one
+    rows += delta
+    totals = rows.sum(1)
+    if not (lowest >= 0 and torch.isfinite(totals).all()):
         raise RegroupError(
             "Accumulators of the bank's samples hold NaN, infinite or negative values: the network "
             "overflowed on them or the features are damaged; extract them again."
         )
-    present, position = np.unique(labels, return_inverse=True)
-    target = position[:, None] + len(present) * np.arange(signs)
-    shifted *= (np.repeat(np.asarray(weights, np.float64), signs) / totals)[:, None]
-    sums = torch.zeros((signs * len(present), channels), dtype=torch.float64)
-    # Several times as fast as np.add.at and np.add.reduceat.
-    sums.index_add_(0, torch.from_numpy(target.ravel()), torch.from_numpy(shifted))
-    return present, sums.numpy().reshape(signs, len(present), channels)
+    rows *= (lambdas / totals)[:, None]
+    return rows
 
 
 @dataclass(frozen=True, eq=False)
