@@ -19,15 +19,19 @@ from pipelines.attack import attack_index
 from pipelines.job import Job
 from pipelines.network import open_network
 from pipelines.options import ClusterOptions, ModelOptions
+from regroup.attacks import AttackSpec, make_attack
 from store.element import BlockElement
 from store.indexes import SampleIndex
 from tests.cluster.attacks import Slow
 from tests.faults.conftest import Study, contents
+from tests.faults.disturbed import Disturbance, disturb
 
 ROWS, BATCH, BEFORE = 36, 2, 7
 
 
-def attack(study: Study, folder: Path, spec: Slow, workers: int, block_rows: int) -> BlockElement:
+def attack(
+    study: Study, folder: Path, spec: AttackSpec, workers: int, block_rows: int
+) -> BlockElement:
     """The adversarials, made in a store that holds the study's indexes alone."""
     if not folder.exists():
         shutil.copytree(study.store / "indexes", folder / "indexes")
@@ -73,6 +77,42 @@ def test_a_worker_killed_within_a_block(
     found, expected = (contents(next(folder.iterdir())) for folder in folders)
     assert found == expected
     assert killed.ref == undisturbed.ref
+
+
+def kill_after_a_checkpoint(folder: Path, disturbance: Disturbance) -> None:
+    """Kill -9 the worker that attacks, once it has kept something of its block."""
+    deadline = time.monotonic() + 120
+    while not [*folder.glob("adversarials/*/checkpoints/*/*.parquet")]:
+        assert time.monotonic() < deadline, "no checkpoint was ever written"
+        time.sleep(0.005)
+    os.kill(disturbance.busy()[0], signal.SIGKILL)
+
+
+def test_a_worker_killed_within_a_block_of_carlini_wagner(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its kernel couples the samples of a group: the groups of the second attempt are the same."""
+    release_open_pools()
+    spec = make_attack("carlini-wagner", binary_searches=2, steps=60)
+    plain = attack(study, tmp_path / "plain", spec, 1, ROWS)
+    release_open_pools()
+    monkeypatch.setattr("cluster.attacking.AttackJob", partial(AttackJob, checkpoint_s=0.0))
+    (tmp_path / "attempts").mkdir()
+    disturbance = Disturbance(tmp_path / "attempts")
+    disturb(monkeypatch, disturbance, "cluster.attacking.AttackJob")
+    watch = threading.Thread(
+        target=kill_after_a_checkpoint, args=(tmp_path / "killed", disturbance)
+    )
+    watch.start()
+    killed = attack(study, tmp_path / "killed", spec, 1, ROWS)
+    watch.join()
+    assert disturbance.attempts() == {0: 2}
+    resumed: Any = killed.commit(0).report["resumed"]
+    assert resumed in (16, 32), "whole groups were taken from the first attempt"
+    assert plain.commit(0).report["resumed"] == 0
+    folders = [tmp_path / name / "adversarials" for name in ("killed", "plain")]
+    found, expected = (contents(next(folder.iterdir())) for folder in folders)
+    assert found == expected
 
 
 def test_examples_are_those_of_one_worker_with_three(study: Study, tmp_path: Path) -> None:

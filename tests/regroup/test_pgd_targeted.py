@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from regroup.attacks import AttackResult, predictions, verify
 from regroup.attacks.minimal import EpsilonSearch
 from regroup.attacks.pgd import PGD
+from regroup.errors import ConfigurationError
 from tests.regroup.attack_subjects import (
     SHAPE,
     SIZE,
@@ -54,6 +55,22 @@ def test_minimal_finds_the_way_to_the_target(norm: Any, epsilon: float) -> None:
     np.testing.assert_allclose(size(result, norm), np.array([0.05, 0.07]) * ALIKE[norm], rtol=2e-3)
     assert result.claimed.all()
     assert result.target.tolist() == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [
+        ([2, 0], "the target of sample s1 is its own label 0: give another class"),
+        ([4, 2], "the target of sample s0 is class 4: the model has classes 0 to 3"),
+        ([2, -1], "the target of sample s1 is class -1"),
+    ],
+)
+def test_a_target_that_cannot_be_meant_is_refused(targets: list[int], message: str) -> None:
+    spec = PGD(epsilon=0.3, targeted=True)
+    with pytest.raises(ConfigurationError, match=message):
+        attack(spec, Blocks(), PIXELS, targets=targets)
+    with pytest.raises(ConfigurationError, match="untargeted here: give no targets"):
+        attack(PGD(epsilon=0.3), Blocks(), PIXELS, targets=[2, 2])
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
