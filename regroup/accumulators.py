@@ -12,6 +12,7 @@ import torch
 
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.models.classifier import Classifier
+from regroup.sign_sums import sign_sums
 from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps, respond
 
 if TYPE_CHECKING:
@@ -38,13 +39,9 @@ def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
     P = sum(max(0, phi)), N = sum(max(0, -phi)) over every axis but sample and channel (DESIGN §3),
     summed in float32 at least. N is summed by itself: P - sum(phi) would cancel.
     """
+    sums = sign_sums(phi, channel_axis)
     rows = phi.shape[0] // max(sample_count, 1)  # an empty batch gives empty accumulators
-    phi = phi.reshape(sample_count, rows, *phi.shape[1:])
-    axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis + 1]
-    dtype = torch.promote_types(phi.dtype, torch.float32)
-    positive = phi.clamp(min=0).sum(axes, dtype=dtype)
-    negative = phi.clamp(max=0).sum(axes, dtype=dtype).abs()
-    return torch.stack((positive, negative), dim=1).to(torch.float32)
+    return sums if rows <= 1 else sums.view(sample_count, rows, *sums.shape[1:]).sum(1)
 
 
 class Extractor:

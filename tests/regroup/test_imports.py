@@ -12,7 +12,7 @@ import regroup
 PROLOGUE = """
 import importlib, json, pkgutil, sys
 
-BLOCKED = {"ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox",
+BLOCKED = {"ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba",
            "store", "cluster", "pipelines"}
 
 class Blocker:

@@ -1,0 +1,185 @@
+"""Sums of positive and negative responses by channel, each response read once.
+
+Torch has no such reduction: clamping and summing twice reads and writes every response several
+times, which on a CPU costs as much as the network (docs/performance.md). Compiled by Numba where it
+is installed, for float32 on the CPU; `plain_sums` does the same for all else.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+# Responses that float32 adds up before float64 takes over: rounding stays near 1e-6.
+RUN = 128
+# Channels whose sums a core's registers and first cache hold.
+_CHANNELS = 512
+# Responses of a channel in one piece that are added side by side.
+_LANES = 32
+# Responses that are worth a second thread.
+_WORTH_A_THREAD = 2**17
+
+
+def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
+    """P = sum(max(0, phi)) and N = sum(max(0, -phi)) by sample and channel, (N, 2, C) float32.
+
+    `phi`: (N, ..., C, ...), the channels on `channel_axis`. NaN and infinity reach the sums.
+    """
+    compiled = phi.device.type == "cpu" and phi.dtype == torch.float32 and kernels() is not None
+    views = _dense(phi, channel_axis) if compiled and phi.numel() else None
+    return plain_sums(phi, channel_axis) if views is None else _compiled_sums(*views)
+
+
+def plain_sums(phi: Tensor, channel_axis: int) -> Tensor:
+    """As `sign_sums`, by torch, on any device and of any dtype; sums are float32 at least."""
+    axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis]
+    dtype = torch.promote_types(phi.dtype, torch.float32)
+    positive, negative = phi.clamp(min=0), phi.clamp(max=0)
+    if axes:  # torch sums over everything where no axis is named
+        positive, negative = (part.sum(axes, dtype=dtype) for part in (positive, negative))
+    return torch.stack((positive, negative.abs()), dim=1).to(torch.float32)
+
+
+def _dense(phi: Tensor, channel_axis: int) -> tuple[bool, NDArray[np.float32]] | None:
+    """Whether channels lie side by side, and a view: (N, R, C) where they do, else (N, C, S).
+
+    None where they are neither side by side nor each in one piece.
+    """
+    last = phi.movedim(channel_axis, -1)
+    if last.is_contiguous():
+        return True, last.reshape(phi.shape[0], -1, last.shape[-1]).numpy()
+    first = phi.movedim(channel_axis, 1)
+    if first.is_contiguous():
+        return False, first.reshape(*first.shape[:2], -1).numpy()
+    return None
+
+
+def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
+    by_rows, by_planes = kernels() or (None, None)
+    kernel: Any = by_rows if side_by_side else by_planes
+    channels = values.shape[2 if side_by_side else 1]
+    sums = np.empty((len(values), 2, channels), np.float32)
+    pieces = list(_pieces(len(values), channels, values.size))
+    if len(pieces) == 1:
+        kernel(values, sums, *pieces[0])
+    else:
+        list(_threads(len(pieces)).map(lambda piece: kernel(values, sums, *piece), pieces))
+    return torch.from_numpy(sums)
+
+
+def _pieces(samples: int, channels: int, responses: int) -> Iterator[tuple[int, int, int, int]]:
+    """(first, end) samples and channels for each thread; what is added in which order stays."""
+    threads = min(torch.get_num_threads(), 1 + responses // _WORTH_A_THREAD)
+    if samples >= threads:
+        ends = [samples * part // threads for part in range(threads + 1)]
+        yield from ((a, b, 0, channels) for a, b in pairwise(ends))
+    else:
+        ends = [channels * part // threads for part in range(threads + 1)]
+        yield from ((0, samples, a, b) for a, b in pairwise(ends) if a < b)
+
+
+@cache
+def _threads(count: int) -> ThreadPoolExecutor:
+    """Threads that wait for work: to start them for each tap would cost more than it saves."""
+    return ThreadPoolExecutor(count, thread_name_prefix="sign-sums")
+
+
+@cache
+def kernels() -> tuple[Callable[..., None], Callable[..., None]] | None:
+    """The compiled (N, R, C) and (N, C, S) kernels; None where Numba is not installed.
+
+    Each takes the values, the sums to fill, and the first and end of its samples and channels.
+    """
+    try:
+        from numba import njit
+    except ImportError:
+        return None
+    # No fast mathematics: NaN and infinity stay what they are, and sums the same everywhere.
+    try:
+        compiled = njit(nogil=True, cache=True)
+        return compiled(_by_rows), compiled(_by_planes)
+    except RuntimeError:  # no folder to keep the compiled code in: each process compiles
+        compiled = njit(nogil=True)
+        return compiled(_by_rows), compiled(_by_planes)
+
+
+def _by_rows(
+    values: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    first: int,
+    end: int,
+    first_channel: int,
+    end_channel: int,
+) -> None:
+    """Channels side by side, (N, R, C): many channels at a time, row after row."""
+    positive = np.empty(_CHANNELS, np.float32)
+    negative = np.empty(_CHANNELS, np.float32)
+    totals = np.empty((2, _CHANNELS), np.float64)
+    zero = np.float32(0)
+    for sample in range(first, end):
+        for start in range(first_channel, end_channel, _CHANNELS):
+            width = min(_CHANNELS, end_channel - start)
+            totals[:] = 0
+            for run in range(0, values.shape[1], RUN):
+                positive[:] = 0
+                negative[:] = 0
+                for row in range(run, min(run + RUN, values.shape[1])):
+                    line = values[sample, row, start : start + width]
+                    for c in range(width):
+                        value = line[c]
+                        # So that NaN goes to both.
+                        positive[c] += zero if value < 0 else value
+                        negative[c] -= zero if value > 0 else value
+                for c in range(width):
+                    totals[0, c] += positive[c]
+                    totals[1, c] += negative[c]
+            for c in range(width):
+                sums[sample, 0, start + c] = totals[0, c]
+                sums[sample, 1, start + c] = totals[1, c]
+
+
+def _by_planes(
+    values: NDArray[np.float32],
+    sums: NDArray[np.float32],
+    first: int,
+    end: int,
+    first_channel: int,
+    end_channel: int,
+) -> None:
+    """Each channel in one piece, (N, C, S): one channel after the other."""
+    positive = np.empty(_LANES, np.float32)
+    negative = np.empty(_LANES, np.float32)
+    zero = np.float32(0)
+    whole = values.shape[2] // _LANES
+    for sample in range(first, end):
+        for channel in range(first_channel, end_channel):
+            plane = values[sample, channel]
+            total_positive, total_negative = 0.0, 0.0
+            for run in range(0, whole, RUN):
+                positive[:] = 0
+                negative[:] = 0
+                for row in range(run, min(run + RUN, whole)):
+                    line = plane[row * _LANES : (row + 1) * _LANES]
+                    for lane in range(_LANES):
+                        value = line[lane]
+                        positive[lane] += zero if value < 0 else value
+                        negative[lane] -= zero if value > 0 else value
+                for lane in range(_LANES):
+                    total_positive += positive[lane]
+                    total_negative += negative[lane]
+            for value in plane[whole * _LANES :]:
+                total_positive += float(zero if value < 0 else value)
+                total_negative -= float(zero if value > 0 else value)
+            sums[sample, 0, channel] = total_positive
+            sums[sample, 1, channel] = total_negative
