@@ -7,6 +7,7 @@ is installed, for float32 on the CPU; `plain_sums` does the same for all else.
 
 from __future__ import annotations
 
+import math
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import pairwise
@@ -67,15 +68,25 @@ def _dense(phi: Tensor, channel_axis: int) -> tuple[bool, NDArray[np.float32]] |
 
 def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
     by_rows, by_planes = kernels() or (None, None)
-    kernel: Any = by_rows if side_by_side else by_planes
-    channels = values.shape[2 if side_by_side else 1]
+    if not side_by_side:
+        return torch.from_numpy(_run(by_planes, values, values.shape[1]))
+    samples, rows, channels = values.shape
+    # Few channels would leave a core's lanes idle: several rows are added side by side.
+    together = math.gcd(rows, max(1, _CHANNELS // channels))
+    wide = values.reshape(samples, rows // together, together * channels)
+    sums = _run(by_rows, wide, together * channels).reshape(samples, 2, together, channels)
+    return torch.from_numpy(sums.sum(axis=2) if together > 1 else sums[:, :, 0])
+
+
+def _run(kernel: Any, values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+    """The sums (N, 2, channels) of a kernel, by as many threads as they are worth."""
     sums = np.empty((len(values), 2, channels), np.float32)
     pieces = list(_pieces(len(values), channels, values.size))
     if len(pieces) == 1:
         kernel(values, sums, *pieces[0])
     else:
         list(_threads(len(pieces)).map(lambda piece: kernel(values, sums, *piece), pieces))
-    return torch.from_numpy(sums)
+    return sums
 
 
 def _pieces(samples: int, channels: int, responses: int) -> Iterator[tuple[int, int, int, int]]:
