@@ -46,6 +46,7 @@ COMPLETIONS = ("--tyro-print-completion", "--tyro-write-completion")
 # Options of a command that need none of the others: config classes of their own.
 ALONE = {("attack", "--list"): ("pipelines.attack_list", "AttackListConfig")}
 
+
 def _config_class(command: str) -> type[Any]:
     module, name = COMMANDS[command]
     found: type[Any] = getattr(importlib.import_module(module), name)
@@ -148,7 +149,7 @@ def main(args: list[str] | None = None) -> None:
     elif first in ("-h", "--help", "help"):
         _parse(lambda: print(HELP))
     elif first in COMPLETIONS:
-        _parse(lambda: tyro.extras.subcommand_cli_from_dict(_callables(), args=words, prog="regroup"))
+        _parse(lambda: _print_completion(words))
     else:
         sys.exit(_refuse(first))
 
@@ -165,9 +166,10 @@ def _refuse(word: str) -> int:
     return 2
 
 
-def _callables() -> dict[str, Callable[..., Any]]:
-    """Every command's config class; only completion needs them all at once."""
-    return {command: cast("Callable[..., Any]", _config_class(command)) for command in COMMANDS}
+def _print_completion(words: list[str]) -> None:
+    """Have tyro make a shell's script: only this needs every command's options at once."""
+    configs = {name: cast("Callable[..., Any]", _config_class(name)) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
 
 
 if __name__ == "__main__":

@@ -31,8 +31,8 @@ class DiffConfig(StoreOptions):
     """
 
     a: Positional[str]
-    """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/" or
-    the like if need be."""
+    """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
+    or the like if need be."""
     b: Positional[str]
     """The other one, of the same kind."""
     store_b: str | None = None
@@ -85,7 +85,9 @@ def main(config: DiffConfig) -> dict[str, Any]:
         page.add_row(_tree(f"A: {names[0]}\nB: {names[1]}", found))
         show(page, config.json)
     else:
-        print_line(f"Nothing differs: both have the fingerprint {places[0].ref[-16:]}.", config.json)
+        print_line(
+            f"Nothing differs: both have the fingerprint {places[0].ref[-16:]}.", config.json
+        )
     settings = [line for difference in found for line in difference.flat()]
     return {"a": names[0], "b": names[1], "same": not found, "differences": settings}
 

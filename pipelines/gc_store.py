@@ -61,7 +61,9 @@ def main(config: GcConfig) -> dict[str, Any]:
     from store.stores import open_store
 
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
-        raise UsageError("--delete asks before it removes anything: give --yes where nobody answers")
+        raise UsageError(
+            "--delete asks before it removes anything: give --yes where nobody answers"
+        )
     store = open_store(config.store, writable=config.delete)
     plan = _plan(store, config)
     if config.delete:
@@ -98,8 +100,8 @@ def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
 
     if run := _running(store):
         raise NotNowError(
-            f"the run {run.id} is in progress: wait until it ends, or remove runs/{run.id} from the "
-            "store if it was killed"
+            f"the run {run.id} is in progress: wait until it ends, or, if it was killed, remove "
+            f"runs/{run.id} from the store"
         )
     for member in plan.unknown:
         raise NotNowError(
@@ -137,8 +139,8 @@ def _sentences(store: Store, plan: Plan, size: int) -> list[str]:
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
     if plan.unfinished:
         lines.append(
-            f"Kept for unfinished work alone: {_elements(len(plan.unfinished))} (--unfinished lists "
-            "them too)."
+            f"Kept for unfinished work alone: {_elements(len(plan.unfinished))} (--unfinished "
+            "lists them too)."
         )
     lines += [f"Kept, since unreadable: {m.location.folder}: {m.problem}" for m in plan.unknown]
     if run := _running(store):

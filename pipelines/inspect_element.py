@@ -30,8 +30,8 @@ class InspectConfig(StoreOptions):
     """
 
     ref: Positional[str]
-    """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/" or
-    the like if need be."""
+    """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
+    or the like if need be."""
     children: bool = False
     """What was made of it as well."""
 
@@ -79,9 +79,7 @@ def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tre
     return tree
 
 
-def _state_lines(
-    store: Store, location: Location, manifest: Mapping[str, Any]
-) -> Iterator[str]:
+def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) -> Iterator[str]:
     from pipelines.ls import reasons, state_of
     from pipelines.units import human_size
 

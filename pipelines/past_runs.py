@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.run_record import FOLDER
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from store.stores import Store
 
@@ -24,7 +23,8 @@ class PastRun:
     """One run.
 
     `id`: begins with the time at which it started; `state`: as in its record, or "unreadable";
-    `updated`: when it was last heard of, or None; `refs`: the elements that its steps made or found.
+    `updated`: when it was last heard of, or None; `refs`: the elements that its steps made or
+    found.
     """
 
     id: str

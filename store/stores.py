@@ -63,9 +63,7 @@ class Store:
         kinds = KINDS if kind is None else (kind,)
         if kind is not None and kind not in KINDS:
             raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
-        return [
-            self.info(location) for each in kinds for location in locations(self.backend, each)
-        ]
+        return [self.info(location) for each in kinds for location in locations(self.backend, each)]
 
     def find(self, kind: str, full: str) -> str | None:
         """Return the ref of the element with exactly this fingerprint, or None."""
