@@ -147,7 +147,7 @@ def main(args: list[str] | None = None) -> None:
     if first in COMMANDS:
         run_command(first, words[1:])
     elif first in ("-h", "--help", "help"):
-        _parse(lambda: print(HELP))
+        sys.exit(_parse(lambda: print(HELP)))
     elif first in COMPLETIONS:
         _parse(lambda: _print_completion(words))
     else:
