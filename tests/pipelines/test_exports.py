@@ -53,7 +53,7 @@ COUNTS = """
 def assert_same_counts(path: Path, evaluation: dict[str, Any]) -> None:
     """Every number of the accuracy table is counted from the rows, by DuckDB."""
     query = COUNTS.format(path, evaluation["taps"], evaluation["bank"])
-    counted = {row[0]: row[1:] for row in duckdb.sql(query).fetchall()}
+    counted = {row[0]: row[1:] for row in duckdb.connect().execute(query).fetchall()}
     measured = [row for row in evaluation["accuracy"] if "not_run" not in row]
     assert counted.keys() == {row["images"] for row in measured}
     for row in measured:
