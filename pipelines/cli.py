@@ -7,9 +7,13 @@ import json
 import os
 import signal
 import sys
+from dataclasses import fields
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
 import tyro
+
+from pipelines.help_page import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,20 +30,21 @@ COMMANDS = {
     "rescore": ("pipelines.rescore", "RescoreConfig"),
     "curve": ("pipelines.curve", "CurveConfig"),
     "run": ("pipelines.run", "RunConfig"),
+    "export": ("pipelines.exports", "ExportConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
+    "inspect": ("pipelines.inspect_element", "InspectConfig"),
+    "diff": ("pipelines.diff", "DiffConfig"),
     "verify": ("pipelines.verify", "VerifyConfig"),
     "repair": ("pipelines.repair", "RepairConfig"),
+    "gc": ("pipelines.gc_store", "GcConfig"),
     "train-demo-model": ("pipelines.train_demo_model", "TrainDemoModelConfig"),
 }
 
+# What tyro prints or writes the shells' completion scripts for.
+COMPLETIONS = ("--tyro-print-completion", "--tyro-write-completion")
+
 # Options of a command that need none of the others: config classes of their own.
 ALONE = {("attack", "--list"): ("pipelines.attack_list", "AttackListConfig")}
-
-DESCRIPTION = """REGroup on Ray: a pre-trained classifier made robust at test time, and measured.
-
-The flow: index-dataset -> extract -> build-bank -> attack -> evaluate -> rescore. Each command
-does what is missing of the steps before it, keeps everything in --store, and does nothing twice.
-Or all of it from one file: run STUDY.toml (docs/studies.md). Start with: regroup demo"""
 
 
 def _config_class(command: str) -> type[Any]:
@@ -93,9 +98,24 @@ def _print_summary(config: Any, summary: Any) -> None:
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
     kind, prog = _config_class(command), f"regroup {command}"
-    _run_alone(command, sys.argv[1:] if args is None else args)
-    config = _parse(lambda: tyro.cli(kind, args=args, prog=prog))
+    words = sys.argv[1:] if args is None else args
+    _run_alone(command, words)
+    try:
+        config = _parse(lambda: tyro.cli(kind, args=words, prog=prog))
+    except SystemExit as stop:
+        for line in nearest_options(kind, words) if stop.code else ():
+            print(f"{prog}: {line}", file=sys.stderr)
+        raise
     sys.exit(_execute(command, config))
+
+
+def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
+    """What options in `words` that a command does not have may have meant, a line each."""
+    names = [field.name.replace("_", "-") for field in fields(kind)]
+    known = {f"--{name}" for name in names} | {f"--no-{name}" for name in names} | {"--help"}
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word[:2] == "--"}
+    near = {word: get_close_matches(word, sorted(known), 1) for word in sorted(given - known)}
+    return [f"{word}: did you mean {found[0]}?" for word, found in near.items() if found]
 
 
 def _run_alone(command: str, words: list[str]) -> None:
@@ -123,17 +143,33 @@ def _parse(parse: Callable[[], Any]) -> Any:
 def main(args: list[str] | None = None) -> None:
     """Entry point of the `regroup` command."""
     words = sys.argv[1:] if args is None else args
-    if words:
-        _run_alone(words[0], words[1:])
-    configs = {command: _config_class(command) for command in COMMANDS}
-    callables = cast("dict[str, Callable[..., Any]]", configs)
-    config = _parse(
-        lambda: tyro.extras.subcommand_cli_from_dict(
-            callables, args=args, prog="regroup", description=DESCRIPTION
-        )
-    )
-    command = next(name for name, kind in configs.items() if type(config) is kind)
-    sys.exit(_execute(command, config))
+    first = words[0] if words else ""
+    if first in COMMANDS:
+        run_command(first, words[1:])
+    elif first in ("-h", "--help", "help"):
+        sys.exit(_parse(lambda: print(HELP)))
+    elif first in COMPLETIONS:
+        _parse(lambda: _print_completion(words))
+    else:
+        sys.exit(_refuse(first))
+
+
+def _refuse(word: str) -> int:
+    """Say that `word` is no command, and which is nearest; the exit status."""
+    if not word:
+        print(HELP, file=sys.stderr)
+        return 2
+    what = "option" if word.startswith("-") else "command"
+    near = get_close_matches(word, [*COMMANDS, "--help", *COMPLETIONS], 1)
+    advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
+    print(f"regroup: there is no {what} {word!r}: {advice}", file=sys.stderr)
+    return 2
+
+
+def _print_completion(words: list[str]) -> None:
+    """Have tyro make a shell's script: only this needs every command's options at once."""
+    configs = {name: cast("Callable[..., Any]", _config_class(name)) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
 
 
 if __name__ == "__main__":

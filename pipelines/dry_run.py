@@ -124,6 +124,9 @@ class OverlayBackend:
         """Forget `key` if it is in memory; the store keeps what it has."""
         self.above.delete(key)
 
+    def prune(self, prefix: str) -> None:
+        """Nothing: the store keeps what it has."""
+
     def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
         """Nothing is written, so nothing is locked."""
         return self.above.lock(key, slot)

@@ -48,21 +48,23 @@ def main(config: LsConfig) -> dict[str, Any]:
     """Print a row for every element of the store."""
     from dataclasses import asdict
 
-    from rich.filesize import decimal
     from rich.table import Table
 
     from pipelines.tables import print_line, show
+    from pipelines.units import human_size
     from store.stores import open_store
 
     store = open_store(config.store, writable=False)
     elements, runs = store.elements(), len(store.backend.children("runs"))
-    table = Table(title=config.store, caption=f"runs recorded: {runs}")
+    total = human_size(sum(e.size_bytes for e in elements))
+    caption = f"elements: {len(elements)}, {total}; runs recorded: {runs}"
+    table = Table(title=config.store, caption=caption)
     for head in ("kind", "name and fingerprint", "rows", "blocks", "state", "size"):
         right = head in ("rows", "blocks", "size")
         table.add_column(head, justify="right" if right else "left")
     for e in elements:
         blocks = f"{e.blocks_committed} of {e.blocks_planned}"
-        table.add_row(e.kind, e.ref, str(e.rows), blocks, state_of(e), decimal(e.size_bytes))
+        table.add_row(e.kind, e.ref, str(e.rows), blocks, state_of(e), human_size(e.size_bytes))
     show(table, config.json)
     for line in reasons(elements) if config.reasons else []:
         print_line(line, config.json)

@@ -63,6 +63,9 @@ class Backend(Protocol):
     def delete(self, key: str) -> None:
         """Remove `key`; nothing happens when it is not there."""
 
+    def prune(self, prefix: str) -> None:
+        """Remove the folder `prefix` and those in it as far as they are empty."""
+
     def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
         """Hold number `slot` of the lock file `key` where the backend has locks, else nothing.
 

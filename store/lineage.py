@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from store.errors import StoreError
@@ -86,16 +87,65 @@ def _images_within(
     return "candidates" if tried else None
 
 
+@dataclass(frozen=True)
+class Relative:
+    """An element in a family tree.
+
+    `location`: None for one that is not in the store; `relatives`: what it comes from, or what
+    comes from it, in their turn; `problem`: why these are not known, or None.
+    """
+
+    kind: str
+    fingerprint: str
+    location: Location | None
+    relatives: tuple["Relative", ...] = ()
+    problem: str | None = None
+
+
+def ancestors(store: Store, location: Location) -> tuple[Relative, ...]:
+    """Return what an element comes from, recursively; raises what `read_manifest` raises.
+
+    An ancestor that is absent, or whose manifest cannot be read, is there without its own.
+    """
+    inputs: Any = read_manifest(store.backend, location)["inputs"]
+    return tuple(_ancestor(store, kind, full) for kind, full in parents(location.kind, inputs))
+
+
+def _ancestor(store: Store, kind: str, full: str) -> Relative:
+    location = None
+    try:
+        location = find(store.backend, kind, full)
+        above = ancestors(store, location) if location else ()
+        problem = None if location else "not in this store"
+    except (StoreError, FileNotFoundError) as error:
+        above, problem = (), str(error)
+    return Relative(kind, full, location, above, problem)
+
+
+def descendants(store: Store, location: Location) -> tuple[Relative, ...]:
+    """Return what comes from an element, recursively, in the order of KINDS.
+
+    One whose manifest cannot be read is left out: what it comes from is not known.
+    """
+    children, fingerprints = _children(store)
+    return _below(children, fingerprints, location)
+
+
+def _below(
+    children: Mapping[str, list[Location]], full: Mapping[Location, str], above: Location
+) -> tuple[Relative, ...]:
+    return tuple(
+        Relative(child.kind, full[child], child, _below(children, full, child))
+        for child in children.get(above.ref[-16:], [])
+    )
+
+
 def derived(store: Store, location: Location) -> list[Location]:
     """Return the elements that come from this one, directly or not, in the order of KINDS.
 
     One whose manifest cannot be read is left out: what it comes from is not known.
     """
-    children: dict[str, list[Location]] = {}
-    every = [each for kind in KINDS for each in locations(store.backend, kind)]
-    for each in every:
-        for parent in _parents(store, each):
-            children.setdefault(short(parent), []).append(each)
+    children, every = _children(store)
     found = set(_reached(children, location))
     return [each for each in every if each in found]
 
@@ -107,9 +157,14 @@ def _reached(children: Mapping[str, list[Location]], start: Location) -> Iterato
         yield from _reached(children, child)
 
 
-def _parents(store: Store, location: Location) -> list[str]:
-    try:
-        inputs: Any = read_manifest(store.backend, location)["inputs"]
-    except (StoreError, FileNotFoundError):
-        return []
-    return [full for _, full in parents(location.kind, inputs)]
+def _children(store: Store) -> tuple[dict[str, list[Location]], dict[Location, str]]:
+    """Return what comes from each element (by its short fingerprint), and every fingerprint."""
+    children: dict[str, list[Location]] = {}
+    fingerprints = {}
+    for each in (each for kind in KINDS for each in locations(store.backend, kind)):
+        with suppress(StoreError, FileNotFoundError):
+            manifest: Any = read_manifest(store.backend, each)
+            fingerprints[each] = str(manifest["fingerprint"])
+            for _, parent in parents(each.kind, manifest["inputs"]):
+                children.setdefault(short(parent), []).append(each)
+    return children, fingerprints

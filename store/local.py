@@ -133,6 +133,12 @@ class LocalBackend:
         with self.writes(key):
             self._path(key).unlink(missing_ok=True)
 
+    def prune(self, prefix: str) -> None:
+        """Remove the empty folders, the deepest first; one that got a file meanwhile stays."""
+        for folder, _, _ in os.walk(self.root / validate_key(prefix), topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
     @contextlib.contextmanager
     def lock(self, key: str, slot: int) -> Iterator[None]:
         """Lock byte `slot` of the file `key`: between processes, threads and NFS clients alike."""

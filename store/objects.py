@@ -90,6 +90,9 @@ class ObjectBackend:
         with self.writes(key), contextlib.suppress(FileNotFoundError):
             obstore.delete(self.client, validate_key(key))
 
+    def prune(self, prefix: str) -> None:
+        """Nothing: an object store has no folders, only names that begin alike."""
+
     @contextlib.contextmanager
     def lock(self, key: str, slot: int) -> Iterator[None]:  # noqa: ARG002  (the interface's)
         """Object stores have no locks: a late writer is detected by the commit's checksums."""

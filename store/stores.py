@@ -63,16 +63,15 @@ class Store:
         kinds = KINDS if kind is None else (kind,)
         if kind is not None and kind not in KINDS:
             raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
-        return [
-            self._info(location) for each in kinds for location in locations(self.backend, each)
-        ]
+        return [self.info(location) for each in kinds for location in locations(self.backend, each)]
 
     def find(self, kind: str, full: str) -> str | None:
         """Return the ref of the element with exactly this fingerprint, or None."""
         location = find(self.backend, kind, full)
         return location.ref if location else None
 
-    def _info(self, location: Location) -> ElementInfo:
+    def info(self, location: Location) -> ElementInfo:
+        """Return what there is to say of one element, damaged or not."""
         size = self.backend.size(location.folder)
         try:
             manifest = read_manifest(self.backend, location)

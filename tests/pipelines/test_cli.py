@@ -1,0 +1,219 @@
+"""The command line itself: one screen of help, examples that work, nearest names, completion."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tyro
+
+from pipelines.cli import ALONE, COMMANDS, main
+from tests.pipelines.conftest import Run
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def config_class(place: tuple[str, str]) -> type[Any]:
+    found: type[Any] = getattr(importlib.import_module(place[0]), place[1])
+    return found
+
+
+def examples(kind: type[Any]) -> list[list[str]]:
+    """The commands in a docstring: from "Example: regroup" to the next empty line, or the end."""
+    text = inspect.getdoc(kind) or ""
+    found = re.findall(r"Example: (regroup .*?)(?:\n\s*\n|\Z)", text, re.DOTALL)
+    return [shlex.split(example) for example in found]
+
+
+def documented() -> list[str]:
+    """The commands in fenced blocks of docs/cli.md and docs/exports.md."""
+    lines = [
+        line.partition("  #")[0].strip()
+        for name in ("cli.md", "exports.md")
+        for block in re.findall(r"^```\n(.*?)^```", (DOCS / name).read_text(), re.DOTALL | re.M)
+        for line in block.splitlines()
+    ]
+    return [line for line in lines if line.startswith("regroup ") and "--tyro" not in line]
+
+
+def parse(words: list[str]) -> object:
+    """What the command's parser makes of an example."""
+    assert words[0] == "regroup"
+    alone = [
+        place for (name, option), place in ALONE.items() if words[1] == name and option in words
+    ]
+    return tyro.cli(config_class((alone or [COMMANDS[words[1]]])[0]), args=words[2:])
+
+
+@pytest.mark.parametrize("place", [*COMMANDS.values(), *ALONE.values()], ids=lambda p: str(p[1]))
+def test_every_command_has_an_example_that_parses(place: tuple[str, str]) -> None:
+    kind = config_class(place)
+    found = examples(kind)
+    assert found, f"the docstring of {kind.__name__} has no example"
+    for words in found:
+        assert type(parse(words)) is kind
+
+
+def test_a_stale_example_is_noticed() -> None:
+    class Stale:
+        """Something.
+
+        Example: regroup ls --store runs
+        --no-such-option 3
+
+        More text.
+        """
+
+    (words,) = examples(Stale)
+    assert words[-1] == "3"
+    with pytest.raises(SystemExit):
+        parse(words)
+
+
+@pytest.mark.parametrize("line", documented())
+def test_commands_in_the_docs_parse(line: str) -> None:
+    parse(shlex.split(line))
+
+
+def test_help_is_one_screen_and_names_every_command(run: Run) -> None:
+    shown = run("--help")
+    assert (shown.status, shown.err) == (0, "")
+    assert shown.out.startswith("usage: regroup ")
+    lines = shown.out.rstrip().splitlines()
+    assert 24 <= len(lines) <= 40
+    assert max(map(len, lines)) <= 80
+    named = [line.split()[0] for line in lines if re.match(r"  \S", line)]
+    assert sorted(named) == sorted(COMMANDS), "pipelines/help_page.py names every command, once"
+    assert "--tyro-print-completion" in "".join(lines[-2:])
+    assert run("-h").out == run("help").out == shown.out
+    assert run().err == shown.out
+
+
+def test_the_docs_name_every_command() -> None:
+    text = (DOCS / "cli.md").read_text()
+    assert [name for name in COMMANDS if f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["lss", "--store", "x"], "regroup: there is no command 'lss': did you mean ls?"),
+        (["evalute"], "there is no command 'evalute': did you mean evaluate?"),
+        (["zzzz"], "there is no command 'zzzz': `regroup --help` lists them all"),
+        (["--hepl"], "there is no option '--hepl': did you mean --help?"),
+        (["ls", "--stroe", "x"], "regroup ls: --stroe: did you mean --store?"),
+        (["ls", "--store", "x", "--raesons"], "regroup ls: --raesons: did you mean --reasons?"),
+        (["gc", "--store=x", "--unfinishd"], "regroup gc: --unfinishd: did you mean --unfinished?"),
+    ],
+)
+def test_misspelt_words_are_answered_with_the_nearest(
+    run: Run, words: list[str], sentence: str
+) -> None:
+    done = run(*words)
+    assert done.status == 2
+    assert done.out == ""
+    assert done.err.strip().splitlines()[-1].endswith(sentence)
+
+
+def test_options_that_exist_are_not_doubted(run: Run) -> None:
+    done = run("attack", "--store", "x", "--channels_last", "--no-tf32")
+    assert done.status == 2
+    assert "did you mean" not in done.err
+    assert "--dataset" in done.err, "what is missing is named"
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh"])
+def test_completion_scripts(shell: str, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["--tyro-print-completion", shell])
+    script = capfd.readouterr().out
+    assert not stop.value.code
+    for name in COMMANDS:
+        assert re.search(rf"[\"' ]{name}[\"' ]", script), name
+    assert "--voting-taps" in script
+    assert script.startswith("#compdef regroup") or "complete " in script
+    with pytest.raises(SystemExit):
+        main(["--tyro-write-completion", shell, str(tmp_path / "script")])
+    assert (tmp_path / "script").read_text().strip() == script.strip()
+    if shell == "bash":
+        subprocess.run(["bash", "-n", str(tmp_path / "script")], check=True)
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    """What the tab key would offer, asked of the script in a real bash."""
+    script = tmp_path / "regroup.bash"
+    with pytest.raises(SystemExit):
+        main(["--tyro-write-completion", "bash", str(script)])
+
+    def offered(*words: str) -> set[str]:
+        function = re.findall(r"complete .*-F (\S+)", script.read_text())[0]
+        line = " ".join(map(shlex.quote, words))
+        asked = (
+            f"source {script}; COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; "
+            f'COMP_LINE="{line}"; COMP_POINT=${{#COMP_LINE}}; {function}; '
+            'printf "%s\\n" "${COMPREPLY[@]}"'
+        )
+        done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
+        return set(done.stdout.split())
+
+    assert offered("regroup", "re") == {"rescore", "repair"}
+    assert {"--store", "--study", "--format"} <= offered("regroup", "export", "--")
+
+
+HEAVY = ("torch", "ray", "matplotlib", "pandas", "dask", "torchvision")
+STARTED = """
+import sys
+from pipelines.cli import main
+try:
+    main({words})
+except SystemExit as stop:
+    assert not stop.code, stop.code
+print(sorted(set({names}) & set(sys.modules)), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (["--help"], (*HEAVY, "zarr", "pyarrow", "numpy")),
+        (["--tyro-print-completion", "bash"], HEAVY),
+        (["gc", "--help"], (*HEAVY, "zarr", "pyarrow")),
+        (["ls", "--store", "STORE"], HEAVY),
+        (["gc", "--store", "STORE"], HEAVY),
+        (["inspect", "pets", "--store", "STORE"], HEAVY),
+    ],
+)
+def test_starting_imports_nothing_heavy(
+    words: list[str], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    from store.stores import open_store
+    from tests.pipelines.small_study import write_index
+
+    store = str(tmp_path / "store")
+    write_index(open_store(store, create=True))
+    words = [store if word == "STORE" else word for word in words]
+    script = STARTED.format(words=words, names=names)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stderr.strip() == "[]"
+
+
+def test_sizes_are_for_people(run: Run, tmp_path: Path) -> None:
+    from pipelines.units import human_size
+    from store.stores import open_store
+    from tests.pipelines.small_study import write_small_study
+
+    assert [human_size(n) for n in (0, 999, 1000, 3_400_000, 5 * 10**12)] == [
+        "0 bytes", "999 bytes", "1.0 kB", "3.4 MB", "5.0 TB",
+    ]  # fmt: skip
+    write_small_study(open_store(str(tmp_path / "s"), create=True))
+    shown = run("ls", "--store", tmp_path / "s").out
+    assert re.search(r"elements: 7, \d+\.\d kB; runs recorded: 0", " ".join(shown.split()))
