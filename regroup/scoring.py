@@ -16,6 +16,7 @@ from torch import Tensor
 
 from regroup.bank import DELTA, SIGN_CHOICES, check_k
 from regroup.errors import ConfigurationError, RegroupError
+from regroup.ranking import ascending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -185,7 +186,7 @@ class Scorer:
 
     def _points(self, divergence: Tensor) -> Tensor:
         """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""
-        order = divergence.argsort(dim=1, stable=True)
+        order = ascending(divergence)
         classes = divergence.shape[1]
         counts = torch.arange(classes - 1, -1, -1, device=self._device, dtype=self._integer)
         points = torch.empty_like(order, dtype=self._integer)

@@ -8,16 +8,16 @@ is installed, for float32 on the CPU; `plain_sums` does the same for all else.
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
+from regroup.threads import in_pieces
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -79,31 +79,14 @@ def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
 
 
 def _run(kernel: Any, values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """The sums (N, 2, channels) of a kernel, by as many threads as they are worth."""
-    sums = np.empty((len(values), 2, channels), np.float32)
-    pieces = list(_pieces(len(values), channels, values.size))
-    if len(pieces) == 1:
-        kernel(values, sums, *pieces[0])
+    """The sums (N, 2, channels) of a kernel; what is added in which order is the same always."""
+    samples, sums = len(values), np.empty((len(values), 2, channels), np.float32)
+    worth = values.size / _WORTH_A_THREAD
+    if samples >= torch.get_num_threads():
+        in_pieces(lambda first, end: kernel(values, sums, first, end, 0, channels), samples, worth)
     else:
-        list(_threads(len(pieces)).map(lambda piece: kernel(values, sums, *piece), pieces))
+        in_pieces(lambda first, end: kernel(values, sums, 0, samples, first, end), channels, worth)
     return sums
-
-
-def _pieces(samples: int, channels: int, responses: int) -> Iterator[tuple[int, int, int, int]]:
-    """(first, end) samples and channels for each thread; what is added in which order stays."""
-    threads = min(torch.get_num_threads(), 1 + responses // _WORTH_A_THREAD)
-    if samples >= threads:
-        ends = [samples * part // threads for part in range(threads + 1)]
-        yield from ((a, b, 0, channels) for a, b in pairwise(ends))
-    else:
-        ends = [channels * part // threads for part in range(threads + 1)]
-        yield from ((0, samples, a, b) for a, b in pairwise(ends) if a < b)
-
-
-@cache
-def _threads(count: int) -> ThreadPoolExecutor:
-    """Threads that wait for work: to start them for each tap would cost more than it saves."""
-    return ThreadPoolExecutor(count, thread_name_prefix="sign-sums")
 
 
 @cache

@@ -1,0 +1,59 @@
+"""Ranking: classes by ascending divergence, ties by class index (DESIGN §3).
+
+NumPy sorts 64-bit integers more than ten times as fast as torch argsorts float32 rows on a CPU
+(docs/performance.md): so a value and its class become one integer, ordered as the pair is.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from regroup.threads import in_pieces
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+_CLASS_BITS = 32
+# Values whose integers a core's cache holds.
+_PIECE = 2**16
+# Values that are worth a thread.
+_WORTH_A_THREAD = 2**17
+
+
+def ascending(values: Tensor) -> Tensor:
+    """Classes (N, M) int64 of `values` (N, M) by ascending value, equal ones by class index.
+
+    No value is NaN.
+    """
+    if values.device.type != "cpu" or values.dtype != torch.float32:
+        return values.argsort(dim=1, stable=True)
+    rows = values.numpy()
+    order = np.empty(rows.shape, np.int64)
+    step = max(1, _PIECE // max(1, rows.shape[1]))
+
+    def rank(first: int, end: int) -> None:
+        for start in range(first, end, step):
+            piece = slice(start, min(start + step, end))
+            _order(rows[piece], order[piece])
+
+    in_pieces(rank, len(rows), rows.size / _WORTH_A_THREAD)
+    return torch.from_numpy(order)
+
+
+def _order(values: NDArray[np.float32], order: NDArray[np.int64]) -> None:
+    """Fill `order` with the classes of a few rows.
+
+    The bits of a float32 order as integers do once those of negative ones are turned round; adding
+    0 makes one zero of two.
+    """
+    bits = (values + np.float32(0)).view(np.int32)
+    bits ^= (bits >> 31) & 0x7FFFFFFF
+    order[...] = bits
+    order <<= _CLASS_BITS
+    order |= np.arange(values.shape[1])
+    order.sort(axis=1)
+    order &= 2**_CLASS_BITS - 1
