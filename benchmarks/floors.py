@@ -70,7 +70,7 @@ def bare_scoring(channels: Sequence[int], classes: int, samples: int, rows: int)
     for left, right in inputs:
         product = min(_seconds(lambda: left @ right) for _ in range(2))  # noqa: B023
         scores = left @ right
-        order = min(_seconds(sort, scores) for sort in (_torch_order, numpy_order) for _ in "12")
+        order = min(_seconds(sort, scores) for sort in (torch_order, numpy_order) for _ in "12")
         seconds[left.shape[1]] = product + order
     return 2 * sum(seconds[size] for size in channels) * samples / rows
 
@@ -81,7 +81,8 @@ def _seconds(work: Callable[..., object], *given: object) -> float:
     return time.perf_counter() - started
 
 
-def _torch_order(scores: torch.Tensor) -> torch.Tensor:
+def torch_order(scores: torch.Tensor) -> torch.Tensor:
+    """torch's argsort of every row, (N, M)."""
     return scores.argsort(dim=1)
 
 
