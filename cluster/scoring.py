@@ -58,9 +58,8 @@ def _worker(job: ScoringJob) -> ScoringWorker:
 
 def load_bank(store_uri: str, bank_ref: str, taps: tuple[str, ...]) -> Bank:
     """Some taps of the bank that a store holds, verified against its checksums."""
-    stored = read_bank(open_store(store_uri), bank_ref)
-    mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))
-    return Bank(taps, tuple(mixtures[tap] for tap in taps), stored.counts)
+    stored = read_bank(open_store(store_uri), bank_ref, taps=taps)
+    return Bank(stored.taps, stored.mixtures, stored.counts)
 
 
 class ScoringWorker:

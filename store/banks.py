@@ -1,6 +1,6 @@
 """Banks: the class-conditional mixtures of all voters (eq. 1), a tap an array."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -182,8 +182,10 @@ def bank_counts(store: Store, ref: str) -> dict[str, int]:
     return dict(zip(inputs["class_names"], counts, strict=True))
 
 
-def read_bank(store: Store, ref: str, last: int | None = None) -> StoredBank:
-    """Read a bank, or its last `last` taps, checked against the manifest's checksums.
+def read_bank(
+    store: Store, ref: str, last: int | None = None, taps: Collection[str] | None = None
+) -> StoredBank:
+    """Read a bank, or its last `last` taps, or `taps` of it, checked against the manifest.
 
     Raises StoreUsageError for an unknown ref or `last` out of range, and DamagedError.
     """
@@ -196,6 +198,8 @@ def read_bank(store: Store, ref: str, last: int | None = None) -> StoredBank:
     if last is not None and not 1 <= last <= total:
         raise StoreUsageError(f"the bank {location.ref} has {total} taps: k must be 1 to {total}")
     chosen = list(zip(inputs["taps"], checksums, strict=True))[total - (last or total) :]
+    if taps is not None:
+        chosen = [each for each in chosen if each[0][0] in taps]
     classes = tuple(inputs["class_names"])
     specs = [_mixtures_spec(str(tap), len(classes), int(size)) for (tap, size), _ in chosen]
     return StoredBank(

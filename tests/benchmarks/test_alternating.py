@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import importlib
 import json
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from benchmarks import check
-from benchmarks.alternating import Case, measure
+from benchmarks.alternating import CLOCKS, Case, measure
 
 
-def sleeper(seconds: float) -> Any:
-    return lambda: time.sleep(seconds)
+class Clock:
+    """Time that passes only where work says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 0.0
+        monkeypatch.setitem(CLOCKS, "wall", lambda: self.now)
+
+    def work(self, seconds: float) -> Any:
+        def pass_time() -> None:
+            self.now += seconds
+
+        return pass_time
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    return Clock(monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -23,20 +37,21 @@ def sleeper(seconds: float) -> Any:
     [("lower", 0.6, 0.5, True), ("lower", 0.4, 0.5, False), ("higher", 1.5, 2.0, True),
      ("higher", 2.5, 2.0, False)],
 )  # fmt: skip
-def test_a_ratio_and_its_target(better: Any, target: float, ratio: float, met: bool) -> None:
-    case = Case("sleep", "longer sleep", sleeper(0.02), sleeper(0.04), target, better)
+def test_a_ratio_and_its_target(
+    better: Any, target: float, ratio: float, met: bool, clock: Clock
+) -> None:
+    case = Case("work", "more work", clock.work(2), clock.work(4), target, better)
     row = measure(case, 3, "cpu")
-    assert row.ratio == pytest.approx(ratio, rel=0.15)
-    assert row.lowest <= row.ratio <= row.highest
-    assert row.met is met
+    assert (row.lowest, row.ratio, row.highest) == (ratio, ratio, ratio)
+    assert (row.ours, row.baseline, row.met) == (2, 4, met)
 
 
-def test_units_of_work_are_divided_by() -> None:
-    case = Case("sleep", "one", sleeper(0.04), sleeper(0.02), None, "lower", 4, 1)
-    assert measure(case, 3, "cpu").ratio == pytest.approx(0.5, rel=0.2)
+def test_units_of_work_are_divided_by(clock: Clock) -> None:
+    case = Case("work", "one", clock.work(4), clock.work(2), None, "lower", 4, 1)
+    assert measure(case, 3, "cpu").ratio == 0.5
 
 
-@pytest.mark.parametrize("name", ["extraction", "scoring", "online"])
+@pytest.mark.parametrize("name", ["extraction", "scoring", "online", "demo_way", "rescoring"])
 def test_every_benchmark_runs_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
     """What it finds of so little is no figure; that all rows are there is."""
     module = importlib.import_module(f"benchmarks.{name}")
@@ -46,11 +61,13 @@ def test_every_benchmark_runs_and_writes_its_numbers(name: str, tmp_path: Path) 
     report = json.loads(path.read_text())
     assert report["machine"]["torch"]
     assert not report["skipped"]
-    assert len(report["rows"]) >= 4
+    assert len(report["rows"]) >= (1 if name == "demo_way" else 2)
     for row in report["rows"]:
         assert 0 < row["lowest"] <= row["ratio"] <= row["highest"]
     if name == "extraction":
         assert max(report["largest_relative_error"].values()) < 1e-5
+    if name == "demo_way":
+        assert report["predictions_agree"] == [True]
     if name == "scoring":
         assert set(report["first_choices_that_differ"].values()) == {0}
 
