@@ -176,7 +176,11 @@ def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
 def _confirmed(count: int, size: int) -> bool:
     from pipelines.units import human_size
 
-    answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+    try:
+        answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
     return answer.strip().lower() in ("y", "yes")
 
 
@@ -189,6 +193,7 @@ def _both(plan: Plan, again: Plan) -> Plan:
 
 
 def _removed(store: Store, plan: Plan) -> list[str]:
+    from pipelines.job import log
     from store.errors import StoreError
     from store.removal import remove
 
@@ -203,6 +208,7 @@ def _removed(store: Store, plan: Plan) -> list[str]:
                 {"deleted": gone},
             ) from error
         gone.append(member.location.folder)
+        log(f"gc: removed {member.location.folder}")
     return gone
 
 

@@ -81,6 +81,14 @@ def test_it_asks_on_a_terminal(
     assert run("verify", "--store", store.uri).status == 0
 
 
+def test_the_end_of_input_is_no(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "")
+    done = run("gc", "--store", store.uri, "--delete")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.strip().endswith("Nothing was removed.")
+    assert len(big(store)) == 1
+
+
 def test_a_run_that_starts_while_it_asks_is_waited_for(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
