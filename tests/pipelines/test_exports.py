@@ -224,6 +224,7 @@ def test_the_command(small: tuple[Store, dict[str, Any]], run: Run, tmp_path: Pa
     assert told["not_run"] == {"cadv": "the study skips it"}
     unknown = run("export", "--store", store, "--study", "smal", "-o", tmp_path / "none")
     assert unknown.status == 2
+    assert "regroup export: --study smal: " in unknown.err
     assert "no study 'smal': it has small" in unknown.err
     assert not (tmp_path / "none").exists()
 

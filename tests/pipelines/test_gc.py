@@ -169,6 +169,7 @@ def test_without_a_study_something_has_to_be_named(store: Store, run: Run) -> No
     assert snapshot(store) == before
     bad = run("gc", "--store", store.uri, "--delete", "--yes", "--keep", "pets-bg")
     assert bad.status == 2
+    assert "regroup gc: --keep pets-bg: there is no element" in bad.err
     assert "did you mean pets-big" in bad.err
     two = run("gc", "--store", store.uri, "--delete", "--yes", "--keep", "x", "--keep", "pets-big")
     assert two.status == 2, "every --keep counts, not the last alone"
