@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
+from tyro.conf import Positional, arg
 
 from pipelines.errors import UsageError
 from pipelines.options import StoreOptions
@@ -30,10 +30,10 @@ class DiffConfig(StoreOptions):
     Example: regroup diff features/digits-val-digits-cnn 3f9c --store runs --store-b other-runs
     """
 
-    a: Positional[str]
+    a: Positional[Annotated[str, arg(metavar="A")]]
     """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
     or the like if need be."""
-    b: Positional[str]
+    b: Positional[Annotated[str, arg(metavar="B")]]
     """The other one, of the same kind."""
     store_b: str | None = None
     """The store of the other one (default: --store)."""

@@ -174,17 +174,26 @@ def _sync(path: Path) -> None:
 _FORMATS = {"parquet": _parquet, "csv": _csv}
 
 
+def _results(store: Store, study: str) -> Any:
+    from store.errors import StoreUsageError
+    from store.studies import read_study
+
+    try:
+        return read_study(store, study)
+    except StoreUsageError as error:
+        raise UsageError(f"--study {study}: {error}") from error
+
+
 def main(config: ExportConfig) -> dict[str, Any]:
     """Write a study's samples."""
     from pipelines.tables import print_line
     from pipelines.units import human_size
     from store.stores import open_store
-    from store.studies import read_study
 
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")
     store, formats = open_store(config.store, writable=False), tuple(dict.fromkeys(config.format))
-    results: Any = read_study(store, config.study)
+    results = _results(store, config.study)
     folder = Path(config.output)
     images = export(store, results, folder, formats)
     files = [folder / f"{config.study}-samples.{format}" for format in formats]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.past_runs import PastRun
+    from store.manifests import Location
     from store.removal import Member, Plan
     from store.stores import Store
 
@@ -79,12 +80,22 @@ def main(config: GcConfig) -> dict[str, Any]:
 
 def _plan(store: Store, config: GcConfig) -> Plan:
     from pipelines.past_runs import past_runs, unfinished_refs
-    from store.refs import named_elements
     from store.removal import plan_removal
 
-    keep = [location for ref in config.keep for location in named_elements(store, ref)]
+    keep = [location for ref in config.keep for location in _kept(store, ref)]
     begun = unfinished_refs(past_runs(store))
     return plan_removal(store, keep, begun, unfinished=config.unfinished)
+
+
+def _kept(store: Store, ref: str) -> list[Location]:
+    """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
+    from store.errors import StoreUsageError
+    from store.refs import named_elements
+
+    try:
+        return named_elements(store, ref)
+    except StoreUsageError as error:
+        raise UsageError(f"--keep {ref}: {error}") from error
 
 
 def _running(store: Store) -> PastRun | None:
@@ -176,7 +187,11 @@ def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
 def _confirmed(count: int, size: int) -> bool:
     from pipelines.units import human_size
 
-    answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+    try:
+        answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
     return answer.strip().lower() in ("y", "yes")
 
 
@@ -189,6 +204,7 @@ def _both(plan: Plan, again: Plan) -> Plan:
 
 
 def _removed(store: Store, plan: Plan) -> list[str]:
+    from pipelines.job import log
     from store.errors import StoreError
     from store.removal import remove
 
@@ -203,6 +219,7 @@ def _removed(store: Store, plan: Plan) -> list[str]:
                 {"deleted": gone},
             ) from error
         gone.append(member.location.folder)
+        log(f"gc: removed {member.location.folder}")
     return gone
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
+from tyro.conf import Positional, arg
 
 from pipelines.options import StoreOptions
 
@@ -29,7 +29,7 @@ class InspectConfig(StoreOptions):
     Example: regroup inspect banks/digits-train-digits-cnn --store runs --children
     """
 
-    ref: Positional[str]
+    ref: Positional[Annotated[str, arg(metavar="REF")]]
     """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
     or the like if need be."""
     children: bool = False

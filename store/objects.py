@@ -74,7 +74,9 @@ class ObjectBackend:
         """Return the sorted names one level below `prefix`."""
         with self._told("listing", prefix):
             found = obstore.list_with_delimiter(self.client, prefix=validate_prefix(prefix) or None)
-        paths = [*found["common_prefixes"], *(entry["path"] for entry in found["objects"])]
+        objects = (entry["path"] for entry in found["objects"])
+        # Some servers list the folder itself as an object without bytes.
+        paths = [*found["common_prefixes"], *(path for path in objects if path != prefix)]
         return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
     def partials(self, prefix: str) -> list[str]:  # noqa: ARG002  (the interface's)
@@ -91,7 +93,12 @@ class ObjectBackend:
             obstore.delete(self.client, validate_key(key))
 
     def prune(self, prefix: str) -> None:
-        """Nothing: an object store has no folders, only names that begin alike."""
+        """Remove what servers that keep folders (SeaweedFS) show of those without objects."""
+        if self.keys(prefix):
+            return
+        for name in self.children(prefix):
+            self.prune(f"{prefix}/{name}")
+        self.delete(prefix)
 
     @contextlib.contextmanager
     def lock(self, key: str, slot: int) -> Iterator[None]:  # noqa: ARG002  (the interface's)

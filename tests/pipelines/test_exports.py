@@ -144,6 +144,37 @@ def test_groups_are_joined_and_memory_is_theirs(
     assert [t.num_rows for t in exports.grouped(iter(tables), 3)] == [4, 3]
 
 
+@pytest.mark.parametrize("format", ["parquet", "csv"])
+def test_memory_is_flat_in_the_samples(
+    small: tuple[Store, dict[str, Any]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    format: str,
+) -> None:
+    """What Arrow holds while a hundred blocks are written is what it holds for ten."""
+    from pipelines.sample_rows import Evaluated
+
+    monkeypatch.setattr(exports, "GROUP_ROWS", 4096)
+    (part, _) = exports.evaluated(*small)
+    rows = pa.concat_tables([*part.tables()] * 512).combine_chunks()
+    held: list[int] = []
+
+    def peak(blocks: int) -> int:
+        held.clear()
+
+        def tables(self: Evaluated) -> Any:
+            for _ in range(blocks):
+                held.append(pa.total_allocated_bytes())
+                yield pa.concat_tables([rows]).take(pa.array(range(rows.num_rows)))
+
+        monkeypatch.setattr(Evaluated, "tables", tables)
+        told = exports.export(*small, tmp_path / str(blocks), (format,))
+        assert told[0]["rows"] == blocks * rows.num_rows
+        return max(held)
+
+    assert peak(100) < 1.3 * peak(10)
+
+
 def test_what_fails_half_way_leaves_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,6 +224,7 @@ def test_the_command(small: tuple[Store, dict[str, Any]], run: Run, tmp_path: Pa
     assert told["not_run"] == {"cadv": "the study skips it"}
     unknown = run("export", "--store", store, "--study", "smal", "-o", tmp_path / "none")
     assert unknown.status == 2
+    assert "regroup export: --study smal: " in unknown.err
     assert "no study 'smal': it has small" in unknown.err
     assert not (tmp_path / "none").exists()
 

@@ -81,6 +81,14 @@ def test_it_asks_on_a_terminal(
     assert run("verify", "--store", store.uri).status == 0
 
 
+def test_the_end_of_input_is_no(store: Store, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer(monkeypatch, "")
+    done = run("gc", "--store", store.uri, "--delete")
+    assert (done.status, done.err) == (0, "")
+    assert done.out.strip().endswith("Nothing was removed.")
+    assert len(big(store)) == 1
+
+
 def test_a_run_that_starts_while_it_asks_is_waited_for(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,6 +169,7 @@ def test_without_a_study_something_has_to_be_named(store: Store, run: Run) -> No
     assert snapshot(store) == before
     bad = run("gc", "--store", store.uri, "--delete", "--yes", "--keep", "pets-bg")
     assert bad.status == 2
+    assert "regroup gc: --keep pets-bg: there is no element" in bad.err
     assert "did you mean pets-big" in bad.err
     two = run("gc", "--store", store.uri, "--delete", "--yes", "--keep", "x", "--keep", "pets-big")
     assert two.status == 2, "every --keep counts, not the last alone"
