@@ -10,7 +10,7 @@ does) and reading the same bytes with as many threads as the step has processes;
 products and argsorts on all cores. Reads are cold on both sides: files are dropped from the page
 cache before. Making samples up does not count as writing, nor reading as scoring, nor the start of
 workers as reading or as building a bank, which would hide what these cost. Exit status 1
-where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and about 15 minutes.
+where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and about ten minutes.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ class _Voter:
 
 
 @dataclass(frozen=True, eq=False)
-class _Tally:
+class Tally:
     """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike.
 
     The divergences are a scalar 0 where ties go by class, which does not look at them.
@@ -84,8 +84,8 @@ class _Tally:
     borda: Tensor
     divergence: Tensor
 
-    def __add__(self, other: _Tally) -> _Tally:
-        return _Tally(self.borda + other.borda, self.divergence + other.divergence)
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.borda + other.borda, self.divergence + other.divergence)
 
 
 class Scorer:
@@ -162,7 +162,7 @@ class Scorer:
         truth = self._check_labels(labels, samples)
         taps = len(accumulators)
         decided = np.empty((4, samples, len(SIGN_CHOICES), taps), np.int32)
-        total: _Tally | None = None
+        total: Tally | None = None
         for tap in reversed(range(taps)):
             alone = self._tally(tap, accumulators[tap])
             total = alone if total is None else total + alone
@@ -170,19 +170,19 @@ class Scorer:
             decided[2:, :, :, tap] = self._decide(alone, truth)
         return Votes(*decided)
 
-    def _decide(self, tally: _Tally, labels: Tensor) -> NDArray[np.int32]:
+    def _decide(self, tally: Tally, labels: Tensor) -> NDArray[np.int32]:
         """Predictions and true ranks, (2, N, 3)."""
         decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
         decided = torch.stack(decide(tally, labels)).transpose(1, 2)
         return decided.to("cpu", torch.int32).numpy()
 
-    def _tally(self, tap: int, accumulator: Accumulator) -> _Tally:
+    def _tally(self, tap: int, accumulator: Accumulator) -> Tally:
         divergences = self._tap_divergences(tap, accumulator, (0, 1))
         points = [self._points(divergence) for divergence in divergences]
         borda = torch.stack((points[0] + points[1], *points))
         if self._tie_break == "class":
-            return _Tally(borda, torch.zeros((), dtype=self._dtype, device=self._device))
-        return _Tally(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
+            return Tally(borda, torch.zeros((), dtype=self._dtype, device=self._device))
+        return Tally(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
 
     def _points(self, divergence: Tensor) -> Tensor:
         """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""
@@ -252,7 +252,7 @@ def voting_signs(signs: str) -> tuple[int, ...]:
     return VOTING_SIGNS[signs]
 
 
-def _decide_by_class(tally: _Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_class(tally: Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Predictions and true ranks, each (3, N): largest Borda sum first, ties by class index."""
     classes = tally.borda.shape[-1]
     index = torch.arange(classes, device=labels.device, dtype=tally.borda.dtype)
@@ -261,7 +261,7 @@ def _decide_by_class(tally: _Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
     return prediction, 1 + (key > _of_label(key, labels)).sum(-1)
 
 
-def _decide_by_divergence(tally: _Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_divergence(tally: Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
     """As `_decide_by_class`, but ties go first to the smaller summed divergence."""
     borda, divergence = tally.borda, tally.divergence
     best = borda == borda.amax(-1, keepdim=True)

@@ -89,8 +89,11 @@ class MinimalSearch:
         active = torch.arange(len(self.batch), device=self.clean.device)
         for row in active.tolist():
             self._begin_try(row)
+        size = self.network.fixed_rows
         while len(active):
-            active = self._tick(active)
+            rows, waiting = active[:size], active[size:]
+            # In turn: a batch of the network is full as long as enough searches go on.
+            active = torch.cat((waiting, self._tick(rows)))
         found = self.best_mse.isfinite()
         # Every forward pass is followed by its backward pass, also the last of a try.
         passes = self.queries
@@ -106,15 +109,8 @@ class MinimalSearch:
         self.epsilon[row] = search.epsilon
         self.step[row] = 0
 
-    def _tick(self, active: Tensor) -> Tensor:
-        """One forward and backward pass of the active rows; those that remain active."""
-        ended, size = [], self.network.fixed_rows
-        for first in range(0, len(active), size):
-            ended += self._tick_batch(active[first : first + size])
-        return active[~torch.isin(active, active.new_tensor(ended))] if ended else active
-
-    def _tick_batch(self, rows: Tensor) -> list[int]:
-        """The same for rows that fit into one batch of the network; those whose search ended."""
+    def _tick(self, rows: Tensor) -> Tensor:
+        """One forward and backward pass of rows that fit a batch; those whose search goes on."""
         state = (self.x, self.clean, self.epsilon, self.batch.labels, self.batch.targets)
         ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
             *(tensor[rows] for tensor in state)
@@ -133,7 +129,8 @@ class MinimalSearch:
         self._move(rows[going], stepped[:count][going])
         others = ~going & ~failed
         ended = self._next_tries(rows[others].tolist(), success[others].tolist())
-        return ended + self._fail(rows[failed])
+        ended += self._fail(rows[failed])
+        return rows[~torch.isin(rows, rows.new_tensor(ended))] if ended else rows
 
     def _keep_smaller(self, rows: Tensor, success: Tensor, x: Tensor, clean: Tensor) -> None:
         """x, clean: the whole batch, padding and all: the bits of a mean may differ with its N."""

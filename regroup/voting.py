@@ -1,0 +1,230 @@
+"""Voting rules beside the paper's Borda count: other ways from the same rankings to a winner.
+
+Every rule sees what Borda sees, the ranks that the voters of the last k taps give all M classes (1
+is best), and gives every class a whole number; the largest wins, ties as in `regroup.scoring`:
+
+- plurality: how many voters rank the class first.
+- copeland: for every other class 2 points if more voters rank this one before it than after it, 1
+  if as many (Copeland 1951; a class that beats all others, Condorcet's winner, comes first).
+- median-rank: minus twice the median of the class's ranks (of an even number of voters the mean of
+  the middle two); Bucklin's and Balinski-Laraki's idea, robust to a minority of fooled voters.
+- weighted-borda: Borda counts times the voter's weight, the number of clean samples that its tap
+  alone (both signs) gets right.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from regroup.errors import ConfigurationError
+from regroup.scoring import Scorer, Tally, Votes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup.bank import Bank
+    from regroup.scoring import Accumulator, TieBreak
+
+Rule = Literal["borda", "plurality", "copeland", "median-rank", "weighted-borda"]
+RULES: tuple[Rule, ...] = get_args(Rule)
+# Numbers that a piece of the samples may take at once: 128 MiB of int64.
+_PIECE = 2**24
+
+
+class Election(ABC):
+    """The voters of some taps, added one tap after another, over N samples and M classes."""
+
+    @classmethod
+    def size(cls, taps: int, classes: int) -> int:  # noqa: ARG003
+        """Numbers that a sample takes."""
+        return 3 * classes
+
+    @abstractmethod
+    def add(self, tap: int, ranks: Tensor) -> None:
+        """Add a tap's voters: `ranks` (2, N, M) int64 from 1, sign 0 positive."""
+
+    @abstractmethod
+    def scores(self) -> Tensor:
+        """What every class has, (3, N, M) int64 for both signs, positive, negative."""
+
+
+class _Sum(Election):
+    """Points that add up over voters."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        self._weights = weights
+        self._sums: Tensor | None = None
+
+    @abstractmethod
+    def _points(self, ranks: Tensor) -> Tensor: ...
+
+    def add(self, tap: int, ranks: Tensor) -> None:
+        points = self._weights[tap] * self._points(ranks)
+        sums = torch.stack((points[0] + points[1], points[0], points[1]))
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def scores(self) -> Tensor:
+        assert self._sums is not None
+        return self._sums
+
+
+class Plurality(_Sum):
+    """First choices counted."""
+
+    def _points(self, ranks: Tensor) -> Tensor:
+        return (ranks == 1).to(torch.int64)
+
+
+class Borda(_Sum):
+    """M - rank, added (eqs. 6, 7), each tap times its weight."""
+
+    def _points(self, ranks: Tensor) -> Tensor:
+        return ranks.shape[-1] - ranks
+
+
+class Copeland(Election):
+    """Pairwise majorities."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        del weights
+        self._margins: Tensor | None = None
+
+    @classmethod
+    def size(cls, taps: int, classes: int) -> int:  # noqa: ARG003
+        """All pairs of classes, of both signs and as they are compared."""
+        return 6 * classes**2
+
+    def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
+        """Add the voters that rank one class before another, less those that do not."""
+        margins = (ranks[..., None, :] - ranks[..., :, None]).sign().to(torch.int16)
+        self._margins = margins if self._margins is None else self._margins + margins
+
+    def scores(self) -> Tensor:
+        """2 points a majority, 1 a tie; a class ties with itself: 1 point for all."""
+        assert self._margins is not None
+        positive, negative = self._margins
+        groups = (positive + negative, positive, negative)
+        return torch.stack([(1 + margins.sign()).sum(-1, dtype=torch.int64) for margins in groups])
+
+
+class MedianRank(Election):
+    """Middles of the ranks."""
+
+    def __init__(self, weights: Sequence[int]) -> None:
+        del weights
+        self._ranks: list[Tensor] = []
+
+    @classmethod
+    def size(cls, taps: int, classes: int) -> int:
+        """The ranks of all voters, as they are and sorted."""
+        return 6 * taps * classes
+
+    def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
+        """Keep the ranks."""
+        self._ranks.append(ranks)
+
+    def scores(self) -> Tensor:
+        """Minus the two middle ranks, which are one and the same of an odd number."""
+        positive = torch.stack([ranks[0] for ranks in self._ranks])
+        negative = torch.stack([ranks[1] for ranks in self._ranks])
+        groups = (torch.cat((positive, negative)), positive, negative)
+        return torch.stack([-_middles(group) for group in groups])
+
+
+def _middles(ranks: Tensor) -> Tensor:
+    """The sum of the two middle ones of (V, N, M) along V."""
+    voters, ordered = len(ranks), ranks.sort(dim=0).values
+    return ordered[(voters - 1) // 2] + ordered[voters // 2]
+
+
+ELECTIONS: dict[Rule, type[Plurality | Borda | Copeland | MedianRank]] = {
+    "plurality": Plurality,
+    "copeland": Copeland,
+    "median-rank": MedianRank,
+    "weighted-borda": Borda,
+}
+
+
+class RuleScorer(Scorer):
+    """As `regroup.scoring.Scorer`, by another rule of `RULES` than Borda's.
+
+    `weights`: (T,) whole numbers, of weighted-borda alone: how many clean samples each tap of the
+    bank gets right. Raises ConfigurationError as `Scorer`, for an unknown rule, and for weights
+    that are missing, negative, all zero, or of a rule that has none.
+    """
+
+    def __init__(
+        self,
+        bank: Bank,
+        rule: Rule,
+        weights: Sequence[int] | None = None,
+        *,
+        delta: float | None = None,
+        tie_break: TieBreak = "class",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        given = {} if delta is None else {"delta": delta}
+        super().__init__(bank, tie_break=tie_break, device=device, dtype=dtype, **given)
+        if rule not in ELECTIONS:
+            known = ", ".join(ELECTIONS)
+            raise ConfigurationError(f"Voting rule {rule!r}: it is {known}; Borda is Scorer's.")
+        _check_weights(rule, weights, len(bank.taps))
+        self._election, self._weights = ELECTIONS[rule], weights or [1] * len(bank.taps)
+
+    def votes(
+        self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]
+    ) -> Votes:
+        """Predictions and true ranks for every k, every sign choice and every tap alone."""
+        samples = self._check_taps(accumulators)
+        truth = self._check_labels(labels, samples)
+        size = self._election.size(len(accumulators), self._num_classes)
+        step = max(1, _PIECE // size)
+        pieces = [
+            self._piece([part[start : start + step] for part in accumulators], truth[start:][:step])
+            for start in range(0, samples, step)
+        ]
+        none = np.empty((4, 0, 3, len(accumulators)), np.int32)
+        return Votes(*np.concatenate([none, *pieces], axis=1))
+
+    def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
+        """(4, n, 3, T) of a few samples."""
+        taps = len(accumulators)
+        decided = np.empty((4, len(truth), 3, taps), np.int32)
+        total, divergence = self._election(self._weights), torch.zeros((), dtype=self._dtype)
+        for tap in reversed(range(taps)):
+            found = torch.stack(self._tap_divergences(tap, accumulators[tap], (0, 1)))
+            ranks = self._ranks(found)
+            alone = self._election(self._weights)
+            own = torch.stack((found[0] + found[1], found[0], found[1]))
+            divergence = divergence.to(own.device) + own
+            for election in (total, alone):
+                election.add(tap, ranks)
+            decided[:2, :, :, taps - 1 - tap] = self._decide(
+                Tally(total.scores(), divergence), truth
+            )
+            decided[2:, :, :, tap] = self._decide(Tally(alone.scores(), own), truth)
+        return decided
+
+    def _ranks(self, divergences: Tensor) -> Tensor:
+        """Ranks (2, n, M) int64 from 1 by divergences (2, n, M)."""
+        points = torch.stack([self._points(each) for each in divergences])
+        return self._num_classes - points.to(torch.int64)
+
+
+def _check_weights(rule: str, weights: Sequence[int] | None, taps: int) -> None:
+    if (weights is None) == (rule == "weighted-borda"):
+        state = "needs weights, one a tap" if weights is None else "takes no weights"
+        raise ConfigurationError(f"The voting rule {rule} {state}.")
+    if weights is not None and (len(weights) != taps or min(weights) < 0 or max(weights) == 0):
+        raise ConfigurationError(
+            f"Weights of the voting rule {rule} must be one a tap of the bank's {taps}, whole "
+            "numbers of at least 0 and not all 0."
+        )

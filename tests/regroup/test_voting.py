@@ -1,0 +1,146 @@
+"""The voting rules against their literal definitions, and against elections counted by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from regroup import reference, reference_voting, voting
+from regroup.bank import SIGN_CHOICES
+from regroup.errors import ConfigurationError
+from regroup.scoring import Scorer, TieBreak
+from regroup.voting import ELECTIONS, Borda, Copeland, MedianRank, Plurality, Rule, RuleScorer
+from tests.regroup.test_scoring import Problem, problems, random_problem
+
+RULES = sorted(ELECTIONS)
+
+
+def weights_of(rule: str, taps: int) -> list[int] | None:
+    return list(range(1, taps + 1)) if rule == "weighted-borda" else None
+
+
+def literal(problem: Problem, rule: str, k: int, signs: str, tie_break: str) -> list[list[int]]:
+    """The order of every sample's classes; weights as `weights_of` gives them."""
+    bank, accumulators, labels = problem
+    taps = len(bank.taps)
+    each = [w for w in range(taps - k + 1, taps + 1) for _ in reference.VOTING_SIGNS[signs]]
+    orders = []
+    for n in range(len(labels)):
+        voters = reference.voting([a[n] for a in accumulators], list(bank.mixtures), k, signs)
+        weights = each if rule == "weighted-borda" else None
+        orders.append(reference_voting.class_order(rule, voters, weights, tie_break))
+    return orders
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=40, deadline=None)
+@given(problem=problems())
+def test_every_k_and_sign_choice_against_the_definition(rule: Rule, problem: Problem) -> None:
+    bank, accumulators, labels = problem
+    scorer = RuleScorer(bank, rule, weights_of(rule, len(bank.taps)), dtype=torch.float64)
+    found = scorer.votes(accumulators, labels)
+    for k in range(1, len(bank.taps) + 1):
+        for s, signs in enumerate(SIGN_CHOICES):
+            orders = literal(problem, rule, k, signs, "class")
+            assert found.prediction[:, s, k - 1].tolist() == [order[0] for order in orders]
+            ranks = [order.index(y) + 1 for order, y in zip(orders, labels, strict=True)]
+            assert found.true_rank[:, s, k - 1].tolist() == ranks
+
+
+@pytest.mark.parametrize("tie_break", ["class", "divergence"])
+@pytest.mark.parametrize("rule", RULES)
+def test_many_classes_in_pieces(
+    rule: Rule, tie_break: TieBreak, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Five classes, so that plurality ties often; a sample or two at a time."""
+    problem = random_problem(7, 5, [6, 8, 3], seed=3)
+    bank, accumulators, labels = problem
+    monkeypatch.setattr(voting, "_PIECE", 200)
+    weights = weights_of(rule, 3)
+    found = RuleScorer(bank, rule, weights, tie_break=tie_break).votes(accumulators, labels)
+    orders = literal(problem, rule, 2, "both", tie_break)
+    assert found.prediction[:, 0, 1].tolist() == [order[0] for order in orders]
+    ranks = [order.index(y) + 1 for order, y in zip(orders, labels, strict=True)]
+    assert found.true_rank[:, 0, 1].tolist() == ranks
+    monkeypatch.undo()
+    whole = RuleScorer(bank, rule, weights, tie_break=tie_break).votes(accumulators, labels)
+    for name in ("prediction", "true_rank", "tap_prediction", "tap_true_rank"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(found, name))
+
+
+def test_equal_weights_are_borda() -> None:
+    bank, accumulators, labels = random_problem(9, 12, [6, 8, 3])
+    found = RuleScorer(bank, "weighted-borda", [4, 4, 4]).votes(accumulators, labels)
+    expected = Scorer(bank).votes(accumulators, labels)
+    for name in ("prediction", "true_rank", "tap_prediction", "tap_true_rank"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def ranks(*ballots: list[int]) -> torch.Tensor:
+    """(2, 1, M): a ballot of the positive and one of the negative voter."""
+    return torch.tensor(ballots)[:, None]
+
+
+# Three voters a before b before c, two b before c before a, of taps with a ballot a sign.
+BALLOTS = [([1, 2, 3], [1, 2, 3]), ([1, 2, 3], [3, 1, 2]), ([3, 1, 2], [3, 1, 2])]
+
+
+@pytest.mark.parametrize(
+    ("election", "both", "positive"),
+    [
+        (Plurality([1, 1, 1]), [3, 3, 0], [2, 1, 0]),
+        (Borda([1, 1, 1]), [6, 9, 3], [4, 4, 1]),
+        (Borda([0, 0, 2]), [0, 8, 4], [0, 4, 2]),
+        # a ties b and ties c (3 to 3); b beats c (6 to 0). Each ties itself: 1 point.
+        (Copeland([]), [3, 4, 2], [5, 3, 1]),
+        # a: 1 1 1 3 3 3; b: 2 2 2 1 1 1; c: 3 3 3 2 2 2. Positive alone: 1 1 3, 2 2 1, 3 3 2.
+        (MedianRank([]), [-4, -3, -5], [-2, -4, -6]),
+    ],
+)
+def test_an_election_by_hand(
+    election: voting.Election, both: list[int], positive: list[int]
+) -> None:
+    for tap, ballots in enumerate(BALLOTS):
+        election.add(tap, ranks(*ballots))
+    found = election.scores()
+    assert found[0, 0].tolist() == both
+    assert found[1, 0].tolist() == positive
+
+
+def test_condorcets_winner_comes_first_where_borda_puts_another() -> None:
+    """Three of five prefer a to all others; b is nobody's third."""
+    ballots = [[1, 2, 3], [1, 2, 3], [1, 2, 3], [3, 1, 2], [3, 1, 2]]
+    borda, copeland = Borda([1] * 5), Copeland([])
+    for tap, ballot in enumerate(ballots):
+        for election in (borda, copeland):
+            election.add(tap, ranks(ballot, ballot))
+    assert borda.scores()[0, 0].argmax() == 1
+    assert copeland.scores()[0, 0].argmax() == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "weights", "message"),
+    [
+        ("borda", None, "Borda is Scorer's"),
+        ("schulze", None, "it is plurality, copeland, median-rank, weighted-borda"),
+        ("weighted-borda", None, "needs weights, one a tap"),
+        ("copeland", [1, 1], "takes no weights"),
+        ("weighted-borda", [1], "one a tap of the bank's 2"),
+        ("weighted-borda", [1, -1], "at least 0"),
+        ("weighted-borda", [0, 0], "not all 0"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(
+    rule: Rule, weights: list[int] | None, message: str
+) -> None:
+    bank, _, _ = random_problem(1, 3, [4, 4])
+    with pytest.raises(ConfigurationError, match=message):
+        RuleScorer(bank, rule, weights)
+
+
+def test_no_samples() -> None:
+    bank, accumulators, labels = random_problem(2, 3, [4, 4])
+    found = RuleScorer(bank, "copeland").votes([a[:0] for a in accumulators], labels[:0])
+    assert found.prediction.shape == (0, 3, 2)
