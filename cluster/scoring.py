@@ -15,6 +15,7 @@ from cluster.phases import Phases
 from regroup.bank import Bank
 from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
+from regroup.voting import Rule, RuleScorer
 from store.banks import read_bank
 from store.element import BlockElement
 from store.features import accumulators_path
@@ -34,6 +35,7 @@ class ScoringJob:
     Attributes:
         adversarials_ref: the attacked images that the features came from, or None when clean.
         taps: the bank's taps that may vote, in execution order.
+        rule: the voting rule; weights: of its taps, where it has some.
     """
 
     store_uri: str
@@ -45,6 +47,8 @@ class ScoringJob:
     delta: float
     tie_break: TieBreak
     device: str
+    rule: Rule = "borda"
+    weights: tuple[int, ...] | None = None
 
     def __call__(self, block: int) -> BlockReport:
         """Score `block`; the bank is read once a process."""
@@ -60,6 +64,15 @@ def load_bank(store_uri: str, bank_ref: str, taps: tuple[str, ...]) -> Bank:
     """Some taps of the bank that a store holds, verified against its checksums."""
     stored = read_bank(open_store(store_uri), bank_ref, taps=taps)
     return Bank(stored.taps, stored.mixtures, stored.counts)
+
+
+def _scorer(job: ScoringJob, bank: Bank) -> Scorer:
+    if job.rule == "borda":
+        return Scorer(bank, delta=job.delta, tie_break=job.tie_break, device=job.device)
+    return RuleScorer(
+        bank, job.rule, job.weights,
+        delta=job.delta, tie_break=job.tie_break, device=job.device,
+    )  # fmt: skip
 
 
 class ScoringWorker:
@@ -79,7 +92,7 @@ class ScoringWorker:
             self._adversarials.accept_gaps_of(self._features.inputs)
         bank = load_bank(job.store_uri, job.bank_ref, job.taps)
         self._paths = [accumulators_path(tap) for tap in bank.taps]
-        self._scorer = Scorer(bank, delta=job.delta, tie_break=job.tie_break, device=job.device)
+        self._scorer = _scorer(job, bank)
 
     def process(self, block: int) -> BlockReport:
         """Score and commit `block` of the votes element."""

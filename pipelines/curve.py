@@ -16,11 +16,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
 
-    from pipelines.job import Job
     from regroup.robustness_curve import RobustnessCurve
-    from store.banks import StoredBank
     from store.element import BlockElement
-    from store.indexes import SampleIndex
 
 Size = Literal["linf", "l2", "mse"]
 
@@ -69,34 +66,6 @@ def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
         )
     chosen: Size = size or attack["norm"]
     return chosen
-
-
-def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -> BlockElement:
-    """The finalised features of `source` under the bank's model and tap policy.
-
-    Raises:
-        UsageError: the store holds none.
-    """
-    from store.element import BlockElement
-
-    for info in job.store.elements("features"):
-        element = BlockElement.open(job.store, "features", info.ref)
-        same = all(bank.inputs[key] == element.inputs[key] for key in ("model", "policy"))
-        if info.finalised and same and element.inputs["source"] == source:
-            return element
-    raise UsageError(
-        f"the store holds no features of {what} under the model and taps of the bank {bank.ref}: "
-        "run `regroup evaluate` with this bank and these adversarials first"
-    )
-
-
-def clean_index(job: Job, adversarials: BlockElement) -> str:
-    """Fingerprint of the index that the attacked samples were drawn from."""
-    from store.indexes import SampleIndex
-
-    index: SampleIndex = SampleIndex.open(job.store, str(adversarials.inputs["index"]))
-    inputs: Any = index.manifest["inputs"]
-    return str(inputs.get("parent", index.fingerprint))
 
 
 def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
@@ -211,6 +180,7 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def main(config: CurveConfig) -> dict[str, Any]:
     """Score what is not scored yet, and print the curve."""
+    from pipelines.clean_features import clean_index, features_of
     from pipelines.evaluate import check_k, rule_of_k, score, voting_taps
     from pipelines.job import Job, log_gaps
     from pipelines.tables import print_line, show

@@ -58,17 +58,25 @@ def score(
     """
     from cluster.scoring import ScoringJob
     from pipelines.accuracy import summarise
+    from pipelines.clean_features import tap_weights
     from store.element import BlockElement
     from store.votes import votes_spec
 
     check_same_model(bank, features.inputs, f"the features {features.ref}")
     taps = voting_taps(bank, options.voting_taps)
+    weighted = options.rule == "weighted-borda"
+    weights = tap_weights(job, bank, features, options) if weighted else None
     adversarials = source_of(features).get("adversarials")
     spec = votes_spec(
         name=features.name,
         features_fingerprint=features.fingerprint,
         bank_fingerprint=bank.fingerprint,
-        scoring={"rule": "borda", "tie_break": options.tie_break, "delta": options.delta},
+        scoring={
+            "rule": options.rule,
+            "tie_break": options.tie_break,
+            "delta": options.delta,
+            **({"weights": list(weights)} if weights else {}),
+        },
         taps=taps,
         rows=features.plan.rows,
         block_rows=features.plan.block_rows,
@@ -85,6 +93,8 @@ def score(
         delta=options.delta,
         tie_break=options.tie_break,
         device="cpu",
+        rule=options.rule,
+        weights=weights,
     )
     job.score(f"score {features.name}", element, task)
     job.finish(f"score {features.name}", element, summarise)

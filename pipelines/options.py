@@ -11,6 +11,7 @@ ClassesName = Literal["all", "dataset"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 DecoderName = Literal["pil", "cuda"]
 TieBreakName = Literal["class", "divergence"]
+RuleName = Literal["borda", "plurality", "copeland", "median-rank", "weighted-borda"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,8 +105,11 @@ class BankOptions:
 class VotingOptions:
     """How features are scored."""
 
+    rule: RuleName = "borda"
+    """How the voters' rankings are merged (docs/voting.md): the paper's Borda count, first choices,
+    pairwise majorities, median ranks, or Borda weighted by each tap's clean accuracy."""
     tie_break: TieBreakName = "class"
-    """Among equal Borda sums: the smaller class index, or the smaller summed divergence."""
+    """Among equal classes: the smaller class index, or the smaller summed divergence."""
     delta: float = 1e-20
     """Added to every accumulator before it becomes a PMF."""
     voting_taps: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from pipelines.options import (
     DecoderName,
     ModelOptions,
     PrecisionName,
+    RuleName,
     SignsName,
     TapPolicyName,
     TieBreakName,
@@ -187,13 +188,14 @@ class Scoring:
     threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
     k: Count | None = None
     signs: SignsName = "both"
+    rule: RuleName = "borda"
     tie_break: TieBreakName = "class"
     delta: Annotated[float, Field(gt=0, le=1)] = 1e-20
 
     @property
     def voting(self) -> VotingOptions:
         """The options of the scoring itself."""
-        return VotingOptions(tie_break=self.tie_break, delta=self.delta)
+        return VotingOptions(rule=self.rule, tie_break=self.tie_break, delta=self.delta)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
