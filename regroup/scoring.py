@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     Accumulator = Tensor | NDArray[np.floating]
 
 TieBreak = Literal["class", "divergence"]
+# Classes times samples that are scored at once on a CPU.
+_PIECE = 2**18
 VOTING_SIGNS = {"both": (0, 1), "positive": (0,), "negative": (1,)}
 
 
@@ -160,15 +162,28 @@ class Scorer:
         """
         samples = self._check_taps(accumulators)
         truth = self._check_labels(labels, samples)
+        decided = np.empty((4, samples, len(SIGN_CHOICES), len(accumulators)), np.int32)
+        step = self._rows_at_once(len(accumulators))
+        for start in range(0, samples, step):
+            piece = slice(start, start + step)
+            decided[:, piece] = self._piece([part[piece] for part in accumulators], truth[piece])
+        return Votes(*decided)
+
+    def _rows_at_once(self, taps: int) -> int:  # noqa: ARG002 - other rules need more for more taps
+        """Samples whose sums a CPU's cache holds; a GPU takes all."""
+        return max(1, _PIECE // self._num_classes) if self._device.type == "cpu" else 2**31
+
+    def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
+        """What `Votes` holds of a few samples, (4, n, 3, T)."""
         taps = len(accumulators)
-        decided = np.empty((4, samples, len(SIGN_CHOICES), taps), np.int32)
+        decided = np.empty((4, len(truth), len(SIGN_CHOICES), taps), np.int32)
         total: Tally | None = None
         for tap in reversed(range(taps)):
             alone = self._tally(tap, accumulators[tap])
             total = alone if total is None else total + alone
             decided[:2, :, :, taps - 1 - tap] = self._decide(total, truth)
             decided[2:, :, :, tap] = self._decide(alone, truth)
-        return Votes(*decided)
+        return decided
 
     def _decide(self, tally: Tally, labels: Tensor) -> NDArray[np.int32]:
         """Predictions and true ranks, (2, N, 3)."""

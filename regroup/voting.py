@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
-from regroup.scoring import Scorer, Tally, Votes
+from regroup.scoring import Scorer, Tally
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -179,20 +179,9 @@ class RuleScorer(Scorer):
         _check_weights(rule, weights, len(bank.taps))
         self._election, self._weights = ELECTIONS[rule], weights or [1] * len(bank.taps)
 
-    def votes(
-        self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]
-    ) -> Votes:
-        """Predictions and true ranks for every k, every sign choice and every tap alone."""
-        samples = self._check_taps(accumulators)
-        truth = self._check_labels(labels, samples)
-        size = self._election.size(len(accumulators), self._num_classes)
-        step = max(1, _PIECE // size)
-        pieces = [
-            self._piece([part[start : start + step] for part in accumulators], truth[start:][:step])
-            for start in range(0, samples, step)
-        ]
-        none = np.empty((4, 0, 3, len(accumulators)), np.int32)
-        return Votes(*np.concatenate([none, *pieces], axis=1))
+    def _rows_at_once(self, taps: int) -> int:
+        """As many samples as the rule has memory for."""
+        return max(1, _PIECE // self._election.size(taps, self._num_classes))
 
     def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
         """(4, n, 3, T) of a few samples."""

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from regroup import reference
+from regroup import reference, scoring
 from regroup.bank import SIGN_CHOICES, Bank
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.scoring import Scorer, TieBreak, Votes
@@ -350,3 +350,12 @@ def test_bad_options() -> None:
     for delta in (0.0, -1.0, 1e-60, math.nan):
         with pytest.raises(ConfigurationError, match="delta"):
             Scorer(bank, delta=delta)
+
+
+def test_votes_in_pieces_are_the_votes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bank, accumulators, labels = random_problem(17, 9, [5, 3])
+    whole = Scorer(bank, dtype=torch.float64).votes(accumulators, labels)
+    monkeypatch.setattr(scoring, "_PIECE", 30)
+    pieces = Scorer(bank, dtype=torch.float64).votes(accumulators, labels)
+    for name in ("prediction", "true_rank", "tap_prediction", "tap_true_rank"):
+        np.testing.assert_array_equal(getattr(pieces, name), getattr(whole, name))
