@@ -26,6 +26,7 @@ COMMANDS = {
     "rescore": ("pipelines.rescore", "RescoreConfig"),
     "curve": ("pipelines.curve", "CurveConfig"),
     "run": ("pipelines.run", "RunConfig"),
+    "report": ("pipelines.report", "ReportConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
     "verify": ("pipelines.verify", "VerifyConfig"),
     "repair": ("pipelines.repair", "RepairConfig"),
