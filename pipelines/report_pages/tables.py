@@ -92,7 +92,6 @@ def accuracy_table(evaluation: Evaluation) -> Table:
         heads,
         [_accuracy_cells(each, top) for each in row["accuracy"] for top in (1, 5)],
         list(accuracy_rows(results, row)),
-        "S: the samples whose attack succeeded, #S of them. Brackets: 95 % Wilson intervals.",
     )
 
 
