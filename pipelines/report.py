@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # The whole report stays below 15 MB for 10 000 samples: five are the plotting library, and what
 # pages and numbers take is left.
-PICTURE_BYTES = 6_000_000
+PICTURE_BYTES = 5_500_000
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -177,4 +177,3 @@ def saving(study: Study, costs: list[Spent]) -> Saving:
         attack_passes=sum(cost.forward_passes for cost in attacked) if attacked else None,
         rate=sum(cost.samples for cost in extracted) / seconds if seconds else None,
     )
-

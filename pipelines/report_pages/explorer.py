@@ -45,11 +45,14 @@ class Explorer:
     images: int
     seed: int
     notes: list[str] = field(default_factory=list)
+    _ids: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
-        """Plain JSON for the page's script."""
+        """Plain JSON for the page's script; lists of samples are places in `ids`."""
+        evaluations = [self._evaluation(each) for each in self.study.evaluations]
         return {
-            "evaluations": [self._evaluation(each) for each in self.study.evaluations],
+            "ids": list(self._ids),
+            "evaluations": evaluations,
             "pictures": self._pictures(),
             "notes": list(dict.fromkeys(self.notes)),
             "smallest": SMALLEST_SHOWN,
@@ -92,7 +95,7 @@ class Explorer:
             )
         return {
             **head,
-            "samples": listed.sample_ids,
+            "samples": [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids],
             "columns": _numbers(listed),
             "ranks": self._ranks(evaluation, attack, listed.take(range(self._shown(listed)))),
         }
@@ -143,7 +146,9 @@ class Explorer:
         }
 
     def _clean(self, attack: Row, model: Any) -> CleanImages | Missing:
-        refs = {row["images"]: row["index"] for row in self.study.results["images"] if "index" in row}
+        refs = {
+            row["images"]: row["index"] for row in self.study.results["images"] if "index" in row
+        }
         ref = refs[self.study.clean_of(attack)]
         found = attempt(lambda: open_clean_images(self.study, ref, model["preprocessing"]))
         problem = found.reason if isinstance(found, Missing) else found.problem

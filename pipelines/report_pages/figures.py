@@ -23,12 +23,14 @@ def k_figures(evaluation: Evaluation) -> list[Row]:
     rows = evaluation.row["accuracy_against_k"]
     return [
         {
-            "key": f"{evaluation.key}-k-{slug(name)}",
+            "key": f"{evaluation.key}-k-{slug(name)}-figure",
             "title": name,
             "subtitle": titles[name],
             "x": "k (last taps that vote)",
             "y": "REGroup " + PER_CENT,
-            "series": [_series(signs, signs, _along_k(rows, name, signs)) for signs in SIGN_CHOICES],
+            "series": [
+                _series(signs, signs, _along_k(rows, name, signs)) for signs in SIGN_CHOICES
+            ],
             "lines": [{"x": evaluation.k, "text": f"k = {evaluation.k}"}],
             "download": f"{evaluation.key}-k",
         }
@@ -45,7 +47,7 @@ def taps_figure(evaluation: Evaluation) -> Row:
     """Each tap alone, first to last, with the threshold of the rule."""
     rows, threshold = evaluation.row["tap_accuracy"], evaluation.row["rule"]["threshold"]
     return {
-        "key": f"{evaluation.key}-taps",
+        "key": f"{evaluation.key}-taps-figure",
         "title": "Each tap alone",
         "subtitle": "correctly classified clean images; the last taps, after the line, vote",
         "x": "tap, first to last",
@@ -67,8 +69,9 @@ def curve_figure(evaluation: Evaluation, curve: Row, *, minimal: bool) -> Row:
     """Softmax's and REGroup's accuracy against the perturbation's size."""
     size, rows = curve["size"], curve["rows"]
     scale, unit = (255, "L-infinity, in 255ths") if size == "linf" else (1, f"{size.upper()}")
+    key = f"{evaluation.key}-curve-{slug(curve['attack'])}"
     return {
-        "key": f"{evaluation.key}-curve-{slug(curve['attack'])}",
+        "key": f"{key}-figure",
         "title": curve["attack"],
         "subtitle": curve["title"],
         "x": f"perturbation, {unit}",
@@ -78,7 +81,7 @@ def curve_figure(evaluation: Evaluation, curve: Row, *, minimal: bool) -> Row:
             _series(role, name, [(scale * row["epsilon"], row[role]) for row in rows])
             for role, name in (("softmax", "softmax"), ("regroup", "REGroup"))
         ],
-        "download": f"{evaluation.key}-curve-{slug(curve['attack'])}",
+        "download": key,
     }
 
 

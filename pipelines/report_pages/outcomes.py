@@ -49,7 +49,9 @@ def read_votes(votes: BlockElement, k: int, signs: str) -> Votes:
         ok = np.flatnonzero(np.array(table["status"].to_pylist()) == "ok")
         names += table["sample_id"].take(ok).to_pylist()
         label, softmax = (table[name].to_numpy()[ok] for name in ("label", "prediction"))
-        decided = [votes.read_array(path, block)[ok][:, *choice] for path in (PREDICTION, TRUE_RANK)]
+        decided = [
+            votes.read_array(path, block)[ok][:, *choice] for path in (PREDICTION, TRUE_RANK)
+        ]
         parts.append(np.stack([ok + start, label, softmax, *decided]).astype(np.int64))
     return Votes(names, *np.concatenate(parts, axis=1))
 

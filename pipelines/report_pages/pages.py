@@ -98,7 +98,7 @@ class StudyPages:
         notes: list[str] = []
         for minimal, curve in _curves_of(evaluation, notes):
             found.append(figures.curve_figure(evaluation, curve, minimal=minimal))
-            tables.append(curve_table(found[-1]["key"], curve))
+            tables.append(curve_table(found[-1]["download"], curve))
         self.site.write_tables(self.study, tables)
         head = {"key": evaluation.key, "title": evaluation.title, "k": evaluation.k}
         return {**head, "curves": found, "tables": tables, "notes": notes}
@@ -238,10 +238,15 @@ def _classes_table(key: str, outcomes: Outcomes, names: list[str]) -> Table:
         ]
         for row in found
     ]
-    download = [
-        {**row, **{name: row[name].correct for name in shares}} for row in found
+    download = [{**row, **{name: row[name].correct for name in shares}} for row in found]
+    heads = [
+        "class",
+        "attempted",
+        "softmax, attacked",
+        "REGroup, clean",
+        "REGroup, attacked",
+        "lost",
     ]
-    heads = ["class", "attempted", "softmax, attacked", "REGroup, clean", "REGroup, attacked", "lost"]
     return Table(f"{key}-classes", "Classes that lose most", heads, rows, download)
 
 
@@ -290,7 +295,7 @@ def _samples_table(
 def confusion_figure(key: str, outcomes: Outcomes, names: list[str]) -> Row:
     """The true class by REGroup's answer on the images that fool softmax, as a heat map."""
     return {
-        "key": f"{key}-map",
+        "key": f"{key}-figure",
         "title": "REGroup's answers on the images that fool softmax",
         "subtitle": "true class by answer; the diagonal is right",
         "alt": "The tables above count the same answers.",

@@ -105,7 +105,8 @@ class CleanImages:
             self.problem = source.reason
         self._source = source
         self._rows = {
-            name: row for row, name in enumerate(self.index.rows(None, ["sample_id"])[0].to_pylist())
+            name: row
+            for row, name in enumerate(self.index.rows(None, ["sample_id"])[0].to_pylist())
         }
 
     def read(self, sample_id: str) -> NDArray[np.float32] | Missing:

@@ -115,8 +115,10 @@ def command_line(run: Row) -> str:
     options = public(run.get("options") or {})
     for name, value in options.items():
         default = known.get(name, MISSING)
-        same = list(value) == list(default) if isinstance(value, list) and _listed(default) else (
-            value == default
+        same = (
+            list(value) == list(default)
+            if isinstance(value, list) and _listed(default)
+            else (value == default)
         )
         if not same and value is not None:
             words += _option(name, value)
@@ -194,7 +196,13 @@ def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, s
     features = [
         ref for images in evaluation.row["votes"] for _, ref in _features(evaluation, images)
     ]
-    rescore = ["regroup", "rescore", *head, *voting, *(["--features", *features] if features else [])]
+    rescore = [
+        "regroup",
+        "rescore",
+        *head,
+        *voting,
+        *(["--features", *features] if features else []),
+    ]
     found = [(f"{evaluation.title}: accuracy against k, 0 forward passes", rescore)]
     for attack in evaluation.study.attacks:
         if evaluation.study.settings["attacks"][attack["images"]]["protocol"] == "minimal":
@@ -212,8 +220,10 @@ def what_was_run(study: Study) -> list[tuple[str, str]]:
     settings = study.settings
     model, scoring = settings["model"], settings["scoring"]
     classes = "the dataset's classes" if model["classes"] == "dataset" else "all of its classes"
-    k = f"k = {scoring['k']}" if scoring["k"] is not None else (
-        f"k by the rule, threshold {100 * scoring['threshold']:g} %"
+    k = (
+        f"k = {scoring['k']}"
+        if scoring["k"] is not None
+        else (f"k by the rule, threshold {100 * scoring['threshold']:g} %")
     )
     pairs = [
         ("network", f"{model['name']}, {classes}, {model['dtype']}"),

@@ -50,13 +50,16 @@ class Site:
     def _templates(self) -> Environment:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-        return Environment(
+        environment = Environment(
             loader=FileSystemLoader(HERE / "templates"),
             autoescape=True,
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
         )
+        # Without spaces: the explorer's numbers are most of a page.
+        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+        return environment
 
     def copy_scripts(self) -> None:
         """Copy style and scripts, and the plotting library as its package ships it."""

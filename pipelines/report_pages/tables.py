@@ -153,9 +153,7 @@ def attacks_table(evaluation: Evaluation) -> Table:
     """What each attack achieved and what it took."""
     results, row = evaluation.study.results, evaluation.row
     accuracies = {each["images"]: each for each in row["accuracy"]}
-    rows = [
-        _attack_cells(images, accuracies[images["images"]]) for images in attacks_of(results)
-    ]
+    rows = [_attack_cells(images, accuracies[images["images"]]) for images in attacks_of(results)]
     return Table(
         f"{evaluation.key}-attacks",
         f"Attacks, REGroup at k = {evaluation.k}",

@@ -36,9 +36,21 @@ POSITIVE = SIGN_CHOICES.index("positive")
 
 def embedded(page: Path, name: str) -> Any:
     """The JSON that a page's script reads."""
-    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page.read_text(), re.S)
+    found = re.search(
+        rf'<script type="application/json" id="{name}">(.*?)</script>', page.read_text(), re.S
+    )
     assert found
-    return json.loads(found[1])
+    data = json.loads(found[1])
+    for evaluation in data["evaluations"] if name == "explorer-data" else ():
+        for attack in evaluation["attacks"]:
+            attack["samples"] = [data["ids"][place] for place in attack["samples"]]
+    return data
+
+
+def test_no_two_things_on_a_page_have_one_name(reported: Reported) -> None:
+    for page in reported.output.rglob("*.html"):
+        named = Counter(re.findall(r' id="([^"]*)"', page.read_text()))
+        assert (page.name, [name for name, count in named.items() if count > 1]) == (page.name, [])
 
 
 def column(element: BlockElement, path: str) -> np.ndarray[Any, Any]:
@@ -104,7 +116,10 @@ def test_the_explorer_lists_every_sample_with_the_numbers_of_the_store(
             assert columns["label"] == [found["label"][i] for i in order]
             assert columns["attacked_softmax"] == [found["prediction"][i] for i in order]
             assert columns["success"] == [int(found["success"][i]) for i in order]
-            assert columns["attacked_regroup"] == column(votes, PREDICTION)[order, POSITIVE, k].tolist()
+            assert (
+                columns["attacked_regroup"]
+                == column(votes, PREDICTION)[order, POSITIVE, k].tolist()
+            )
             assert columns["attacked_rank"] == column(votes, TRUE_RANK)[order, POSITIVE, k].tolist()
             sizes = made.samples(["linf"])["linf"].to_numpy()
             assert columns["linf"] == pytest.approx(sizes[order], rel=1e-3)
@@ -114,7 +129,9 @@ def test_the_clean_columns_are_those_of_the_same_sample(reported: Reported, expl
     row = reported.results["evaluations"][1]
     votes = BlockElement.open(reported.store, "votes", row["votes"]["clean"])
     names = votes.samples(["sample_id"])["sample_id"].to_pylist()
-    ranks = dict(zip(names, column(votes, TRUE_RANK)[:, POSITIVE, row["k"] - 1].tolist(), strict=True))
+    ranks = dict(
+        zip(names, column(votes, TRUE_RANK)[:, POSITIVE, row["k"] - 1].tolist(), strict=True)
+    )
     attack = explorer["evaluations"][1]["attacks"][0]
     assert attack["samples"] != names[: len(attack["samples"])]
     assert attack["columns"]["clean_rank"] == [ranks[name] for name in attack["samples"]]
@@ -239,9 +256,9 @@ def test_classes_samples_and_pairs_that_lose(reported: Reported, evaluation: Eva
     }
     fooled = [row for row in rows if row["success"]]
     taken = Counter((row["label"], row["adversarial"]) for row in fooled)
-    assert {(r["class"], r["adversarial_class"]): r["samples"] for r in failures.pairs(outcomes, names)} == {
-        (names[a], names[b]): n for (a, b), n in taken.items()
-    }
+    assert {
+        (r["class"], r["adversarial_class"]): r["samples"] for r in failures.pairs(outcomes, names)
+    } == {(names[a], names[b]): n for (a, b), n in taken.items()}
     answers = failures.answers(outcomes)
     assert sum(cell["correct"] for cell in answers.values()) == len(fooled)
     same = sum(row["attacked_regroup"] == row["adversarial"] for row in fooled)
@@ -344,11 +361,15 @@ def test_images_that_are_gone_are_told_in_the_page(reported: Reported, tmp_path:
     assert "Clean images of val cannot be read" in page.read_text().split("explorer-data")[0]
     shown = data["pictures"]["strong"]
     assert len(shown) == 9
-    assert all([*each["files"]] == ["attacked"] and each["problems"]["clean"] for each in shown.values())
+    assert all(
+        [*each["files"]] == ["attacked"] and each["problems"]["clean"] for each in shown.values()
+    )
 
 
 def test_one_changed_image_costs_its_picture_alone(reported: Reported, tmp_path: Path) -> None:
-    name = next(iter(embedded(reported.page("explorer.html"), "explorer-data")["pictures"]["strong"]))
+    name = next(
+        iter(embedded(reported.page("explorer.html"), "explorer-data")["pictures"]["strong"])
+    )
     path = reported.data / "val" / name
     kept = path.read_bytes()
     Image.new("RGB", (8, 8), "white").save(path)
@@ -356,7 +377,9 @@ def test_one_changed_image_costs_its_picture_alone(reported: Reported, tmp_path:
         report.main(ReportConfig(store=reported.store.uri, output=str(tmp_path / "r"), json=True))
     finally:
         path.write_bytes(kept)
-    shown = embedded(tmp_path / "r" / "colours" / "explorer.html", "explorer-data")["pictures"]["strong"]
+    shown = embedded(tmp_path / "r" / "colours" / "explorer.html", "explorer-data")["pictures"][
+        "strong"
+    ]
     assert "has changed" in shown.pop(name)["problems"]["clean"]
     assert not any(each["problems"] for each in shown.values())
 
@@ -387,7 +410,11 @@ def test_ten_thousand_samples_stay_below_15_mb(
         "label", "adversarial", "clean_softmax", "attacked_softmax", "clean_regroup",
         "attacked_regroup", "clean_rank", "attacked_rank", "clean_row", "attacked_row", "image_row",
     )}  # fmt: skip
-    columns |= {"success": rng.random(count) < 0.9, "l2": rng.random(count), "linf": rng.random(count)}
+    columns |= {
+        "success": rng.random(count) < 0.9,
+        "l2": rng.random(count),
+        "linf": rng.random(count),
+    }
     names = [f"n01440764/ILSVRC2012_val_{i:08d}.JPEG" for i in range(count)]
     noise = rng.random((8, 3, 224, 224)).astype(np.float32)
 

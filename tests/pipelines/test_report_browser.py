@@ -22,6 +22,8 @@ PAGES = (
     "../index.html", "index.html", "tables.html", "curves.html", "explorer.html", "failures.html",
     "cost.html",
 )  # fmt: skip
+DRAWN = """[...document.querySelectorAll('.plot')].every(
+    plot => plot.querySelector('.main-svg .trace, .main-svg .hm'))"""
 LOOKS = [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light"), (PHONE, "dark")]
 
 
@@ -50,8 +52,7 @@ def test_every_page_is_quiet_fits_and_is_accessible(
     with visit(browser, size, scheme) as visited:
         for name in PAGES:
             visited.go(reported.page(name))
-            drawn = visited.page.locator(".plot")
-            assert drawn.count() == visited.page.locator(".plot .main-svg:first-child").count()
+            visited.page.wait_for_function(DRAWN)
             assert width(visited) <= size[0]
             assert (name, visited.violations()) == (name, [])
             assert visited.page.evaluate("window.owned") is None
@@ -209,11 +210,12 @@ def test_the_charts_hold_the_ranks(open_page: Any, data: Any) -> None:
 
 def test_the_list_is_downloaded_and_a_sample_linked_to(open_page: Any, data: Any) -> None:
     page = open_page("failures.html")
+    from playwright.sync_api import expect
+
     link = page.locator("section[id$=samples] tbody a").first
     name = link.inner_text()
     link.click()
-    page.wait_for_selector("#sample-title")
-    assert page.locator("#sample-title").inner_text() == name
+    expect(page.locator("#sample-title")).to_have_text(name)
     with page.expect_download() as found:
         page.locator("#save-list").click()
     rows = list(csv.DictReader(io.StringIO(Path(found.value.path()).read_text())))

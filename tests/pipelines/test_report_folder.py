@@ -137,7 +137,9 @@ def test_what_cannot_be_meant_is_one_sentence(reported: Reported, run: Run, tmp_
 
 
 def test_one_study_and_where_it_is(reported: Reported, run: Run, tmp_path: Path) -> None:
-    outcome = run("report", "--store", reported.store.uri, "--study", "colours", "-o", tmp_path / "r")
+    outcome = run(
+        "report", "--store", reported.store.uri, "--study", "colours", "-o", tmp_path / "r"
+    )
     assert outcome.status == 0
     assert outcome.out.startswith(f"{tmp_path / 'r' / 'index.html'}: 7 pages, ")
     assert "0 forward passes" in outcome.out

@@ -4,6 +4,9 @@
   const data = Report.read("explorer-data");
   const at = (id) => document.getElementById(id);
   const LISTED = 500;
+  for (const e of data.evaluations) {
+    for (const a of e.attacks) a.samples = a.samples.map((place) => data.ids[place]);
+  }
   let matches = [];
 
   const evaluation = () => data.evaluations[at("f-evaluation").value] || data.evaluations[0];
