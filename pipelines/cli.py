@@ -30,6 +30,7 @@ COMMANDS = {
     "rescore": ("pipelines.rescore", "RescoreConfig"),
     "curve": ("pipelines.curve", "CurveConfig"),
     "run": ("pipelines.run", "RunConfig"),
+    "report": ("pipelines.report", "ReportConfig"),
     "export": ("pipelines.exports", "ExportConfig"),
     "ls": ("pipelines.ls", "LsConfig"),
     "inspect": ("pipelines.inspect_element", "InspectConfig"),

@@ -19,6 +19,7 @@ Step by step, in this order
 From the store alone, in seconds, without the network
   rescore           every k, sign choice and voting option
   curve             accuracy against the size of the perturbation
+  report            a page with tables, figures and every sample's votes
   export            every sample of a study as Parquet and CSV
 Look after a store
   ls                what it holds, how far it is, how large

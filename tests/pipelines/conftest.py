@@ -14,6 +14,7 @@ from cluster.session import SessionConfig, ray_session
 from pipelines import demo
 from pipelines.cli import main
 from pipelines.train_demo_model import train_demo_model
+from tests.pipelines.reported import Reported, make_report
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,9 @@ def finished_demo(
     (output / weights.name).write_bytes(weights.read_bytes())
     config = demo.DemoConfig(store=str(folder / "store"), output=str(output), limit=48, json=True)
     return FinishedDemo(config, demo.main(config))
+
+
+@pytest.fixture(scope="session")
+def reported(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Reported:
+    """A small study with its report, made once."""
+    return make_report(tmp_path_factory.mktemp("reported"))

@@ -1,0 +1,127 @@
+"""A static report of the studies in a store: pages that work from a folder, without a network."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from pipelines.errors import UsageError
+from pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from store.stores import Store
+
+# The whole report stays below 15 MB for 10 000 samples: five are the plotting library, and what
+# pages and numbers take is left.
+PICTURE_BYTES = 5_500_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(StoreOptions):
+    """Write a static report of a store's studies: tables, curves, vote explorer, cost.
+
+    Example: regroup report --store demo-store -o report
+    """
+
+    output: Annotated[str, arg(aliases=["-o"])] = "report"
+    """Folder of the report; one that is there is replaced, anything else refused."""
+    study: str = ""
+    """Only this study (default: all in the store)."""
+    images: int = 200
+    """Attacked samples of a study that are shown in pictures and with every voter's ranks."""
+    seed: int = 0
+    """Seed of the choice of those samples."""
+
+
+def main(config: ReportConfig) -> dict[str, Any]:
+    """Write the report."""
+    from pipelines.report_pages.folder import check_output, replaced_folder
+    from pipelines.tables import print_line
+    from store.stores import open_store
+
+    if config.images < 0:
+        raise UsageError(f"--images {config.images}: give 0 or more")
+    started = time.perf_counter()
+    store = open_store(config.store, writable=False)
+    names, output = choose_studies(store, config), Path(config.output)
+    check_output(output)
+    with replaced_folder(output) as draft:
+        write_site(store, names, config, draft)
+    files = [path for path in output.rglob("*") if path.is_file()]
+    seconds, size = time.perf_counter() - started, sum(path.stat().st_size for path in files)
+    pages = sum(path.suffix == ".html" for path in files)
+    print_line(f"{output / 'index.html'}: {pages} pages, {_megabytes(size)}", config.json)
+    print_line(f"0 forward passes, {seconds:.1f} s", config.json)
+    return {
+        "output": str(output),
+        "index": str(output / "index.html"),
+        "studies": names,
+        "pages": pages,
+        "bytes": size,
+        "forward_passes": 0,
+        "seconds": seconds,
+    }
+
+
+def _megabytes(size: int) -> str:
+    from rich.filesize import decimal
+
+    return decimal(size)
+
+
+def choose_studies(store: Store, config: ReportConfig) -> list[str]:
+    """The studies that the report is of.
+
+    Raises:
+        UsageError: the store holds none, or not the one that is named.
+    """
+    from pipelines.study import near
+    from store.studies import studies
+
+    names = studies(store)
+    if not names:
+        raise UsageError(
+            f"the store {config.store} holds no study's results: run one first, such as "
+            f"`regroup run STUDY.toml --store {config.store}`"
+        )
+    if config.study and config.study not in names:
+        raise UsageError(f"--study: the store has no study {near(config.study, names)}")
+    return [config.study] if config.study else names
+
+
+def write_site(store: Store, names: list[str], config: ReportConfig, folder: Path) -> None:
+    """Write all pages of the named studies into an empty folder."""
+    from pipelines.report_pages.cost import read_runs
+    from pipelines.report_pages.evaluation import Study
+    from pipelines.report_pages.pages import StudyPages
+    from pipelines.report_pages.pictures import Album
+    from pipelines.report_pages.site import Site
+    from pipelines.run_record import public
+    from store.studies import read_study
+
+    site = Site(folder, str(public(config.store)), made_by(config))
+    site.copy_scripts()
+    found, runs = [Study(store, read_study(store, name)) for name in names], read_runs(store)
+    site.write_root(found)
+    for study in found:
+        album = Album(folder / study.name / "pictures", PICTURE_BYTES // len(found))
+        StudyPages(site, study, runs, album, config.images, config.seed).write()
+
+
+def made_by(config: ReportConfig) -> str:
+    """The command that makes this report again, secrets masked."""
+    from dataclasses import asdict
+
+    from pipelines.report_pages.provenance import command_line
+
+    return command_line({"command": "report", "options": asdict(config)})
+
+
+if __name__ == "__main__":
+    from pipelines.cli import run_command
+
+    run_command("report")

@@ -1,0 +1,168 @@
+/* What all pages share: sorting, figures, downloads. Nothing is fetched, so it works from file://.
+   Text of the store reaches the page as text alone. */
+"use strict";
+const Report = (() => {
+  // Colour, dash and marker of every role: told apart without the colour.
+  const STYLES = {
+    softmax: ["--c-ink", "dash", "square-open"],
+    regroup: ["--c-blue", "solid", "circle"],
+    both: ["--c-ink", "solid", "circle"],
+    positive: ["--c-blue", "dash", "triangle-up"],
+    negative: ["--c-red", "dot", "triangle-down"],
+    "true-clean": ["--c-blue", "dash", "circle-open"],
+    "true-attacked": ["--c-blue", "solid", "circle"],
+    "other-clean": ["--c-red", "dash", "x-thin-open"],
+    "other-attacked": ["--c-red", "solid", "x"],
+  };
+  const figures = new Map();
+  const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // Plotly reads some tags in text.
+  const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const faint = (hex) => hex + "26";
+  const read = (id) => {
+    const element = document.getElementById(id);
+    return element ? JSON.parse(element.textContent) : null;
+  };
+
+  function band(series, base) {
+    const forth = series.x.concat([...series.x].reverse());
+    return {
+      x: forth, y: series.high.concat([...series.low].reverse()), fill: "toself", mode: "lines",
+      line: { width: 0, shape: base.step ? "linear" : "linear" }, fillcolor: faint(base.colour),
+      hoverinfo: "skip", showlegend: false,
+    };
+  }
+
+  function line(spec, series) {
+    const [name, dash, symbol] = STYLES[series.role];
+    const c = colour(name);
+    const many = series.x.length > 40;
+    const trace = {
+      x: series.x, y: series.y, name: plain(series.name), mode: many ? "lines" : "lines+markers",
+      line: { color: c, dash, width: 2, shape: spec.step ? "hv" : "linear" },
+      marker: { color: c, symbol, size: 8, line: { color: c, width: 2 } },
+      hovertemplate: "%{y:.4g}" + (series.low ? " [%{customdata[0]:.4g}, %{customdata[1]:.4g}]" : "") + "%{text}",
+      customdata: series.low ? series.low.map((low, i) => [low, series.high[i]]) : undefined,
+      text: series.x.map((x) => (spec.names && spec.names[x] ? " · " + plain(spec.names[x]) : "")),
+    };
+    return series.low && !spec.step ? [band(series, { colour: c }), trace] : [trace];
+  }
+
+  function mark(each) {
+    const upright = each.x !== undefined;
+    return {
+      shape: {
+        type: "line", xref: upright ? "x" : "paper", yref: upright ? "paper" : "y",
+        x0: upright ? each.x : 0, x1: upright ? each.x : 1, y0: upright ? 0 : each.y, y1: upright ? 1 : each.y,
+        line: { color: colour("--soft"), dash: "dashdot", width: 1.5 },
+      },
+      annotation: {
+        text: plain(each.text), showarrow: false, font: { color: colour("--soft"), size: 12 },
+        x: upright ? each.x : 0, xref: upright ? "x" : "paper", xanchor: "left", xshift: 4,
+        y: upright ? 0 : each.y, yref: upright ? "paper" : "y", yanchor: "bottom",
+      },
+    };
+  }
+
+  function axis(title, more) {
+    return Object.assign({
+      title: { text: plain(title), standoff: 8 }, gridcolor: colour("--grid"), linecolor: colour("--soft"),
+      zeroline: false, automargin: true, fixedrange: false,
+    }, more);
+  }
+
+  function heat(spec) {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const names = spec.heat.names.map(plain);
+    return [{
+      type: "heatmap", z: spec.heat.z, x: names, y: names, colorscale: "Cividis", reversescale: !dark,
+      hovertemplate: "true %{y}, REGroup says %{x}: %{z}<extra></extra>", xgap: 1, ygap: 1,
+      colorbar: { thickness: 12, outlinewidth: 0 },
+    }];
+  }
+
+  function layout(spec) {
+    const marks = (spec.lines || []).map(mark);
+    const ticks = { type: spec.heat ? "category" : "-" };
+    return {
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 8, b: 44 },
+      font: { color: colour("--ink"), size: 13 }, hovermode: spec.heat ? "closest" : "x unified",
+      hoverlabel: { bgcolor: colour("--raised"), font: { color: colour("--ink") } },
+      xaxis: axis(spec.x, Object.assign({}, ticks, spec.xaxis)),
+      yaxis: axis(spec.y, Object.assign(spec.heat ? { type: "category", autorange: "reversed" } : { range: [0, 102] }, spec.yaxis)),
+      legend: { orientation: "h", y: -0.28, x: 0, yanchor: "top" }, showlegend: !spec.heat,
+      shapes: marks.map((m) => m.shape), annotations: marks.map((m) => m.annotation),
+    };
+  }
+
+  function draw(spec) {
+    figures.set(spec.key, spec);
+    const traces = spec.heat ? heat(spec) : spec.series.flatMap((series) => line(spec, series));
+    return Plotly.react(spec.key, traces, layout(spec), { displayModeBar: false, responsive: true });
+  }
+
+  function saveFigure(button) {
+    const spec = figures.get(button.dataset.of);
+    if (!spec) return;
+    const size = document.getElementById(spec.key).getBoundingClientRect();
+    const ratio = button.dataset.save === "png" ? 2 : 1;
+    Plotly.relayout(spec.key, { paper_bgcolor: colour("--paper") })
+      .then(() => Plotly.downloadImage(spec.key, {
+        format: button.dataset.save, filename: spec.key, width: size.width, height: size.height, scale: ratio,
+      }))
+      .then(() => Plotly.relayout(spec.key, { paper_bgcolor: "rgba(0,0,0,0)" }));
+  }
+
+  function save(name, text, type) {
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([text], { type }));
+    link.download = name;
+    document.body.append(link);
+    link.click();
+    link.remove();
+    setTimeout(() => URL.revokeObjectURL(link.href), 10000);
+  }
+
+  function csv(rows) {
+    const cell = (value) => {
+      const text = value === null || value === undefined ? "" : String(value);
+      return /[",\n\r]/.test(text) ? '"' + text.replace(/"/g, '""') + '"' : text;
+    };
+    return rows.map((row) => row.map(cell).join(",") + "\n").join("");
+  }
+
+  // A number where both are one, words otherwise; what is not known comes last both ways.
+  function compare(a, b, sign) {
+    if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
+    const [x, y] = [Number(a), Number(b)];
+    const numbers = a !== "" && b !== "" && !Number.isNaN(x) && !Number.isNaN(y);
+    return sign * (numbers ? x - y : String(a).localeCompare(String(b), "en", { numeric: true }));
+  }
+
+  function sortBy(head) {
+    const table = head.closest("table"), column = head.cellIndex;
+    const down = head.getAttribute("aria-sort") === "ascending";
+    for (const each of table.tHead.rows[0].cells) each.setAttribute("aria-sort", "none");
+    head.setAttribute("aria-sort", down ? "descending" : "ascending");
+    const body = table.tBodies[0], sign = down ? -1 : 1;
+    const rows = [...body.rows].map((row, place) => [row.cells[column].dataset.sort, place, row]);
+    rows.sort((a, b) => compare(a[0], b[0], sign) || a[1] - b[1]);
+    body.append(...rows.map((each) => each[2]));
+  }
+
+  function start() {
+    for (const spec of read("figures") || []) draw(spec);
+    document.addEventListener("click", (event) => {
+      const sort = event.target.closest("button.sort");
+      if (sort) sortBy(sort.closest("th"));
+      const figure = event.target.closest("button[data-save]");
+      if (figure) saveFigure(figure);
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      for (const spec of figures.values()) draw(spec);
+    });
+  }
+
+  return { start, draw, save, csv, read, plain };
+})();
+Report.start();

@@ -1,0 +1,95 @@
+"""A small study whose names are markup, and the report of it: made once for all tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines import report
+from pipelines.report import ReportConfig
+from pipelines.run import RunConfig, main
+from store.stores import Store, open_store
+from store.studies import read_study, write_study
+from tests.pipelines.colours import BLUE, CLASS_NAMES, GREEN, RED, Colours, colour_folder
+
+MODEL = "tests.pipelines.reported:Marked"
+# Of two classes and of an attack: as markup each would set a global of the page.
+IMAGE = "<img src=x onerror=window.owned=1>"
+BOLD = "<b onmouseover='window.owned=1'>green&"
+TITLE = "PGD </script><script>window.owned = 1</script>"
+NAMES = {RED: IMAGE, GREEN: BOLD, BLUE: BLUE}
+
+STUDY = f"""name = "colours"
+store = "runs"
+taps = ["preactivation", "linear"]
+
+[model]
+name = "{MODEL}"
+classes = "dataset"
+
+[datasets]
+train = "imagefolder:{{data}}/train"
+val = "imagefolder:{{data}}/val"
+
+[banks.four]
+per_class = 4
+
+[scoring]
+signs = "positive"
+
+[attacks.strong]
+epsilon = "200/255"
+steps = 4
+limit = 9
+block_rows = 4
+
+[attacks.least]
+protocol = "minimal"
+epsilon = "4/255"
+steps = 4
+bisections = 2
+limit = 6
+
+[attacks.later]
+epsilon = "1/255"
+skip = true
+"""
+
+
+class Marked(Colours):
+    class_names = tuple(NAMES.get(name, name) for name in CLASS_NAMES)  # type: ignore[assignment]
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A store with the study, where its images are, and its report."""
+
+    store: Store
+    data: Path
+    output: Path
+    summary: dict[str, Any]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        return read_study(self.store, "colours")
+
+    def page(self, name: str) -> Path:
+        return self.output / "colours" / name
+
+
+def make_report(folder: Path) -> Reported:
+    """Run the study and write its report below `folder`; needs Ray."""
+    for split, images in (("train", 3), ("val", 4)):
+        colour_folder(folder / split, images)
+        for plain, marked in NAMES.items():
+            (folder / split / plain).rename(folder / split / marked)
+    (folder / "colours.toml").write_text(STUDY)
+    where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
+    main(RunConfig(study=str(folder / "colours.toml"), json=True, workers=1, **where))  # type: ignore[arg-type]
+    store = open_store(where["store"])
+    results = read_study(store, "colours")
+    results["images"][1]["title"] = TITLE  # type: ignore[index]
+    write_study(store, "colours", results)
+    config = ReportConfig(store=where["store"], output=str(folder / "report"), json=True)
+    return Reported(store, folder, folder / "report", report.main(config))
