@@ -1,4 +1,4 @@
-"""What the disk and the processor give without a store: the floors of benchmarks/v50k.py."""
+"""What the disk and the processor give without this project: the floors of benchmarks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import numpy as np
 import torch
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
 
 def forget(folder: Path) -> None:
@@ -72,3 +74,18 @@ def bare_scoring(channels: Sequence[int], classes: int, samples: int, rows: int)
         (left @ right).argsort(dim=1, stable=True)
         seconds[left.shape[1]] = time.perf_counter() - started
     return 2 * sum(seconds[size] for size in channels) * samples / rows
+
+
+def _in_threads(values: Tensor) -> list[object]:
+    """`numpy.argsort` of the rows of (N, M), on all cores; not stable, so it may use AVX-512."""
+    pieces = np.array_split(values.numpy(), torch.get_num_threads())
+    with ThreadPoolExecutor(len(pieces)) as pool:
+        return list(pool.map(lambda piece: np.argsort(piece, axis=1), pieces))
+
+
+ORDERS: dict[str, Callable[[Tensor], object]] = {
+    "torch": lambda values: values.argsort(dim=1),
+    "torch, stable": lambda values: values.argsort(dim=1, stable=True),
+    "numpy": _in_threads,
+}
+"""Ways to rank the classes of (N, M) float32 values, on all cores; numpy's on a CPU alone."""

@@ -1,0 +1,296 @@
+"""Ours against a baseline or floor in one run: alternating rounds, one table, JSON, exit status.
+
+What is compared runs in turn, every round beginning with another one, after a round to warm up. A
+ratio is taken round by round: the median counts, the lowest and highest are its spread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import torch
+
+from benchmarks.machine import forget_peak, machine, peak_bytes, wait_for
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+T = TypeVar("T")
+Measure = Literal["cost", "gain", "extra"]
+"""cost: our seconds over the baseline's, at most the target. gain: the baseline's over ours, at
+least the target. extra: our seconds less the baseline's, at most the target."""
+SIZES = ("tiny", "small", "full")
+ROUNDS = 5
+MB = 1e6
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Seconds that a run took by its own account, and the peak bytes of the processes it used."""
+
+    seconds: float
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is held against a baseline.
+
+    Attributes:
+        what: its name in the table.
+        run: does it once; may return `Taken` where the wall time of the call is not what counts.
+        target: what its ratio has to reach; None: for information.
+        measure: which ratio, and whether the target is a most or a least.
+        samples: that one run does, so that a slow baseline may do fewer.
+        notes: numbers and words that go to the JSON.
+    """
+
+    what: str
+    run: Callable[[], object]
+    target: float | None = None
+    measure: Measure = "cost"
+    samples: int = 1
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders against one baseline; `samples` that one run of the baseline does."""
+
+    baseline: str
+    run: Callable[[], object]
+    contenders: tuple[Contender, ...]
+    samples: int = 1
+
+
+@dataclass(frozen=True)
+class Row:
+    """A contender measured; seconds are a sample's, of the median round.
+
+    peak, baseline_peak: the most bytes held during a run, of the process (or its workers) on a CPU,
+    else allocated on the GPU; None where nobody knows.
+    """
+
+    what: str
+    baseline: str
+    ours_s: float
+    baseline_s: float
+    measure: Measure
+    ratio: float
+    lowest: float
+    highest: float
+    target: float | None
+    rounds: int
+    peak: int | None = None
+    baseline_peak: int | None = None
+    notes: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the ratio keeps its target, where there is one."""
+        if self.target is None:
+            return True
+        return self.ratio >= self.target if self.measure == "gain" else self.ratio <= self.target
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number that has no seconds: it may be at most `target`."""
+
+    what: str
+    value: float
+    target: float | None
+    notes: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the value is within its target, where there is one."""
+        return self.target is None or self.value <= self.target
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """What could not be measured here."""
+
+    what: str
+    reason: str
+
+
+Found = Row | Fact | Skipped
+Item = Comparison | Fact | Skipped
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark is asked for: a torch device, one of `SIZES`, and rounds after warm-up."""
+
+    device: str
+    sizes: str
+    rounds: int
+
+
+def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Row]:
+    """Run the baseline and all contenders in turn, `rounds` times after a warm-up."""
+    runs = [comparison.run, *(contender.run for contender in comparison.contenders)]
+    taken: list[list[Taken]] = [[] for _ in runs]
+    for number in range(rounds + 1):  # the first to warm up
+        for place in rotated(list(range(len(runs))), number):
+            once = _timed(runs[place], device)
+            if number:
+                taken[place].append(once)
+    baseline, *others = taken
+    return [
+        _row(comparison, contender, baseline, ours)
+        for contender, ours in zip(comparison.contenders, others, strict=True)
+    ]
+
+
+def rotated(items: list[T], by: int) -> list[T]:
+    """`items` from another one on, so that none always runs after the same one."""
+    by %= len(items)
+    return items[by:] + items[:by]
+
+
+def _timed(run: Callable[[], object], device: str) -> Taken:
+    wait_for(device)
+    forget_peak(device)
+    started = time.perf_counter()
+    result = run()
+    wait_for(device)
+    seconds = time.perf_counter() - started
+    return result if isinstance(result, Taken) else Taken(seconds, peak_bytes(device))
+
+
+def _row(
+    comparison: Comparison, contender: Contender, baseline: list[Taken], ours: list[Taken]
+) -> Row:
+    bases = [taken.seconds / comparison.samples for taken in baseline]
+    mine = [taken.seconds / contender.samples for taken in ours]
+    each = [ratio(contender.measure, a, b) for a, b in zip(mine, bases, strict=True)]
+    return Row(
+        what=contender.what,
+        baseline=comparison.baseline,
+        ours_s=statistics.median(mine),
+        baseline_s=statistics.median(bases),
+        measure=contender.measure,
+        ratio=statistics.median(each),
+        lowest=min(each),
+        highest=max(each),
+        target=contender.target,
+        rounds=len(each),
+        peak=_most(ours),
+        baseline_peak=_most(baseline),
+        notes=contender.notes,
+    )
+
+
+def ratio(measure: Measure, ours: float, baseline: float) -> float:
+    """The ratio of a round by `measure`, of seconds."""
+    if measure == "extra":
+        return ours - baseline
+    return ours / baseline if measure == "cost" else baseline / ours
+
+
+def _most(taken: Sequence[Taken]) -> int | None:
+    known = [each.peak_bytes for each in taken if each.peak_bytes is not None]
+    return max(known, default=None)
+
+
+# ---- the table
+
+
+def show_head() -> None:
+    """Print the head of the table."""
+    heads = ("ours ms", "base ms", "ratio", "lowest", "highest", "target")
+    columns = " ".join(f"{head:>9}" for head in heads)
+    print(f"{'what':44} {'baseline or floor':34} {columns}  verdict, peak MB (baseline's)")
+
+
+def show(found: Found) -> None:
+    """Print a line of the table; milliseconds are a sample's."""
+    if isinstance(found, Skipped):
+        print(f"{found.what:44} skipped: {found.reason}", flush=True)
+        return
+    verdict = "" if found.target is None else "met" if found.met else "NOT MET"
+    if isinstance(found, Fact):
+        target = "-" if found.target is None else f"<= {found.target:.3g}"
+        line = f"{found.what:44} {'':34} {'':19} {found.value:9.3g} {'':19} {target:>9}"
+        print(f"{line}  {verdict}", flush=True)
+        return
+    sign = ">=" if found.measure == "gain" else "<="
+    target = "-" if found.target is None else f"{sign} {found.target:.3g}"
+    seconds = f"{1e3 * found.ours_s:9.4g} {1e3 * found.baseline_s:9.4g}"
+    spread = f"{found.ratio:9.3f} {found.lowest:9.3f} {found.highest:9.3f}"
+    memory = f"{_megabytes(found.peak)} ({_megabytes(found.baseline_peak)})"
+    line = f"{found.what:44} {found.baseline:34} {seconds} {spread} {target:>9}"
+    print(f"{line}  {verdict:7} {memory}", flush=True)
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / MB:.0f}"
+
+
+def as_json(found: Found) -> dict[str, object]:
+    """A row of the JSON; `met` is its verdict."""
+    kind = type(found).__name__.lower()
+    met = {} if isinstance(found, Skipped) else {"met": found.met}
+    return {"kind": kind, **asdict(found), **met}
+
+
+# ---- the command
+
+
+def command(
+    name: str,
+    description: str | None,
+    items: Callable[[Setting], Iterator[Item]],
+    arguments: Sequence[str] | None,
+) -> int:
+    """Measure what `items` gives, one after the other; 1 where a target is missed, else 0."""
+    options = _options(name, description, arguments)
+    setting = Setting(options.device, options.sizes, options.rounds)
+    described = machine(setting.device)
+    print(", ".join(f"{key}: {value}" for key, value in described.items()))
+    print(f"{name}, sizes {setting.sizes}, {setting.rounds} rounds")
+    show_head()
+    found: list[Found] = []
+    for item in items(setting):
+        rows = (
+            measure(item, setting.rounds, setting.device)
+            if isinstance(item, Comparison)
+            else [item]
+        )
+        for row in rows:
+            show(row)
+        found += rows
+    if options.json:
+        content = {"benchmark": name, "machine": described, **asdict(setting)}
+        content["rows"] = [as_json(row) for row in found]
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    return 0 if all(row.met for row in found if not isinstance(row, Skipped)) else 1
+
+
+def _options(
+    name: str, description: str | None, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--sizes", choices=SIZES, default="small",
+        help="tiny: for tests; small: minutes on two cores; full: a GPU's, or patience",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    options = parser.parse_args(arguments)
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: torch sees no GPU here; use --device cpu")
+    return options

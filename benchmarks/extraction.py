@@ -1,0 +1,146 @@
+"""Extraction over the bare forward pass: `python -m benchmarks.extraction [--device cuda]`.
+
+ResNet-50 and VGG-19 with random weights, both tap policies. CPU: float32, channels-last and
+contiguous. GPU: fp32, TF32 and bf16 (autocast), channels-last. The baseline is the same network on
+the same batch without taps. Ratio: our seconds over the baseline's, at most 1.10 with either policy.
+"the former way" takes the same taps, and sums each response by two clamps and two sums of torch.
+
+The largest relative error of any sum, against float64 sums of the same responses, is a row of its
+own: at most 1e-5. A sum that float64 has at zero must be zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, get_args
+
+import torch
+
+from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, Skipped, command
+from benchmarks.networks import classifier, noise
+from regroup.accumulators import Extractor
+from regroup.models.compute import Compute
+from regroup.sign_sums import kernels, plain_sums, sign_sums
+from regroup.taps import TapPolicy, TapRecorder, plan_taps, respond
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor
+
+    from regroup.models import Classifier
+
+TARGET, ERROR = 1.10, 1e-5
+
+
+@dataclass(frozen=True)
+class Size:
+    """Side of the images in px, and (network, samples a batch)."""
+
+    side: int
+    networks: tuple[tuple[str, int], ...]
+
+
+SIZES = {
+    "tiny": Size(32, (("resnet50", 2),)),
+    "small": Size(224, (("resnet50", 16), ("vgg19", 4))),
+    "full": Size(224, (("resnet50", 64), ("vgg19", 32))),
+}
+CPU = {
+    "channels-last": Compute(channels_last=True),
+    "contiguous": Compute(),
+}
+CUDA = {
+    "fp32": Compute(channels_last=True),
+    "TF32": Compute(channels_last=True, tf32=True),
+    "bf16": Compute("bf16", channels_last=True),
+}
+
+
+def items(setting: Setting) -> Iterator[Item]:
+    """Every network and format: the comparison, and the error of each policy."""
+    size, on_cpu = SIZES[setting.sizes], setting.device == "cpu"
+    if on_cpu and kernels() is None:
+        yield Skipped("the compiled sums", "Numba is not installed: torch sums, as the former way")
+    for name, rows in size.networks:
+        for format_name, compute in (CPU if on_cpu else CUDA).items():
+            compute.set_tf32()
+            model = classifier(name, setting.device, size.side, compute=compute)
+            what, pixels = f"{name}, {format_name}", noise(rows, size.side, setting.device)
+            yield _comparison(what, model, pixels)
+            for policy in get_args(TapPolicy):
+                error = largest_error(model, policy, pixels[:2])
+                yield Fact(f"{what}, {policy}: relative error", error, ERROR)
+
+
+def _comparison(what: str, model: Classifier, pixels: Tensor) -> Comparison:
+    notes: dict[str, object] = {"batch": len(pixels), "side": pixels.shape[-1]}
+    contenders: list[Contender] = []
+    for policy in get_args(TapPolicy):
+        ours, former = Extractor(model, policy, pixels), former_way(model, policy, pixels)
+        label = f"{what}, {policy}"
+        contenders.append(
+            Contender(label, _quietly(ours, pixels), TARGET, samples=len(pixels), notes=notes)
+        )
+        contenders.append(Contender(f"{label}, former", former, samples=len(pixels), notes=notes))
+    bare = _quietly(model, pixels)
+    return Comparison("bare forward pass", bare, tuple(contenders), len(pixels))
+
+
+def _quietly(function: Callable[[Tensor], object], pixels: Tensor) -> Callable[[], object]:
+    @torch.inference_mode()
+    def run() -> object:
+        return function(pixels)
+
+    return run
+
+
+def former_way(model: Classifier, policy: TapPolicy, pixels: Tensor) -> Callable[[], object]:
+    """The same taps, each response summed by `plain_sums`."""
+    plan = plan_taps(model, pixels, policy)
+
+    def extract(pixels: Tensor) -> object:
+        sums: list[Tensor] = []
+
+        def receive(index: int, response: Tensor) -> None:
+            sums.append(plain_sums(response, plan.taps[index].channel_axis))
+
+        with TapRecorder(plan, len(pixels), receive):
+            logits = respond(model, pixels)
+        return logits, sums
+
+    return _quietly(extract, pixels)
+
+
+@torch.inference_mode()
+def largest_error(model: Classifier, policy: TapPolicy, pixels: Tensor) -> float:
+    """The largest relative error of `sign_sums` over all taps, signs, samples and channels."""
+    plan = plan_taps(model, pixels, policy)
+    errors: list[float] = []
+
+    def receive(index: int, response: Tensor) -> None:
+        errors.append(relative_error(response, plan.taps[index].channel_axis))
+
+    with TapRecorder(plan, len(pixels), receive):
+        respond(model, pixels)
+    return max(errors)
+
+
+def relative_error(response: Tensor, channel_axis: int) -> float:
+    """The largest relative error of `sign_sums` of one response, infinite beside a true zero."""
+    found = sign_sums(response, channel_axis).double()
+    axes = [axis for axis in range(1, response.dim()) if axis != channel_axis]
+    exact = response.double()
+    parts = [exact.clamp(min=0), -exact.clamp(max=0)]
+    expected = torch.stack([part.sum(axes) if axes else part for part in parts], dim=1)
+    off = (found - expected).abs()
+    return float(torch.where(off == 0, 0.0, off / expected).max())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the table goes to standard output."""
+    return command("extraction", __doc__, items, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,58 @@
+"""What a benchmark runs on, and the peak memory of what it runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+from contextlib import suppress
+from pathlib import Path
+
+import torch
+
+from cluster.phases import peak_rss_bytes
+
+
+def machine(device: str) -> dict[str, object]:
+    """What it runs on; the load is that of the minute before."""
+    description: dict[str, object] = {
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": device,
+    }
+    if device.startswith("cuda"):
+        description["gpu"] = torch.cuda.get_device_name(device)
+    return description
+
+
+def _processor() -> str:
+    """The name that Linux has for it, else the architecture."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def wait_for(device: str) -> None:
+    """Return when the device has done all that it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def forget_peak(device: str = "cpu") -> None:
+    """Start the peak memory anew: the GPU's, or this process's where Linux lets it."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """The peak memory since `forget_peak`: allocated on the GPU, or held by this process."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return peak_rss_bytes()
