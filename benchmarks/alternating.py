@@ -28,6 +28,7 @@ least the target. extra: our seconds less the baseline's, at most the target."""
 SIZES = ("tiny", "small", "full")
 ROUNDS = 5
 MB = 1e6
+THIS_PROCESS = -1  # a peak that is yet to be measured, here
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,10 @@ class Setting:
 
 
 def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Row]:
-    """Run the baseline and all contenders in turn, `rounds` times after a warm-up."""
+    """Run the baseline and all contenders in turn, `rounds` times after a warm-up.
+
+    Peak memory is that of a run more, since what is freed for it has to be asked for again.
+    """
     runs = [comparison.run, *(contender.run for contender in comparison.contenders)]
     taken: list[list[Taken]] = [[] for _ in runs]
     for number in range(rounds + 1):  # the first to warm up
@@ -144,10 +148,10 @@ def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Ro
             once = _timed(runs[place], device)
             if number:
                 taken[place].append(once)
-    baseline, *others = taken
+    peaks = [_peak(run, found, device) for run, found in zip(runs, taken, strict=True)]
     return [
-        _row(comparison, contender, baseline, ours)
-        for contender, ours in zip(comparison.contenders, others, strict=True)
+        _row(comparison, contender, (taken[0], taken[place]), (peaks[0], peaks[place]))
+        for place, contender in enumerate(comparison.contenders, 1)
     ]
 
 
@@ -159,24 +163,35 @@ def rotated(items: list[T], by: int) -> list[T]:
 
 def _timed(run: Callable[[], object], device: str) -> Taken:
     wait_for(device)
-    forget_peak(device)
     started = time.perf_counter()
     result = run()
     wait_for(device)
     seconds = time.perf_counter() - started
-    return result if isinstance(result, Taken) else Taken(seconds, peak_bytes(device))
+    return result if isinstance(result, Taken) else Taken(seconds, THIS_PROCESS)
+
+
+def _peak(run: Callable[[], object], taken: Sequence[Taken], device: str) -> int | None:
+    if any(each.peak_bytes == THIS_PROCESS for each in taken):
+        forget_peak(device)
+        run()
+        return peak_bytes(device)
+    known = [each.peak_bytes for each in taken if each.peak_bytes is not None]
+    return max(known, default=None)
 
 
 def _row(
-    comparison: Comparison, contender: Contender, baseline: list[Taken], ours: list[Taken]
+    comparison: Comparison,
+    contender: Contender,
+    taken: tuple[list[Taken], list[Taken]],
+    peaks: tuple[int | None, int | None],
 ) -> Row:
-    bases = [taken.seconds / comparison.samples for taken in baseline]
-    mine = [taken.seconds / contender.samples for taken in ours]
-    each = [ratio(contender.measure, a, b) for a, b in zip(mine, bases, strict=True)]
+    bases = [each.seconds / comparison.samples for each in taken[0]]
+    ours = [each.seconds / contender.samples for each in taken[1]]
+    each = [ratio(contender.measure, a, b) for a, b in zip(ours, bases, strict=True)]
     return Row(
         what=contender.what,
         baseline=comparison.baseline,
-        ours_s=statistics.median(mine),
+        ours_s=statistics.median(ours),
         baseline_s=statistics.median(bases),
         measure=contender.measure,
         ratio=statistics.median(each),
@@ -184,8 +199,8 @@ def _row(
         highest=max(each),
         target=contender.target,
         rounds=len(each),
-        peak=_most(ours),
-        baseline_peak=_most(baseline),
+        peak=peaks[1],
+        baseline_peak=peaks[0],
         notes=contender.notes,
     )
 
@@ -197,11 +212,6 @@ def ratio(measure: Measure, ours: float, baseline: float) -> float:
     return ours / baseline if measure == "cost" else baseline / ours
 
 
-def _most(taken: Sequence[Taken]) -> int | None:
-    known = [each.peak_bytes for each in taken if each.peak_bytes is not None]
-    return max(known, default=None)
-
-
 # ---- the table
 
 
@@ -209,18 +219,18 @@ def show_head() -> None:
     """Print the head of the table."""
     heads = ("ours ms", "base ms", "ratio", "lowest", "highest", "target")
     columns = " ".join(f"{head:>9}" for head in heads)
-    print(f"{'what':44} {'baseline or floor':34} {columns}  verdict, peak MB (baseline's)")
+    print(f"{'what':54} {'baseline or floor':31} {columns}  verdict, peak MB (baseline's)")
 
 
 def show(found: Found) -> None:
     """Print a line of the table; milliseconds are a sample's."""
     if isinstance(found, Skipped):
-        print(f"{found.what:44} skipped: {found.reason}", flush=True)
+        print(f"{found.what:54} skipped: {found.reason}", flush=True)
         return
     verdict = "" if found.target is None else "met" if found.met else "NOT MET"
     if isinstance(found, Fact):
         target = "-" if found.target is None else f"<= {found.target:.3g}"
-        line = f"{found.what:44} {'':34} {'':19} {found.value:9.3g} {'':19} {target:>9}"
+        line = f"{found.what:54} {'':31} {'':19} {found.value:9.3g} {'':19} {target:>9}"
         print(f"{line}  {verdict}", flush=True)
         return
     sign = ">=" if found.measure == "gain" else "<="
@@ -228,7 +238,7 @@ def show(found: Found) -> None:
     seconds = f"{1e3 * found.ours_s:9.4g} {1e3 * found.baseline_s:9.4g}"
     spread = f"{found.ratio:9.3f} {found.lowest:9.3f} {found.highest:9.3f}"
     memory = f"{_megabytes(found.peak)} ({_megabytes(found.baseline_peak)})"
-    line = f"{found.what:44} {found.baseline:34} {seconds} {spread} {target:>9}"
+    line = f"{found.what:54} {found.baseline:31} {seconds} {spread} {target:>9}"
     print(f"{line}  {verdict:7} {memory}", flush=True)
 
 

@@ -2,10 +2,10 @@
 
 The demo runs the network once for each layer of each image, with a hook on that layer alone, sums
 the positive and the negative responses, and takes the KL divergence of every class in NumPy. That
-is written here from the method (docs, paper arXiv 2006.10679, eqs. 2 to 7), in float64, for a VGG-19
-for 32-px images, ten classes, the outputs of its convolutions and linear layer. Ours is
-`Extractor` and `Scorer` on a batch of the same images. A sample's time of theirs over ours: at least
-20 on a CPU, 500 on a GPU. Predictions must agree.
+is written here from the method (paper arXiv 2006.10679, eqs. 2 to 7), in float64, for a VGG-19 for
+32-px images, ten classes, the outputs of its convolutions and linear layer. Ours is `Extractor` and
+`Scorer` on a batch of the same images. A sample's time of theirs over ours: at least 20 on a CPU,
+500 on a GPU. Predictions must agree.
 """
 
 from __future__ import annotations

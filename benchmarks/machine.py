@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
 from contextlib import suppress
@@ -43,10 +45,16 @@ def wait_for(device: str) -> None:
 
 
 def forget_peak(device: str = "cpu") -> None:
-    """Start the peak memory anew: the GPU's, or this process's where Linux lets it."""
+    """Start the peak memory anew: the GPU's, or this process's where Linux lets it.
+
+    What the process has freed goes back to the system before, where the C library can do that.
+    """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
         return
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
 

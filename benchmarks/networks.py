@@ -17,7 +17,7 @@ from regroup.models.compute import Compute
 from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
 VGG19 = (
     64,
