@@ -31,20 +31,21 @@ if TYPE_CHECKING:
     from regroup.models import Classifier
 
 TARGET, ERROR = 1.10, 1e-5
+BOTH = ("channels-last", "contiguous")
 
 
 @dataclass(frozen=True)
 class Size:
-    """Side of the images in px, and (network, samples a batch)."""
+    """Side of the images in px, and (network, samples a batch, the CPU's formats)."""
 
     side: int
-    networks: tuple[tuple[str, int], ...]
+    networks: tuple[tuple[str, int, tuple[str, ...]], ...]
 
 
 SIZES = {
-    "tiny": Size(32, (("resnet50", 2),)),
-    "small": Size(224, (("resnet50", 16), ("vgg19", 4))),
-    "full": Size(224, (("resnet50", 64), ("vgg19", 32))),
+    "tiny": Size(32, (("resnet50", 2, BOTH),)),
+    "small": Size(224, (("resnet50", 8, BOTH), ("vgg19", 2, ("channels-last",)))),
+    "full": Size(224, (("resnet50", 64, BOTH), ("vgg19", 32, BOTH))),
 }
 CPU = {
     "channels-last": Compute(channels_last=True),
@@ -62,8 +63,9 @@ def items(setting: Setting) -> Iterator[Item]:
     size, on_cpu = SIZES[setting.sizes], setting.device == "cpu"
     if on_cpu and kernels() is None:
         yield Skipped("the compiled sums", "Numba is not installed: torch sums, as the former way")
-    for name, rows in size.networks:
-        for format_name, compute in (CPU if on_cpu else CUDA).items():
+    for name, rows, formats in size.networks:
+        for format_name in formats if on_cpu else CUDA:
+            compute = (CPU if on_cpu else CUDA)[format_name]
             compute.set_tf32()
             model = classifier(name, setting.device, size.side, compute=compute)
             what, pixels = f"{name}, {format_name}", noise(rows, size.side, setting.device)

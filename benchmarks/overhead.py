@@ -39,7 +39,7 @@ class Size:
     block_rows: int
 
 
-SIZES = {"tiny": Size(2, 8), "small": Size(4, 1024), "full": Size(16, 1024)}
+SIZES = {"tiny": Size(2, 8), "small": Size(2, 1024), "full": Size(16, 1024)}
 
 
 def items(setting: Setting) -> Iterator[Item]:

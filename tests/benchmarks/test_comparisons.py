@@ -80,7 +80,7 @@ def test_a_benchmark_measures_all_its_rows(
 @pytest.mark.parametrize("name", ["extraction", "scoring", "demo_way", "online"])
 def test_a_gpu_machine_needs_torch_and_numpy_alone(name: str, tmp_path: Path) -> None:
     blocked = ("ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba")
-    blocked += ("torchvision", "PIL", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
+    blocked += ("torchvision", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
     code = f"""
 import sys
 class Blocker:
