@@ -1,8 +1,8 @@
 """REGroup as a classifier over the bare network: `python -m benchmarks.online [--device cuda]`.
 
 ResNet-50 with random weights, `REGroupClassifier` with k = 5, 1000 classes, at batch 1 and 64,
-float32, channels-last; both tap policies, with `--sizes small` the default one. Our seconds over the
-bare network's: at most 2.0 at batch 1, 1.3 at batch 64.
+float32, channels-last; both tap policies, with `--sizes small` the default one. Our seconds over
+the bare network's: at most 2.0 at batch 1, 1.3 at batch 64.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from benchmarks.alternating import (
 from benchmarks.machine import forget_peak, peak_bytes
 
 
-def replayed(*seconds: float):  # type: ignore[no-untyped-def]
+def replayed(*seconds: float) -> Callable[[], Taken]:
     """A run that takes what is given, in turn; the first is the warm-up's."""
     left = iter(seconds)
     return lambda: Taken(next(left), 7)
@@ -68,8 +68,12 @@ def test_times_are_a_samples_where_a_slow_baseline_does_fewer() -> None:
 def test_what_is_compared_takes_turns_at_being_first() -> None:
     order: list[str] = []
 
-    def named(name: str):  # type: ignore[no-untyped-def]
-        return lambda: (order.append(name), Taken(1.0, 1))[1]
+    def named(name: str) -> Callable[[], Taken]:
+        def run() -> Taken:
+            order.append(name)
+            return Taken(1.0, 1)
+
+        return run
 
     contenders = (Contender("a", named("a")), Contender("b", named("b")))
     measure(Comparison("base", named("base"), contenders), 2)
