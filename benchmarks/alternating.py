@@ -293,12 +293,13 @@ def _options(
     parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
-        "--sizes", choices=SIZES, default="small",
-        help="tiny: for tests; small: minutes on two cores; full: a GPU's, or patience",
+        "--sizes", choices=SIZES,
+        help="tiny: for tests; small: minutes, a CPU's default; full: a GPU's default",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
     parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
     options = parser.parse_args(arguments)
+    options.sizes = options.sizes or ("small" if options.device == "cpu" else "full")
     if options.rounds < 1:
         parser.error("--rounds must be at least 1")
     if options.device.startswith("cuda") and not torch.cuda.is_available():

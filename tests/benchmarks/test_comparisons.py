@@ -25,6 +25,7 @@ from regroup.scoring import Scorer
 
 POLICIES = ("preactivation", "linear")
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
+OTHERS = ("torchvision", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
 ROWS = {
     "extraction": [
         f"resnet50, {memory}, {policy}{end}"
@@ -79,22 +80,7 @@ def test_a_benchmark_measures_all_its_rows(
 
 @pytest.mark.parametrize("name", ["extraction", "scoring", "demo_way", "online"])
 def test_a_gpu_machine_needs_torch_and_numpy_alone(name: str, tmp_path: Path) -> None:
-    blocked = [
-        "ray",
-        "zarr",
-        "pyarrow",
-        "fsspec",
-        "dask",
-        "obstore",
-        "foolbox",
-        "numba",
-        "torchvision",
-        "scipy",
-        "sklearn",
-        "safetensors",
-        "pydantic",
-        "tyro",
-    ]
+    blocked = ("ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba", *OTHERS)
     code = f"""
 import sys
 class Blocker:
