@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-cluster test-pipelines lint types format clean
+.PHONY: demo test test-cluster test-pipelines bench bench-check lint types format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "regroup needs Python 3.11 or newer; say which one with PYTHON=python3.11")'
@@ -31,6 +31,24 @@ test-cluster: $(VENV)/.installed-dev
 
 test-pipelines: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest tests/pipelines tests/objectstore tests/regroup
+
+# On the CPU, one after the other, each with all cores: nothing else should run. Under a quarter of an
+# hour on two cores. GPU: python -m benchmarks.NAME --device cuda. The rest of benchmarks/ takes
+# longer, or needs images or weights: see the first lines of each.
+BENCHMARKS := extraction scoring rescoring demo_way online overhead workers
+RESULTS := benchmarks/results
+FRESH := build/benchmarks
+
+bench: $(VENV)/.installed-dev
+	@missed=; for name in $(BENCHMARKS); do \
+		$(BIN)/python -m benchmarks.$$name --json $(RESULTS)/$$name.json || missed="$$missed $$name"; \
+	done; test -z "$$missed" || { echo "Did not end well, or a target is NOT MET:$$missed"; exit 1; }
+
+# Targets that are missed are for `bench` to say; here only what became worse counts.
+bench-check: $(VENV)/.installed-dev
+	@rm -rf $(FRESH)
+	@$(MAKE) --no-print-directory bench RESULTS=$(FRESH) || true
+	$(BIN)/python -m benchmarks.check $(FRESH)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

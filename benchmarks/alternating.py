@@ -1,4 +1,8 @@
-"""Ours and a baseline in turn, round by round: what the timed benchmarks share."""
+"""Ours against a baseline or floor in one run: alternating rounds, one table, JSON, exit status.
+
+What is compared runs in turn, every round beginning with another one, after a round to warm up. A
+ratio is taken round by round: the median counts, the lowest and highest are its spread.
+"""
 
 from __future__ import annotations
 
@@ -6,61 +10,109 @@ import argparse
 import json
 import statistics
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 import torch
 
-from benchmarks.machine import machine
+from benchmarks.machine import forget_peak, machine, peak_bytes, wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-Clock = Literal["wall", "cpu"]
-CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
+T = TypeVar("T")
+Measure = Literal["cost", "gain", "extra"]
+"""cost: our seconds over the baseline's, at most the target. gain: the baseline's over ours, at
+least the target. extra: our seconds less the baseline's, at most the target."""
+SIZES = ("tiny", "small", "full")
+ROUNDS = 5
+MB = 1e6
+THIS_PROCESS = -1  # a peak that is yet to be measured, here
 
 
 @dataclass(frozen=True)
-class Case:
-    """Two ways to do one thing.
+class Taken:
+    """Seconds that a run took by its own account, and the peak bytes of the processes it used."""
 
-    against: what the baseline is. target: of the ratio; None: it is reported alone. better:
-    "lower", the ratio is our seconds over the baseline's and may be `target` at most; "higher", it
-    is the baseline's over ours and has to be `target` at least. per_ours, per_baseline: how much
-    each call does, where it is not the same.
+    seconds: float
+    peak_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What is held against a baseline.
+
+    Attributes:
+        what: its name in the table.
+        run: does it once; may return `Taken` where the wall time of the call is not what counts.
+        target: what its ratio has to reach; None: for information.
+        measure: which ratio, and whether the target is a most or a least.
+        samples: that one run does, so that a slow baseline may do fewer.
+        notes: numbers and words that go to the JSON.
     """
 
     what: str
-    against: str
-    ours: Callable[[], object]
-    baseline: Callable[[], object]
-    target: float | None
-    better: Literal["lower", "higher"] = "lower"
-    per_ours: float = 1.0
-    per_baseline: float = 1.0
+    run: Callable[[], object]
+    target: float | None = None
+    measure: Measure = "cost"
+    samples: int = 1
+    notes: dict[str, object] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Contenders against one baseline; `samples` that one run of the baseline does."""
+
+    baseline: str
+    run: Callable[[], object]
+    contenders: tuple[Contender, ...]
+    samples: int = 1
 
 
 @dataclass(frozen=True)
 class Row:
-    """What was measured: seconds for one unit, medians; the ratio round by round."""
+    """A contender measured; seconds are a sample's, of the median round.
+
+    peak, baseline_peak: the most bytes held during a run, of the process (or its workers) on a CPU,
+    else allocated on the GPU; None where nobody knows.
+    """
 
     what: str
-    against: str
-    ours: float
-    baseline: float
+    baseline: str
+    ours_s: float
+    baseline_s: float
+    measure: Measure
     ratio: float
     lowest: float
     highest: float
     target: float | None
-    better: str
+    rounds: int
+    peak: int | None = None
+    baseline_peak: int | None = None
+    notes: dict[str, object] = field(default_factory=dict)
 
     @property
     def met(self) -> bool:
-        """Whether the ratio reaches its target, where there is one."""
+        """Whether the ratio keeps its target, where there is one."""
         if self.target is None:
             return True
-        return self.ratio <= self.target if self.better == "lower" else self.ratio >= self.target
+        return self.ratio >= self.target if self.measure == "gain" else self.ratio <= self.target
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A number that has no seconds: it may be at most `target`."""
+
+    what: str
+    value: float
+    target: float | None
+    notes: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def met(self) -> bool:
+        """Whether the value is within its target, where there is one."""
+        return self.target is None or self.value <= self.target
 
 
 @dataclass(frozen=True)
@@ -71,113 +123,185 @@ class Skipped:
     reason: str
 
 
-def measure(case: Case, rounds: int, device: str, clock: Clock = "wall") -> Row:
-    """Run both in turn, every other round the baseline first, after a round to warm up."""
-    works = {"ours": case.ours, "baseline": case.baseline}
-    seconds: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        names = list(works) if number % 2 else list(works)[::-1]
-        for name in names:
-            taken = _timed(works[name], device, clock)
+Found = Row | Fact | Skipped
+Item = Comparison | Fact | Skipped
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark is asked for: a torch device, one of `SIZES`, and rounds after warm-up."""
+
+    device: str
+    sizes: str
+    rounds: int
+
+
+def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Row]:
+    """Run the baseline and all contenders in turn, `rounds` times after a warm-up.
+
+    Peak memory is that of a run more, since what is freed for it has to be asked for again.
+    """
+    runs = [comparison.run, *(contender.run for contender in comparison.contenders)]
+    taken: list[list[Taken]] = [[] for _ in runs]
+    for number in range(rounds + 1):  # the first to warm up
+        for place in rotated(list(range(len(runs))), number):
+            once = _timed(runs[place], device)
             if number:
-                seconds[name].append(taken)
-    ours = [each / case.per_ours for each in seconds["ours"]]
-    baseline = [each / case.per_baseline for each in seconds["baseline"]]
-    pairs = list(zip(ours, baseline, strict=True))
-    ratios = [a / b if case.better == "lower" else b / a for a, b in pairs]
+                taken[place].append(once)
+    peaks = [_peak(run, found, device) for run, found in zip(runs, taken, strict=True)]
+    return [
+        _row(comparison, contender, (taken[0], taken[place]), (peaks[0], peaks[place]))
+        for place, contender in enumerate(comparison.contenders, 1)
+    ]
+
+
+def rotated(items: list[T], by: int) -> list[T]:
+    """`items` from another one on, so that none always runs after the same one."""
+    by %= len(items)
+    return items[by:] + items[:by]
+
+
+def _timed(run: Callable[[], object], device: str) -> Taken:
+    wait_for(device)
+    started = time.perf_counter()
+    result = run()
+    wait_for(device)
+    seconds = time.perf_counter() - started
+    return result if isinstance(result, Taken) else Taken(seconds, THIS_PROCESS)
+
+
+def _peak(run: Callable[[], object], taken: Sequence[Taken], device: str) -> int | None:
+    if any(each.peak_bytes == THIS_PROCESS for each in taken):
+        forget_peak(device)
+        run()
+        return peak_bytes(device)
+    known = [each.peak_bytes for each in taken if each.peak_bytes is not None]
+    return max(known, default=None)
+
+
+def _row(
+    comparison: Comparison,
+    contender: Contender,
+    taken: tuple[list[Taken], list[Taken]],
+    peaks: tuple[int | None, int | None],
+) -> Row:
+    bases = [each.seconds / comparison.samples for each in taken[0]]
+    ours = [each.seconds / contender.samples for each in taken[1]]
+    each = [ratio(contender.measure, a, b) for a, b in zip(ours, bases, strict=True)]
     return Row(
-        what=case.what,
-        against=case.against,
-        ours=statistics.median(ours),
-        baseline=statistics.median(baseline),
-        ratio=statistics.median(ratios),
-        lowest=min(ratios),
-        highest=max(ratios),
-        target=case.target,
-        better=case.better,
+        what=contender.what,
+        baseline=comparison.baseline,
+        ours_s=statistics.median(ours),
+        baseline_s=statistics.median(bases),
+        measure=contender.measure,
+        ratio=statistics.median(each),
+        lowest=min(each),
+        highest=max(each),
+        target=contender.target,
+        rounds=len(each),
+        peak=peaks[1],
+        baseline_peak=peaks[0],
+        notes=contender.notes,
     )
 
 
-def _timed(work: Callable[[], object], device: str, clock: Clock) -> float:
-    started = CLOCKS[clock]()
-    work()
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
-    return CLOCKS[clock]() - started
+def ratio(measure: Measure, ours: float, baseline: float) -> float:
+    """The ratio of a round by `measure`, of seconds."""
+    if measure == "extra":
+        return ours - baseline
+    return ours / baseline if measure == "cost" else baseline / ours
 
 
-def parser(name: str, description: str | None, sizes: Sequence[str]) -> argparse.ArgumentParser:
-    """The options that all have: device, sizes, rounds, clock, json."""
-    made = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    made.add_argument("--device", default=default, help=f"default here: {default}")
-    made.add_argument("--sizes", choices=tuple(sizes), default=sizes[0], help="how much is done")
-    made.add_argument("--rounds", type=int, default=5, help="default 5")
-    made.add_argument(
-        "--clock", choices=tuple(CLOCKS), default="wall",
-        help="cpu: of this process alone, where other processes keep the machine busy; no GPU",
-    )  # fmt: skip
-    made.add_argument("--json", type=Path, help="write the numbers to this file as well")
-    return made
+# ---- the table
 
 
-def parsed(made: argparse.ArgumentParser, arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The options; exit status 2 where they cannot be meant."""
-    options = made.parse_args(arguments)
-    if options.clock == "cpu" and options.device != "cpu":
-        made.error("--clock cpu cannot time a GPU")
-    if options.rounds < 1:
-        made.error("--rounds must be at least 1")
-    return options
+def show_head() -> None:
+    """Print the head of the table."""
+    heads = ("ours ms", "base ms", "ratio", "lowest", "highest", "target")
+    columns = " ".join(f"{head:>9}" for head in heads)
+    print(f"{'what':54} {'baseline or floor':31} {columns}  verdict, peak MB (baseline's)")
 
 
-def run(
-    options: argparse.Namespace, cases: Iterable[Case | Skipped], more: dict[str, object]
+def show(found: Found) -> None:
+    """Print a line of the table; milliseconds are a sample's."""
+    if isinstance(found, Skipped):
+        print(f"{found.what:54} skipped: {found.reason}", flush=True)
+        return
+    verdict = "" if found.target is None else "met" if found.met else "NOT MET"
+    if isinstance(found, Fact):
+        target = "-" if found.target is None else f"<= {found.target:.3g}"
+        line = f"{found.what:54} {'':31} {'':19} {found.value:9.3g} {'':19} {target:>9}"
+        print(f"{line}  {verdict}", flush=True)
+        return
+    sign = ">=" if found.measure == "gain" else "<="
+    target = "-" if found.target is None else f"{sign} {found.target:.3g}"
+    seconds = f"{1e3 * found.ours_s:9.4g} {1e3 * found.baseline_s:9.4g}"
+    spread = f"{found.ratio:9.3f} {found.lowest:9.3f} {found.highest:9.3f}"
+    memory = f"{_megabytes(found.peak)} ({_megabytes(found.baseline_peak)})"
+    line = f"{found.what:54} {found.baseline:31} {seconds} {spread} {target:>9}"
+    print(f"{line}  {verdict:7} {memory}", flush=True)
+
+
+def _megabytes(size: int | None) -> str:
+    return "-" if size is None else f"{size / MB:.0f}"
+
+
+def as_json(found: Found) -> dict[str, object]:
+    """A row of the JSON; `met` is its verdict."""
+    kind = type(found).__name__.lower()
+    met = {} if isinstance(found, Skipped) else {"met": found.met}
+    return {"kind": kind, **asdict(found), **met}
+
+
+# ---- the command
+
+
+def command(
+    name: str,
+    description: str | None,
+    items: Callable[[Setting], Iterator[Item]],
+    arguments: Sequence[str] | None,
 ) -> int:
-    """Measure, print the table, write the JSON; the exit status: 1 where a target is missed.
-
-    `more`: goes into the JSON.
-    """
-    described = machine(options.device)
-    print(", ".join(f"{name}: {value}" for name, value in described.items()))
-    print(f"sizes {options.sizes}, {options.rounds} rounds, {options.clock} time")
-    _head()
-    found = list(_measured(options, cases))
-    rows = [row for row in found if isinstance(row, Row)]
+    """Measure what `items` gives, one after the other; 1 where a target is missed, else 0."""
+    options = _options(name, description, arguments)
+    setting = Setting(options.device, options.sizes, options.rounds)
+    described = machine(setting.device)
+    print(", ".join(f"{key}: {value}" for key, value in described.items()))
+    print(f"{name}, sizes {setting.sizes}, {setting.rounds} rounds")
+    show_head()
+    found: list[Found] = []
+    for item in items(setting):
+        rows = (
+            measure(item, setting.rounds, setting.device)
+            if isinstance(item, Comparison)
+            else [item]
+        )
+        for row in rows:
+            show(row)
+        found += rows
     if options.json:
-        report = {
-            "machine": described,
-            **{name: getattr(options, name) for name in ("sizes", "rounds", "clock")},
-            **more,
-            "rows": [asdict(row) | {"met": row.met} for row in rows],
-            "skipped": [asdict(each) for each in found if isinstance(each, Skipped)],
-        }
+        content = {"benchmark": name, "machine": described, **asdict(setting)}
+        content["rows"] = [as_json(row) for row in found]
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0 if all(row.met for row in rows) else 1
+        options.json.write_text(json.dumps(content, indent=2) + "\n")
+    return 0 if all(row.met for row in found if not isinstance(row, Skipped)) else 1
 
 
-def _measured(
-    options: argparse.Namespace, cases: Iterable[Case | Skipped]
-) -> Iterator[Row | Skipped]:
-    for case in cases:
-        if isinstance(case, Skipped):
-            print(f"{case.what:44} skipped: {case.reason}", flush=True)
-            yield case
-            continue
-        row = measure(case, options.rounds, options.device, options.clock)
-        _show(row)
-        yield row
-
-
-def _head() -> None:
-    heads = ("ours s", "other s", "ratio", "lowest", "highest", "target")
-    print(f"{'what':44} {'against':24} " + " ".join(f"{head:>9}" for head in heads))
-
-
-def _show(row: Row) -> None:
-    sign = "<=" if row.better == "lower" else ">="
-    target = "-" if row.target is None else f"{sign} {row.target:g}"
-    figures = f"{row.ours:9.3g} {row.baseline:9.3g} {row.ratio:9.3f} {row.lowest:9.3f}"
-    end = f"{row.highest:9.3f} {target:>9}{'' if row.met else '  NOT MET'}"
-    print(f"{row.what:44} {row.against:24} {figures} {end}", flush=True)
+def _options(
+    name: str, description: str | None, arguments: Sequence[str] | None
+) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=description)
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument(
+        "--sizes", choices=SIZES,
+        help="tiny: for tests; small: minutes, a CPU's default; full: a GPU's default",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    options = parser.parse_args(arguments)
+    options.sizes = options.sizes or ("small" if options.device == "cpu" else "full")
+    if options.rounds < 1:
+        parser.error("--rounds must be at least 1")
+    if options.device.startswith("cuda") and not torch.cuda.is_available():
+        parser.error(f"--device {options.device}: torch sees no GPU here; use --device cpu")
+    return options

@@ -24,13 +24,13 @@ import argparse
 import json
 import statistics
 import sys
+import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 
-from benchmarks.alternating import CLOCKS, Clock
 from benchmarks.attack_comparisons import COMPARISONS, SIZES, Attack, Comparison, Sizes
 from benchmarks.attack_subject import Subject, on_digits, on_images
 from benchmarks.machine import machine
@@ -38,9 +38,12 @@ from regroup.errors import ConfigurationError
 from store.errors import StoreUsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor
+
+Clock = Literal["wall", "cpu"]
+CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the disk and the processor give without a store: the floors of benchmarks/v50k.py."""
+"""What the disk and the processor give without this project: the floors of benchmarks."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
+
+    from torch import Tensor
 
 
 def forget(folder: Path) -> None:
@@ -70,7 +72,7 @@ def bare_scoring(channels: Sequence[int], classes: int, samples: int, rows: int)
     for left, right in inputs:
         product = min(_seconds(lambda: left @ right) for _ in range(2))  # noqa: B023
         scores = left @ right
-        order = min(_seconds(sort, scores) for sort in (torch_order, numpy_order) for _ in "12")
+        order = min(_seconds(sort, scores) for sort in ORDERS.values() for _ in "12")
         seconds[left.shape[1]] = product + order
     return 2 * sum(seconds[size] for size in channels) * samples / rows
 
@@ -81,13 +83,16 @@ def _seconds(work: Callable[..., object], *given: object) -> float:
     return time.perf_counter() - started
 
 
-def torch_order(scores: torch.Tensor) -> torch.Tensor:
-    """torch's argsort of every row, (N, M)."""
-    return scores.argsort(dim=1)
+def _in_threads(values: Tensor) -> list[object]:
+    """`numpy.argsort` of the rows of (N, M), on all cores; not stable, so it may use AVX-512."""
+    pieces = np.array_split(values.numpy(), torch.get_num_threads())
+    with ThreadPoolExecutor(len(pieces)) as pool:
+        return list(pool.map(lambda piece: np.argsort(piece, axis=1), pieces))
 
 
-def numpy_order(scores: torch.Tensor) -> None:
-    """NumPy's argsort of every row, the rows spread over as many threads as torch uses."""
-    rows = np.array_split(scores.numpy(), torch.get_num_threads())
-    with ThreadPoolExecutor(len(rows)) as pool:
-        list(pool.map(lambda part: np.argsort(part, axis=1), rows))
+ORDERS: dict[str, Callable[[Tensor], object]] = {
+    "torch": lambda values: values.argsort(dim=1),
+    "torch, stable": lambda values: values.argsort(dim=1, stable=True),
+    "numpy": _in_threads,
+}
+"""Ways to rank the classes of (N, M) float32 values, on all cores; numpy's on a CPU alone."""

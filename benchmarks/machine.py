@@ -1,13 +1,17 @@
-"""What a benchmark ran on."""
+"""What a benchmark runs on, and the peak memory of what it runs."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
 import torch
+
+from cluster.phases import peak_rss_bytes
 
 
 def machine(device: str) -> dict[str, object]:
@@ -19,7 +23,6 @@ def machine(device: str) -> dict[str, object]:
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "numpy": np.__version__,
         "device": device,
     }
     if device.startswith("cuda"):
@@ -33,3 +36,31 @@ def _processor() -> str:
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def wait_for(device: str) -> None:
+    """Return when the device has done all that it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def forget_peak(device: str = "cpu") -> None:
+    """Start the peak memory anew: the GPU's, or this process's where Linux lets it.
+
+    What the process has freed goes back to the system before, where the C library can do that.
+    """
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_bytes(device: str = "cpu") -> int:
+    """The peak memory since `forget_peak`: allocated on the GPU, or held by this process."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    return peak_rss_bytes()

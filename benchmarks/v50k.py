@@ -21,12 +21,13 @@ import os
 import shutil
 import tempfile
 import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.floors import bare_scoring, forget, raw_read, raw_write
+from benchmarks.machine import forget_peak
 from benchmarks.reading import ReadJob
 from benchmarks.synthetic import fill_features, write_dataset
 from cluster.phases import peak_rss_bytes
@@ -207,12 +208,6 @@ class Rehearsal:
         )
         self.steps.append(step)
         show(step)
-
-
-def forget_peak() -> None:
-    """Start this process's peak memory anew, where Linux lets it."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
 
 
 def show_head(network: Network, samples: int) -> None:

@@ -1,128 +1,152 @@
-"""The timed benchmarks: what they share, and each of them over next to nothing."""
+"""Rounds, ratios, verdicts, table and JSON of the benchmarks that hold ours against a baseline."""
 
 from __future__ import annotations
 
-import importlib
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
-from benchmarks import check
-from benchmarks.alternating import CLOCKS, Case, measure
-
-
-class Clock:
-    """Time that passes only where work says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 0.0
-        monkeypatch.setitem(CLOCKS, "wall", lambda: self.now)
-
-    def work(self, seconds: float) -> Any:
-        def pass_time() -> None:
-            self.now += seconds
-
-        return pass_time
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+from benchmarks.alternating import (
+    Comparison,
+    Contender,
+    Fact,
+    Item,
+    Measure,
+    Row,
+    Setting,
+    Skipped,
+    Taken,
+    command,
+    measure,
+)
+from benchmarks.machine import forget_peak, peak_bytes
 
 
-@pytest.mark.parametrize(
-    ("better", "target", "ratio", "met"),
-    [("lower", 0.6, 0.5, True), ("lower", 0.4, 0.5, False), ("higher", 1.5, 2.0, True),
-     ("higher", 2.5, 2.0, False)],
-)  # fmt: skip
-def test_a_ratio_and_its_target(
-    better: Any, target: float, ratio: float, met: bool, clock: Clock
+def replayed(*seconds: float) -> Callable[[], Taken]:
+    """A run that takes what is given, in turn; the first is the warm-up's."""
+    left = iter(seconds)
+    return lambda: Taken(next(left), 7)
+
+
+def only(*seconds: float, measure_by: Measure, target: float, ours: int = 1, base: int = 1) -> Row:
+    contender = Contender("ours", replayed(99.0, *seconds), target, measure_by, ours)
+    baseline = replayed(99.0, 2.0, 4.0, 4.0)
+    (row,) = measure(Comparison("base", baseline, (contender,), base), 3)
+    return row
+
+
+def test_a_cost_is_our_time_over_the_baselines_round_by_round_without_the_warm_up() -> None:
+    row = only(1.0, 6.0, 4.0, measure_by="cost", target=1.0)
+    assert (row.lowest, row.ratio, row.highest) == (0.5, 1.0, 1.5)
+    assert (row.ours_s, row.baseline_s, row.rounds) == (4.0, 4.0, 3)
+    assert row.met
+    assert not only(1.0, 6.0, 4.0, measure_by="cost", target=0.99).met
+
+
+def test_a_gain_is_the_baselines_time_over_ours_and_has_to_be_reached() -> None:
+    row = only(1.0, 1.0, 1.0, measure_by="gain", target=4.0)
+    assert (row.lowest, row.ratio, row.highest) == (2.0, 4.0, 4.0)
+    assert row.met
+    assert not only(1.0, 1.0, 1.0, measure_by="gain", target=4.1).met
+
+
+def test_extra_is_the_difference_of_the_seconds() -> None:
+    row = only(2.25, 4.5, 4.0, measure_by="extra", target=0.25)
+    assert (row.lowest, row.ratio, row.highest) == (0.0, 0.25, 0.5)
+    assert row.met
+
+
+def test_times_are_a_samples_where_a_slow_baseline_does_fewer() -> None:
+    row = only(8.0, 8.0, 8.0, measure_by="gain", target=1.0, ours=8, base=2)
+    assert (row.ours_s, row.baseline_s, row.ratio) == (1.0, 2.0, 2.0)
+
+
+def test_what_is_compared_takes_turns_at_being_first() -> None:
+    order: list[str] = []
+
+    def named(name: str) -> Callable[[], Taken]:
+        def run() -> Taken:
+            order.append(name)
+            return Taken(1.0, 1)
+
+        return run
+
+    contenders = (Contender("a", named("a")), Contender("b", named("b")))
+    measure(Comparison("base", named("base"), contenders), 2)
+    assert order == ["base", "a", "b", "a", "b", "base", "b", "base", "a"]
+
+
+def test_a_large_run_has_a_larger_peak_than_a_small_one() -> None:
+    held = np.ones(100_000_000 // 8)  # freed before it counts
+    del held
+    large = Contender("large", lambda: np.ones(80_000_000 // 8).sum())
+    (row,) = measure(Comparison("small", lambda: np.ones(8).sum(), (large,)), 1)
+    assert row.peak is not None
+    assert row.baseline_peak is not None
+    assert 60e6 < row.peak - row.baseline_peak < 100e6
+
+
+def test_a_peak_is_forgotten() -> None:
+    held = torch.ones(100_000_000 // 4)
+    high = peak_bytes()
+    del held
+    forget_peak()
+    assert peak_bytes() < high - 50e6
+
+
+def some(setting: Setting) -> Iterator[Item]:
+    assert (setting.sizes, setting.rounds) == ("tiny", 2)
+    contender = Contender("fast", lambda: Taken(1.0), 2.0, notes={"batch": 3})
+    yield Comparison("base", lambda: Taken(1.0), (contender,))
+    yield Fact("error", 1e-6, 1e-5)
+    yield Skipped("hat", "no numba here")
+
+
+def test_the_command_prints_every_row_and_writes_the_machine_beside_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    case = Case("work", "more work", clock.work(2), clock.work(4), target, better)
-    row = measure(case, 3, "cpu")
-    assert (row.lowest, row.ratio, row.highest) == (ratio, ratio, ratio)
-    assert (row.ours, row.baseline, row.met) == (2, 4, met)
-
-
-def test_units_of_work_are_divided_by(clock: Clock) -> None:
-    case = Case("work", "one", clock.work(4), clock.work(2), None, "lower", 4, 1)
-    assert measure(case, 3, "cpu").ratio == 0.5
-
-
-@pytest.mark.parametrize("name", ["extraction", "scoring", "online", "demo_way", "rescoring"])
-def test_every_benchmark_runs_and_writes_its_numbers(name: str, tmp_path: Path) -> None:
-    """What it finds of so little is no figure; that all rows are there is."""
-    module = importlib.import_module(f"benchmarks.{name}")
-    path = tmp_path / "results" / f"{name}.json"
-    status = module.main(["--sizes", "tiny", "--rounds", "1", "--json", str(path)])
-    assert status in (0, 1)
-    report = json.loads(path.read_text())
-    assert report["machine"]["torch"]
-    assert not report["skipped"]
-    assert len(report["rows"]) >= (1 if name == "demo_way" else 2)
-    for row in report["rows"]:
-        assert 0 < row["lowest"] <= row["ratio"] <= row["highest"]
-    if name == "extraction":
-        assert max(report["largest_relative_error"].values()) < 1e-5
-    if name == "demo_way":
-        assert report["predictions_agree"] == [True]
-    if name == "scoring":
-        assert set(report["first_choices_that_differ"].values()) == {0}
-
-
-def test_a_gpus_time_is_not_the_processors(capsys: pytest.CaptureFixture[str]) -> None:
-    module = importlib.import_module("benchmarks.online")
-    with pytest.raises(SystemExit):
-        module.main(["--device", "cuda", "--clock", "cpu"])
-    assert "--clock cpu cannot time a GPU" in capsys.readouterr().err
-
-
-def results(folder: Path, *rows: dict[str, Any]) -> Path:
-    folder.mkdir(parents=True)
-    (folder / "scoring.json").write_text(json.dumps({"rows": rows}))
-    return folder
-
-
-def row(ratio: float, better: str = "lower", what: str = "votes") -> dict[str, Any]:
-    spread = {"lowest": ratio - 0.1, "ratio": ratio, "highest": ratio + 0.1}
-    return {"what": what, "against": "floor", "better": better, **spread}
+    path = tmp_path / "new" / "some.json"
+    assert command("some", "", some, ["--sizes", "tiny", "--rounds", "2", "--json", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "no numba here" in printed
+    assert printed.count("met") == 2
+    result = json.loads(path.read_text())
+    assert result["benchmark"] == "some"
+    assert (result["sizes"], result["rounds"], result["device"]) == ("tiny", 2, "cpu")
+    assert result["machine"]["cores"] >= 1
+    row, fact, skipped = result["rows"]
+    assert (row["what"], row["ratio"], row["met"], row["notes"]) == (
+        "fast",
+        1.0,
+        True,
+        {"batch": 3},
+    )
+    assert (fact["kind"], fact["value"], fact["met"]) == ("fact", 1e-6, True)
+    assert (skipped["kind"], skipped["reason"]) == ("skipped", "no numba here")
 
 
 @pytest.mark.parametrize(
-    ("fresh", "status", "told"),
+    "item",
     [
-        (row(1.0), 0, "No ratio got worse"),
-        (row(0.5), 0, "No ratio got worse"),
-        (row(1.15), 0, "No ratio got worse"),
-        (row(1.25), 1, "scoring: votes, floor: 1.250 (1.150 to 1.350) is worse than 1.000"),
-        (row(1.0, what="other"), 1, "scoring: votes, floor: it is missing"),
+        Fact("error", 2e-5, 1e-5),
+        Comparison("base", lambda: Taken(1.0), (Contender("slow", lambda: Taken(3.0), 2.0),)),
     ],
 )
-def test_what_got_worse_is_told(
-    fresh: dict[str, Any], status: int, told: str, tmp_path: Path, capsys: Any
+def test_a_missed_target_is_told_and_the_exit_status(
+    item: Item, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folders = results(tmp_path / "fresh", fresh), results(tmp_path / "committed", row(1.0))
-    assert check.main([str(folder) for folder in folders]) == status
-    assert told in capsys.readouterr().out
+    assert command("some", "", lambda _: iter([item]), ["--rounds", "1"]) == 1
+    assert "NOT MET" in capsys.readouterr().out
 
 
-def test_worse_is_less_where_more_is_better(tmp_path: Path) -> None:
-    committed = results(tmp_path / "committed", row(30.0, "higher"))
-    for ratio, status in ((29.9, 0), (40.0, 0), (29.7, 1)):
-        fresh = results(tmp_path / str(ratio), row(ratio, "higher"))
-        assert check.main([str(fresh), str(committed)]) == status
-
-
-def test_a_benchmark_that_was_not_run_is_told(tmp_path: Path, capsys: Any) -> None:
-    committed = results(tmp_path / "committed", row(1.0))
-    assert check.main([str(tmp_path / "nothing"), str(committed)]) == 1
-    assert "scoring: it was not run" in capsys.readouterr().out
-
-
-def test_nothing_to_compare_with_is_a_usage_error(tmp_path: Path, capsys: Any) -> None:
-    with pytest.raises(SystemExit) as stopped:
-        check.main([str(tmp_path), str(tmp_path)])
-    assert stopped.value.code == 2
-    assert "holds no JSON file" in capsys.readouterr().err
+@pytest.mark.parametrize("words", [["--rounds", "0"], ["--device", "cuda"], ["--sizes", "huge"]])
+def test_what_cannot_be_meant_ends_with_status_2(words: list[str]) -> None:
+    if "cuda" in words and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(SystemExit) as stop:
+        command("some", "", some, words)
+    assert stop.value.code == 2

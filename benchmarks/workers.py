@@ -1,0 +1,96 @@
+"""What more workers bring: `python -m benchmarks.workers`.
+
+- the extract job of cifar-resnet20 (benchmarks/extract_job.py) by two workers of one thread over
+  one: at least 1.9 times the samples/s. Their processes run already. It needs two free cores.
+- a simulated cluster (`ray.cluster_utils.Cluster`, nodes of up to eight CPUs) with 1, 8 and 32
+  workers, whose blocks sleep instead of computing. They have to be busy for at least 95 % of the
+  dispatch: the seconds slept, over the seconds taken times the workers. `--sizes full` has 2000
+  blocks, as the target says; `small` at most 200, a harder case: the start counts for more.
+
+CPU alone: nothing here runs on a GPU.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
+from benchmarks.extract_job import SmallJob
+from benchmarks.simulated_cluster import SimulatedCluster
+from cluster.session import SessionConfig, ray_session
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+TWICE, BUSY = 1.9, 0.95
+
+
+@dataclass(frozen=True)
+class Size:
+    """Blocks and their samples of the extract job; of the cluster (workers, blocks, seconds)."""
+
+    blocks: int
+    block_rows: int
+    clusters: tuple[tuple[int, int, float], ...]
+
+
+SIZES = {
+    "tiny": Size(2, 8, ((2, 4, 0.02),)),
+    "small": Size(4, 256, ((1, 100, 0.05), (8, 200, 0.2), (32, 192, 1.0))),
+    "full": Size(16, 1024, ((1, 2000, 0.05), (8, 2000, 0.1), (32, 2000, 0.4))),
+}
+
+
+def items(setting: Setting) -> Iterator[Item]:
+    """Two workers over one, then each cluster."""
+    if setting.device != "cpu":
+        yield Skipped("workers", "it is of the CPU alone: leave --device out")
+        return
+    size = SIZES[setting.sizes]
+    with tempfile.TemporaryDirectory() as folder:
+        job = SmallJob(Path(folder), size.blocks, size.block_rows)
+        with ray_session(SessionConfig(num_cpus=2)):
+            yield two_over_one(job)
+    for workers, blocks, seconds in size.clusters:
+        with SimulatedCluster(workers) as cluster:
+            yield busy(cluster, blocks, seconds)
+
+
+def two_over_one(job: SmallJob) -> Comparison:
+    """The extract job by two workers and by one."""
+    two = Contender(
+        "extract job, 2 workers",
+        lambda: job.with_ray(2, 1),
+        TWICE,
+        "gain",
+        job.samples,
+    )
+    return Comparison("extract job, 1 worker", lambda: job.with_ray(1, 1), (two,), job.samples)
+
+
+def busy(cluster: SimulatedCluster, blocks: int, seconds: float) -> Comparison:
+    """All blocks on the cluster, against workers that never wait."""
+    workers = cluster.workers
+    notes: dict[str, object] = {"blocks": blocks, "block_seconds": seconds}
+    waves = ceil(blocks / workers)
+    ours = Contender(
+        f"share of time busy, {workers} workers",
+        lambda: Taken(cluster.dispatch(blocks, seconds)),
+        BUSY,
+        "gain",
+        notes=notes | {"waves": waves},
+    )
+    return Comparison("no waiting", lambda: Taken(blocks * seconds / workers), (ours,))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the table goes to standard output."""
+    return command("workers", __doc__, items, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,165 @@
+"""Every benchmark of `make bench` at sizes of seconds; its ratios are not judged here."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks.banks import random_accumulators, random_bank
+from benchmarks.demo_way import SIDE, bank_of, batched, demo
+from benchmarks.extraction import relative_error
+from benchmarks.floors import ORDERS
+from benchmarks.networks import build, noise
+from benchmarks.scoring import differences, inversions
+from regroup import reference
+from regroup.accumulators import Extractor
+from regroup.scoring import Scorer
+
+POLICIES = ("preactivation", "linear")
+MAKEFILE = Path(__file__).parents[2] / "Makefile"
+OTHERS = ("torchvision", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
+ROWS = {
+    "extraction": [
+        f"resnet50, {memory}, {policy}{end}"
+        for memory in ("channels-last", "contiguous")
+        for policy in POLICIES
+        for end in ("", ", former", ": relative error")
+    ],
+    "scoring": [
+        f"{what}, {policy}" for what in ("votes", "every k and choice") for policy in POLICIES
+    ]
+    + [f"{policy}: samples off by more than ties" for policy in POLICIES],
+    "rescoring": [
+        f"re-score, {what}, {policy}" for what in ("all taps", "k = 5") for policy in POLICIES
+    ],
+    "demo_way": ["Extractor and Scorer", "predictions that differ"],
+    "online": [f"k = 5, batch {n}, {policy}" for n in (1, 2) for policy in POLICIES],
+    "overhead": [
+        "regroup --help",
+        "regroup ls",
+        "extract job, 1 worker of 2 threads",
+        "extract job, 2 workers of 1 thread",
+        "extract job, its worker's start included",
+    ],
+    "workers": ["extract job, 2 workers", "share of time busy, 2 workers"],
+}
+
+
+def test_make_bench_runs_these() -> None:
+    (line,) = [s for s in MAKEFILE.read_text().splitlines() if s.startswith("BENCHMARKS :=")]
+    assert line.split()[2:] == list(ROWS)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_a_benchmark_measures_all_its_rows(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))  # Ray's token
+    path = tmp_path / "result.json"
+    code = "import sys; from benchmarks.{0} import main; raise SystemExit(main(sys.argv[1:]))"
+    words = ["--sizes", "tiny", "--rounds", "1", "--json", str(path)]
+    command = [sys.executable, "-c", code.format(name), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=250)
+    assert done.returncode in (0, 1), done.stderr
+    rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
+    assert sorted(row["what"] for row in rows) == sorted(ROWS[name])
+    assert all(row["met"] for row in rows if row["kind"] == "fact")
+    for row in rows:
+        if row["kind"] == "row":
+            assert row["ours_s"] > 0
+            assert row["what"] in done.stdout
+
+
+@pytest.mark.parametrize("name", ["extraction", "scoring", "demo_way", "online"])
+def test_a_gpu_machine_needs_torch_and_numpy_alone(name: str, tmp_path: Path) -> None:
+    blocked = ("ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba", *OTHERS)
+    code = f"""
+import sys
+class Blocker:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {blocked}:
+            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+sys.meta_path.insert(0, Blocker())
+from benchmarks.{name} import main
+raise SystemExit(main(["--sizes", "tiny", "--rounds", "1"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode in (0, 1), done.stderr
+    assert not done.stderr
+    assert ("Numba is not installed" in done.stdout) == (name == "extraction")
+
+
+@pytest.mark.parametrize("name", ["rescoring", "overhead", "workers"])
+def test_what_is_of_the_cpu_alone_says_so(name: str) -> None:
+    from benchmarks.alternating import Setting, Skipped
+
+    module = importlib.import_module(f"benchmarks.{name}")
+    (item,) = module.items(Setting("cuda", "tiny", 1))
+    assert isinstance(item, Skipped)
+
+
+# ---- what the numbers rest on
+
+
+def test_the_demos_way_is_the_reference_and_ours() -> None:
+    network, pixels = build("vgg19-32", 10), noise(3, SIDE, "cpu")
+    extractor = Extractor(network, "linear", pixels)
+    bank = bank_of(extractor, "cpu")
+    theirs = [demo(network, bank, image) for image in pixels[:, None]]
+    with torch.no_grad():
+        accumulators = [a.numpy() for a in extractor(pixels).accumulators]
+    for sample, prediction in enumerate(theirs):
+        own = [a[sample] for a in accumulators]
+        k = len(bank.taps)
+        assert prediction == reference.predict(own, bank.mixtures, k, "both")
+    assert batched(extractor, Scorer(bank), pixels).tolist() == theirs
+
+
+def test_every_way_of_the_floor_ranks_all_rows() -> None:
+    values = torch.rand(7, 50)
+    for name, order in ORDERS.items():
+        found: Any = order(values)
+        ranks = np.concatenate(found) if name == "numpy" else found.numpy()
+        assert np.array_equal(ranks, np.argsort(values.numpy(), axis=1)), name
+
+
+def test_an_error_of_the_sums_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    response = torch.randn(2, 5, 4, 4)
+    assert relative_error(response, 1) < 1e-6
+    wrong = "benchmarks.extraction.sign_sums"
+    monkeypatch.setattr(wrong, lambda phi, axis: reference_sums(phi) * 1.001)
+    assert relative_error(response, 1) == pytest.approx(1e-3, rel=1e-3)
+    monkeypatch.setattr(wrong, lambda phi, axis: reference_sums(phi) + 1e-6)
+    assert relative_error(response.abs(), 1) == float("inf")
+
+
+def reference_sums(phi: torch.Tensor) -> torch.Tensor:
+    return torch.stack((phi.clamp(min=0), (-phi).clamp(min=0)), 1).sum((3, 4))
+
+
+def test_an_inversion_is_as_large_as_the_gap_that_was_turned_round() -> None:
+    exact = torch.tensor([[[1.0, 2.0, 3.0], [1.0, 2.0, 2.5]]], dtype=torch.float64)
+    assert inversions([exact.float()], [exact]) == 0
+    turned = exact.clone()
+    turned[0, 1, 1:] = torch.tensor([2.5, 2.0])
+    assert inversions([turned.float()], [exact]) == pytest.approx([0.2])
+
+
+def test_predictions_of_another_bank_differ_by_more_than_ties() -> None:
+    bank = random_bank((("a", 8), ("b", 9)), 6)
+    accumulators, labels = random_accumulators(bank, 20, "cpu")
+    same = differences(bank, Scorer(bank), accumulators, labels, 20, "linear")
+    assert same.value == 0
+    other = random_bank((("c", 8), ("d", 9)), 6)
+    shuffled = type(bank)(other.taps, tuple(m[:, ::-1].copy() for m in other.mixtures), bank.counts)
+    off = differences(bank, Scorer(shuffled), accumulators, labels, 20, "linear")
+    assert off.value > 0
+    assert not off.met
