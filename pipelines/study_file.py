@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHIPPED = Path(__file__).parent / "studies"
-NAMED = ("datasets", "banks", "attacks")
+NAMED = ("datasets", "banks", "subsets", "attacks")
 _TYPES = {
     "string_type": "a string",
     "int_type": "a whole number",
