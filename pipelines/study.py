@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
 
-TableName = Literal["accuracy", "k", "taps", "attacks"]
-FigureName = Literal["k", "taps"]
+TableName = Literal[
+    "accuracy", "k", "taps", "attacks", "table-1", "table-2", "table-3", "table-4", "table-5"
+]  # fmt: skip
+FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
 STRICT = ConfigDict(extra="forbid", strict=True)
 DATA = "{data}"
 SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
@@ -209,6 +211,22 @@ class Attack(AttackOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sweep(Attack):
+    """`[sweeps.NAME]`: one attack at several epsilons; each is the attack `NAME-LEVEL`.
+
+    `levels`: epsilons in 255ths; every other key is the attacks'.
+    """
+
+    levels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+
+    @property
+    def attacks(self) -> dict[int, Attack]:
+        """The attack of every level."""
+        keys = {field.name: getattr(self, field.name) for field in fields(Attack)}
+        return {n: Attack(**{**keys, "epsilon": f"{n}/255"}) for n in self.levels}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Scoring:
     """`[scoring]`: how features are scored, and how many of the last taps vote.
 
@@ -230,7 +248,7 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Report:
-    """`[report]`: which tables (Markdown and CSV) and figures (PNG) are written."""
+    """`[report]`: which tables (Markdown, CSV, JSON) and figures (PNG, SVG) are written."""
 
     tables: tuple[TableName, ...] = ("accuracy", "k", "taps")
     figures: tuple[FigureName, ...] = ("k", "taps")
@@ -247,6 +265,7 @@ class Study:
     name: Text
     store: Text
     data: Text = "data"
+    paper_values: Text | None = None
     block_rows: Count = 256
     taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
     model: Model
@@ -254,6 +273,7 @@ class Study:
     banks: Annotated[dict[str, Bank], Field(min_length=1)]
     subsets: dict[str, Subset] = Field(default_factory=dict)
     attacks: dict[str, Attack] = Field(default_factory=dict)
+    sweeps: dict[str, Sweep] = Field(default_factory=dict)
     scoring: Scoring = Field(default_factory=Scoring)
     report: Report = Field(default_factory=Report)
 
@@ -277,6 +297,17 @@ class Study:
             return self.subsets[options.subset].dataset
         return options.dataset or "val"
 
+    def expanded(self) -> Study:
+        """The study with the attacks of its sweeps among its attacks."""
+        from dataclasses import replace
+
+        swept = {
+            f"{name}-{level}": attack
+            for name, sweep in self.sweeps.items()
+            for level, attack in sweep.attacks.items()
+        }
+        return replace(self, attacks={**self.attacks, **swept})
+
     def located(self, text: str) -> str:
         """`text` with `{data}` replaced."""
         return text.replace(DATA, self.data)
@@ -295,7 +326,7 @@ class Study:
     def check(self) -> None:
         """Raise `MistakeError` for the first name that dangles or cannot name anything."""
         _check_name(("name",), self.name)
-        for section in ("datasets", "banks", "subsets", "attacks"):
+        for section in ("datasets", "banks", "subsets", "attacks", "sweeps"):
             for name in getattr(self, section):
                 _check_name((section, name), name)
         for name, source in self.datasets.items():
@@ -306,6 +337,9 @@ class Study:
         for name, attack in self.attacks.items():
             attack.check(("attacks", name))
             self._check_subset(("attacks", name), attack)
+        for name, sweep in self.sweeps.items():
+            self._check_sweep(("sweeps", name), sweep)
+        self._check_paper_values()
         for name, subset in self.subsets.items():
             if subset.classes is not None and subset.class_names is not None:
                 raise MistakeError(
@@ -314,6 +348,27 @@ class Study:
         for path, listed in self._lists():
             if len(set(listed)) < len(listed):
                 raise MistakeError(path, "something is listed twice")
+
+    def _check_sweep(self, path: tuple[str, ...], sweep: Sweep) -> None:
+        """What holds for an attack; and its epsilons are its own, its attacks' names free."""
+        if sweep.epsilon is not None:
+            raise MistakeError((*path, "epsilon"), "levels says it: leave epsilon out")
+        for level, attack in sweep.attacks.items():
+            attack.check(path)
+            if f"{path[-1]}-{level}" in self.attacks:
+                raise MistakeError(path, f"there is an attack {path[-1]}-{level} already")
+        self._check_subset(path, sweep)
+
+    def _check_paper_values(self) -> None:
+        from pathlib import Path
+
+        from pipelines.paper_values import read_paper_values
+
+        try:
+            if self.paper_values is not None:
+                read_paper_values(Path(self.paper_values))
+        except UsageError as error:
+            raise MistakeError(("paper_values",), str(error)) from None
 
     def _check_subset(self, path: tuple[str, ...], attack: Attack) -> None:
         """An attack's subset is there, and says alone which samples are attacked."""
@@ -336,9 +391,14 @@ class Study:
         for name, attack in self.attacks.items():
             if attack.subset is None:
                 yield ("attacks", name, "dataset"), attack.dataset or "val"
+        for name, sweep in self.sweeps.items():
+            if sweep.subset is None:
+                yield ("sweeps", name, "dataset"), sweep.dataset or "val"
 
     def _lists(self) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
         yield ("taps",), self.taps
+        for name, sweep in self.sweeps.items():
+            yield ("sweeps", name, "levels"), [str(level) for level in sweep.levels]
         yield ("report", "tables"), self.report.tables
         yield ("report", "figures"), self.report.figures
 

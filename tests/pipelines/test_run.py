@@ -259,10 +259,9 @@ def test_tables_and_figures(finished: Finished) -> None:
     for found in finished.results["evaluations"]:
         folder = finished.output / f"{found['taps']}-{found['bank']}"
         names = {path.name for path in folder.iterdir()}
-        assert names == {f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv")} | {
-            "k.png",
-            "taps.png",
-        }
+        assert names == {
+            f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv", "json")
+        } | {f"{figure}.{e}" for figure in ("k", "taps") for e in ("png", "svg")}
         for figure in ("k.png", "taps.png"):
             assert (folder / figure).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         for table in ("accuracy.md", "k.md", "taps.md"):
