@@ -20,6 +20,7 @@ from pipelines.errors import IncompleteError
 from pipelines.run import RunConfig, StudyIncompleteError, main
 from pipelines.study import Subset
 from pipelines.subsets import draw_subset
+from regroup.attacks.pgd import PGD
 from regroup.intervals import wilson
 from store.element import BlockElement
 from store.indexes import SampleIndex
@@ -311,6 +312,9 @@ def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
     assert state["attack least"] == (1, 1, 0)
     assert state["attack strong"] == (0, 3, 9)
     assert state["linear: clean"] == (1, 1, 0)
+    passes = {line["step"]: line["forward_passes"] for line in planned}
+    assert passes["attack strong"] == 9 * PGD(protocol="budget", steps=4).cost().forward > 9
+    assert (passes["attack least"], passes["linear: clean"]) == (0, 0)
     assert state["linear: score clean"] == (None, None, None), "it needs the bank"
     assert files(Path(finished.config.store)) == before
 
