@@ -223,7 +223,7 @@ def test_mistakes_in_values_are_told(tmp_path: Path, old: str, new: str, words: 
     assert words in str(told.value)
     assert "\n" not in str(told.value)
     with pytest.raises(UsageError, match="--set paper_values"):
-        load_study(find_study("digits"), (f"paper_values={path}",))
+        load_study(find_study("demo"), (f"paper_values={path}",))
 
 
 def test_a_second_value_of_a_cell_is_refused(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def test_shipped_study_loads_and_its_attacks_can_be_made(name: str) -> None:
 def test_the_real_studies_are_shipped() -> None:
     assert {
         "cifar10",
-        "digits",
+        "demo",
         "imagenette",
         "mini-imagenet",
         "paper-resnet50",
