@@ -55,9 +55,11 @@ def correct_samples(
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} is not positive: leave it out to attack every sample")
     if limit is None:
-        drawn = array("q", (row for row, _ in _correct(features)))
+        drawn = array("q", (row for row, _ in correct_rows(features)))
     else:
-        first = nsmallest(limit, ((_draw(seed, name), row) for row, name in _correct(features)))
+        first = nsmallest(
+            limit, ((draw_key(seed, name), row) for row, name in correct_rows(features))
+        )
         drawn = array("q", sorted(row for _, row in first))
     if not drawn:
         raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
@@ -70,7 +72,7 @@ def correct_samples(
     return index.derive(job.store, f"{features.name}-correct", drawn, selection)
 
 
-def _correct(features: BlockElement) -> Iterator[tuple[int, str]]:
+def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
     """Row and id of every correctly classified sample, in order."""
     from pipelines.samples import tables
 
@@ -81,7 +83,8 @@ def _correct(features: BlockElement) -> Iterator[tuple[int, str]]:
             yield first_row + row, table["sample_id"][row].as_py()
 
 
-def _draw(seed: int, sample_id: str) -> bytes:
+def draw_key(seed: int, sample_id: str) -> bytes:
+    """What samples are put in order by to draw the first of them: the same on any machine."""
     return hashlib.sha256(f"{seed}:{sample_id}".encode()).digest()
 
 

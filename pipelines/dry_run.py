@@ -16,7 +16,7 @@ from store.objects import ObjectBackend
 from store.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from zarr.storage import StorePath
@@ -38,6 +38,7 @@ class PlannedStep:
         held: blocks that the store has.
         blocks: blocks that there are to be.
         samples: samples in the blocks that are missing.
+        forward_passes: at most so many images through the network for them.
     """
 
     step: str
@@ -46,6 +47,7 @@ class PlannedStep:
     held: int | None = None
     blocks: int | None = None
     samples: int | None = None
+    forward_passes: int | None = None
 
     @property
     def makes(self) -> str:
@@ -222,18 +224,23 @@ class DryJob(Job):
         self.ledger.append(LedgerEntry(step, ref, blocks, held, samples, 0, 0, 0))
 
 
-def plan(job: DryJob, step: Step) -> list[PlannedStep]:
-    """What one step would do; a line without `what` where that depends on work not yet done."""
+def plan(job: DryJob, step: Step, attack_passes: int = 0) -> list[PlannedStep]:
+    """What one step would do; a line without `what` where that depends on work not yet done.
+
+    `attack_passes`: the most forward passes that a sample of the step's attack takes.
+    """
+    passes = {"attack": attack_passes, "extract": 1}
     entry = len(job.ledger)
     try:
         step.make()
         unknown = False
     except (GapError, NotYetError):
         unknown = len(job.ledger) == entry
-    lines = [_line(step.label, done) for done in job.ledger[entry:]]
+    lines = [_line(step.label, done, passes) for done in job.ledger[entry:]]
     return [*lines, PlannedStep(step.label)] if unknown else lines
 
 
-def _line(step: str, entry: LedgerEntry) -> PlannedStep:
+def _line(step: str, entry: LedgerEntry, passes: Mapping[str, int]) -> PlannedStep:
     held, blocks = entry.skipped, entry.skipped + entry.blocks
-    return PlannedStep(step, entry.step, entry.ref or None, held, blocks, entry.samples)
+    forward = entry.samples * passes.get(entry.step.split()[0], 0)
+    return PlannedStep(step, entry.step, entry.ref or None, held, blocks, entry.samples, forward)

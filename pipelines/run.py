@@ -86,7 +86,9 @@ def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
     with job:
         steps = StudySteps(job, loaded.study)
         _check(steps, loaded)
-        lines = [line for step in steps.steps() for line in plan(job, step)]
+        costs: dict[str | None, int] = {None: 0}
+        costs |= {a: loaded.study.attacks[a].spec().cost().forward for a in steps.attacks}
+        lines = [line for step in steps.steps() for line in plan(job, step, costs[step.attack])]
     _print_plan(options, lines)
     return {
         "study": loaded.study.name,
@@ -101,18 +103,22 @@ def _print_plan(options: RunConfig, lines: list[PlannedStep]) -> None:
     from pipelines.tables import print_line, show
 
     table = Table(title=f"What {options.study} would do in the store {options.store}")
-    for head in ("step", "makes", "blocks held", "samples to do"):
-        right = head in ("blocks held", "samples to do")
+    numbers = ("blocks held", "samples to do", "forward passes, at most")
+    for head in ("step", "makes", *numbers):
+        right = head in numbers
         table.add_column(head, justify="right" if right else "left", overflow="fold")
     for line in lines:
         known = line.blocks is not None
         held = f"{line.held} of {line.blocks}" if known else "?"
-        table.add_row(line.step, line.makes, held, str(line.samples) if known else "?")
+        counts = [str(n) if known else "?" for n in (line.samples, line.forward_passes)]
+        table.add_row(line.step, line.makes, held, *counts)
     show(table, options.json)
     done = sum(line.done for line in lines)
     unknown = any(line.blocks is None for line in lines)
     print_line(
         f"{done} of {len(lines)} jobs are in the store whole. "
+        + f"At most {sum(line.forward_passes or 0 for line in lines)} forward passes are to do"
+        + (", and those of ?. " if unknown else ". ")
         + ("?: known once the steps before are done. " if unknown else "")
         + "Dry run: nothing was computed or written.",
         options.json,

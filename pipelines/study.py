@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
 
-TableName = Literal["accuracy", "k", "taps", "attacks"]
-FigureName = Literal["k", "taps"]
+TableName = Literal[
+    "accuracy", "k", "taps", "attacks", "table-1", "table-2", "table-3", "table-4", "table-5"
+]  # fmt: skip
+FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
 STRICT = ConfigDict(extra="forbid", strict=True)
 DATA = "{data}"
 SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
@@ -90,14 +92,46 @@ class Bank(BankOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Subset:
+    """`[subsets.NAME]`: correctly classified samples of a dataset, drawn by `seed`.
+
+    `per_class`: at most so many a class; `classes`: of so many classes, drawn too, or of those in
+    `class_names`; `limit`: at most so many in all.
+    """
+
+    dataset: str = "val"
+    per_class: Count | None = None
+    classes: Count | None = None
+    class_names: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
+    limit: Count | None = None
+    seed: int = 0
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """What is asked of the dataset, as JSON: a part of the subset's fingerprint."""
+        names = self.class_names and sorted(self.class_names)
+        asked = {**asdict(self), "class_names": names}
+        return {key: value for key, value in asked.items() if key != "dataset"}
+
+    def check_classes(self, path: tuple[str, ...], names: Sequence[str]) -> None:
+        """Raise `MistakeError` where the dataset, with the classes `names`, lacks one."""
+        if self.classes is not None and self.classes > len(names):
+            raise MistakeError((*path, "classes"), f"the dataset has {len(names)} classes")
+        for name in self.class_names or ():
+            if name not in names:
+                raise MistakeError((*path, "class_names"), f"there is no class {near(name, names)}")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Attack(AttackOptions):
-    """`[attacks.NAME]`: an attack on the correctly classified samples of a dataset.
+    """`[attacks.NAME]`: an attack on a subset, or on the correctly classified samples of a dataset.
 
     `block_rows`: samples a block (default: by the attack's cost), `batch`: samples attacked at once
     (default: the model's); `skip`: declared but not run; `parameters`: of the attack's own.
     """
 
-    dataset: str = "val"
+    dataset: str | None = None
+    subset: str | None = None
     block_rows: Count | None = None
     batch: Count | None = None
     skip: bool = False
@@ -178,6 +212,22 @@ class Attack(AttackOptions):
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class Sweep(Attack):
+    """`[sweeps.NAME]`: one attack at several epsilons; each is the attack `NAME-LEVEL`.
+
+    `levels`: epsilons in 255ths; every other key is the attacks'.
+    """
+
+    levels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+
+    @property
+    def attacks(self) -> dict[int, Attack]:
+        """The attack of every level."""
+        keys = {field.name: getattr(self, field.name) for field in fields(Attack)}
+        return {n: Attack(**{**keys, "epsilon": f"{n}/255"}) for n in self.levels}
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Scoring:
     """`[scoring]`: how features are scored, and how many of the last taps vote.
 
@@ -200,7 +250,7 @@ class Scoring:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Report:
-    """`[report]`: which tables (Markdown and CSV) and figures (PNG) are written."""
+    """`[report]`: which tables (Markdown, CSV, JSON) and figures (PNG, SVG) are written."""
 
     tables: tuple[TableName, ...] = ("accuracy", "k", "taps")
     figures: tuple[FigureName, ...] = ("k", "taps")
@@ -217,19 +267,22 @@ class Study:
     name: Text
     store: Text
     data: Text = "data"
+    paper_values: Text | None = None
     block_rows: Count = 256
     taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
     model: Model
     datasets: dict[str, Text]
     banks: Annotated[dict[str, Bank], Field(min_length=1)]
+    subsets: dict[str, Subset] = Field(default_factory=dict)
     attacks: dict[str, Attack] = Field(default_factory=dict)
+    sweeps: dict[str, Sweep] = Field(default_factory=dict)
     scoring: Scoring = Field(default_factory=Scoring)
     report: Report = Field(default_factory=Report)
 
     @property
     def clean(self) -> dict[str, str]:
         """Dataset of every set of clean images, by the name that tables give it."""
-        attacked = (a.dataset for a in self.attacks.values())
+        attacked = (self.attacked_dataset(name) for name in self.attacks)
         others = dict.fromkeys(name for name in attacked if name != self.scoring.dataset)
         return {"clean": self.scoring.dataset, **{f"clean {name}": name for name in others}}
 
@@ -238,6 +291,24 @@ class Study:
         """The datasets that the study reads, those that are scored first."""
         banks = (bank.dataset for bank in self.banks.values())
         return list(dict.fromkeys([*self.clean.values(), *banks]))
+
+    def attacked_dataset(self, attack: str) -> str:
+        """The dataset that an attack draws its samples from."""
+        options = self.attacks[attack]
+        if options.subset is not None:
+            return self.subsets[options.subset].dataset
+        return options.dataset or "val"
+
+    def expanded(self) -> Study:
+        """The study with the attacks of its sweeps among its attacks."""
+        from dataclasses import replace
+
+        swept = {
+            f"{name}-{level}": attack
+            for name, sweep in self.sweeps.items()
+            for level, attack in sweep.attacks.items()
+        }
+        return replace(self, attacks={**self.attacks, **swept})
 
     def located(self, text: str) -> str:
         """`text` with `{data}` replaced."""
@@ -257,7 +328,7 @@ class Study:
     def check(self) -> None:
         """Raise `MistakeError` for the first name that dangles or cannot name anything."""
         _check_name(("name",), self.name)
-        for section in ("datasets", "banks", "attacks"):
+        for section in ("datasets", "banks", "subsets", "attacks", "sweeps"):
             for name in getattr(self, section):
                 _check_name((section, name), name)
         for name, source in self.datasets.items():
@@ -267,19 +338,69 @@ class Study:
                 raise MistakeError(path, f"there is no dataset {near(dataset, self.datasets)}")
         for name, attack in self.attacks.items():
             attack.check(("attacks", name))
+            self._check_subset(("attacks", name), attack)
+        for name, sweep in self.sweeps.items():
+            self._check_sweep(("sweeps", name), sweep)
+        self._check_paper_values()
+        for name, subset in self.subsets.items():
+            if subset.classes is not None and subset.class_names is not None:
+                raise MistakeError(
+                    ("subsets", name, "classes"), "class_names says it: leave one out"
+                )
         for path, listed in self._lists():
             if len(set(listed)) < len(listed):
                 raise MistakeError(path, "something is listed twice")
+
+    def _check_sweep(self, path: tuple[str, ...], sweep: Sweep) -> None:
+        """What holds for an attack; and its epsilons are its own, its attacks' names free."""
+        if sweep.epsilon is not None:
+            raise MistakeError((*path, "epsilon"), "levels says it: leave epsilon out")
+        for level, attack in sweep.attacks.items():
+            attack.check(path)
+            if f"{path[-1]}-{level}" in self.attacks:
+                raise MistakeError(path, f"there is an attack {path[-1]}-{level} already")
+        self._check_subset(path, sweep)
+
+    def _check_paper_values(self) -> None:
+        from pathlib import Path
+
+        from pipelines.paper_values import read_paper_values
+
+        try:
+            if self.paper_values is not None:
+                read_paper_values(Path(self.paper_values))
+        except UsageError as error:
+            raise MistakeError(("paper_values",), str(error)) from None
+
+    def _check_subset(self, path: tuple[str, ...], attack: Attack) -> None:
+        """An attack's subset is there, and says alone which samples are attacked."""
+        if attack.subset is None:
+            return
+        if attack.subset not in self.subsets:
+            where = f"there is no subset {near(attack.subset, self.subsets)}"
+            raise MistakeError((*path, "subset"), where)
+        for key in ("dataset", "limit"):
+            if getattr(attack, key) is not None:
+                told = f"subset {attack.subset!r} says it: leave {key} out, or give it there"
+                raise MistakeError((*path, key), told)
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("scoring", "dataset"), self.scoring.dataset
         for name, bank in self.banks.items():
             yield ("banks", name, "dataset"), bank.dataset
+        for name, subset in self.subsets.items():
+            yield ("subsets", name, "dataset"), subset.dataset
         for name, attack in self.attacks.items():
-            yield ("attacks", name, "dataset"), attack.dataset
+            if attack.subset is None:
+                yield ("attacks", name, "dataset"), attack.dataset or "val"
+        for name, sweep in self.sweeps.items():
+            if sweep.subset is None:
+                yield ("sweeps", name, "dataset"), sweep.dataset or "val"
 
     def _lists(self) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
         yield ("taps",), self.taps
+        for name, sweep in self.sweeps.items():
+            yield ("sweeps", name, "levels"), [str(level) for level in sweep.levels]
         yield ("report", "tables"), self.report.tables
         yield ("report", "figures"), self.report.figures
 

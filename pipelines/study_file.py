@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 SHIPPED = Path(__file__).parent / "studies"
-NAMED = ("datasets", "banks", "attacks")
+NAMED = ("datasets", "banks", "subsets", "attacks", "sweeps")
 _TYPES = {
     "string_type": "a string",
     "int_type": "a whole number",
@@ -82,7 +82,7 @@ def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> Loade
         raise _mistake(file, error, changed) from None
     except MistakeError as error:
         raise file.mistake(error.path, str(error), changed) from None
-    return LoadedStudy(study, file, changed)
+    return LoadedStudy(study.expanded(), file, changed)
 
 
 @dataclass(frozen=True)

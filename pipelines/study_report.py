@@ -5,8 +5,21 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipelines.latex import latex_table
+from pipelines.paper_figures import figure_2, figure_3, figure_4
+from pipelines.paper_tables import HEADS as HEADS_OF_PAPER
+from pipelines.paper_tables import (
+    PAPER_TABLES,
+    QUOTED_HEADS,
+    paper_cells,
+    paper_note,
+    paper_rows,
+    paper_title,
+    quoted_cells,
+)
 from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.tables import format_accuracy, plot_k, plot_taps
 from store.votes import SIGN_CHOICES
@@ -15,6 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from pipelines.paper_tables import PaperTable
     from pipelines.study import Report
 
 Row = dict[str, Any]
@@ -28,13 +42,18 @@ def write_report(results: Row, report: Report, output: Path) -> list[Path]:
     for evaluation in results["evaluations"]:
         folder = output / f"{evaluation['taps']}-{evaluation['bank']}"
         for table in report.tables:
-            text, rows = TABLES[table]
-            written.append(_write(folder / f"{table}.md", text(results, evaluation)))
-            written.append(_write(folder / f"{table}.csv", _csv(list(rows(results, evaluation)))))
+            tell, rows = TABLES[table]
+            written.append(_write(folder / f"{table}.md", tell(results, evaluation)))
+            listed = list(rows(results, evaluation))
+            written.append(_write(folder / f"{table}.csv", _csv(listed)))
+            written.append(_write(folder / f"{table}.json", json.dumps(listed, indent=2) + "\n"))
+            if table in PAPER_TABLES:
+                text = paper_latex(PAPER_TABLES[table], results, evaluation)
+                written.append(_write(folder / f"{table}.tex", text))
         for figure in report.figures:
             path = folder / f"{figure}.png"
             FIGURES[figure](results, evaluation, path)
-            written.append(path)
+            written += [path, path.with_suffix(".svg")]
     return written
 
 
@@ -239,10 +258,50 @@ def attacks_markdown(results: Row, evaluation: Row) -> str:
     return "\n".join([title, "", markdown(HEADS, rows), note, "", caption(results, evaluation)])
 
 
+def _paper_markdown(table: PaperTable, results: Row, evaluation: Row) -> str:
+    lines = [
+        f"# {paper_title(table, results, evaluation)}",
+        "",
+        markdown(HEADS_OF_PAPER, paper_cells(table, results, evaluation)),
+        paper_note(table),
+        "",
+    ]
+    quoted = quoted_cells(results) if table.name == "table-1" else []
+    if quoted:
+        lines += ["Published figures of other defenses, quoted, not measured here:", ""]
+        lines += [markdown(QUOTED_HEADS, quoted)]
+    elif table.name == "table-1":
+        lines += ["Published figures of other defenses: not at hand.", ""]
+    return "\n".join([*lines, caption(results, evaluation)])
+
+
+def paper_latex(table: PaperTable, results: Row, evaluation: Row) -> str:
+    """A table of the paper as LaTeX, and after table 1 the quoted figures as another."""
+    title, note = paper_title(table, results, evaluation), paper_note(table)
+    cells = paper_cells(table, results, evaluation)
+    text = latex_table(HEADS_OF_PAPER, cells, title, note, f"tab:{table.name}")
+    quoted = quoted_cells(results) if table.name == "table-1" else []
+    if not quoted:
+        return text
+    note = "Quoted, not measured here."
+    other = latex_table(QUOTED_HEADS, quoted, "Other defenses", note, "tab:quoted")
+    return text + other
+
+
 TABLES: dict[str, tuple[Callable[[Row, Row], str], Callable[[Row, Row], Iterator[Row]]]] = {
     "accuracy": (accuracy_markdown, accuracy_rows),
     "k": (k_markdown, k_rows),
     "taps": (taps_markdown, taps_rows),
     "attacks": (attacks_markdown, attack_rows),
+    **{
+        name: (partial(_paper_markdown, table), partial(paper_rows, table))
+        for name, table in PAPER_TABLES.items()
+    },
 }
-FIGURES: dict[str, Callable[[Row, Row, Path], None]] = {"k": _figure_k, "taps": _figure_taps}
+FIGURES: dict[str, Callable[[Row, Row, Path], None]] = {
+    "k": _figure_k,
+    "taps": _figure_taps,
+    "figure-2": figure_2,
+    "figure-3": figure_3,
+    "figure-4": figure_4,
+}

@@ -34,6 +34,7 @@ class Results:
         return {
             "study": self.study.name,
             "settings": asdict(self.study),
+            "subsets": self._subsets(),
             "images": [self._images(name) for name in self._names],
             "evaluations": evaluations,
         }
@@ -49,6 +50,24 @@ class Results:
             return "the study skips it"
         return self.failures.get(name)
 
+    def _subsets(self) -> list[dict[str, Any]]:
+        """Every subset that an attack was run on; `fewer`: samples of classes with too few."""
+        used = {
+            attack.subset: None
+            for name, attack in self.study.attacks.items()
+            if attack.subset is not None and not self._why_not(name)
+        }
+        drawn = {name: self.steps.subset(name) for name in used}
+        return [
+            {
+                "subset": name,
+                "index": each.index.ref,
+                "samples": each.index.rows_count,
+                "fewer": each.fewer,
+            }
+            for name, each in drawn.items()
+        ]
+
     def _images(self, name: str) -> dict[str, Any]:
         from pipelines.attack_summary import tell_attack
 
@@ -56,7 +75,9 @@ class Results:
         if attack is None:
             dataset = self.study.clean[name]
             return {"images": name, "dataset": dataset, "index": self.steps.index(dataset).ref}
-        row = {"images": name, "dataset": attack.dataset, "title": attack.title}
+        row = {"images": name, "dataset": self.study.attacked_dataset(name), "title": attack.title}
+        if attack.subset is not None:
+            row["subset"] = attack.subset
         if why:
             return {**row, "not_run": why}
         made = self.steps.adversarials(name)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.network import Network
     from pipelines.options import TapPolicyName
     from pipelines.study import Study
+    from pipelines.subsets import DrawnSubset
     from store.banks import StoredBank
     from store.element import BlockElement
     from store.indexes import SampleIndex
@@ -84,6 +85,9 @@ class StudySteps:
                 classes[name] = open_source(self.study.source(name)).class_names
             except StoreUsageError as error:
                 raise MistakeError(("datasets", name), str(error)) from error
+        for name, subset in self.study.subsets.items():
+            if subset.dataset in classes:
+                subset.check_classes(("subsets", name), classes[subset.dataset])
         first, *others = classes
         for name in others if self.study.model.classes == "dataset" else ():
             if classes[name] != classes[first]:
@@ -175,11 +179,26 @@ class StudySteps:
         from pipelines.attack import attack_index, correct_samples
 
         attack, policy = self.study.attacks[name], self.study.taps[0]
-        index, clean = self.index(attack.dataset), self.clean(policy, attack.dataset)
-        subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
+        if attack.subset is not None:
+            subset = self.subset(attack.subset).index
+        else:
+            dataset = self.study.attacked_dataset(name)
+            index, clean = self.index(dataset), self.clean(policy, dataset)
+            subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
         batch = attack.batch or self.study.model.batch
         network, spec = self.network(policy), attack.spec()
         return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
+
+    def subset(self, name: str) -> DrawnSubset:
+        """A subset, of the samples that are correct under the first of the tap policies."""
+        return self._once(("subset", name), lambda: self._subset(name))
+
+    def _subset(self, name: str) -> DrawnSubset:
+        from pipelines.subsets import draw_subset
+
+        subset, policy = self.study.subsets[name], self.study.taps[0]
+        index, clean = self.index(subset.dataset), self.clean(policy, subset.dataset)
+        return draw_subset(self.job, name, subset, index, clean)
 
     def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
         """Features of an attack's images."""

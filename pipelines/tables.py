@@ -96,12 +96,12 @@ def plot_k(
     path: Path,
     line: str = "the 75 % rule",
 ) -> None:
-    """Write a PNG of accuracy against k: a panel for each set of images, a line a sign choice.
+    """Write a PNG, and an SVG beside it, of accuracy against k: a panel for each set of images.
 
     `titles`: of the panels, by the name of the images in `rows`; a set that is not in them was not
     run, and its panel says so. `line`: what the dashed line at `k` is called.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axes = plt.subplots(
         1, len(titles), figsize=(4 * len(titles), 3.4), sharey=True, squeeze=False
     )
@@ -115,7 +115,7 @@ def plot_k(
         axis.grid(alpha=0.3)
     axes[0][0].set_ylabel("REGroup top-1, %")
     axes[0][0].legend(loc="lower left")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _panel(axis: Any, rows: list[dict[str, Any]], name: str, k: int, line: str) -> None:
@@ -126,11 +126,11 @@ def _panel(axis: Any, rows: list[dict[str, Any]], name: str, k: int, line: str) 
 
 
 def plot_taps(rows: list[dict[str, Any]], k: int, threshold: float, title: str, path: Path) -> None:
-    """Write a PNG of each tap's own accuracy on the correctly classified clean images.
+    """Write a PNG, and an SVG beside it, of each tap's accuracy on correctly classified images.
 
     The threshold of the rule is a line, and the last `k` taps, those that vote, are shaded.
     """
-    plt = _pyplot()
+    plt = pyplot()
     figure, axis = plt.subplots(figsize=(max(5, 2 + 0.22 * len(rows)), 3.6))
     for signs in SIGN_STYLES:
         _line(axis, [(row["position"], row[signs]) for row in rows], signs)
@@ -142,23 +142,27 @@ def plot_taps(rows: list[dict[str, Any]], k: int, threshold: float, title: str, 
     axis.set(ylim=(0, 102), xlim=(0.5, len(rows) + 0.5))
     axis.grid(alpha=0.3)
     axis.legend(loc="upper left", fontsize="small")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
-def _pyplot() -> Any:
+def pyplot() -> Any:
+    """Matplotlib without a screen; the names of an SVG's parts are the same every time."""
     import matplotlib as mpl
 
     mpl.use("Agg")
+    mpl.rcParams["svg.hashsalt"] = "regroup"
     import matplotlib.pyplot as plt
 
     return plt
 
 
-def _save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
+    """Write a figure to `path`, a PNG, and as an SVG beside it, which names no date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
-    _pyplot().close(figure)
+    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
+    pyplot().close(figure)
 
 
 def _wrapped(title: str) -> str:

@@ -88,14 +88,14 @@ def test_second_run_finds_everything(
 def test_the_study_of_the_demo_finds_all_that_the_demo_made(
     finished_demo: FinishedDemo, run: Run
 ) -> None:
-    """pipelines/studies/digits.toml declares what the demo does."""
+    """pipelines/studies/demo.toml declares what the demo does."""
     changes = (
         "attacks.pgd-minimal.limit=48",
         "attacks.pgd-budget.limit=48",
         "taps=['preactivation']",
     )
     planned = run(
-        "run", "digits", "--dry-run", "--json", "--store", finished_demo.store,
+        "run", "demo", "--dry-run", "--json", "--store", finished_demo.store,
         "--data", finished_demo.config.output,
         *(word for change in changes for word in ("--set", change)),
     )  # fmt: skip

@@ -7,22 +7,31 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import pytest
 from rich.table import Table
 
 from pipelines import attack, study_report, tables
+from pipelines.dry_run import overlaid
 from pipelines.errors import IncompleteError
 from pipelines.run import RunConfig, StudyIncompleteError, main
+from pipelines.study import Subset
+from pipelines.subsets import draw_subset
+from regroup.attacks.pgd import PGD
 from regroup.intervals import wilson
 from store.element import BlockElement
+from store.indexes import SampleIndex
 from store.stores import open_store
 from store.studies import read_study, studies
 from store.votes import TRUE_RANK
 from tests.pipelines.colours import MODEL, colour_folder
 from tests.pipelines.conftest import Run
+
+if TYPE_CHECKING:
+    from pipelines.job import Job
 
 STUDY = f"""name = "colours"
 store = "runs"
@@ -39,6 +48,9 @@ val = "imagefolder:{{data}}/val"
 [banks.four]
 per_class = 4
 
+[subsets.V6]
+per_class = 2
+
 [attacks.strong]
 epsilon = "200/255"
 steps = 4
@@ -50,7 +62,7 @@ protocol = "minimal"
 epsilon = "4/255"
 steps = 4
 bisections = 2
-limit = 6
+subset = "V6"
 
 [attacks.later]
 epsilon = "1/255"
@@ -156,6 +168,74 @@ def test_attacks_were_made_once_for_both_policies(finished: Finished) -> None:
     assert len(store.elements("features")) >= 8, "two policies of train, val and two attacks"
 
 
+def test_a_subset_is_an_index_of_its_name_under_the_model(finished: Finished) -> None:
+    store = open_store(finished.config.store)
+    (told,) = finished.results["subsets"]
+    index = SampleIndex.open(store, told["index"])
+    assert (index.name, told["samples"], told["fewer"]) == ("V6", 6, {})
+    labels = index.rows()["label"].to_pylist()
+    assert sorted(labels) == [0, 0, 1, 1, 2, 2]
+    least = finished.results["images"][2]
+    assert (least["images"], least["subset"], least["attempted"]) == ("least", "V6", 6)
+    assert least["adversarials"].startswith("V6-pgd-minimal-")
+    selection: Any = index.manifest["inputs"]["selection"]  # type: ignore[index]
+    clean = {info.fingerprint for info in store.elements("features")}
+    assert selection["correct_under"] in clean
+    assert selection["subset"]["per_class"] == 2
+
+
+def drawn_here(finished: Finished, subset: Subset) -> tuple[list[str], dict[str, int]]:
+    """Ids of a subset of the clean images, drawn into the study's own store in memory."""
+    store = overlaid(finished.config.store)
+    votes = finished.results["evaluations"][0]["votes"]["clean"]
+    inputs: Any = BlockElement.open(store, "votes", votes).manifest["inputs"]
+    features = BlockElement.open(store, "features", inputs["features"])
+    index = SampleIndex.open(store, finished.results["images"][0]["index"])
+    drawn = draw_subset(cast("Job", SimpleNamespace(store=store)), "S", subset, index, features)
+    ids = drawn.index.rows()["sample_id"].to_pylist()
+    every = index.rows()["sample_id"].to_pylist()
+    assert ids == [each for each in every if each in ids], "the index's order"
+    return ids, drawn.fewer
+
+
+def test_subsets_are_drawn_by_class_limit_and_seed(finished: Finished) -> None:
+    everything, fewer = drawn_here(finished, Subset())
+    assert (len(everything), fewer) == (12, {})
+    two = [drawn_here(finished, Subset(per_class=2, seed=seed))[0] for seed in range(5)]
+    assert all(len(ids) == 6 for ids in two)
+    assert len({tuple(ids) for ids in two}) > 1
+    assert two[0] == drawn_here(finished, Subset(per_class=2))[0]
+    assert set(drawn_here(finished, Subset(per_class=1))[0]) < set(two[0]), "more adds samples"
+    one, _ = drawn_here(finished, Subset(per_class=3, classes=1))
+    assert len(one) == 3
+    assert len({Path(each).parent for each in one}) == 1
+    red, _ = drawn_here(finished, Subset(class_names=("n00000001",)))
+    assert len(red) == 4
+    assert all("n00000001" in each for each in red)
+    assert len(drawn_here(finished, Subset(per_class=3, limit=5))[0]) == 5
+
+
+def test_classes_with_fewer_than_asked_are_told(
+    finished: Finished, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ids, fewer = drawn_here(finished, Subset(per_class=5))
+    assert len(ids) == 12
+    assert fewer == {"n00000001": 4, "n00000002": 4, "n00000003": 4}
+    assert "3 classes have fewer than 5 (n00000001: 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "words"), [("class_names=['n00000004']", "n00000004"), ("classes=4", "has 3 classes")]
+)
+def test_classes_that_the_dataset_lacks_are_refused(
+    finished: Finished, run: Run, key: str, words: str
+) -> None:
+    told = run(*finished.args("--set", f"subsets.V6.{key}"))
+    assert told.status == 2
+    assert f"--set subsets.V6.{key.split('=')[0]}" in told.err
+    assert words in told.err
+
+
 def test_an_attack_that_was_not_run_has_no_number(finished: Finished) -> None:
     for found in finished.results["evaluations"]:
         folder = finished.output / f"{found['taps']}-{found['bank']}"
@@ -180,10 +260,9 @@ def test_tables_and_figures(finished: Finished) -> None:
     for found in finished.results["evaluations"]:
         folder = finished.output / f"{found['taps']}-{found['bank']}"
         names = {path.name for path in folder.iterdir()}
-        assert names == {f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv")} | {
-            "k.png",
-            "taps.png",
-        }
+        assert names == {
+            f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv", "json")
+        } | {f"{figure}.{e}" for figure in ("k", "taps") for e in ("png", "svg")}
         for figure in ("k.png", "taps.png"):
             assert (folder / figure).read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
         for table in ("accuracy.md", "k.md", "taps.md"):
@@ -233,6 +312,9 @@ def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
     assert state["attack least"] == (1, 1, 0)
     assert state["attack strong"] == (0, 3, 9)
     assert state["linear: clean"] == (1, 1, 0)
+    passes = {line["step"]: line["forward_passes"] for line in planned}
+    assert passes["attack strong"] == 9 * PGD(protocol="budget", steps=4).cost().forward > 9
+    assert (passes["attack least"], passes["linear: clean"]) == (0, 0)
     assert state["linear: score clean"] == (None, None, None), "it needs the bank"
     assert files(Path(finished.config.store)) == before
 

@@ -52,7 +52,14 @@ def test_shipped_study_loads_and_its_attacks_can_be_made(name: str) -> None:
 
 
 def test_the_real_studies_are_shipped() -> None:
-    assert {"cifar10", "digits", "imagenette", "mini-imagenet"} <= set(shipped_studies())
+    assert {
+        "cifar10",
+        "demo",
+        "imagenette",
+        "mini-imagenet",
+        "paper-resnet50",
+        "paper-vgg19",
+    } <= set(shipped_studies())
 
 
 def test_shipped_file_is_found_by_its_path_too() -> None:
@@ -113,12 +120,51 @@ def test_attacks_of_another_dataset_get_its_clean_images(tmp_path: Path) -> None
     assert study.clean == {"clean": "val", "clean train": "train"}
 
 
+def test_a_sweep_is_an_attack_a_level(tmp_path: Path) -> None:
+    table = 'limit = 9\n[sweeps.s]\nlevels = [1, 40]\nprotocol = "minimal"\nlimit = 3\nseed = 4'
+    attacks = study_of(tmp_path, "limit = 9", table).attacks
+    assert list(attacks) == ["pgd", "s-1", "s-40"]
+    assert attacks["s-40"].spec() == PGD(protocol="minimal", epsilon=40 / 255, seed=4)
+    assert attacks["s-1"].limit == 3
+
+
 MISTAKES = [
     ("limit = 9", "limi = 9", ("line 18", "attacks.pgd.limi", "did you mean limit?")),
     ("[model]", "[modle]", ("modle", "did you mean model?")),
     ('name = "digits-cnn"', 'nmae = "digits-cnn"', ("line 8", "model.nmae", "mean name?")),
     ('name = "digits-cnn"', "", ("line 7", "model", "name is missing")),
     ("limit = 9", 'limit = "9"', ("line 18", "attacks.pgd.limit", "a whole number", '"9"')),
+    ("limit = 9", 'subset = "V1"', ("line 18", "attacks.pgd.subset", "'V1'", "there is none")),
+    (
+        "limit = 9",
+        'limit = 9\nsubset = "V1"\n[subsets.V1]',
+        ("line 18", "attacks.pgd.limit", "subset 'V1'"),
+    ),
+    (
+        "limit = 9",
+        'dataset = "val"\nsubset = "V1"\n[subsets.V1]',
+        ("line 18", "attacks.pgd.dataset", "subset 'V1'"),
+    ),
+    ("limit = 9", "[subsets.V1]\nper_clas = 1", ("line 19", "subsets.V1", "mean per_class?")),
+    ("limit = 9", '[subsets.V1]\ndataset = "vl"', ("subsets.V1.dataset", "did you mean val?")),
+    (
+        "limit = 9",
+        '[subsets.V1]\nclasses = 1\nclass_names = ["a"]',
+        ("subsets.V1.classes", "class_names"),
+    ),
+    ("limit = 9", "[sweeps.s]", ("line 18", "sweeps.s", "levels is missing")),
+    ("limit = 9", "[sweeps.s]\nlevels = [0]", ("line 19", "sweeps.s.levels.0", "0")),
+    ("limit = 9", "[sweeps.s]\nlevels = [2, 2]", ("line 19", "sweeps.s.levels", "twice")),
+    ("limit = 9", "[sweeps.s]\nlevel = [2]", ("line 19", "sweeps.s.level", "mean levels?")),
+    (
+        "limit = 9",
+        '[sweeps.s]\nlevels = [2]\nepsilon = "1/255"',
+        ("line 20", "sweeps.s.epsilon", "leave epsilon out"),
+    ),
+    ("limit = 9", '[sweeps.s]\nlevels = [2]\nattack = "pdg"', ("sweeps.s", "did you mean pgd?")),
+    ("limit = 9", "[sweeps.s]\nlevels = [2]\n[attacks.s-2]", ("sweeps.s", "attack s-2")),
+    ("limit = 9", '[report]\ntables = ["table-9"]', ("report.tables", "did you mean table-")),
+    ("[model]", 'paper_values = "no.toml"\n[model]', ("line 7", "paper_values", "no.toml")),
     ("limit = 9", "limit = 0", ("attacks.pgd.limit", "at least 1")),
     ("limit = 9", "skip = 1", ("attacks.pgd.skip", "true or false")),
     ("limit = 9", 'protocol = "budgt"', ("attacks.pgd.protocol", "'budgt'", "mean budget?")),

@@ -1,0 +1,95 @@
+"""Values that the paper reports, from a file of their own: shown beside measurements, never as one.
+
+The shipped `paper_values.toml` says what an entry looks like and holds none.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from pipelines.errors import UsageError
+
+STRICT = ConfigDict(extra="forbid", strict=True)
+SHIPPED = Path(__file__).with_name("paper_values.toml")
+Text = Annotated[str, Field(min_length=1)]
+Percent = Annotated[float, Field(ge=0, le=100)]
+PaperTableName = Literal["table-1", "table-2", "table-3", "table-4", "table-5"]
+MeasureName = Literal["softmax_top1", "softmax_top5", "regroup_top1", "regroup_top5"]
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperValue:
+    """One number of the paper, in percent; `place`: where it stands there."""
+
+    table: PaperTableName
+    row: Text
+    network: Text
+    measure: MeasureName
+    percent: Percent
+    place: Text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class QuotedValue:
+    """One published number of another defense, in percent."""
+
+    defense: Text
+    row: Text
+    measure: Literal["top1", "top5"]
+    percent: Percent
+    place: Text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperValues:
+    """All that is at hand."""
+
+    values: tuple[PaperValue, ...] = ()
+    quoted: tuple[QuotedValue, ...] = ()
+
+    def find(self, table: str, row: str, network: str, measure: str) -> PaperValue | None:
+        """The entry of a cell, or None."""
+        asked = (table, row, network, measure)
+        same = (v for v in self.values if (v.table, v.row, v.network, v.measure) == asked)
+        return next(same, None)
+
+
+def read_paper_values(path: Path = SHIPPED) -> PaperValues:
+    """The values in `path`.
+
+    Raises:
+        UsageError: it cannot be read, or an entry is not what it should be: the sentence names it.
+    """
+    try:
+        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = TypeAdapter(PaperValues).validate_json(json.dumps(tables, default=str))
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} is not a TOML file: {error}") from None
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_sentence(error)}") from None
+    _check_single(values, path)
+    return values
+
+
+def _sentence(error: ValidationError) -> str:
+    unknown = "unexpected_keyword_argument"
+    first = min(error.errors(), key=lambda each: each["type"] != unknown)
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == unknown:
+        return f"there is no key {key}"
+    return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+
+
+def _check_single(values: PaperValues, path: Path) -> None:
+    cells = [(v.table, v.row, v.network, v.measure) for v in values.values]
+    for number, cell in enumerate(cells):
+        if cell in cells[:number]:
+            raise UsageError(f"{path}: values.{number}: a second value of {', '.join(cell)}")

@@ -1,0 +1,241 @@
+"""The shipped study of the paper, end to end, with the dataset and the network replaced."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipelines.errors import UsageError
+from pipelines.latex import escaped, latex_table
+from pipelines.paper_tables import PAPER_TABLES, paper_rows
+from pipelines.paper_values import SHIPPED, read_paper_values
+from pipelines.run import RunConfig, main
+from pipelines.study_file import find_study, load_study
+from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.conftest import Run
+
+VALUES = f"""
+[[values]]
+table = "table-2"
+row = "table2-pgd-4"
+network = "{MODEL}"
+measure = "regroup_top1"
+percent = 12.5
+place = "made up for this test"
+
+[[quoted]]
+defense = "A_defense & 50 %"
+row = "table1-pgd-16"
+measure = "top1"
+percent = 33.0
+place = "made up for this test"
+"""
+FEWER = {
+    "scoring.k": "1",
+    "banks.paper.per_class": "3",
+    "subsets.V10K.per_class": "2",
+    "subsets.V2K.per_class": "1",
+    "subsets.V10C.classes": "2",
+    "attacks.deepfool.steps": "5",
+    "attacks.carlini-wagner.steps": "5",
+    "attacks.carlini-wagner-targeted.steps": "5",
+    "attacks.trust-region.steps": "5",
+    "attacks.boundary.steps": "5",
+    "attacks.spsa-4.steps": "2",
+    "attacks.spsa-8.steps": "2",
+    "sweeps.figure2-minimal.levels": "[4]",
+    "sweeps.figure2-budget.levels": "[4, 200]",
+}
+
+
+@dataclass(frozen=True)
+class Paper:
+    results: dict[str, Any]
+    folder: Path
+
+    def rows(self, table: str) -> list[dict[str, Any]]:
+        rows: list[dict[str, Any]] = json.loads((self.folder / f"{table}.json").read_text())
+        return rows
+
+
+@pytest.fixture(scope="module")
+def paper(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Paper:
+    """`paper-resnet50` on coloured squares, its heavy attacks with fewer steps."""
+    folder = tmp_path_factory.mktemp("paper")
+    colour_folder(folder / "train", images=3)
+    colour_folder(folder / "val", images=4)
+    (folder / "values.toml").write_text(VALUES)
+    changes = {
+        "model.name": MODEL,
+        "model.weights": "random",
+        "model.classes": "dataset",
+        "datasets.train": f"imagefolder:{folder}/train",
+        "datasets.val": f"imagefolder:{folder}/val",
+        "paper_values": str(folder / "values.toml"),
+        **FEWER,
+    }
+    config = RunConfig(
+        study="paper-resnet50",
+        store=str(folder / "store"),
+        output=str(folder / "out"),
+        workers=1,
+        json=True,
+        set=tuple(f"{key}={value}" for key, value in changes.items()),
+    )
+    return Paper(main(config), folder / "out" / "preactivation-paper")
+
+
+def test_every_row_is_measured_or_says_not_run(paper: Paper) -> None:
+    measured = {}
+    for table in PAPER_TABLES:
+        for row in paper.rows(table):
+            measured[row["row"]] = row["state"] != "not run"
+            if row["state"] == "not run":
+                assert (row["accuracy"], row["correct"]) == ("", "")
+    assert {name for name, ran in measured.items() if not ran} == {"v10c-cadv"}
+    assert len(measured) == 15
+
+
+def test_cells_are_those_of_the_accuracy_table(paper: Paper) -> None:
+    (evaluation,) = paper.results["evaluations"]
+    accuracy = {row["images"]: row for row in evaluation["accuracy"]}
+    for row in paper.rows("table-2"):
+        if row["state"] == "measured":
+            cell = accuracy[row["images"]][f"{row['measure']}_S"]
+            assert (row["correct"], row["total"]) == (cell["correct"], cell["total"])
+            assert row["success"] == accuracy[row["images"]]["success"] == row["total"]
+    clean = paper.rows("table-1")[0]
+    assert (clean["row"], clean["over"], clean["accuracy"]) == ("clean", "all", 1.0)
+
+
+def test_the_papers_value_is_beside_and_never_in_place(paper: Paper) -> None:
+    rows = [row for row in paper.rows("table-2") if row["paper"] != ""]
+    assert [(row["row"], row["measure"], row["paper"]) for row in rows] == [
+        ("table2-pgd-4", "regroup_top1", 0.125)
+    ]
+    if rows[0]["state"] == "measured":
+        assert rows[0]["difference"] == pytest.approx(rows[0]["accuracy"] - 0.125)
+    text = (paper.folder / "table-2.md").read_text()
+    assert "12.5 %" in text
+    assert "not at hand" in text
+    assert "| v10c-cadv (cadv) | minimal | not run | not run |" in text
+
+
+def test_a_value_of_an_attack_that_was_not_run_leaves_its_cell_empty(
+    paper: Paper, tmp_path: Path
+) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(VALUES.replace("table2-pgd-4", "v10c-cadv"))
+    results = json.loads(json.dumps(paper.results))
+    results["settings"]["paper_values"] = str(path)
+    rows = paper_rows(PAPER_TABLES["table-2"], results, results["evaluations"][0])
+    (row,) = (r for r in rows if r["paper"] != "")
+    assert (row["row"], row["state"], row["accuracy"], row["difference"]) == (
+        "v10c-cadv",
+        "not run",
+        "",
+        "",
+    )
+
+
+def test_quoted_figures_are_marked(paper: Paper) -> None:
+    text = (paper.folder / "table-1.md").read_text()
+    assert "A_defense & 50 % (quoted)" in text
+    assert "quoted, not measured here" in text
+    assert "A_defense" not in (paper.folder / "table-1.csv").read_text()
+
+
+def test_csv_and_json_of_every_table_agree(paper: Paper) -> None:
+    for path in sorted(paper.folder.glob("*.csv")):
+        with path.open() as file:
+            rows = list(csv.DictReader(file))
+        listed = paper.rows(path.stem)
+        assert len(rows) == len(listed) > 0
+        told = [{k: "" if v is None else str(v) for k, v in row.items()} for row in listed]
+        assert rows == told
+
+
+def test_figures_are_png_and_an_svg_without_a_date(paper: Paper) -> None:
+    for name in ("k", "taps", "figure-2", "figure-3", "figure-4"):
+        assert (paper.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+        text = (paper.folder / f"{name}.svg").read_text()
+        assert "<svg" in text
+        assert "dc:date" not in text
+
+
+def test_svg_is_the_same_every_time(paper: Paper, tmp_path: Path) -> None:
+    from pipelines.paper_figures import figure_2
+
+    figure_2(paper.results, paper.results["evaluations"][0], tmp_path / "figure-2.png")
+    again = (tmp_path / "figure-2.svg").read_bytes()
+    assert again == (paper.folder / "figure-2.svg").read_bytes()
+
+
+def test_latex_of_the_papers_tables(paper: Paper) -> None:
+    compiler = next(filter(shutil.which, ("pdflatex", "tectonic")), None)
+    texts = [(paper.folder / f"{table}.tex").read_text() for table in PAPER_TABLES]
+    assert all(text.count(r"\begin{table}") == text.count(r"\end{table}") for text in texts)
+    assert r"A\_defense \& 50 \% (quoted)" in texts[0]
+    if compiler is None:
+        pytest.skip("no LaTeX compiler here: the tables were written, not compiled")
+    head = "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n"
+    (paper.folder / "all.tex").write_text(head + "\n".join(texts) + "\\end{document}\n")
+    subprocess.run([compiler, "all.tex"], cwd=paper.folder, check=True, capture_output=True)
+
+
+def test_latex_escapes_every_special_letter() -> None:
+    assert escaped("a_b & 5 % #1 $x$ {y} ~ ^ \\") == (
+        r"a\_b \& 5 \% \#1 \$x\$ \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
+    )
+    lines = latex_table(["h"], [["[1]"]], "t", "n", "tab:x").splitlines()
+    assert "{[}1{]} \\\\" in lines
+
+
+def test_the_shipped_file_holds_no_value() -> None:
+    values = read_paper_values(SHIPPED)
+    assert (values.values, values.quoted) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("percent = 12.5", "percent = 120.0", "values.0.percent"),
+        ("percent = 12.5", 'percent = "12.5"', "values.0.percent"),
+        ("table-2", "table-7", "values.0.table"),
+        ("place", "plase", "plase"),
+        ("[[quoted]]", "[[quotes]]", "quotes"),
+        ("[[values]]", "[[values", "not a TOML file"),
+    ],
+)
+def test_mistakes_in_values_are_told(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "values.toml"
+    path.write_text(VALUES.replace(old, new, 1))
+    with pytest.raises(UsageError) as told:
+        read_paper_values(path)
+    assert str(told.value).startswith(str(path))
+    assert words in str(told.value)
+    assert "\n" not in str(told.value)
+    with pytest.raises(UsageError, match="--set paper_values"):
+        load_study(find_study("demo"), (f"paper_values={path}",))
+
+
+def test_a_second_value_of_a_cell_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "values.toml"
+    path.write_text(VALUES + VALUES)
+    with pytest.raises(UsageError, match="a second value of table-2, table2-pgd-4"):
+        read_paper_values(path)
+
+
+def test_without_imagenet_one_sentence_says_what_is_missing(run: Run, tmp_path: Path) -> None:
+    told = run("run", "paper-vgg19", "--data", tmp_path, "--store", tmp_path / "s", "--dry-run")
+    assert told.status == 2
+    assert "Traceback" not in told.err
+    assert "datasets.val" in told.err.strip().splitlines()[-1]
+    assert str(tmp_path / "imagenet") in told.err
