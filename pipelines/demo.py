@@ -111,6 +111,33 @@ def _study(job: Job, config: DemoConfig, weights: Path) -> dict[str, Any]:
     }
 
 
+def _keep(job: Job, config: DemoConfig, started: float) -> None:
+    """Leave in the store what the shipped study `demo` says of these elements: the report's source.
+
+    It finds all of them made.
+    """
+    from pipelines.run import run_study
+    from pipelines.study_file import load_study, shipped_studies
+    from pipelines.study_steps import StudySteps
+
+    changes = ["taps=['preactivation']", f"banks.paper.seed={config.seed}"]
+    for attack in ("pgd-minimal", "pgd-budget"):
+        given = {"limit": config.limit, "seed": config.seed, "epsilon": f'"{config.epsilon}"'}
+        changes += [f"attacks.{attack}.{key}={value}" for key, value in given.items()]
+    study = load_study(shipped_studies()["demo"], changes, config.output).study
+    run_study(job, StudySteps(job, study), started)
+
+
+def _report(config: DemoConfig, output: Path) -> str:
+    """Write the report of the demo; where it begins."""
+    from pipelines.report import ReportConfig
+    from pipelines.report import main as report
+
+    place = str(output / "report")
+    options = ReportConfig(store=config.store, output=place, study="demo", json=config.json)
+    return str(report(options)["index"])
+
+
 def _write(results: dict[str, Any], output: Path) -> None:
     from pipelines.tables import plot_k
 
@@ -145,8 +172,11 @@ def main(config: DemoConfig) -> dict[str, Any]:
         results = _study(job, config, weights)
         results["softmax_val"] = trained["accuracy"]
         results["steps"] = job.summary()
-        _write(results, output)
-        _print(results, output, config.json, any(entry.blocks for entry in job.ledger))
+        worked = any(entry.blocks for entry in job.ledger)
+        _keep(job, config, started)
+    _write(results, output)
+    _print(results, output, config.json, worked)
+    results["report"] = _report(config, output)
     results["seconds"] = time.perf_counter() - started
     print_line_seconds(results["seconds"], config.json)
     return results

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from pipelines.dry_run import PlannedStep
     from pipelines.job import Job
     from pipelines.study_file import LoadedStudy
+    from pipelines.study_results import Results
     from pipelines.study_steps import StudySteps
 
 
@@ -127,22 +128,32 @@ def _print_plan(options: RunConfig, lines: list[PlannedStep]) -> None:
 
 def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
     from pipelines.job import Job
-    from pipelines.study_results import Results
     from pipelines.study_steps import StudySteps
 
     started = time.perf_counter()
     with Job(options, allow_missing=options.allow_missing) as job:
         steps = StudySteps(job, loaded.study)
         _check(steps, loaded)
-        results = Results(steps, _make(steps))
-        described = {**results.describe(), **_cost(job, started)}
-        _keep(described, job)
+        results, described = run_study(job, steps, started)
         _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
     if results.failures:
         names = ", ".join(results.failures)
         first = next(iter(results.failures.values()))
         raise StudyIncompleteError(f"not run: {names}; the first: {first}", described)
     return described
+
+
+def run_study(job: Job, steps: StudySteps, started: float) -> tuple[Results, dict[str, Any]]:
+    """Do what is missing of a study, and leave its results, returned as JSON too, in the store.
+
+    `started`: when the job was, by `time.perf_counter`.
+    """
+    from pipelines.study_results import Results
+
+    results = Results(steps, _make(steps))
+    described = {**results.describe(), **_cost(job, started)}
+    _keep(described, job)
+    return results, described
 
 
 def _make(steps: StudySteps) -> dict[str, str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipelines import demo
 from regroup.intervals import wilson
+from store.stores import open_store
+from store.studies import read_study
 from tests.pipelines.conftest import FinishedDemo, Run
 
 
@@ -67,6 +70,19 @@ def test_files(finished_demo: FinishedDemo) -> None:
     saved = json.loads((output / "results.json").read_text())
     assert saved["accuracy"] == finished_demo.results["accuracy"]
     assert (output / "accuracy_against_k.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+
+
+def test_it_ends_with_a_report_of_what_it_made(finished_demo: FinishedDemo) -> None:
+    results = finished_demo.results
+    page = Path(finished_demo.config.output) / "report" / "index.html"
+    assert results["report"] == str(page)
+    assert page.is_file()
+    kept: Any = read_study(open_store(finished_demo.store), "demo")
+    assert kept["evaluations"][0]["k"] == results["k"]
+    clean = kept["evaluations"][0]["accuracy"][0]["regroup_top1_all"]
+    assert clean == results["accuracy"][0]["regroup_top1_all"]
+    made = sum(step["forward_passes"] for step in results["steps"])
+    assert kept["forward_passes"] == made, "the study found all that the demo had made"
 
 
 def test_second_run_finds_everything(
