@@ -79,7 +79,7 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
     Raises:
         UsageError: the store holds none, or not the one that is named.
     """
-    from pipelines.study import near
+    from pipelines.declared_attacks import near
     from store.studies import studies
 
     names = studies(store)

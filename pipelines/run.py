@@ -71,7 +71,7 @@ def main(config: RunConfig) -> dict[str, Any]:
 
 def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
     """Refuse, with the place in the file, what cannot be opened."""
-    from pipelines.study import MistakeError
+    from pipelines.declared_attacks import MistakeError
 
     try:
         steps.check()

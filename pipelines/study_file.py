@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from pydantic import TypeAdapter, ValidationError
 
+from pipelines.declared_attacks import MistakeError, keys_of, near
 from pipelines.errors import UsageError
-from pipelines.study import MistakeError, Study, keys_of, near
+from pipelines.study import Study
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

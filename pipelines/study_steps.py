@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from pipelines.declared_attacks import MistakeError
 from pipelines.errors import UsageError
-from pipelines.study import MistakeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

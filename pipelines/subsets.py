@@ -12,8 +12,8 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from pipelines.declared_attacks import Subset
     from pipelines.job import Job
-    from pipelines.study import Subset
     from store.element import BlockElement
     from store.indexes import SampleIndex
 

@@ -15,10 +15,10 @@ import pytest
 from rich.table import Table
 
 from pipelines import attack, study_report, tables
+from pipelines.declared_attacks import Subset
 from pipelines.dry_run import overlaid
 from pipelines.errors import IncompleteError
 from pipelines.run import RunConfig, StudyIncompleteError, main
-from pipelines.study import Subset
 from pipelines.subsets import draw_subset
 from regroup.attacks.pgd import PGD
 from regroup.intervals import wilson

@@ -76,6 +76,7 @@ def test_defaults_are_those_of_the_commands(tmp_path: Path) -> None:
     options = study.model_options("linear")
     assert (options.model, options.taps, options.batch) == ("digits-cnn", "linear", 64)
     assert asdict(study.scoring.voting) == {
+        "rule": "borda",
         "tie_break": "class",
         "delta": 1e-20,
         "voting_taps": (),
