@@ -6,6 +6,7 @@ import shlex
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from pipelines.report_pages.curves import is_minimal
 from pipelines.report_pages.evaluation import Missing, attempt
 from pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
 from pipelines.run_record import public
@@ -193,6 +194,7 @@ def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, s
     scoring = evaluation.study.settings["scoring"]
     head = ["--store", store, "--bank", evaluation.row["bank_ref"]]
     voting = ["--tie-break", scoring["tie_break"], "--delta", f"{scoring['delta']:g}"]
+    voting += ["--rule", scoring["rule"]] if "rule" in scoring else []
     features = [
         ref for images in evaluation.row["votes"] for _, ref in _features(evaluation, images)
     ]
@@ -205,7 +207,8 @@ def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, s
     ]
     found = [(f"{evaluation.title}: accuracy against k, 0 forward passes", rescore)]
     for attack in evaluation.study.attacks:
-        if evaluation.study.settings["attacks"][attack["images"]]["protocol"] == "minimal":
+        made = attempt(lambda attack=attack: evaluation.study.adversarials(attack))  # type: ignore[misc]
+        if not isinstance(made, Missing) and is_minimal(made):
             curve = ["regroup", "curve", *head, *voting, "--adversarials", attack["adversarials"]]
             curve += ["--k", str(evaluation.k), "--signs", evaluation.signs]
             found.append((f"{evaluation.title}: the curve of {attack['images']}", curve))

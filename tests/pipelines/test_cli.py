@@ -163,7 +163,7 @@ def test_bash_completes(tmp_path: Path) -> None:
         done = subprocess.run(["bash", "-c", asked], capture_output=True, text=True, check=True)
         return set(done.stdout.split())
 
-    assert offered("regroup", "re") == {"rescore", "repair"}
+    assert offered("regroup", "re") == {"rescore", "repair", "report"}
     assert {"--store", "--study", "--format"} <= offered("regroup", "export", "--")
 
 
