@@ -53,9 +53,11 @@ def items(setting: Setting) -> Iterator[Item]:
     scorer = Scorer(bank, device=device)
 
     def ours() -> NDArray[np.int64]:
+        """Predictions (N,) of the whole batch."""
         return batched(extractor, scorer, pixels)
 
     def theirs() -> NDArray[np.int64]:
+        """Predictions of the first images, one after the other."""
         return np.array([demo(network, bank, image) for image in pixels[: size.theirs, None]])
 
     target = CPU_TARGET if device == "cpu" else GPU_TARGET

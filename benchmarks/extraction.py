@@ -92,6 +92,7 @@ def _comparison(what: str, model: Classifier, pixels: Tensor) -> Comparison:
 def _quietly(function: Callable[[Tensor], object], pixels: Tensor) -> Callable[[], object]:
     @torch.inference_mode()
     def run() -> object:
+        """One forward pass without gradients."""
         return function(pixels)
 
     return run
@@ -102,9 +103,11 @@ def former_way(model: Classifier, policy: TapPolicy, pixels: Tensor) -> Callable
     plan = plan_taps(model, pixels, policy)
 
     def extract(pixels: Tensor) -> object:
+        """Logits and the sums of every response, clamped and summed twice."""
         sums: list[Tensor] = []
 
         def receive(index: int, response: Tensor) -> None:
+            """Take the response of tap `index`."""
             sums.append(plain_sums(response, plan.taps[index].channel_axis))
 
         with TapRecorder(plan, len(pixels), receive):
@@ -121,6 +124,7 @@ def largest_error(model: Classifier, policy: TapPolicy, pixels: Tensor) -> float
     errors: list[float] = []
 
     def receive(index: int, response: Tensor) -> None:
+        """Take the response of tap `index`."""
         errors.append(relative_error(response, plan.taps[index].channel_axis))
 
     with TapRecorder(plan, len(pixels), receive):

@@ -79,6 +79,7 @@ def _voter(model: Classifier, policy: TapPolicy, example: Tensor) -> REGroupClas
 def _repeated(model: nn.Module, pixels: Tensor, passes: int) -> Callable[[], object]:
     @torch.inference_mode()
     def run() -> None:
+        """So many forward passes, one after the other."""
         for _ in range(passes):
             model(pixels)
 

@@ -99,6 +99,7 @@ def _started(*words: str) -> Callable[[], Taken]:
     """Runs Python once; a failure ends the benchmark."""
 
     def run() -> Taken:
+        """Start Python, wait for its end; CalledProcessError where it fails."""
         started = time.perf_counter()
         subprocess.run([sys.executable, *words], check=True, capture_output=True)
         return Taken(time.perf_counter() - started)

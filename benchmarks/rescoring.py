@@ -110,6 +110,7 @@ def network(size: Size, policy: TapPolicy) -> Callable[[], object]:
 
     @torch.inference_mode()
     def run() -> object:
+        """The forward passes, their accumulators summed."""
         return extractor(pixels)
 
     return run

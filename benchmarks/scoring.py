@@ -68,6 +68,7 @@ def items(setting: Setting) -> Iterator[Item]:
         def votes(
             scorer: Scorer = scorer, given: list[Tensor] = accumulators, labels: Tensor = labels
         ) -> object:
+            """Every k, every sign choice and each tap alone."""
             return scorer.votes(given, labels)
 
         ours = Contender(f"votes, {policy}", votes, OVER_FLOOR, samples=size.samples, notes=notes)
@@ -120,6 +121,7 @@ def bare(bank: Bank, samples: int, device: str, order: str) -> Callable[[], obje
     }
 
     def run() -> None:
+        """Products and sorting of both signs of every tap."""
         for size in channels:
             for _ in range(2):
                 left, right = inputs[size]

@@ -137,6 +137,7 @@ class _Loop:
         self._failures: list[BlockFailure] = []
 
     def run(self) -> DispatchReport:
+        """Hand out and collect until no block is left; what became of each, in order."""
         while self._queue or self._running:
             self._hand_out()
             self._collect()
@@ -148,6 +149,7 @@ class _Loop:
         )
 
     def abandon_all(self) -> None:
+        """Give up what is still running: the dispatch ends."""
         for ref in self._running:
             self._slots.abandon(ref)
         self._running.clear()

@@ -66,7 +66,8 @@ def tap_weights(
     From the Borda votes of the clean features, which are scored first where the store lacks them.
 
     Raises:
-        UsageError: see `clean_features`; GapError: the clean votes are not whole.
+        UsageError: see `clean_features`; no tap gets a sample right.
+        GapError: the clean votes are not whole.
     """
     from pipelines.evaluate import score
     from pipelines.job import log
@@ -80,4 +81,10 @@ def tap_weights(
     if summary is None:
         raise GapError(f"the votes {votes.ref}, which weigh the taps, are not whole")
     log(f"taps are weighted by their accuracy in the votes {votes.ref}")
-    return tuple(int(hits) for hits in summary["correct"]["tap_top1"]["both"])
+    weights = tuple(int(hits) for hits in summary["correct"]["tap_top1"]["both"])
+    if not any(weights):
+        raise UsageError(
+            f"no tap gets a correctly classified sample of {clean.ref} right, so that "
+            "weighted-borda has no weights: choose another --rule"
+        )
+    return weights

@@ -180,7 +180,8 @@ def in_255ths(epsilon: float) -> str:
 def keys_of(table: type[Any]) -> list[str]:
     """The keys of a table of the file, as they are spelt there."""
     aliases = {"bank_seed": "seed"}
-    return [aliases.get(field.name, field.name) for field in fields(table)]
+    names = [aliases.get(field.name, field.name) for field in fields(table)]
+    return [name for name in names if table is not Sweep or name != "epsilon"]
 
 
 def near(word: str, known: Iterable[str]) -> str:

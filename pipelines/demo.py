@@ -162,10 +162,13 @@ def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> 
 
 def main(config: DemoConfig) -> dict[str, Any]:
     """Run what is missing of the demo, print its tables and write its files."""
+    from pipelines.attack_options import attack_spec
     from pipelines.job import Job
     from pipelines.train_demo_model import train_demo_model
 
     started, output = time.perf_counter(), Path(config.output)
+    for options in _attacks(config):
+        attack_spec(options)  # before any work
     weights = output / "digits-cnn.safetensors"
     trained = train_demo_model(weights, config.seed)
     with Job(config) as job:

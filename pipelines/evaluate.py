@@ -59,35 +59,17 @@ def score(
     from cluster.scoring import ScoringJob
     from pipelines.accuracy import summarise
     from pipelines.clean_features import tap_weights
-    from store.element import BlockElement
-    from store.votes import votes_spec
 
     check_same_model(bank, features.inputs, f"the features {features.ref}")
     taps = voting_taps(bank, options.voting_taps)
     weighted = options.rule == "weighted-borda"
     weights = tap_weights(job, bank, features, options) if weighted else None
-    adversarials = source_of(features).get("adversarials")
-    spec = votes_spec(
-        name=features.name,
-        features_fingerprint=features.fingerprint,
-        bank_fingerprint=bank.fingerprint,
-        scoring={
-            "rule": options.rule,
-            "tie_break": options.tie_break,
-            "delta": options.delta,
-            **({"weights": list(weights)} if weights else {}),
-        },
-        taps=taps,
-        rows=features.plan.rows,
-        block_rows=features.plan.block_rows,
-        gaps=features.gap_inputs(),
-    )
-    element = BlockElement.create(job.store, spec, {})
+    element = _votes(job, features, bank, options, taps, weights)
     task = ScoringJob(
         store_uri=job.store.uri,
         votes_ref=element.ref,
         features_ref=features.ref,
-        adversarials_ref=adversarials,
+        adversarials_ref=source_of(features).get("adversarials"),
         bank_ref=bank.ref,
         taps=taps,
         delta=options.delta,
@@ -99,6 +81,38 @@ def score(
     job.score(f"score {features.name}", element, task)
     job.finish(f"score {features.name}", element, summarise)
     return element
+
+
+def _votes(
+    job: Job,
+    features: BlockElement,
+    bank: StoredBank,
+    options: VotingOptions,
+    taps: tuple[str, ...],
+    weights: tuple[int, ...] | None,
+) -> BlockElement:
+    """The votes, opened where they are there, else begun."""
+    from store.element import BlockElement
+    from store.votes import votes_spec
+
+    scoring: dict[str, Any] = {
+        "rule": options.rule,
+        "tie_break": options.tie_break,
+        "delta": options.delta,
+    }
+    if weights is not None:
+        scoring["weights"] = list(weights)
+    spec = votes_spec(
+        name=features.name,
+        features_fingerprint=features.fingerprint,
+        bank_fingerprint=bank.fingerprint,
+        scoring=scoring,
+        taps=taps,
+        rows=features.plan.rows,
+        block_rows=features.plan.block_rows,
+        gaps=features.gap_inputs(),
+    )
+    return BlockElement.create(job.store, spec, {})
 
 
 def source_of(features: BlockElement) -> Mapping[str, str]:

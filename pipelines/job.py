@@ -137,6 +137,7 @@ class Job:
         """
 
         def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
+            """Have the pool work on `blocks`, on the device that its workers have."""
             pool = self.workers()
             factory = factory_on(device="cuda" if pool.resources.gpus else "cpu")
             progress = self._progress(step, rows, done)

@@ -48,7 +48,7 @@ def sweep_points(name: str, sweep: Row, evaluation: Row) -> list[tuple[int, Row]
 
 def figure_3(results: Row, evaluation: Row, path: Path) -> None:
     """REGroup's top-1 by positive, negative or both at the study's k; attacked images over #S."""
-    names = [images["images"] for images in results["images"]]
+    names = unswept(results)
     figure, axis = pyplot().subplots(figsize=(max(5, 1.1 * len(names)), 3.6))
     rows = {r["signs"]: r for r in evaluation["accuracy_against_k"] if r["k"] == evaluation["k"]}
     for number, (signs, (colour, _)) in enumerate(SIGN_STYLES.items()):
@@ -63,19 +63,31 @@ def figure_3(results: Row, evaluation: Row, path: Path) -> None:
     axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
     title = f"{evaluation['taps']} taps, k = {evaluation['k']}; attacked images: over #S"
     axis.set(ylim=(0, 102), ylabel="REGroup top-1, %", title=title)
-    axis.legend(fontsize="small")
+    _legend_beside(axis)
     save_figure(figure, path)
+
+
+def unswept(results: Row) -> list[str]:
+    """The images of a study but those of its sweeps, which figure 2 is of."""
+    swept = {
+        f"{name}-{n}" for name, s in results["settings"]["sweeps"].items() for n in s["levels"]
+    }
+    return [images["images"] for images in results["images"] if images["images"] not in swept]
+
+
+def _legend_beside(axis: Any) -> None:
+    axis.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0)
 
 
 def figure_4(results: Row, evaluation: Row, path: Path) -> None:
     """REGroup's top-1 against every k, each tap alone, and the rule's line; both signs vote."""
     taps, threshold = evaluation["tap_accuracy"], evaluation["rule"]["threshold"]
     rows = [row for row in evaluation["accuracy_against_k"] if row["signs"] == "both"]
-    figure, axis = pyplot().subplots(figsize=(max(6, 3 + 0.2 * len(taps)), 4))
+    figure, axis = pyplot().subplots(figsize=(max(8, 5 + 0.2 * len(taps)), 4))
     alone = [(len(taps) + 1 - row["position"], row["both"]["accuracy"]) for row in taps]
     xs, ys = [x for x, _ in alone], [100 * (share or 0) for _, share in alone]
     axis.bar(xs, ys, color="#BBBBBB", label="the k-th tap from the end alone, clean")
-    for number, name in enumerate(images["images"] for images in results["images"]):
+    for number, name in enumerate(unswept(results)):
         shares = [(r["k"], r[name]["accuracy"]) for r in rows if name in r]
         known = [(k, 100 * share) for k, share in shares if share is not None]
         label = name if known else f"{name}: {'no samples' if shares else 'not run'}"
@@ -87,7 +99,8 @@ def figure_4(results: Row, evaluation: Row, path: Path) -> None:
     axis.axvline(evaluation["k"], color="#888888", linewidth=1, label=f"k = {evaluation['k']}")
     title = f"{evaluation['taps']} taps; attacked images: over #S"
     axis.set(ylim=(0, 102), xlabel="k (last taps that vote)", ylabel="top-1, %", title=title)
-    axis.legend(fontsize="x-small")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    _legend_beside(axis)
     save_figure(figure, path)
 
 

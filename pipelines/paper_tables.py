@@ -180,8 +180,12 @@ def paper_note(table: PaperTable) -> str:
     over = (
         "all attempted samples" if table.over == "all" else "S, the samples whose attack succeeded"
     )
+    clean = (
+        " The clean row counts every image of the dataset; an attack's row only those that it "
+        "attempted, which are correctly classified: the two are not of the same images."
+    )
     return (
         f"Accuracy over {over}; brackets: 95 % Wilson intervals; difference: measured less "
         "paper, in percentage points. Protocol minimal: the smallest perturbation that the attack "
-        "finds; budget: full steps in a fixed ball."
+        f"finds; budget: full steps in a fixed ball.{clean if table.clean else ''}"
     )

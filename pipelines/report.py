@@ -41,6 +41,7 @@ def main(config: ReportConfig) -> dict[str, Any]:
     """Write the report."""
     from pipelines.report_pages.folder import check_output, replaced_folder
     from pipelines.tables import print_line
+    from pipelines.units import human_size
     from store.stores import open_store
 
     if config.images < 0:
@@ -54,7 +55,7 @@ def main(config: ReportConfig) -> dict[str, Any]:
     files = [path for path in output.rglob("*") if path.is_file()]
     seconds, size = time.perf_counter() - started, sum(path.stat().st_size for path in files)
     pages = sum(path.suffix == ".html" for path in files)
-    print_line(f"{output / 'index.html'}: {pages} pages, {_megabytes(size)}", config.json)
+    print_line(f"{output / 'index.html'}: {pages} pages, {human_size(size)}", config.json)
     print_line(f"0 forward passes, {seconds:.1f} s", config.json)
     return {
         "output": str(output),
@@ -65,12 +66,6 @@ def main(config: ReportConfig) -> dict[str, Any]:
         "forward_passes": 0,
         "seconds": seconds,
     }
-
-
-def _megabytes(size: int) -> str:
-    from rich.filesize import decimal
-
-    return decimal(size)
 
 
 def choose_studies(store: Store, config: ReportConfig) -> list[str]:

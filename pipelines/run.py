@@ -119,8 +119,11 @@ def _print_plan(options: RunConfig, lines: list[PlannedStep]) -> None:
     print_line(
         f"{done} of {len(lines)} jobs are in the store whole. "
         + f"At most {sum(line.forward_passes or 0 for line in lines)} forward passes are to do"
-        + (", and those of ?. " if unknown else ". ")
-        + ("?: known once the steps before are done. " if unknown else "")
+        + (
+            " in the jobs that are known; those with ? depend on the ones before. "
+            if unknown
+            else ". "
+        )
         + "Dry run: nothing was computed or written.",
         options.json,
     )

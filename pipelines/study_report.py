@@ -123,7 +123,8 @@ def _image_lines(results: Row) -> Iterator[str]:
     for images in results["images"]:
         title = images.get("title", "images as they are")
         why = f" **{NOT_RUN}**: {images['not_run']}" if "not_run" in images else ""
-        yield f"- {images['images']}: {images['dataset']}, {title}.{why}"
+        drawn = f"subset {images['subset']} of " if "subset" in images else ""
+        yield f"- {images['images']}: {drawn}{images['dataset']}, {title}.{why}"
 
 
 def accuracy_markdown(results: Row, evaluation: Row) -> str:

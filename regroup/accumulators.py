@@ -86,6 +86,7 @@ class Extractor:
         accumulators: list[Tensor] = []
 
         def receive(index: int, response: Tensor) -> None:
+            """Reduce the response of tap `index` if it is one of the last."""
             if index >= self._first:
                 axis = self.taps[index - self._first].channel_axis
                 accumulators.append(reduce_signs(response, sample_count, axis))

@@ -36,6 +36,7 @@ def ascending(values: Tensor) -> Tensor:
     step = max(1, _PIECE // max(1, rows.shape[1]))
 
     def rank(first: int, end: int) -> None:
+        """Fill the rows from `first` to `end` of the order."""
         for start in range(first, end, step):
             piece = slice(start, min(start + step, end))
             _order(rows[piece], order[piece])

@@ -66,11 +66,13 @@ class _Sum(Election):
     def _points(self, ranks: Tensor) -> Tensor: ...
 
     def add(self, tap: int, ranks: Tensor) -> None:
+        """Add the points of both voters, times the tap's weight."""
         points = self._weights[tap] * self._points(ranks)
         sums = torch.stack((points[0] + points[1], points[0], points[1]))
         self._sums = sums if self._sums is None else self._sums + sums
 
     def scores(self) -> Tensor:
+        """The sums so far, (3, N, M) int64."""
         assert self._sums is not None
         return self._sums
 

@@ -47,13 +47,7 @@ from store.quarantine import (
 )
 from store.spec import ElementSpec, require_same
 from store.stores import Store
-from store.tables import (
-    encode_table,
-    failed_rows,
-    part_name,
-    read_part,
-    require_columns,
-)
+from store.tables import encode_table, failed_rows, part_name, read_part, require_columns
 
 __all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 

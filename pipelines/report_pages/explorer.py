@@ -111,6 +111,7 @@ class Explorer:
         rows = {clean: shown["clean_row"], attack["images"]: shown["attacked_row"]}
 
         def read() -> dict[str, Any]:
+            """The ranks of both sets of images, as JSON; StoreError where they are gone."""
             both = [
                 read_ranks(evaluation, images, at, shown["label"], shown["adversarial"])
                 for images, at in rows.items()

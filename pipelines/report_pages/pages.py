@@ -273,6 +273,7 @@ def _samples_table(
     from urllib.parse import urlencode
 
     def link(sample_id: str) -> str:
+        """The explorer's page with this sample chosen."""
         chosen = {"evaluation": evaluation.key, "attack": attack, "sample": sample_id}
         return f"explorer.html#{urlencode(chosen)}"
 

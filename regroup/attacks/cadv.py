@@ -167,6 +167,7 @@ class _Entropy(nn.Module):
         self.colouriser = colouriser
 
     def forward(self, lightness: Tensor) -> Tensor:
+        """Entropy (N, H / 4, W / 4) of L* (N, 1, H, W)."""
         nothing = torch.zeros_like(lightness)
         logits = self.colouriser.colour_logits(lightness, nothing.expand(-1, 2, -1, -1), nothing)
         logs = logits.log_softmax(dim=1)
@@ -274,6 +275,7 @@ class Recolouring:
         sign = 1 if self.spec.targeted else -1
 
         def loss(logits: Tensor, classes: Tensor) -> Tensor:
+            """(R,), what a step lets fall: towards the target, or away from the label."""
             return sign * cross_entropy(logits, classes)
 
         self.queries[rows] += 1

@@ -64,6 +64,7 @@ class Noise(AttackSpec):
         """Each sample's first draw that is misclassified, or its last one."""
 
         def candidates(rows: list[int], trial: int) -> Tensor:
+            """Images (R, C, H, W) to try on these rows."""
             shape = batch.clean.shape[1:]
             noise = [self.noise(batch.sample_ids[row], trial, shape) for row in rows]
             return (batch.clean[rows] + torch.stack(noise).to(batch.clean)).clamp(0, 1)
@@ -176,6 +177,7 @@ class Contrast(AttackSpec):
         shares = self._shares(batch.clean)
 
         def candidates(rows: list[int], trial: int) -> Tensor:  # noqa: ARG001
+            """Images (R, C, H, W) to try on these rows."""
             return self.blend(batch.clean[rows], shares[rows])
 
         return Trials(self, network, batch, candidates, 1).run()

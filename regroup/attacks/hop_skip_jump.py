@@ -103,6 +103,7 @@ def _with_own_estimator(library: Any) -> Any:
         def approximate_gradients(
             self, is_adversarial: Callable[[Any], Any], x_advs: Any, steps: int, delta: Any
         ) -> Any:
+            """Foolbox's step of this name, by `estimated_gradient`."""
             from eagerpy.astensor import astensor
 
             uniform = self.constraint == "linf"

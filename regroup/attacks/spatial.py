@@ -89,6 +89,7 @@ class Spatial(AttackSpec):
         drawn = [self.draws(name) for name in batch.sample_ids]
 
         def candidates(rows: list[int], trial: int) -> Tensor:
+            """Images (R, C, H, W) to try on these rows."""
             each = [warp(self.library, batch.clean[[row]], drawn[row][trial]) for row in rows]
             return torch.cat(each)
 
@@ -155,6 +156,7 @@ def try_transforms(
     """The same transforms for every sample, in the order given."""
 
     def candidates(rows: list[int], trial: int) -> Tensor:
+        """Images (R, C, H, W) to try on these rows."""
         return warp(library, batch.clean[rows], transforms[trial])
 
     return Trials(spec, network, batch, candidates, len(transforms), not abort_early).run()

@@ -96,6 +96,7 @@ def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[b
         _check_inside(locator, spec)
 
     def read(locator: str) -> bytes | OSError:
+        """The bytes of one file, or why it cannot be read."""
         try:
             return bytes(fs.cat_file(f"{root}/{locator}"))
         except OSError as error:

@@ -108,9 +108,11 @@ class _Sample:
 
     @property
     def where(self) -> str:
+        """Shard and key, for errors."""
         return f"{self.shard}: sample {self.key!r}"
 
     def image(self) -> Member:
+        """The one image of the sample; StoreUsageError where there is none, or several."""
         found = [extension for extension in IMAGES if extension in self.members]
         if not found:
             raise StoreUsageError(

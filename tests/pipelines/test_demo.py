@@ -85,6 +85,14 @@ def test_it_ends_with_a_report_of_what_it_made(finished_demo: FinishedDemo) -> N
     assert kept["forward_passes"] == made, "the study found all that the demo had made"
 
 
+def test_an_epsilon_out_of_range_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
+    where = ("--store", tmp_path / "s", "--output", tmp_path / "o")
+    told = run("demo", *where, "--epsilon", "32")
+    assert told.status == 2
+    assert "did you mean 32/255?" in told.err
+    assert not list(tmp_path.iterdir())
+
+
 def test_second_run_finds_everything(
     finished_demo: FinishedDemo, capfd: pytest.CaptureFixture[str]
 ) -> None:

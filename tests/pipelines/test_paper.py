@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pipelines import paper_figures
 from pipelines.errors import UsageError
 from pipelines.latex import escaped, latex_table
 from pipelines.paper_tables import PAPER_TABLES, paper_rows
@@ -21,6 +24,7 @@ from pipelines.study_file import find_study, load_study
 from tests.pipelines.colours import MODEL, colour_folder
 from tests.pipelines.conftest import Run
 
+Drawn = Callable[[Any, dict[str, Any]], list[Any]]
 VALUES = f"""
 [[values]]
 table = "table-2"
@@ -120,8 +124,8 @@ def test_the_papers_value_is_beside_and_never_in_place(paper: Paper) -> None:
     assert [(row["row"], row["measure"], row["paper"]) for row in rows] == [
         ("table2-pgd-4", "regroup_top1", 0.125)
     ]
-    if rows[0]["state"] == "measured":
-        assert rows[0]["difference"] == pytest.approx(rows[0]["accuracy"] - 0.125)
+    assert rows[0]["state"] == "measured"
+    assert rows[0]["difference"] == pytest.approx(rows[0]["accuracy"] - 0.125)
     text = (paper.folder / "table-2.md").read_text()
     assert "12.5 %" in text
     assert "not at hand" in text
@@ -168,6 +172,88 @@ def test_figures_are_png_and_an_svg_without_a_date(paper: Paper) -> None:
         text = (paper.folder / f"{name}.svg").read_text()
         assert "<svg" in text
         assert "dc:date" not in text
+
+
+@pytest.fixture
+def drawn(paper: Paper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drawn:
+    """Draws a figure of the study; its axes are handed back instead of written."""
+
+    def draw(figure: Any, results: dict[str, Any]) -> list[Any]:
+        kept: list[Any] = []
+        monkeypatch.setattr(paper_figures, "save_figure", lambda made, _: kept.append(made))
+        figure(results, results["evaluations"][0], tmp_path / "figure.png")
+        return list(kept[0].axes)
+
+    return draw
+
+
+def spread(paper: Paper) -> dict[str, Any]:
+    """The results with an accuracy of its own in every cell that a figure shows."""
+    results: dict[str, Any] = json.loads(json.dumps(paper.results))
+    (evaluation,) = results["evaluations"]
+    shares = (n / 997 for n in itertools.count(1))
+    for row in evaluation["accuracy"]:
+        for measure in row:
+            if measure.endswith("_all") and row.get("attempted"):
+                row[measure]["accuracy"] = next(shares)
+    for row in evaluation["accuracy_against_k"]:
+        for name, cell in row.items():
+            if name not in ("k", "signs"):
+                cell["accuracy"] = next(shares)
+    return results
+
+
+def test_figure_2_draws_both_measures_of_every_level(paper: Paper, drawn: Drawn) -> None:
+    results = spread(paper)
+    rows = {row["images"]: row for row in results["evaluations"][0]["accuracy"]}
+    axes = dict(
+        zip(results["settings"]["sweeps"], drawn(paper_figures.figure_2, results), strict=True)
+    )
+    assert "protocol budget" in axes["figure2-budget"].get_title()
+    lines = {line.get_label(): line for line in axes["figure2-budget"].get_lines()}
+    assert set(lines) == {f"{m} top-{n}" for m in ("softmax", "REGroup") for n in (1, 5)}
+    for label, line in lines.items():
+        measure = f"{label.replace(' top-', '_top').lower()}_all"
+        assert list(line.get_xdata()) == [4, 200]
+        expected = [100 * rows[f"figure2-budget-{n}"][measure]["accuracy"] for n in (4, 200)]
+        assert list(line.get_ydata()) == pytest.approx(expected)
+
+
+def test_figure_3_has_a_bar_a_sign_choice_and_no_sweep(paper: Paper, drawn: Drawn) -> None:
+    results = spread(paper)
+    (evaluation,) = results["evaluations"]
+    (axis,) = drawn(paper_figures.figure_3, results)
+    names = [tick.get_text() for tick in axis.get_xticklabels()]
+    assert "clean" in names
+    assert not [name for name in names if name.startswith("figure2")]
+    at_k = {r["signs"]: r for r in evaluation["accuracy_against_k"] if r["k"] == evaluation["k"]}
+    expected = [
+        100 * at_k[signs][name]["accuracy"] if name in at_k[signs] else 0
+        for signs in ("both", "positive", "negative")
+        for name in names
+    ]
+    assert [bar.get_height() for bar in axis.patches] == pytest.approx(expected)
+
+
+def test_figure_4_has_a_line_for_all_images_but_sweeps(paper: Paper, drawn: Drawn) -> None:
+    results = spread(paper)
+    (evaluation,) = results["evaluations"]
+    (axis,) = drawn(paper_figures.figure_4, results)
+    lines = {line.get_label(): line for line in axis.get_lines()}
+    both = [row for row in evaluation["accuracy_against_k"] if row["signs"] == "both"]
+    assert list(lines["clean"].get_xdata()) == [row["k"] for row in both]
+    expected = [100 * row["clean"]["accuracy"] for row in both]
+    assert list(lines["clean"].get_ydata()) == pytest.approx(expected)
+    assert {"cadv: not run", "75 %", "pgd-4"} <= set(lines)
+    assert not [name for name in lines if name.startswith("figure2")]
+
+
+def test_captions_name_the_subset_and_what_rows_count(paper: Paper) -> None:
+    table = (paper.folder / "table-2.md").read_text()
+    assert "- deepfool: subset V10K of val, DeepFool" in table
+    assert "not of the same images" in (paper.folder / "table-1.md").read_text()
+    assert "not of the same images" in (paper.folder / "table-1.tex").read_text()
+    assert "not of the same images" not in table
 
 
 def test_svg_is_the_same_every_time(paper: Paper, tmp_path: Path) -> None:

@@ -155,6 +155,7 @@ MISTAKES = [
     ),
     ("limit = 9", "[sweeps.s]", ("line 18", "sweeps.s", "levels is missing")),
     ("limit = 9", "[sweeps.s]\nlevels = [0]", ("line 19", "sweeps.s.levels.0", "0")),
+    ("limit = 9", "[sweeps.s]\nepsilons = [2]", ("sweeps.s.epsilons", "levels", "choose from")),
     ("limit = 9", "[sweeps.s]\nlevels = [2, 2]", ("line 19", "sweeps.s.levels", "twice")),
     ("limit = 9", "[sweeps.s]\nlevel = [2]", ("line 19", "sweeps.s.level", "mean levels?")),
     (

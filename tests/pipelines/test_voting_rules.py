@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cluster.scoring import load_bank
+from pipelines.errors import UsageError
 from pipelines.evaluate import score
 from pipelines.job import Job
 from pipelines.options import ClusterOptions, VotingOptions
@@ -104,6 +105,18 @@ def test_weights_without_clean_features_are_refused(run: Run, local_ray: None, s
     assert outcome.status == 2
     assert "no features of the clean images that" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_taps_that_get_nothing_right_weigh_nothing(
+    local_ray: None, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        BlockElement, "summary", lambda _: {"correct": {"tap_top1": {"both": [0, 0]}}}
+    )
+    with Job(ClusterOptions(store=str(store))) as job:
+        features = BlockElement.open(job.store, "features", ATTACKED)
+        with pytest.raises(UsageError, match="weighted-borda has no weights: choose another"):
+            score(job, features, read_bank(job.store, BANK), VotingOptions(rule="weighted-borda"))
 
 
 def test_an_unknown_rule_is_told_with_those_that_are_there(run: Run, store: Path) -> None:

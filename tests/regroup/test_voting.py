@@ -12,13 +12,29 @@ from regroup.bank import SIGN_CHOICES
 from regroup.errors import ConfigurationError
 from regroup.scoring import Scorer, TieBreak
 from regroup.voting import ELECTIONS, Borda, Copeland, MedianRank, Plurality, Rule, RuleScorer
-from tests.regroup.test_scoring import Problem, problems, random_problem
+from tests.regroup.test_scoring import (
+    Problem,
+    cases,
+    decided,
+    literal_divergences,
+    problems,
+    random_problem,
+    rows_of,
+    scale_of,
+    voters_of,
+)
 
 RULES = sorted(ELECTIONS)
 
 
 def weights_of(rule: str, taps: int) -> list[int] | None:
     return list(range(1, taps + 1)) if rule == "weighted-borda" else None
+
+
+def weights_at(weights: list[int] | None, s: int, taps: list[int]) -> list[int] | None:
+    """Of the voters of `voters_of`."""
+    signs = reference.VOTING_SIGNS[SIGN_CHOICES[s]]
+    return weights and [weights[tap] for tap in taps for _ in signs]
 
 
 def literal(problem: Problem, rule: str, k: int, signs: str, tie_break: str) -> list[list[int]]:
@@ -37,16 +53,35 @@ def literal(problem: Problem, rule: str, k: int, signs: str, tie_break: str) -> 
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=40, deadline=None)
 @given(problem=problems())
-def test_every_k_and_sign_choice_against_the_definition(rule: Rule, problem: Problem) -> None:
+def test_every_k_and_sign_choice_follows_exactly_from_the_divergences(
+    rule: Rule, problem: Problem
+) -> None:
     bank, accumulators, labels = problem
-    scorer = RuleScorer(bank, rule, weights_of(rule, len(bank.taps)), dtype=torch.float64)
-    found = scorer.votes(accumulators, labels)
-    for k in range(1, len(bank.taps) + 1):
-        for s, signs in enumerate(SIGN_CHOICES):
-            orders = literal(problem, rule, k, signs, "class")
-            assert found.prediction[:, s, k - 1].tolist() == [order[0] for order in orders]
-            ranks = [order.index(y) + 1 for order, y in zip(orders, labels, strict=True)]
-            assert found.true_rank[:, s, k - 1].tolist() == ranks
+    weights = weights_of(rule, len(bank.taps))
+    scorer = RuleScorer(bank, rule, weights, dtype=torch.float64)
+    divergences = [found.numpy() for found in scorer.divergences(accumulators)]
+    for n, s, taps, prediction, true_rank in cases(scorer.votes(accumulators, labels)):
+        voters = voters_of(divergences, n, s, taps)
+        order = reference_voting.class_order(rule, voters, weights_at(weights, s, taps))
+        assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=40, deadline=None)
+@given(problem=problems())
+def test_ties_by_divergence_against_the_definition(rule: Rule, problem: Problem) -> None:
+    """Wherever the reference's comparisons are not a hair apart, as in the test of Borda."""
+    bank, accumulators, labels = problem
+    divergences = literal_divergences(problem)
+    gap = 4 * 1e-14 * len(accumulators) * max(map(scale_of, accumulators))
+    weights = weights_of(rule, len(bank.taps))
+    scorer = RuleScorer(bank, rule, weights, tie_break="divergence", dtype=torch.float64)
+    for n, s, taps, prediction, true_rank in cases(scorer.votes(accumulators, labels)):
+        voters = voters_of(divergences, n, s, taps)
+        if decided(voters, rows_of(bank, s, taps), "divergence", gap):
+            each = weights_at(weights, s, taps)
+            order = reference_voting.class_order(rule, voters, each, "divergence")
+            assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
 
 
 @pytest.mark.parametrize("tie_break", ["class", "divergence"])

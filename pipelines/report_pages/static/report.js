@@ -28,7 +28,7 @@ const Report = (() => {
     const forth = series.x.concat([...series.x].reverse());
     return {
       x: forth, y: series.high.concat([...series.low].reverse()), fill: "toself", mode: "lines",
-      line: { width: 0, shape: base.step ? "linear" : "linear" }, fillcolor: faint(base.colour),
+      line: { width: 0 }, fillcolor: faint(base.colour),
       hoverinfo: "skip", showlegend: false,
     };
   }
@@ -37,15 +37,22 @@ const Report = (() => {
     const [name, dash, symbol] = STYLES[series.role];
     const c = colour(name);
     const many = series.x.length > 40;
+    // Between two measurements nothing was measured: no line that would say so.
+    const sparse = !spec.step && series.x.length < 3;
     const trace = {
-      x: series.x, y: series.y, name: plain(series.name), mode: many ? "lines" : "lines+markers",
+      x: series.x, y: series.y, name: plain(series.name), mode: many ? "lines" : sparse ? "markers" : "lines+markers",
       line: { color: c, dash, width: 2, shape: spec.step ? "hv" : "linear" },
       marker: { color: c, symbol, size: 8, line: { color: c, width: 2 } },
       hovertemplate: "%{y:.4g}" + (series.low ? " [%{customdata[0]:.4g}, %{customdata[1]:.4g}]" : "") + "%{text}",
       customdata: series.low ? series.low.map((low, i) => [low, series.high[i]]) : undefined,
       text: series.x.map((x) => (spec.names && spec.names[x] ? " · " + plain(spec.names[x]) : "")),
     };
-    return series.low && !spec.step ? [band(series, { colour: c }), trace] : [trace];
+    if (sparse && series.low) {
+      const above = series.high.map((high, i) => high - series.y[i]);
+      const below = series.low.map((low, i) => series.y[i] - low);
+      trace.error_y = { type: "data", symmetric: false, array: above, arrayminus: below, color: c };
+    }
+    return series.low && !spec.step && !sparse ? [band(series, { colour: c }), trace] : [trace];
   }
 
   function mark(each) {
