@@ -15,6 +15,8 @@ import numpy as np
 from pipelines.job import log
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import pyarrow as pa
     from numpy.typing import NDArray
 
@@ -71,14 +73,15 @@ def draw_bank(
     Raises:
         ConfigurationError: a class has no correctly classified sample; an option is out of range.
     """
+    from pipelines.network import label_map
     from regroup.candidates import first_depth, next_depths
 
     depth = first_depth(options.per_class, options.expected_accuracy)
     depths = np.full(network.num_classes, depth, np.int64)
-    known = _extracted(job, network, index, batch)
+    known, labels = _extracted(job, network, index, batch), label_map(index, network)
     while True:
-        candidates = _candidates(network, index, depths, options.bank_seed)
-        found = _LookUp(known, candidates, options)
+        candidates = candidates_of(index, labels, depths, options.bank_seed)
+        found = LookUp(known, candidates, options.per_class, options.bank_seed)
         if found.unknown:
             known.append(_extract(job, network, index, candidates, found.unknown, options, batch))
             continue
@@ -107,19 +110,18 @@ def _extracted(job: Job, network: Network, index: SampleIndex, batch: int) -> li
     return found
 
 
-def _candidates(
-    network: Network, index: SampleIndex, depths: NDArray[np.int64], seed: int
+def candidates_of(
+    index: SampleIndex, labels: Sequence[int] | None, depths: NDArray[np.int64], seed: int
 ) -> Candidates:
-    from pipelines.network import label_map
+    """The first `depths`, (M,) int64, images of each class; `labels`: as of `label_map`."""
     from regroup.candidates import CandidateSampler
     from store.row_tables import PART_ROWS
 
-    labels = label_map(index, network)
     sampler = CandidateSampler(depths, seed)
     for start in range(0, index.rows_count, PART_ROWS):
         table = index.rows(slice(start, start + PART_ROWS), ["sample_id", "label"])
         numbers = table["label"].to_numpy()
-        mapped = numbers if labels is None else np.array(labels)[numbers]
+        mapped = numbers if labels is None else np.asarray(labels)[numbers]
         sampler.update(start, table["sample_id"].to_pylist(), mapped)
     return sampler.finish()
 
@@ -147,7 +149,7 @@ def _extract(
     return extract_index(job, network, tried, batch)
 
 
-class _LookUp:
+class LookUp:
     """What stored features say of the candidates: which are known, which correct.
 
     Attributes:
@@ -156,7 +158,7 @@ class _LookUp:
     """
 
     def __init__(
-        self, features: list[BlockElement], candidates: Candidates, options: BankOptions
+        self, features: list[BlockElement], candidates: Candidates, per_class: int, seed: int
     ) -> None:
         import pyarrow as pa
 
@@ -168,14 +170,19 @@ class _LookUp:
         self._features: list[BlockElement] = []
         self._starts: list[int] = []
         self.correct = np.zeros(len(candidates.images), np.int64)
-        self._sampler = BankSampler(len(self.correct), options.per_class, options.bank_seed)
+        self._sampler = BankSampler(len(self.correct), per_class, seed)
         for element in features:
             self._read(element)
         self.unknown: list[int] = np.flatnonzero(~self._seen).tolist()
 
-    def draw(self, class_names: tuple[str, ...]) -> BankDraw:
-        """The bank's samples; ConfigurationError for a class without any."""
-        samples, classes = self._sampler.finish(class_names), len(self.correct)
+    @property
+    def unknown_labels(self) -> NDArray[np.int64]:
+        """The classes of the candidates that no features hold, one each."""
+        return self._candidates.labels[self.unknown]
+
+    def draw(self, class_names: Sequence[str], replicate: int | None = None) -> BankDraw:
+        """The bank's samples, or a bootstrap replicate; ConfigurationError for a class without."""
+        samples, classes = self._sampler.finish(class_names, replicate), len(self.correct)
         return BankDraw(
             self._features,
             samples,
@@ -220,7 +227,7 @@ def class_names(network: Network, index: SampleIndex) -> tuple[str, ...]:
     return network.class_names
 
 
-def log_short_classes(draw: BankDraw, names: tuple[str, ...], per_class: int) -> None:
+def log_short_classes(draw: BankDraw, names: Sequence[str], per_class: int) -> None:
     """Say which classes ran out of images, and with how many samples, the fewest first."""
     short = sorted(np.flatnonzero(draw.counts < per_class).tolist(), key=lambda y: draw.counts[y])
     if not short:

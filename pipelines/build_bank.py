@@ -10,6 +10,7 @@ from pipelines.errors import UsageError
 from pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
+    from pipelines.bank_recipe import BankRecipe
     from pipelines.bank_rounds import BankDraw
     from pipelines.job import Job
     from pipelines.network import Network
@@ -46,39 +47,37 @@ def build_bank(
         UsageError: the dataset lacks classes of the model.
         ConfigurationError: a class has no correctly classified sample.
     """
-    from pipelines.bank_rounds import draw_bank, log_short_classes
-    from store.banks import create_bank
-
-    check_covered(index, network)
-    started = time.perf_counter()
-    draw = draw or draw_bank(job, network, index, options, batch)
-    spec = _spec(network, index, draw, options)
-    writer, step = create_bank(job.store, spec), f"bank {spec.name}"
-    if writer.finished:
-        job.note(step, writer.ref, len(network.taps), started)
-    else:
-        _reduce(job, step, writer, draw, options, network, started)
-        writer.finish(draw.counts.tolist())
-    log_short_classes(draw, spec.class_names, options.per_class)
-    return writer.ref
-
-
-def _spec(network: Network, index: SampleIndex, draw: BankDraw, options: BankOptions) -> BankSpec:
-    from pipelines.bank_rounds import class_names
-    from regroup.bank import DELTA
+    from pipelines.bank_recipe import BankRecipe
+    from pipelines.bank_rounds import class_names, draw_bank
     from store.banks import BankSpec
 
-    inputs = {
-        "model": network.description,
-        "policy": network.policy,
-        "per_class": options.per_class,
-        "weighting": options.weighting,
-        "seed": options.bank_seed,
-        "delta": DELTA,
-        **draw.inputs(),
-    }
+    check_covered(index, network)
+    draw = draw or draw_bank(job, network, index, options, batch)
+    recipe, described = BankRecipe.of(options), {"model": network.description}
+    inputs = {**described, "policy": network.policy, **recipe.inputs(), **draw.inputs()}
     name = f"{index.name}-{network.label}"
-    return BankSpec(name, inputs, network.taps, class_names(network, index))
+    spec = BankSpec(name, inputs, network.taps, class_names(network, index))
+    return reduce_bank(job, spec, draw, recipe)
+
+
+def reduce_bank(job: Job, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
+    """The ref of the bank of `spec`, whose samples are in `draw`; no forward pass.
+
+    Raises:
+        IncompleteError: a tap could not be reduced.
+    """
+    from pipelines.bank_rounds import log_short_classes
+    from store.banks import create_bank
+
+    started = time.perf_counter()
+    writer, step = create_bank(job.store, spec), f"bank {spec.name}"
+    if writer.finished:
+        job.note(step, writer.ref, len(spec.taps), started)
+    else:
+        _reduce(job, step, writer, draw, recipe, started)
+        writer.finish(draw.counts.tolist())
+    log_short_classes(draw, spec.class_names, recipe.per_class)
+    return writer.ref
 
 
 def check_covered(index: SampleIndex, network: Network) -> None:
@@ -96,26 +95,24 @@ def _reduce(
     step: str,
     writer: BankWriter,
     draw: BankDraw,
-    options: BankOptions,
-    network: Network,
+    recipe: BankRecipe,
     started: float,
 ) -> None:
     from cluster.reduction import ReductionJob, weigh
     from pipelines.job import log_failures, refuse_failures
-    from regroup.bank import DELTA
 
-    taps = tuple(name for name, _ in network.taps)
+    taps, classes = writer.spec.taps, len(writer.spec.class_names)
     task = ReductionJob(
         store_uri=job.store.uri,
         features_refs=tuple(element.ref for element in draw.features),
         writer=writer,
-        taps=taps,
-        selections=weigh(draw.samples, draw.starts, network.num_classes, options.weighting),
-        num_classes=network.num_classes,
-        delta=DELTA,
+        taps=tuple(name for name, _ in taps),
+        selections=weigh(draw.samples, draw.starts, classes, recipe.weighting),
+        num_classes=classes,
+        delta=recipe.delta,
     )
     # The widest first: one that begins last would keep one worker while the others wait.
-    order = sorted(range(len(taps)), key=lambda tap: -network.taps[tap][1])
+    order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
     report = job.tasks(step, task, order, len(taps) * len(draw.samples.rows))
     job.record(step, writer.ref, report, 0, started)
     log_failures(step, report)

@@ -10,6 +10,7 @@ SignsName = Literal["both", "positive", "negative"]
 ClassesName = Literal["all", "dataset"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 DecoderName = Literal["pil", "cuda"]
+WeightingName = Literal["softmax", "uniform"]
 TieBreakName = Literal["class", "divergence"]
 RuleName = Literal["borda", "plurality", "copeland", "median-rank", "weighted-borda"]
 
@@ -92,7 +93,7 @@ class BankOptions:
 
     per_class: int = 50
     """Correctly classified training samples a class."""
-    weighting: Literal["softmax", "uniform"] = "softmax"
+    weighting: WeightingName = "softmax"
     """Weights of the samples of a class."""
     bank_seed: int = 0
     """Seed of the order in which samples are taken."""

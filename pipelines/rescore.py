@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import UsageError
-from pipelines.options import ClusterOptions, SignsName, VotingOptions
+from pipelines.options import ClusterOptions, SignsName, VotingOptions, WeightingName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,9 @@ class RescoreConfig(ClusterOptions, VotingOptions):
     """Accuracy against k and signs, from stored features: no network, no forward pass.
 
     Example: regroup rescore --store runs --bank digits-train-digits-cnn --tie-break divergence
+
+    Example: regroup rescore --store runs --bank digits-train-digits-cnn --k 5 --signs both
+    --per-class 1 5 10 20 50 --bootstrap 20
     """
 
     bank: str
@@ -32,6 +35,17 @@ class RescoreConfig(ClusterOptions, VotingOptions):
     """Show these k only (default: every k)."""
     signs: tuple[SignsName, ...] = ("both", "positive", "negative")
     """Sign choices to show."""
+    per_class: tuple[int, ...] = ()
+    """Compare banks of so many samples a class (default: the bank's)."""
+    weighting: tuple[WeightingName, ...] = ()
+    """Compare banks with these weights of samples (default: the bank's)."""
+    bank_seeds: tuple[int, ...] = ()
+    """Compare banks of samples drawn by these seeds (default: the bank's)."""
+    deltas: tuple[float, ...] = ()
+    """Compare these deltas, in banks and samples alike (default: the bank's, and --delta)."""
+    bootstrap: int = 0
+    """Resample each bank's samples so many times, with replacement: how far accuracy varies with
+    the samples that a bank happens to be made of."""
 
 
 def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
@@ -114,10 +128,10 @@ def k_rows(
 
 
 def main(config: RescoreConfig) -> dict[str, Any]:
-    """Score stored features against a bank and print accuracy against k and signs."""
+    """Score stored features against a bank, or banks, and print accuracy against k and signs."""
+    from pipelines.bank_comparison import asks_for_others
     from pipelines.evaluate import check_k, voting_taps
     from pipelines.job import Job
-    from pipelines.tables import k_table, print_line, show
     from store.banks import read_bank
 
     with Job(config, create=False) as job:
@@ -125,18 +139,47 @@ def main(config: RescoreConfig) -> dict[str, Any]:
         taps = voting_taps(bank, config.voting_taps)
         ks = [check_k(k, taps) for k in config.k] or list(range(1, len(taps) + 1))
         features = find_features(job, bank, config.features)
-        summaries, cost = rescore(job, bank, features, config)
-        rows = k_rows(summaries, ks, config.signs)
-        show(k_table(rows, list(summaries)), config.json)
-        print_line(cost_line(cost), config.json)
+        shown = _banks if asks_for_others(config) else _bank
+        rows, cost = shown(job, bank, features, config, ks)
         return {"bank": bank.ref, "rows": rows, "cost": cost, "steps": job.summary()}
+
+
+Shown = tuple[list[dict[str, Any]], dict[str, Any]]
+
+
+def _bank(
+    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig, ks: list[int]
+) -> Shown:
+    """The table against the bank itself."""
+    from pipelines.tables import k_table, print_line, show
+
+    summaries, cost = rescore(job, bank, features, config)
+    rows = k_rows(summaries, ks, config.signs)
+    show(k_table(rows, list(summaries)), config.json)
+    print_line(cost_line(cost), config.json)
+    return rows, cost
+
+
+def _banks(
+    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig, ks: list[int]
+) -> Shown:
+    """The table against banks of other recipes."""
+    from pipelines.bank_comparison import compare, variant_rows, variant_table
+    from pipelines.tables import print_line, show
+
+    variants, cost = compare(job, bank, features, config)
+    rows = variant_rows(variants, ks, config.signs)
+    show(variant_table(rows, list(variants[0].summaries), config.bootstrap), config.json)
+    print_line(cost_line(cost), config.json)
+    return rows, cost
 
 
 def cost_line(cost: dict[str, Any]) -> str:
     """What the re-scoring cost, in one line."""
+    banks = f" against {cost['banks']} banks" if "banks" in cost else ""
     return (
-        f"{cost['forward_passes']} forward passes: {cost['samples']} samples re-scored from the "
-        f"store in {cost['seconds']:.1f} s"
+        f"{cost['forward_passes']} forward passes: {cost['samples']} samples re-scored{banks} from "
+        f"the store in {cost['seconds']:.1f} s"
     )
 
 

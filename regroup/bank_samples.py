@@ -5,6 +5,7 @@ Memory: at most twice the bank's samples and one block, however many samples pas
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -81,12 +82,35 @@ class BankSampler:
         for y in np.unique(label[usable]).tolist():
             self._best[y] = sorted(self._best[y])[: self._per_class]
 
-    def finish(self, class_names: Sequence[str] | None = None) -> BankSamples:
-        """The samples; raises ConfigurationError for a class without any, by `class_names`."""
+    def finish(
+        self, class_names: Sequence[str] | None = None, replicate: int | None = None
+    ) -> BankSamples:
+        """The samples; raises ConfigurationError for a class without any, by `class_names`.
+
+        `replicate`: the number of a bootstrap replicate; as many samples a class, drawn from these
+        with replacement, so that rows repeat (Efron 1979).
+        """
         counts = np.array([len(best) for best in self._best])
         refuse_empty(counts, "no correctly classified sample", class_names)
-        rows = np.array([row for best in self._best for _, row, _ in best], np.int64)
-        confidences = np.array([c for best in self._best for _, _, c in best], np.float64)
+        drawn = self._best if replicate is None else self._resampled(replicate)
+        rows = np.array([row for best in drawn for _, row, _ in best], np.int64)
+        confidences = np.array([c for best in drawn for _, _, c in best], np.float64)
         labels = np.repeat(np.arange(len(counts)), counts)
-        order = np.argsort(rows)
+        order = np.argsort(rows, kind="stable")
         return BankSamples(rows[order], labels[order], confidences[order])
+
+    def _resampled(self, replicate: int) -> list[list[_Candidate]]:
+        """Each class's samples drawn anew: by hash, so that the draw depends on nothing else."""
+        return [
+            [
+                best[_draw(self._seed, replicate, y, number) % len(best)]
+                for number in range(len(best))
+            ]
+            for y, best in enumerate(self._best)
+        ]
+
+
+def _draw(seed: int, replicate: int, label: int, number: int) -> int:
+    """A number of 256 random bits: far too many for a remainder to favour anyone."""
+    key = f"{seed}\0{replicate}\0{label}\0{number}"
+    return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")
