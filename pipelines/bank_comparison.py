@@ -54,7 +54,7 @@ def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
 def asks_for_others(config: RescoreConfig) -> bool:
     """Whether any option asks for another bank than the stored one."""
     asked = (config.per_class, config.weighting, config.bank_seeds, config.deltas)
-    return any(asked) or config.bootstrap > 0
+    return any(asked) or config.bootstrap != 0
 
 
 def _check(config: RescoreConfig) -> None:
