@@ -65,7 +65,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(32, 2, 10, 2, 8, 6),
-    "small": Size(224, 8, 1000, 2, 256),
+    "small": Size(224, 8, 1000, 1, 1024),
     "full": Size(224, 32, 1000, 4, 1024),
 }
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from regroup.compiled import compiled
 from regroup.threads import in_pieces
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
 
     `phi`: (N, ..., C, ...), the channels on `channel_axis`. NaN and infinity reach the sums.
     """
-    compiled = phi.device.type == "cpu" and phi.dtype == torch.float32 and kernels() is not None
-    views = _dense(phi, channel_axis) if compiled and phi.numel() else None
+    fits = phi.device.type == "cpu" and phi.dtype == torch.float32 and kernels() is not None
+    views = _dense(phi, channel_axis) if fits and phi.numel() else None
     return plain_sums(phi, channel_axis) if views is None else _compiled_sums(*views)
 
 
@@ -90,22 +91,12 @@ def _run(kernel: Any, values: NDArray[np.float32], channels: int) -> NDArray[np.
 
 
 @cache
-def kernels() -> tuple[Callable[..., None], Callable[..., None]] | None:
+def kernels() -> tuple[Callable[..., None], ...] | None:
     """The compiled (N, R, C) and (N, C, S) kernels; None where Numba is not installed.
 
     Each takes the values, the sums to fill, and the first and end of its samples and channels.
     """
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-    # No fast mathematics: NaN and infinity stay what they are, and sums the same everywhere.
-    try:
-        compiled = njit(nogil=True, cache=True)
-        return compiled(_by_rows), compiled(_by_planes)
-    except RuntimeError:  # no folder to keep the compiled code in: each process compiles
-        compiled = njit(nogil=True)
-        return compiled(_by_rows), compiled(_by_planes)
+    return compiled(_by_rows, _by_planes)
 
 
 def _by_rows(
