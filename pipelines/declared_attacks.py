@@ -159,16 +159,34 @@ class Attack(AttackOptions):
 class Sweep(Attack):
     """`[sweeps.NAME]`: one attack at several epsilons; each is the attack `NAME-LEVEL`.
 
-    `levels`: epsilons in 255ths; every other key is the attacks'.
+    `levels`: epsilons in 255ths, or the text `FIRST-LAST` for all from the one to the other; every
+    other key is the attacks'.
     """
 
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        listed = level_range(value) if isinstance(value, str) else value
+        return tuple(listed) if isinstance(listed, list) else listed
 
     @property
     def attacks(self) -> dict[int, Attack]:
         """The attack of every level."""
         keys = {field.name: getattr(self, field.name) for field in fields(Attack)}
         return {n: Attack(**{**keys, "epsilon": f"{n}/255"}) for n in self.levels}
+
+
+def level_range(text: str) -> list[int]:
+    """The levels of `1-40`: 1, 2, ... 40; ValueError where `text` is no range within 1-255."""
+    found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r}: give a list of epsilons in 255ths, or a range such as '1-40'")
+    first, last = map(int, found.groups())
+    if not 1 <= first <= last <= 255:
+        raise ValueError(f"{text!r}: a range is from a lower to a higher level, within 1 to 255")
+    return list(range(first, last + 1))
 
 
 def in_255ths(epsilon: float) -> str:

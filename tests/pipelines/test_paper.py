@@ -7,6 +7,7 @@ import itertools
 import json
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -292,11 +293,21 @@ def test_the_shipped_file_holds_no_value() -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("percent = 12.5", "percent = 120.0", "values.0.percent"),
-        ("percent = 12.5", 'percent = "12.5"', "values.0.percent"),
-        ("table-2", "table-7", "values.0.table"),
-        ("place", "plase", "plase"),
-        ("[[quoted]]", "[[quotes]]", "quotes"),
+        ("percent = 12.5", "percent = 120.0", ", line 7: values.0.percent: "),
+        ("percent = 12.5", 'percent = "12.5"', ", line 7: values.0.percent: "),
+        ("table-2", "table-7", ", line 3: values.0.table: "),
+        (
+            "place",
+            "plase",
+            ", line 8: values.0.plase: there is no key 'plase': did you mean place?",
+        ),
+        ("percent = 33.0\n", "", ", line 10: quoted.0: the key percent is missing"),
+        ("percent = 33.0", "percent = 333.0", ", line 14: quoted.0.percent: "),
+        (
+            "[[quoted]]",
+            "[[quotes]]",
+            ", line 10: quotes: there is no key 'quotes': did you mean qu",
+        ),
         ("[[values]]", "[[values", "not a TOML file"),
     ],
 )
@@ -315,8 +326,19 @@ def test_mistakes_in_values_are_told(tmp_path: Path, old: str, new: str, words: 
 def test_a_second_value_of_a_cell_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "values.toml"
     path.write_text(VALUES + VALUES)
-    with pytest.raises(UsageError, match="a second value of table-2, table2-pgd-4"):
+    with pytest.raises(UsageError, match=r"line 17: values.1: a second value of table-2, table2-p"):
         read_paper_values(path)
+
+
+def test_the_line_in_a_long_file_is_found_at_once(tmp_path: Path) -> None:
+    entry = VALUES.split("[[quoted]]")[0]
+    rows = [entry.replace("table2-pgd-4", f"r{number}") for number in range(400)]
+    path = tmp_path / "values.toml"
+    path.write_text("".join(rows) + entry.replace("12.5", "-1.0"))
+    started = time.perf_counter()
+    with pytest.raises(UsageError, match=r"line 3607: values.400.percent"):
+        read_paper_values(path)
+    assert time.perf_counter() - started < 10, "parsing every beginning of it takes a minute"
 
 
 def test_without_imagenet_one_sentence_says_what_is_missing(run: Run, tmp_path: Path) -> None:
