@@ -37,13 +37,15 @@ class MistakeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Subset:
-    """`[subsets.NAME]`: correctly classified samples of a dataset, drawn by `seed`.
+    """`[subsets.NAME]`: samples of a dataset, drawn by `seed`.
 
-    `per_class`: at most so many a class; `classes`: of so many classes, drawn too, or of those in
-    `class_names`; `limit`: at most so many in all.
+    `correct`: only those that the network classifies correctly, else of all; `per_class`: at most
+    so many a class; `classes`: of so many classes, drawn too, or of those in `class_names`;
+    `limit`: at most so many in all.
     """
 
     dataset: str = "val"
+    correct: bool = True
     per_class: Count | None = None
     classes: Count | None = None
     class_names: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
@@ -55,7 +57,9 @@ class Subset:
         """What is asked of the dataset, as JSON: a part of the subset's fingerprint."""
         names = self.class_names and sorted(self.class_names)
         asked = {**asdict(self), "class_names": names}
-        return {key: value for key, value in asked.items() if key != "dataset"}
+        # Subsets of correct samples had no such key once, and keep their fingerprints.
+        unsaid = {"dataset", "correct"} if self.correct else {"dataset"}
+        return {key: value for key, value in asked.items() if key not in unsaid}
 
     def check_classes(self, path: tuple[str, ...], names: Sequence[str]) -> None:
         """Raise `MistakeError` where the dataset, with the classes `names`, lacks one."""

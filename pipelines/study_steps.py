@@ -180,7 +180,7 @@ class StudySteps:
 
         attack, policy = self.study.attacks[name], self.study.taps[0]
         if attack.subset is not None:
-            subset = self.subset(attack.subset).index
+            subset = self.subset(attack.subset).attacked
         else:
             dataset = self.study.attacked_dataset(name)
             index, clean = self.index(dataset), self.clean(policy, dataset)
@@ -190,7 +190,7 @@ class StudySteps:
         return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
 
     def subset(self, name: str) -> DrawnSubset:
-        """A subset, of the samples that are correct under the first of the tap policies."""
+        """A subset; which samples are correct is by the features of the first tap policy."""
         return self._once(("subset", name), lambda: self._subset(name))
 
     def _subset(self, name: str) -> DrawnSubset:
