@@ -177,7 +177,7 @@ def _titles(results: Row) -> dict[str, str]:
 
 
 def k_markdown(results: Row, evaluation: Row) -> str:
-    """REGroup's top-1 against every k, for every sign choice; attacked images over #S; no sweeps."""
+    """REGroup's top-1 against every k, every sign choice; attacked images over #S; no sweeps."""
     names = unswept(results)
     heads = ["k", *(f"{name}, {signs}" for name in names for signs in SIGN_CHOICES)]
     cells = {(row["k"], row["signs"]): row for row in evaluation["accuracy_against_k"]}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -112,13 +113,97 @@ def files(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_plan_of_a_fresh_study_writes_nothing_and_guesses_nothing(finished: Finished) -> None:
+def test_plan_of_a_fresh_study_writes_nothing_and_knows_its_numbers(finished: Finished) -> None:
     assert finished.fresh
     lines = {(line["step"], line["what"]): line for line in finished.planned["plan"]}
     assert not any(line["done"] for line in lines.values())
     assert lines["index val", "digest " + Path(finished.config.data).name + "-val"]["samples"] == 12
-    assert lines["attack strong", None]["blocks"] is None
+    told = {
+        step: (line["samples"], line["forward_passes"], line["bounds"], line["ref"])
+        for (step, _), line in lines.items()
+    }
+    both = ("samples", "forward_passes")
+    strong = PGD(protocol="budget", steps=4).cost().forward
+    assert told["linear: clean"] == (12, 12, (), None), "images that nothing was read of"
+    assert told["preactivation: samples of four"] == (9, 9, (), None)
+    assert told["attack strong"] == (9, 9 * strong, both, None)
+    assert told["attack least"][:3:2] == (6, both)
+    assert told["linear: strong"] == (9, 9, both, None)
+    assert told["linear: bank four"] == (9, 0, ("samples",), None)
+    assert told["linear: score clean"] == (12, 0, ("samples",), None)
+    assert told["linear: score least"] == (6, 0, ("samples",), None)
     assert not [step for step, _ in lines if "later" in step]
+
+
+def test_what_was_done_is_what_was_planned(finished: Finished) -> None:
+    """Exact numbers of the plan over no store against what the run then counted, and bounds."""
+    lines, steps = finished.planned["plan"], finished.results["steps"]
+    for what in {line["what"] for line in lines if line["what"]} - {"index"}:
+        planned = [(n["samples"], n["forward_passes"]) for n in lines if n["what"] == what]
+        assert planned == [(s["samples"], s["forward_passes"]) for s in steps if s["step"] == what]
+    passes = finished.planned["forward_passes"]
+    assert passes["exactly"] == 2 * (12 + 9)
+    done = sum(s["forward_passes"] for s in steps if s["step"].startswith("extract"))
+    attacked = [each["queries"] for each in finished.results["images"] if "queries" in each]
+    assert len(attacked) == 2, "which do not count the padding of batches, as the workers do"
+    done += sum(attacked)
+    assert passes["exactly"] < done <= passes["exactly"] + passes["at_most"]
+    assert passes["at_most"] == sum(n["forward_passes"] for n in lines if n["bounds"])
+
+
+def planned_with(finished: Finished, folder: Path, *changes: str) -> dict[str, tuple[Any, ...]]:
+    """Samples and bounds, by step and kind of work, of a plan over a store that is not there."""
+    config = replace(finished.config, store=str(folder / "s"), dry_run=True, set=changes)
+    plan = main(config)["plan"]
+    kinds = [(line["what"] or "?").split()[0] for line in plan]
+    return {
+        f"{line['step']} {kind}": (line["samples"], line["bounds"])
+        for line, kind in zip(plan, kinds, strict=True)
+    }
+
+
+def test_bounds_are_what_the_study_can_take_at_most(finished: Finished, tmp_path: Path) -> None:
+    both = ("samples", "forward_passes")
+    planned = planned_with(
+        finished,
+        tmp_path,
+        "banks.four.per_class=1",
+        "banks.four.expected_accuracy=1.0",
+        "subsets.V6.correct=false",
+        "subsets.V6.limit=5",
+        "attacks.strong.limit=100",
+    )
+    assert planned["preactivation: samples of four extract"] == (3, ()), "the first round"
+    assert planned["preactivation: samples of four, further rounds ?"] == (6, both)
+    assert planned["preactivation: bank four ?"] == (3, ("samples",))
+    assert planned["attack least ?"] == (5, both)
+    assert planned["attack strong ?"] == (12, both)
+    assert planned["linear: score strong ?"] == (12, ("samples",))
+
+
+def test_a_second_bank_of_the_same_images_may_find_the_firsts(
+    finished: Finished, tmp_path: Path
+) -> None:
+    path = tmp_path / "two.toml"
+    path.write_text(STUDY.replace("[subsets.V6]", "[banks.two]\nper_class = 2\n[subsets.V6]"))
+    both = replace(finished, config=replace(finished.config, study=str(path)))
+    planned = planned_with(both, tmp_path)
+    assert planned["preactivation: samples of four extract"][1] == ()
+    assert planned["preactivation: samples of two extract"][1] == ("samples", "forward_passes")
+    assert planned["linear: samples of four extract"][1] == ()
+
+
+def test_moved_data_may_be_found_again(finished: Finished, tmp_path: Path, run: Run) -> None:
+    """Nothing says without reading them that they are the images of the store."""
+    for split in ("train", "val"):
+        shutil.copytree(Path(finished.config.data) / split, tmp_path / split)
+    outcome = run(*finished.args("--dry-run", "--json", "--data", str(tmp_path)))
+    lines = {line["step"]: line for line in outcome.json["plan"]}
+    clean = lines["preactivation: clean"]
+    assert (clean["samples"], clean["bounds"]) == (12, ["samples", "forward_passes"])
+    text = run(*finished.args("--dry-run", "--data", str(tmp_path)))
+    assert "exactly 0, and at most" in text.out
+    assert "at most 12" in text.out
 
 
 def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
@@ -315,7 +400,7 @@ def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
     passes = {line["step"]: line["forward_passes"] for line in planned}
     assert passes["attack strong"] == 9 * PGD(protocol="budget", steps=4).cost().forward > 9
     assert (passes["attack least"], passes["linear: clean"]) == (0, 0)
-    assert state["linear: score clean"] == (None, None, None), "it needs the bank"
+    assert state["linear: score clean"] == (None, None, 12), "it needs the bank"
     assert files(Path(finished.config.store)) == before
 
 
