@@ -400,6 +400,8 @@ def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
     passes = {line["step"]: line["forward_passes"] for line in planned}
     assert passes["attack strong"] == 9 * PGD(protocol="budget", steps=4).cost().forward > 9
     assert (passes["attack least"], passes["linear: clean"]) == (0, 0)
+    bounds = {line["step"]: line["bounds"] for line in planned}
+    assert (bounds["attack strong"], bounds["attack least"]) == (["forward_passes"], [])
     assert state["linear: score clean"] == (None, None, 12), "it needs the bank"
     assert files(Path(finished.config.store)) == before
 
