@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -28,80 +26,18 @@ from store.indexes import SampleIndex
 from store.stores import open_store
 from store.studies import read_study, studies
 from store.votes import TRUE_RANK
-from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.colour_study import Finished, plan_and_run
+from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run
 
 if TYPE_CHECKING:
     from pipelines.job import Job
 
-STUDY = f"""name = "colours"
-store = "runs"
-taps = ["preactivation", "linear"]
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[subsets.V6]
-per_class = 2
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.least]
-protocol = "minimal"
-epsilon = "4/255"
-steps = 4
-bisections = 2
-subset = "V6"
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
-ATTACKS = ("strong", "least", "later")
-
-
-@dataclass(frozen=True)
-class Finished:
-    config: RunConfig
-    planned: dict[str, Any]
-    fresh: bool
-    results: dict[str, Any]
-
-    @property
-    def output(self) -> Path:
-        return Path(self.config.output)
-
-    def args(self, *more: str) -> list[str]:
-        c = self.config
-        where = ["--store", c.store, "--output", c.output, "--data", c.data]
-        return ["run", c.study, *where, "--workers", "1", *more]
-
 
 @pytest.fixture(scope="module")
 def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The study, planned over a store that is not there, and then run."""
-    folder = tmp_path_factory.mktemp("study")
-    colour_folder(folder / "train", images=3)
-    colour_folder(folder / "val", images=4)
-    (folder / "colours.toml").write_text(STUDY)
-    where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
-    study = str(folder / "colours.toml")
-    planned = main(RunConfig(study=study, json=True, dry_run=True, **where))  # type: ignore[arg-type]
-    fresh = not (folder / "store").exists() and not (folder / "out").exists()
-    config = RunConfig(study=study, json=True, workers=1, **where)  # type: ignore[arg-type]
-    return Finished(config, planned, fresh, main(config))
+    return plan_and_run(tmp_path_factory.mktemp("study"))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -149,61 +85,6 @@ def test_what_was_done_is_what_was_planned(finished: Finished) -> None:
     done += sum(attacked)
     assert passes["exactly"] < done <= passes["exactly"] + passes["at_most"]
     assert passes["at_most"] == sum(n["forward_passes"] for n in lines if n["bounds"])
-
-
-def planned_with(finished: Finished, folder: Path, *changes: str) -> dict[str, tuple[Any, ...]]:
-    """Samples and bounds, by step and kind of work, of a plan over a store that is not there."""
-    config = replace(finished.config, store=str(folder / "s"), dry_run=True, set=changes)
-    plan = main(config)["plan"]
-    kinds = [(line["what"] or "?").split()[0] for line in plan]
-    return {
-        f"{line['step']} {kind}": (line["samples"], line["bounds"])
-        for line, kind in zip(plan, kinds, strict=True)
-    }
-
-
-def test_bounds_are_what_the_study_can_take_at_most(finished: Finished, tmp_path: Path) -> None:
-    both = ("samples", "forward_passes")
-    planned = planned_with(
-        finished,
-        tmp_path,
-        "banks.four.per_class=1",
-        "banks.four.expected_accuracy=1.0",
-        "subsets.V6.correct=false",
-        "subsets.V6.limit=5",
-        "attacks.strong.limit=100",
-    )
-    assert planned["preactivation: samples of four extract"] == (3, ()), "the first round"
-    assert planned["preactivation: samples of four, further rounds ?"] == (6, both)
-    assert planned["preactivation: bank four ?"] == (3, ("samples",))
-    assert planned["attack least ?"] == (5, both)
-    assert planned["attack strong ?"] == (12, both)
-    assert planned["linear: score strong ?"] == (12, ("samples",))
-
-
-def test_a_second_bank_of_the_same_images_may_find_the_firsts(
-    finished: Finished, tmp_path: Path
-) -> None:
-    path = tmp_path / "two.toml"
-    path.write_text(STUDY.replace("[subsets.V6]", "[banks.two]\nper_class = 2\n[subsets.V6]"))
-    both = replace(finished, config=replace(finished.config, study=str(path)))
-    planned = planned_with(both, tmp_path)
-    assert planned["preactivation: samples of four extract"][1] == ()
-    assert planned["preactivation: samples of two extract"][1] == ("samples", "forward_passes")
-    assert planned["linear: samples of four extract"][1] == ()
-
-
-def test_moved_data_may_be_found_again(finished: Finished, tmp_path: Path, run: Run) -> None:
-    """Nothing says without reading them that they are the images of the store."""
-    for split in ("train", "val"):
-        shutil.copytree(Path(finished.config.data) / split, tmp_path / split)
-    outcome = run(*finished.args("--dry-run", "--json", "--data", str(tmp_path)))
-    lines = {line["step"]: line for line in outcome.json["plan"]}
-    clean = lines["preactivation: clean"]
-    assert (clean["samples"], clean["bounds"]) == (12, ["samples", "forward_passes"])
-    text = run(*finished.args("--dry-run", "--data", str(tmp_path)))
-    assert "exactly 0, and at most" in text.out
-    assert "at most 12" in text.out
 
 
 def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
