@@ -16,11 +16,70 @@ from regroup.intervals import wilson
 from store.votes import TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from store.element import BlockElement
 
-_COLUMNS = ["status", "label", "prediction", "top5_correct", "success"]
+_COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]
+
+
+@dataclass(frozen=True, eq=False)
+class VoteRows:
+    """A block of votes: a value a sample, and ranks of its true class (samples, signs, k or tap).
+
+    Attributes:
+        ok: whether the sample has votes.
+        success: True, False or None (not attacked), as objects.
+    """
+
+    sample_id: NDArray[np.str_]
+    ok: NDArray[np.bool_]
+    success: NDArray[np.object_]
+    right: NDArray[np.bool_]
+    top5: NDArray[np.bool_]
+    true_rank: NDArray[np.int32]
+    tap_true_rank: NDArray[np.int32]
+
+    def counts(self, mask: NDArray[np.bool_]) -> dict[str, Any]:
+        """One group of `summarise`: the samples in `mask`."""
+        counts: dict[str, Any] = {
+            "n": int(mask.sum()),
+            "softmax_top1": int((self.right & mask).sum()),
+            "softmax_top5": int((self.top5 & mask).sum()),
+        }
+        for prefix, ranks in (("", self.true_rank[mask]), ("tap_", self.tap_true_rank[mask])):
+            for top in (1, 5):
+                hits = (ranks <= top).sum(axis=0)
+                counts[f"{prefix}top{top}"] = {
+                    signs: hits[s].astype(int) for s, signs in enumerate(SIGN_CHOICES)
+                }
+        return counts
+
+    def groups(self) -> dict[str, NDArray[np.bool_]]:
+        """The samples of every group that a table needs."""
+        return {
+            "all": self.ok,
+            "success": self.ok & (self.success == True),  # noqa: E712 - None where not attacked
+            "correct": self.ok & self.right,
+        }
+
+
+def vote_rows(votes: BlockElement) -> Iterator[VoteRows]:
+    """The rows of votes, a block at a time."""
+    for block in range(votes.plan.blocks):
+        read = votes.read_table(block, _COLUMNS).to_pydict()
+        table = {name: np.array(values) for name, values in read.items()}
+        yield VoteRows(
+            table["sample_id"],
+            table["status"] == "ok",
+            np.array(read["success"], object),
+            table["prediction"] == table["label"],
+            table["top5_correct"].astype(bool),
+            votes.read_array(TRUE_RANK, block),
+            votes.read_array(TAP_TRUE_RANK, block),
+        )
 
 
 def summarise(votes: BlockElement) -> dict[str, Any]:
@@ -33,50 +92,19 @@ def summarise(votes: BlockElement) -> dict[str, Any]:
     """
     groups: dict[str, dict[str, Any]] = {}
     failed, attacked = 0, False
-    for block in range(votes.plan.blocks):
-        table = {k: np.array(v) for k, v in votes.read_table(block, _COLUMNS).to_pydict().items()}
-        ok = table["status"] == "ok"
-        failed += int((~ok).sum())
-        attacked |= bool((table["success"] != None).any())  # noqa: E711 - an object array
-        ranks = votes.read_array(TRUE_RANK, block), votes.read_array(TAP_TRUE_RANK, block)
-        for group, mask in _masks(table, ok).items():
-            _add(groups.setdefault(group, {}), _counts(table, mask, *ranks))
+    for rows in vote_rows(votes):
+        failed += int((~rows.ok).sum())
+        attacked |= bool((rows.success != None).any())  # noqa: E711 - an object array
+        for group, mask in rows.groups().items():
+            add_counts(groups.setdefault(group, {}), rows.counts(mask))
     return {"failed": failed, "attacked": attacked, **groups}
 
 
-def _masks(table: dict[str, NDArray[Any]], ok: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    return {
-        "all": ok,
-        "success": ok & (table["success"] == True),  # noqa: E712 - None where not attacked
-        "correct": ok & (table["prediction"] == table["label"]),
-    }
-
-
-def _counts(
-    table: dict[str, NDArray[Any]],
-    mask: NDArray[np.bool_],
-    true_rank: NDArray[np.int32],
-    tap_true_rank: NDArray[np.int32],
-) -> dict[str, Any]:
-    right = table["prediction"] == table["label"]
-    counts: dict[str, Any] = {
-        "n": int(mask.sum()),
-        "softmax_top1": int((right & mask).sum()),
-        "softmax_top5": int((table["top5_correct"].astype(bool) & mask).sum()),
-    }
-    for prefix, ranks in (("", true_rank[mask]), ("tap_", tap_true_rank[mask])):
-        for top in (1, 5):
-            hits = (ranks <= top).sum(axis=0)
-            counts[f"{prefix}top{top}"] = {
-                signs: hits[s].astype(int) for s, signs in enumerate(SIGN_CHOICES)
-            }
-    return counts
-
-
-def _add(total: dict[str, Any], part: dict[str, Any]) -> None:
+def add_counts(total: dict[str, Any], part: dict[str, Any]) -> None:
+    """Add what `VoteRows.counts` gives to a total, which becomes plain JSON."""
     for key, value in part.items():
         if isinstance(value, dict):
-            _add(total.setdefault(key, {}), value)
+            add_counts(total.setdefault(key, {}), value)
         elif isinstance(value, np.ndarray):
             total[key] = (np.array(total.get(key, 0)) + value).tolist()
         else:

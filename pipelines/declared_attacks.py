@@ -37,13 +37,15 @@ class MistakeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Subset:
-    """`[subsets.NAME]`: correctly classified samples of a dataset, drawn by `seed`.
+    """`[subsets.NAME]`: samples of a dataset, drawn by `seed`.
 
-    `per_class`: at most so many a class; `classes`: of so many classes, drawn too, or of those in
-    `class_names`; `limit`: at most so many in all.
+    `correct`: only those that the network classifies correctly, else of all; `per_class`: at most
+    so many a class; `classes`: of so many classes, drawn too, or of those in `class_names`;
+    `limit`: at most so many in all.
     """
 
     dataset: str = "val"
+    correct: bool = True
     per_class: Count | None = None
     classes: Count | None = None
     class_names: Annotated[tuple[Text, ...], Field(min_length=1)] | None = None
@@ -55,7 +57,9 @@ class Subset:
         """What is asked of the dataset, as JSON: a part of the subset's fingerprint."""
         names = self.class_names and sorted(self.class_names)
         asked = {**asdict(self), "class_names": names}
-        return {key: value for key, value in asked.items() if key != "dataset"}
+        # Subsets of correct samples had no such key once, and keep their fingerprints.
+        unsaid = {"dataset", "correct"} if self.correct else {"dataset"}
+        return {key: value for key, value in asked.items() if key not in unsaid}
 
     def check_classes(self, path: tuple[str, ...], names: Sequence[str]) -> None:
         """Raise `MistakeError` where the dataset, with the classes `names`, lacks one."""
@@ -159,16 +163,34 @@ class Attack(AttackOptions):
 class Sweep(Attack):
     """`[sweeps.NAME]`: one attack at several epsilons; each is the attack `NAME-LEVEL`.
 
-    `levels`: epsilons in 255ths; every other key is the attacks'.
+    `levels`: epsilons in 255ths, or the text `FIRST-LAST` for all from the one to the other; every
+    other key is the attacks'.
     """
 
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
+
+    @field_validator("levels", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        listed = level_range(value) if isinstance(value, str) else value
+        return tuple(listed) if isinstance(listed, list) else listed
 
     @property
     def attacks(self) -> dict[int, Attack]:
         """The attack of every level."""
         keys = {field.name: getattr(self, field.name) for field in fields(Attack)}
         return {n: Attack(**{**keys, "epsilon": f"{n}/255"}) for n in self.levels}
+
+
+def level_range(text: str) -> list[int]:
+    """The levels of `1-40`: 1, 2, ... 40; ValueError where `text` is no range within 1-255."""
+    found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"{text!r}: give a list of epsilons in 255ths, or a range such as '1-40'")
+    first, last = map(int, found.groups())
+    if not 1 <= first <= last <= 255:
+        raise ValueError(f"{text!r}: a range is from a lower to a higher level, within 1 to 255")
+    return list(range(first, last + 1))
 
 
 def in_255ths(epsilon: float) -> str:

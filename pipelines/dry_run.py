@@ -10,54 +10,20 @@ from obstore.store import MemoryStore
 
 from pipelines.job import Job, LedgerEntry
 from store.backend import backend_for
-from store.errors import GapError
 from store.local import LocalBackend
 from store.objects import ObjectBackend
 from store.stores import Store, open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from zarr.storage import StorePath
 
     from cluster.dispatch import BlockReport, DispatchReport
-    from pipelines.study_steps import Step
     from store.backend import Backend
     from store.element import BlockElement
-
-
-@dataclass(frozen=True)
-class PlannedStep:
-    """One line of a plan.
-
-    Attributes:
-        step: the study's own word for it.
-        what: what is made, such as "extract digits-val"; None where that is not known yet.
-        ref: the element, held or to be made.
-        held: blocks that the store has.
-        blocks: blocks that there are to be.
-        samples: samples in the blocks that are missing.
-        forward_passes: at most so many images through the network for them.
-    """
-
-    step: str
-    what: str | None = None
-    ref: str | None = None
-    held: int | None = None
-    blocks: int | None = None
-    samples: int | None = None
-    forward_passes: int | None = None
-
-    @property
-    def makes(self) -> str:
-        """What is made in words: the kind of work, and the element where it is known."""
-        return f"{(self.what or '?').split()[0]} {self.ref}" if self.ref else self.what or "?"
-
-    @property
-    def done(self) -> bool:
-        """The store has all of it."""
-        return self.blocks is not None and self.held == self.blocks
+    from store.indexes import SampleIndex
 
 
 class NotYetError(Exception):
@@ -164,12 +130,29 @@ def overlaid(uri: str) -> Store:
     return Store(OverlayBackend(below, ObjectBackend(MemoryStore(), below.uri)))
 
 
+def held_indexes(store: Store) -> list[SampleIndex]:
+    """The indexes that an overlaid store had before anything was written to it."""
+    from store.indexes import SampleIndex
+
+    backend = store.backend
+    below = backend.below if isinstance(backend, OverlayBackend) else backend
+    held = Store(below) if below else None
+    return [SampleIndex.open(held, e.ref) for e in held.elements("indexes")] if held else []
+
+
 def _is_folder(backend: Backend) -> bool:
     return not isinstance(backend, LocalBackend) or backend.root.is_dir()
 
 
+@dataclass
 class DryJob(Job):
-    """A job whose ledger says what would be done: `blocks` and `samples` are those missing."""
+    """A job whose ledger says what would be done: `blocks` and `samples` are those missing.
+
+    `unread`: how many images were to be digested and have a stand-in for their digest, in memory:
+    all that a dry run makes of their dataset has another fingerprint than it is going to have.
+    """
+
+    unread: int = 0
 
     @cached_property
     def store(self) -> Store:
@@ -194,6 +177,36 @@ class DryJob(Job):
         rows = sum(element.plan.size(block) for block in missing)
         self._plan(step, element.ref, len(missing), element.plan.blocks - len(missing), rows)
 
+    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
+        """Enter the missing blocks into the ledger; digests get stand-ins, so that a plan goes on.
+
+        Digesting reads every image: a dry run only lists them.
+        """
+        from cluster.digesting import DigestingJob
+
+        super().score(step, element, task)
+        if isinstance(task, DigestingJob):
+            for block in element.missing():
+                self.unread += self._stand_in(element, task.listing_ref, block)
+
+    def _stand_in(self, element: BlockElement, listing_ref: str, block: int) -> int:
+        """Commit a block of digests that nothing was read for, into memory; its rows."""
+        import pyarrow as pa
+
+        from store.listings import DIGEST_COLUMNS, Listing
+
+        listed = Listing.open(self.store, listing_ref).rows(element.plan.span(block))
+        rows: int = listed.num_rows
+        columns = {
+            "sample_id": listed["sample_id"],
+            "status": ["ok"] * rows,
+            "error": [None] * rows,
+            "label": listed["label"],
+            "digest": ["not read"] * rows,
+        }
+        element.write_block(block, {}, pa.table(columns, schema=DIGEST_COLUMNS), {})
+        return rows
+
     def tasks(
         self,
         step: str,
@@ -202,8 +215,8 @@ class DryJob(Job):
         rows: int,
         done: int = 0,
     ) -> DispatchReport:
-        """Enter the tasks into the ledger; raises `NotYetError`."""
-        self._plan(step, "", len(blocks), done, rows)
+        """Enter the tasks into the ledger; raises `NotYetError`. Each reads all of its samples."""
+        self._plan(step, "", len(blocks), done, rows // len(blocks))
         raise NotYetError(step)
 
     def finish(
@@ -216,31 +229,12 @@ class DryJob(Job):
         if not element.missing():
             super().finish(step, element, summarise)
 
+    def tell(self, line: str) -> None:
+        """Nothing: what it would say is not done."""
+
     def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
         """Enter into the ledger that a step found everything in the store."""
         self._plan(step, ref, 0, skipped, 0)
 
     def _plan(self, step: str, ref: str, blocks: int, held: int, samples: int) -> None:
         self.ledger.append(LedgerEntry(step, ref, blocks, held, samples, 0, 0, 0))
-
-
-def plan(job: DryJob, step: Step, attack_passes: int = 0) -> list[PlannedStep]:
-    """What one step would do; a line without `what` where that depends on work not yet done.
-
-    `attack_passes`: the most forward passes that a sample of the step's attack takes.
-    """
-    passes = {"attack": attack_passes, "extract": 1}
-    entry = len(job.ledger)
-    try:
-        step.make()
-        unknown = False
-    except (GapError, NotYetError):
-        unknown = len(job.ledger) == entry
-    lines = [_line(step.label, done, passes) for done in job.ledger[entry:]]
-    return [*lines, PlannedStep(step.label)] if unknown else lines
-
-
-def _line(step: str, entry: LedgerEntry, passes: Mapping[str, int]) -> PlannedStep:
-    held, blocks = entry.skipped, entry.skipped + entry.blocks
-    forward = entry.samples * passes.get(entry.step.split()[0], 0)
-    return PlannedStep(step, entry.step, entry.ref or None, held, blocks, entry.samples, forward)

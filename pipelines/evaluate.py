@@ -204,24 +204,32 @@ def check_k(k: int, taps: tuple[str, ...]) -> int:
 
 def accuracy_row(name: str, summary: dict[str, Any], k: int, signs: str) -> dict[str, Any]:
     """One row of the accuracy table: attempted, #S, and softmax and REGroup over both groups."""
-    from pipelines.accuracy import regroup_accuracy, softmax_accuracy
-
-    row: dict[str, Any] = {
+    groups = {"all": "all"} | ({"success": "S"} if summary["attacked"] else {})
+    return {
         "images": name,
         "attempted": summary["all"]["n"],
         "failed": summary["failed"],
         "success": summary["success"]["n"] if summary["attacked"] else None,
         "k": k,
         "signs": signs,
+        **accuracy_cells(summary, groups, k, signs),
     }
-    groups = {"all": "all"} | ({"success": "S"} if summary["attacked"] else {})
+
+
+def accuracy_cells(
+    summary: dict[str, Any], groups: Mapping[str, str], k: int, signs: str
+) -> dict[str, Any]:
+    """Softmax and REGroup, top-1 and top-5, over each group; `groups`: what cells call it."""
+    from pipelines.accuracy import regroup_accuracy, softmax_accuracy
+
+    cells: dict[str, Any] = {}
     for group, label in groups.items():
         for top in (1, 5):
             soft = softmax_accuracy(summary, group, top)
             ours = regroup_accuracy(summary, group, k, signs, top)
-            row[f"softmax_top{top}_{label}"] = soft.describe()
-            row[f"regroup_top{top}_{label}"] = ours.describe()
-    return row
+            cells[f"softmax_top{top}_{label}"] = soft.describe()
+            cells[f"regroup_top{top}_{label}"] = ours.describe()
+    return cells
 
 
 def _adversarials(job: Job, ref: str) -> BlockElement:

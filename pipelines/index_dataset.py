@@ -123,7 +123,7 @@ class _IndexRows:
 
 
 def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: float) -> None:
-    from pipelines.job import LedgerEntry, log
+    from pipelines.job import LedgerEntry
 
     rows, seconds = index.rows_count, time.perf_counter() - started
     samples = rows if created else 0
@@ -134,7 +134,9 @@ def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: 
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    log(f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}")
+    job.tell(
+        f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
+    )
 
 
 def main(config: IndexConfig) -> dict[str, Any]:

@@ -271,6 +271,10 @@ class Job:
         self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
         log(f"{step}: already in the store ({ref}), nothing to do")
 
+    def tell(self, line: str) -> None:
+        """Say what was done."""
+        log(line)
+
     def summary(self) -> list[dict[str, Any]]:
         """The ledger as plain JSON."""
         return [asdict(entry) for entry in self.ledger]

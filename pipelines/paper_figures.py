@@ -20,7 +20,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def figure_2(results: Row, evaluation: Row, path: Path) -> None:
-    """Top-1 and top-5 over all attempted against epsilon: a panel for each sweep of the study."""
+    """Top-1 and top-5 against epsilon: a panel for each sweep, over all attempted or its subset."""
     sweeps = results["settings"]["sweeps"] or {"no sweep": None}
     figure, axes = pyplot().subplots(
         1, len(sweeps), figsize=(5 * len(sweeps), 3.6), sharey=True, squeeze=False
@@ -34,16 +34,25 @@ def figure_2(results: Row, evaluation: Row, path: Path) -> None:
             axis.plot(xs, shares, color=colour, linestyle=dash, marker="o", ms=3, label=label)
             low, high = ([100 * cell["interval95"][side] for cell in ys] for side in (0, 1))
             axis.fill_between(xs, low, high, color=colour, alpha=0.1)
-        _finish(axis, bool(points), f"{name}{protocol}", "epsilon, 255ths")
-    axes[0][0].set_ylabel("accuracy over all attempted, %")
+        title = f"{name}{protocol}{_counted(points)}"
+        _finish(axis, bool(points), title, "epsilon, 255ths")
+    axes[0][0].set_ylabel("accuracy, %")
     save_figure(figure, path)
+
+
+def _counted(points: list[tuple[int, Row]]) -> str:
+    """Over which images the points of a panel are, as a line of its title."""
+    if not points:
+        return ""
+    whole = points[0][1].get("whole")
+    return f"\nover all images of {whole['subset']}" if whole else "\nover all attempted images"
 
 
 def sweep_points(name: str, sweep: Row, evaluation: Row) -> list[tuple[int, Row]]:
     """Epsilon in 255ths and accuracies of every attack of a sweep that was run."""
     rows = {row["images"]: row for row in evaluation["accuracy"]}
     points = [(level, rows[f"{name}-{level}"]) for level in sorted(sweep["levels"])]
-    return [(x, row) for x, row in points if row.get("attempted")]
+    return [(x, row) for x, row in points if row.get("attempted") or row.get("whole")]
 
 
 def figure_3(results: Row, evaluation: Row, path: Path) -> None:

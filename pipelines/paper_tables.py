@@ -74,8 +74,7 @@ def values_of(results: Row) -> PaperValues:
 def paper_rows(table: PaperTable, results: Row, evaluation: Row) -> Iterator[Row]:
     """A row a number; `accuracy` is empty where `state` says why; `paper` in [0, 1] as well."""
     values, network = values_of(results), results["settings"]["model"]["name"]
-    for preset, images in _rows(table, results):
-        measured = _measured(evaluation, images)
+    for preset, images, measured in _rows(table, results, evaluation):
         over = "all" if preset == "clean" else table.over
         for measure in MEASURES:
             cell = measured.get(f"{measure}_{over}")
@@ -97,14 +96,42 @@ def paper_rows(table: PaperTable, results: Row, evaluation: Row) -> Iterator[Row
             }
 
 
-def _rows(table: PaperTable, results: Row) -> Iterator[tuple[str, str | None]]:
-    """Preset and name of the images of every row; None: no attack of the study names it."""
-    if table.clean:
-        yield "clean", "clean"
+def _rows(
+    table: PaperTable, results: Row, evaluation: Row
+) -> Iterator[tuple[str, str | None, Row]]:
+    """Preset, name of the images and what was measured of every row.
+
+    None: no attack of the study names it; an empty measure: not run.
+    """
+    attacks = list(_attack_rows(table, results, evaluation))
+    yield from _clean_rows(attacks, evaluation) if table.clean else ()
+    yield from attacks
+
+
+def _attack_rows(
+    table: PaperTable, results: Row, evaluation: Row
+) -> Iterator[tuple[str, str | None, Row]]:
     attacks = results["settings"]["attacks"]
     for preset in table.keys(results):
         names = [name for name, attack in attacks.items() if attack["preset"] == preset]
-        yield from ((preset, name) for name in names or [None])
+        for name in names or [None]:
+            yield preset, name, _measured(evaluation, name)
+
+
+def _clean_rows(
+    attacks: list[tuple[str, str | None, Row]], evaluation: Row
+) -> Iterator[tuple[str, str | None, Row]]:
+    """The images of each whole subset as they are; and those of the dataset beside other attacks.
+
+    A whole subset has one row, or, where attacks lack different samples of it, one for each.
+    """
+    told = []
+    for whole in (row["whole"] for _, _, row in attacks if "whole" in row):
+        if whole["clean"] not in told:
+            told.append(whole["clean"])
+            yield "clean", whole["subset"], {**whole["clean"], "attempted": whole["counted"]}
+    if not told or any(row and "whole" not in row for _, _, row in attacks):
+        yield "clean", "clean", _measured(evaluation, "clean")
 
 
 def _measured(evaluation: Row, images: str | None) -> Row:
@@ -116,8 +143,9 @@ def _protocol(preset: str, attack: Row | None) -> str:
     """What the study runs, which may differ from the preset."""
     from regroup.attacks.presets import PRESETS
 
-    given = attack and attack["protocol"]
-    return given or ("-" if preset == "clean" else PRESETS[preset].protocol)
+    if preset == "clean":
+        return "-"
+    return str((attack and attack["protocol"]) or PRESETS[preset].protocol)
 
 
 def _numbers(cell: Row | None) -> Row:
@@ -175,17 +203,35 @@ def paper_title(table: PaperTable, results: Row, evaluation: Row) -> str:
     return f"Table {number}: {table.title}; {network}, {evaluation['taps']} taps, k = {k}"
 
 
-def paper_note(table: PaperTable) -> str:
+def paper_note(table: PaperTable, results: Row, evaluation: Row) -> str:
     """How to read the numbers, with the protocols."""
-    over = (
-        "all attempted samples" if table.over == "all" else "S, the samples whose attack succeeded"
-    )
-    clean = (
-        " The clean row counts every image of the dataset; an attack's row only those that it "
-        "attempted, which are correctly classified: the two are not of the same images."
-    )
+    rows = [row for _, _, row in _attack_rows(table, results, evaluation) if row]
+    whole = [row for row in rows if "whole" in row] if table.over == "all" else []
+    clean = _clean_note(rows, whole) if table.clean else ""
     return (
-        f"Accuracy over {over}; brackets: 95 % Wilson intervals; difference: measured less "
-        "paper, in percentage points. Protocol minimal: the smallest perturbation that the attack "
-        f"finds; budget: full steps in a fixed ball.{clean if table.clean else ''}"
+        f"Accuracy over {_over(table, rows, whole)}; brackets: 95 % Wilson intervals; difference: "
+        "measured less paper, in percentage points. Protocol minimal: the smallest perturbation "
+        f"that the attack finds; budget: full steps in a fixed ball.{clean}"
     )
+
+
+def _over(table: PaperTable, rows: list[Row], whole: list[Row]) -> str:
+    if table.over == "S":
+        return "S, the samples whose attack succeeded"
+    if not whole:
+        return "all attempted samples"
+    subset = "all images of the attack's subset, attempted or not"
+    return subset if len(whole) == len(rows) else f"{subset}, or all attempted samples (see below)"
+
+
+def _clean_note(rows: list[Row], whole: list[Row]) -> str:
+    """Which images the rows count, and whether they are the same."""
+    same = " The clean row of a subset and the row of an attack on it count the same images."
+    others = [row["images"] for row in rows if "whole" not in row]
+    named = f" of {', '.join(others)}" if whole else ""
+    other = (
+        f" The clean row{' of clean' if whole else ''} counts every image of the dataset; an "
+        f"attack's row{named} only those that it attempted, which are correctly classified: the "
+        "two are not of the same images."
+    )
+    return (same if whole else "") + (other if others or not whole else "")

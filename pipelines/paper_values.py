@@ -6,14 +6,17 @@ The shipped `paper_values.toml` says what an entry looks like and holds none.
 from __future__ import annotations
 
 import json
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from pipelines.errors import UsageError
+from pipelines.declared_attacks import keys_of, near
+from pipelines.toml_file import TomlFile
+
+if TYPE_CHECKING:
+    from pipelines.errors import UsageError
 
 STRICT = ConfigDict(extra="forbid", strict=True)
 SHIPPED = Path(__file__).with_name("paper_values.toml")
@@ -64,32 +67,36 @@ def read_paper_values(path: Path = SHIPPED) -> PaperValues:
     """The values in `path`.
 
     Raises:
-        UsageError: it cannot be read, or an entry is not what it should be: the sentence names it.
+        UsageError: it cannot be read, or an entry is not what it should be: the sentence names it
+            and its line.
     """
+    file = TomlFile.read(path)
     try:
-        tables: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-        values = TypeAdapter(PaperValues).validate_json(json.dumps(tables, default=str))
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"{path} is not a TOML file: {error}") from None
+        values = TypeAdapter(PaperValues).validate_json(json.dumps(file.tables, default=str))
     except ValidationError as error:
-        raise UsageError(f"{path}: {_sentence(error)}") from None
-    _check_single(values, path)
+        raise _mistake(file, error) from None
+    _check_single(values, file)
     return values
 
 
-def _sentence(error: ValidationError) -> str:
+def _mistake(file: TomlFile, error: ValidationError) -> UsageError:
+    """The first mistake, unknown keys before what else may follow from them."""
     unknown = "unexpected_keyword_argument"
     first = min(error.errors(), key=lambda each: each["type"] != unknown)
-    key = ".".join(str(part) for part in first["loc"])
+    path = [str(part) for part in first["loc"]]
     if first["type"] == unknown:
-        return f"there is no key {key}"
-    return f"{key}: {first['msg'][:1].lower()}{first['msg'][1:]}"
+        table = {"values": PaperValue, "quoted": QuotedValue}.get(path[0], PaperValues)
+        return file.mistake(path, f"there is no key {near(path[-1], keys_of(table))}")
+    if first["type"].startswith("missing"):
+        return file.mistake(path[:-1], f"the key {path[-1]} is missing")
+    return file.mistake(path, f"{first['msg'][:1].lower()}{first['msg'][1:]}")
 
 
-def _check_single(values: PaperValues, path: Path) -> None:
-    cells = [(v.table, v.row, v.network, v.measure) for v in values.values]
-    for number, cell in enumerate(cells):
-        if cell in cells[:number]:
-            raise UsageError(f"{path}: values.{number}: a second value of {', '.join(cell)}")
+def _check_single(values: PaperValues, file: TomlFile) -> None:
+    seen = set()
+    for number, value in enumerate(values.values):
+        cell = (value.table, value.row, value.network, value.measure)
+        if cell in seen:
+            told = f"a second value of {', '.join(cell)}"
+            raise file.mistake(("values", str(number)), told)
+        seen.add(cell)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +14,6 @@ from pipelines.errors import IncompleteError
 from pipelines.options import ClusterOptions, GapOptions
 
 if TYPE_CHECKING:
-    from pipelines.dry_run import PlannedStep
     from pipelines.job import Job
     from pipelines.study_file import LoadedStudy
     from pipelines.study_results import Results
@@ -80,53 +79,18 @@ def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
 
 
 def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
-    from pipelines.dry_run import DryJob, plan
+    from pipelines.dry_plan import Planner, describe_plan, print_plan
+    from pipelines.dry_run import DryJob
     from pipelines.study_steps import StudySteps
 
     job = DryJob(options)
     with job:
         steps = StudySteps(job, loaded.study)
         _check(steps, loaded)
-        costs: dict[str | None, int] = {None: 0}
-        costs |= {a: loaded.study.attacks[a].spec().cost().forward for a in steps.attacks}
-        lines = [line for step in steps.steps() for line in plan(job, step, costs[step.attack])]
-    _print_plan(options, lines)
-    return {
-        "study": loaded.study.name,
-        "store": options.store,
-        "plan": [{**asdict(line), "done": line.done} for line in lines],
-    }
-
-
-def _print_plan(options: RunConfig, lines: list[PlannedStep]) -> None:
-    from rich.table import Table
-
-    from pipelines.tables import print_line, show
-
-    table = Table(title=f"What {options.study} would do in the store {options.store}")
-    numbers = ("blocks held", "samples to do", "forward passes, at most")
-    for head in ("step", "makes", *numbers):
-        right = head in numbers
-        table.add_column(head, justify="right" if right else "left", overflow="fold")
-    for line in lines:
-        known = line.blocks is not None
-        held = f"{line.held} of {line.blocks}" if known else "?"
-        counts = [str(n) if known else "?" for n in (line.samples, line.forward_passes)]
-        table.add_row(line.step, line.makes, held, *counts)
-    show(table, options.json)
-    done = sum(line.done for line in lines)
-    unknown = any(line.blocks is None for line in lines)
-    print_line(
-        f"{done} of {len(lines)} jobs are in the store whole. "
-        + f"At most {sum(line.forward_passes or 0 for line in lines)} forward passes are to do"
-        + (
-            " in the jobs that are known; those with ? depend on the ones before. "
-            if unknown
-            else ". "
-        )
-        + "Dry run: nothing was computed or written.",
-        options.json,
-    )
+        lines = list(Planner(job, steps).lines())
+    title = f"What {options.study} would do in the store {options.store}"
+    print_plan(title, lines, options.json)
+    return {"study": loaded.study.name, "store": options.store, **describe_plan(lines)}
 
 
 def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:

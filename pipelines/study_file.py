@@ -14,6 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipelines.declared_attacks import MistakeError, keys_of, near
 from pipelines.errors import UsageError
 from pipelines.study import Study
+from pipelines.toml_file import TomlFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,7 +57,7 @@ class LoadedStudy:
     """A study and where it was read: `changed` are the key paths that --set gave."""
 
     study: Study
-    file: StudyFile
+    file: TomlFile
     changed: tuple[tuple[str, ...], ...]
 
     def mistake(self, path: Sequence[str], text: str) -> UsageError:
@@ -71,7 +72,7 @@ def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> Loade
         UsageError: the file cannot be read, or holds what cannot be meant: one sentence with the
             file, the line, the key path and the nearest valid spelling.
     """
-    file = StudyFile.read(path)
+    file = TomlFile.read(path)
     tables = json.loads(json.dumps(file.tables, default=str))
     changed = tuple(_change(file, tables, change) for change in changes)
     if data:
@@ -86,62 +87,7 @@ def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> Loade
     return LoadedStudy(study.expanded(), file, changed)
 
 
-@dataclass(frozen=True)
-class StudyFile:
-    """A study file as read: `tables` is what the TOML in `text` says."""
-
-    path: Path
-    text: str
-    tables: dict[str, Any]
-
-    @classmethod
-    def read(cls, path: Path) -> StudyFile:
-        """Read TOML; `UsageError` where that is not what the file holds."""
-        try:
-            text = path.read_text(encoding="utf-8")
-            return cls(path, text, tomllib.loads(text))
-        except OSError as error:
-            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-        except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UsageError(f"{path} is not a TOML file: {error}") from None
-
-    def mistake(
-        self, path: Sequence[str], text: str, changed: Sequence[tuple[str, ...]] = ()
-    ) -> UsageError:
-        """The error that says where `text` holds; `changed`: paths that --set gave."""
-        key, line, place = ".".join(path), self.line_of(path), tuple(path)
-        for change in changed:
-            if place[: len(change)] == change or (not line and change[: len(place)] == place):
-                return UsageError(f"--set {'.'.join(change)}: {text}")
-        where = f"{self.path}, line {line}" if line else str(self.path)
-        return UsageError(f"{where}: {key}: {text}" if key else f"{where}: {text}")
-
-    def line_of(self, path: Sequence[str]) -> int | None:
-        """The line, from 1, of the statement that gives `path`, or what holds it; None: none does.
-
-        The TOML parser names no lines: the statement is the one after which the path is there.
-        """
-        lines, start = self.text.splitlines(keepends=True), 1
-        for stop in range(1, len(lines) + 1):
-            try:
-                tables = tomllib.loads("".join(lines[:stop]))
-            except tomllib.TOMLDecodeError:
-                continue  # within a statement of several lines
-            if _has(tables, path):
-                return start
-            start = stop + 1
-        return self.line_of(path[:-1]) if path else None
-
-
-def _has(tables: Any, path: Sequence[str]) -> bool:
-    for key in path:
-        if not isinstance(tables, dict) or key not in tables:
-            return False
-        tables = tables[key]
-    return bool(path)
-
-
-def _change(file: StudyFile, tables: dict[str, Any], change: str) -> tuple[str, ...]:
+def _change(file: TomlFile, tables: dict[str, Any], change: str) -> tuple[str, ...]:
     """Apply one --set to `tables`; the key path that it changed."""
     key, equals, value = change.partition("=")
     path = tuple(part.strip() for part in key.split("."))
@@ -157,7 +103,7 @@ def _change(file: StudyFile, tables: dict[str, Any], change: str) -> tuple[str, 
     return path
 
 
-def _check_named(file: StudyFile, tables: Mapping[str, Any], path: tuple[str, ...]) -> None:
+def _check_named(file: TomlFile, tables: Mapping[str, Any], path: tuple[str, ...]) -> None:
     """Refuse to add a dataset, bank or attack by a slip of the pen."""
     known = tables.get(path[0], {})
     if len(path) > 1 and path[0] in NAMED and isinstance(known, dict) and path[1] not in known:
@@ -176,7 +122,7 @@ def _value(text: str) -> Any:
 
 
 def _mistake(
-    file: StudyFile, error: ValidationError, changed: Sequence[tuple[str, ...]]
+    file: TomlFile, error: ValidationError, changed: Sequence[tuple[str, ...]]
 ) -> UsageError:
     """The first mistake, unknown keys before what else may follow from them."""
     details = sorted(error.errors(), key=lambda each: not _unknown(each))

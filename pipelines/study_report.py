@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipelines.latex import latex_table
-from pipelines.paper_figures import figure_2, figure_3, figure_4
+from pipelines.paper_figures import figure_2, figure_3, figure_4, unswept
 from pipelines.paper_tables import HEADS as HEADS_OF_PAPER
 from pipelines.paper_tables import (
     PAPER_TABLES,
@@ -22,6 +22,7 @@ from pipelines.paper_tables import (
 )
 from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.tables import format_accuracy, plot_k, plot_taps
+from pipelines.whole_subset import whole_lines
 from store.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def caption(results: Row, evaluation: Row) -> str:
         f"{chosen}; {rule['count']} taps alone reach {100 * rule['threshold']:g} % of the "
         "correctly classified clean images" + ("." if rule["reached"] else ", none at the end."),
         "Brackets: 95 % Wilson intervals. S: the samples whose attack succeeded, #S of them.",
+        *whole_lines(evaluation["accuracy"]),
     ]
     return "\n".join([*lines, "", *_image_lines(results)]) + "\n"
 
@@ -128,7 +130,7 @@ def _image_lines(results: Row) -> Iterator[str]:
 
 
 def accuracy_markdown(results: Row, evaluation: Row) -> str:
-    """Softmax and REGroup, over all attempted and over #S, top-1 and top-5."""
+    """Softmax and REGroup, over all (see the caption) and over #S, top-1 and top-5."""
     heads = ["images", "attempted", "failed rows", "#S", "top"]
     heads += ["softmax, all", "REGroup, all", "softmax, S", "REGroup, S"]
     rows = [_accuracy_cells(row, top) for row in evaluation["accuracy"] for top in (1, 5)]
@@ -175,8 +177,8 @@ def _titles(results: Row) -> dict[str, str]:
 
 
 def k_markdown(results: Row, evaluation: Row) -> str:
-    """REGroup's top-1 against every k, for every sign choice; attacked images over #S."""
-    names = list(_titles(results))
+    """REGroup's top-1 against every k, every sign choice; attacked images over #S; no sweeps."""
+    names = unswept(results)
     heads = ["k", *(f"{name}, {signs}" for name in names for signs in SIGN_CHOICES)]
     cells = {(row["k"], row["signs"]): row for row in evaluation["accuracy_against_k"]}
     ks = sorted({k for k, _ in cells})
@@ -235,7 +237,8 @@ def taps_rows(results: Row, evaluation: Row) -> Iterator[Row]:  # noqa: ARG001 -
 
 
 def _figure_k(results: Row, evaluation: Row, path: Path) -> None:
-    panels = {name: f"{name}\n{title}" for name, title in _titles(results).items()}
+    titles = _titles(results)
+    panels = {name: f"{name}\n{titles[name]}" for name in unswept(results)}
     rule = evaluation["rule"]
     line = f"the {100 * rule['threshold']:g} % rule" if rule["k"] == evaluation["k"] else "k"
     plot_k(evaluation["accuracy_against_k"], panels, evaluation["k"], path, line)
@@ -264,7 +267,7 @@ def _paper_markdown(table: PaperTable, results: Row, evaluation: Row) -> str:
         f"# {paper_title(table, results, evaluation)}",
         "",
         markdown(HEADS_OF_PAPER, paper_cells(table, results, evaluation)),
-        paper_note(table),
+        paper_note(table, results, evaluation),
         "",
     ]
     quoted = quoted_cells(results) if table.name == "table-1" else []
@@ -278,7 +281,9 @@ def _paper_markdown(table: PaperTable, results: Row, evaluation: Row) -> str:
 
 def paper_latex(table: PaperTable, results: Row, evaluation: Row) -> str:
     """A table of the paper as LaTeX, and after table 1 the quoted figures as another."""
-    title, note = paper_title(table, results, evaluation), paper_note(table)
+    title = paper_title(table, results, evaluation)
+    whole = whole_lines(evaluation["accuracy"]) if table.over == "all" else ()
+    note = " ".join([paper_note(table, results, evaluation), *whole])
     cells = paper_cells(table, results, evaluation)
     text = latex_table(HEADS_OF_PAPER, cells, title, note, f"tab:{table.name}")
     quoted = quoted_cells(results) if table.name == "table-1" else []

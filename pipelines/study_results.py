@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from pipelines.study import Study
     from pipelines.study_steps import StudySteps
     from regroup.choose_k import KChoice
+    from store.element import BlockElement
 
 
 @dataclass
@@ -63,6 +64,7 @@ class Results:
                 "subset": name,
                 "index": each.index.ref,
                 "samples": each.index.rows_count,
+                "correct": each.attacked.rows_count,
                 "fewer": each.fewer,
             }
             for name, each in drawn.items()
@@ -100,7 +102,7 @@ class Results:
             },
             "k": k,
             "rule": asdict(rule),
-            "accuracy": [self._accuracy_row(name, summaries, k) for name in self._names],
+            "accuracy": [self._accuracy_row(name, votes, k) for name in self._names],
             "accuracy_against_k": self._k_rows(summaries, len(stored.taps)),
             "tap_accuracy": _tap_rows(summaries["clean"], stored.taps, k),
         }
@@ -114,12 +116,29 @@ class Results:
             raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
         return rule, k or rule.k
 
-    def _accuracy_row(self, name: str, summaries: dict[str, Any], k: int) -> dict[str, Any]:
+    def _accuracy_row(self, name: str, votes: dict[str, BlockElement], k: int) -> dict[str, Any]:
         from pipelines.evaluate import accuracy_row
 
-        if name not in summaries:
+        if name not in votes:
             return {"images": name, "not_run": self._why_not(name)}
-        return accuracy_row(name, summaries[name], k, self.study.scoring.signs)
+        signs = self.study.scoring.signs
+        row = accuracy_row(name, votes[name].summary() or {}, k, signs)
+        return row | self._whole(name, votes, k, signs)
+
+    def _whole(
+        self, name: str, votes: dict[str, BlockElement], k: int, signs: str
+    ) -> dict[str, Any]:
+        """What stands in the row of an attack on a whole subset instead: see `whole_subset`."""
+        from pipelines.whole_subset import whole_subset
+
+        attack = self.study.attacks.get(name)
+        subset = attack.subset if attack else None
+        if subset is None or self.study.subsets[subset].correct:
+            return {}
+        dataset = self.study.subsets[subset].dataset
+        clean = next(each for each, of in self.study.clean.items() if of == dataset)
+        index = self.steps.subset(subset).index
+        return whole_subset(index, votes[clean], votes[name]).describe(subset, k, signs)
 
     def _k_rows(self, summaries: dict[str, Any], taps: int) -> list[dict[str, Any]]:
         from pipelines.rescore import k_rows

@@ -27,9 +27,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a study, in words; `attack` is the one that it is part of, if any."""
+    """One step of a study, in words.
+
+    `key`: which element it makes: "index", "draw", "clean", "attack", "attacked", "bank" or
+    "votes", and what it is of; `attack`: the one that it is part of, if any.
+    """
 
     label: str
+    key: tuple[str, ...]
     make: Callable[[], object]
     attack: str | None = None
 
@@ -102,29 +107,37 @@ class StudySteps:
 
         Tasks (banks, scoring) end workers that wait, and they would have to be started again.
         """
-        for dataset in self.study.used:
-            yield Step(f"index {dataset}", partial(self.index, dataset))
+        for name in self.study.used:
+            yield Step(f"index {name}", ("index", name), partial(self.index, name))
         for policy in self.study.taps:
-            for bank in self.study.banks:
-                yield Step(f"{policy}: samples of {bank}", partial(self.draw, policy, bank))
-            for name, dataset in self.study.clean.items():
-                yield Step(f"{policy}: {name}", partial(self.clean, policy, dataset))
+            yield from self._clean_steps(policy)
             if policy == self.study.taps[0]:
                 for attack in self.attacks:
-                    yield Step(f"attack {attack}", partial(self.adversarials, attack), attack)
+                    make = partial(self.adversarials, attack)
+                    yield Step(f"attack {attack}", ("attack", attack), make, attack)
             for attack in self.attacks:
-                yield Step(f"{policy}: {attack}", partial(self.attacked, policy, attack), attack)
-        for policy, bank in self.evaluations:
-            yield Step(f"{policy}: bank {bank}", partial(self.bank, policy, bank))
-        for policy, bank in self.evaluations:
-            yield from self._scoring(policy, bank)
+                make, key = partial(self.attacked, policy, attack), ("attacked", policy, attack)
+                yield Step(f"{policy}: {attack}", key, make, attack)
+        for pair in self.evaluations:
+            policy, bank = pair
+            yield Step(f"{policy}: bank {bank}", ("bank", *pair), partial(self.bank, *pair))
+        for pair in self.evaluations:
+            yield from self._scoring(*pair)
+
+    def _clean_steps(self, policy: TapPolicyName) -> Iterator[Step]:
+        for bank in self.study.banks:
+            drawn = partial(self.draw, policy, bank)
+            yield Step(f"{policy}: samples of {bank}", ("draw", policy, bank), drawn)
+        for name, dataset in self.study.clean.items():
+            key, extracted = ("clean", policy, dataset), partial(self.clean, policy, dataset)
+            yield Step(f"{policy}: {name}", key, extracted)
 
     def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
         against = f" against {bank}" if len(self.study.banks) > 1 else ""
         for name in (*self.study.clean, *self.attacks):
             attack = name if name in self.study.attacks else None
-            make = partial(self.votes, policy, bank, name)
-            yield Step(f"{policy}: score {name}{against}", make, attack)
+            make, key = partial(self.votes, policy, bank, name), ("votes", policy, bank, name)
+            yield Step(f"{policy}: score {name}{against}", key, make, attack)
 
     @property
     def attacks(self) -> list[str]:
@@ -180,7 +193,7 @@ class StudySteps:
 
         attack, policy = self.study.attacks[name], self.study.taps[0]
         if attack.subset is not None:
-            subset = self.subset(attack.subset).index
+            subset = self.subset(attack.subset).attacked
         else:
             dataset = self.study.attacked_dataset(name)
             index, clean = self.index(dataset), self.clean(policy, dataset)
@@ -190,7 +203,7 @@ class StudySteps:
         return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
 
     def subset(self, name: str) -> DrawnSubset:
-        """A subset, of the samples that are correct under the first of the tap policies."""
+        """A subset; which samples are correct is by the features of the first tap policy."""
         return self._once(("subset", name), lambda: self._subset(name))
 
     def _subset(self, name: str) -> DrawnSubset:

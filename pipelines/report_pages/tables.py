@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.study_report import accuracy_rows, k_rows, taps_rows
 from pipelines.tables import format_accuracy
+from pipelines.whole_subset import whole_lines
 from store.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ def study_tables(evaluation: Evaluation) -> list[Table]:
 
 
 def accuracy_table(evaluation: Evaluation) -> Table:
-    """Softmax and REGroup over all attempted samples and over S, top-1 and top-5."""
+    """Softmax and REGroup, over all attempted or a whole subset, and over S; top-1 and top-5."""
     results, row = evaluation.study.results, evaluation.row
     heads = ["images", "top", "attempted", "failed rows", "#S"]
     heads += [f"{measure}, {over}" for over in ("all", "S") for measure in ("softmax", "REGroup")]
@@ -92,6 +93,7 @@ def accuracy_table(evaluation: Evaluation) -> Table:
         heads,
         [_accuracy_cells(each, top) for each in row["accuracy"] for top in (1, 5)],
         list(accuracy_rows(results, row)),
+        " ".join(whole_lines(row["accuracy"])),
     )
 
 
@@ -161,7 +163,8 @@ def attacks_table(evaluation: Evaluation) -> Table:
         rows,
         list(attack_rows(results, row)),
         "Queries (forward passes), backward passes and seconds are means over the attempted "
-        "samples; distances are medians over S, in pixel units of [0, 1].",
+        "samples; distances are medians over S, in pixel units of [0, 1]. "
+        + " ".join(whole_lines(row["accuracy"])),
     )
 
 

@@ -15,32 +15,14 @@ from typing import Any
 import pytest
 
 from pipelines import paper_figures
-from pipelines.errors import UsageError
 from pipelines.latex import escaped, latex_table
-from pipelines.paper_tables import PAPER_TABLES, paper_rows
-from pipelines.paper_values import SHIPPED, read_paper_values
+from pipelines.paper_tables import PAPER_TABLES, paper_note, paper_rows
 from pipelines.run import RunConfig, main
-from pipelines.study_file import find_study, load_study
-from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
+from tests.pipelines.test_paper_values import VALUES
 
 Drawn = Callable[[Any, dict[str, Any]], list[Any]]
-VALUES = f"""
-[[values]]
-table = "table-2"
-row = "table2-pgd-4"
-network = "{MODEL}"
-measure = "regroup_top1"
-percent = 12.5
-place = "made up for this test"
-
-[[quoted]]
-defense = "A_defense & 50 %"
-row = "table1-pgd-16"
-measure = "top1"
-percent = 33.0
-place = "made up for this test"
-"""
 FEWER = {
     "scoring.k": "1",
     "banks.paper.per_class": "3",
@@ -56,6 +38,7 @@ FEWER = {
     "attacks.spsa-8.steps": "2",
     "sweeps.figure2-minimal.levels": "[4]",
     "sweeps.figure2-budget.levels": "[4, 200]",
+    "sweeps.figure2-budget.subset": "V50K",
 }
 
 
@@ -71,10 +54,15 @@ class Paper:
 
 @pytest.fixture(scope="module")
 def paper(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Paper:
-    """`paper-resnet50` on coloured squares, its heavy attacks with fewer steps."""
+    """`paper-resnet50` on coloured squares, its heavy attacks with fewer steps.
+
+    The network gets two of the fourteen images wrong for certain, and one of these is no image.
+    """
     folder = tmp_path_factory.mktemp("paper")
     colour_folder(folder / "train", images=3)
-    colour_folder(folder / "val", images=4)
+    val = colour_folder(folder / "val", images=4)
+    shutil.copy(val / BLUE / "0.png", val / RED / "blue.png")
+    (val / GREEN / "broken.png").write_text("no image")
     (folder / "values.toml").write_text(VALUES)
     changes = {
         "model.name": MODEL,
@@ -115,8 +103,27 @@ def test_cells_are_those_of_the_accuracy_table(paper: Paper) -> None:
             cell = accuracy[row["images"]][f"{row['measure']}_S"]
             assert (row["correct"], row["total"]) == (cell["correct"], cell["total"])
             assert row["success"] == accuracy[row["images"]]["success"] == row["total"]
-    clean = paper.rows("table-1")[0]
-    assert (clean["row"], clean["over"], clean["accuracy"]) == ("clean", "all", 1.0)
+
+
+def test_the_clean_row_and_the_attacks_count_the_same_images(paper: Paper) -> None:
+    (evaluation,) = paper.results["evaluations"]
+    accuracy = {row["images"]: row for row in evaluation["accuracy"]}
+    rows = paper.rows("table-1")
+    assert {(row["row"], row["images"], row["attempted"], row["over"]) for row in rows} == {
+        ("clean", "V50K", 13, "all"),
+        ("table1-pgd-16", "pgd-16", 12, "all"),
+    }
+    assert {row["total"] for row in rows} == {13}, "the broken one has no outcome"
+    softmax = [row["correct"] for row in rows if row["measure"] == "softmax_top1"]
+    assert softmax == [12, 12 - accuracy["pgd-16"]["success"]]
+    for row in rows:
+        whole = (
+            accuracy["pgd-16"]["whole"]["clean"] if row["row"] == "clean" else accuracy["pgd-16"]
+        )
+        assert row["correct"] == whole[f"{row['measure']}_all"]["correct"]
+    assert accuracy["pgd-16"]["whole"]["samples"] == 14
+    told = {each["subset"]: (each["samples"], each["correct"]) for each in paper.results["subsets"]}
+    assert (told["V50K"], told["V10K"]) == ((14, 12), (6, 6))
 
 
 def test_the_papers_value_is_beside_and_never_in_place(paper: Paper) -> None:
@@ -210,6 +217,10 @@ def test_figure_2_draws_both_measures_of_every_level(paper: Paper, drawn: Drawn)
         zip(results["settings"]["sweeps"], drawn(paper_figures.figure_2, results), strict=True)
     )
     assert "protocol budget" in axes["figure2-budget"].get_title()
+    assert "over all images of V50K" in axes["figure2-budget"].get_title()
+    assert "over all attempted images" in axes["figure2-minimal"].get_title()
+    assert {rows[f"figure2-budget-{n}"]["softmax_top1_all"]["total"] for n in (4, 200)} == {13}
+    assert rows["figure2-minimal-4"]["softmax_top1_all"]["total"] == 6
     lines = {line.get_label(): line for line in axes["figure2-budget"].get_lines()}
     assert set(lines) == {f"{m} top-{n}" for m in ("softmax", "REGroup") for n in (1, 5)}
     for label, line in lines.items():
@@ -251,9 +262,38 @@ def test_figure_4_has_a_line_for_all_images_but_sweeps(paper: Paper, drawn: Draw
 def test_captions_name_the_subset_and_what_rows_count(paper: Paper) -> None:
     table = (paper.folder / "table-2.md").read_text()
     assert "- deepfool: subset V10K of val, DeepFool" in table
-    assert "not of the same images" in (paper.folder / "table-1.md").read_text()
-    assert "not of the same images" in (paper.folder / "table-1.tex").read_text()
-    assert "not of the same images" not in table
+    for name in ("table-1.md", "table-1.tex"):
+        text = (paper.folder / name).read_text()
+        assert "all images of the attack's subset, attempted or not" in text
+        assert "and the row of an attack on it count the same images" in text
+        assert "counts 13 images of the subset V50K" in text
+        assert "12 that it gets right when clean by their attacked image, the other 1 by" in text
+        assert "1 more have no outcome" in text
+        assert "not of the same images" not in text
+    assert "same images" not in table
+
+
+def test_captions_of_subsets_of_correct_samples(paper: Paper) -> None:
+    """The rows as they are where no attack is on a whole subset, and where only one is."""
+    results = json.loads(json.dumps(paper.results))
+    (evaluation,) = results["evaluations"]
+    table = PAPER_TABLES["table-1"]
+    settings = results["settings"]["attacks"]
+    settings["other"] = settings["pgd-16"]
+    (pgd,) = (row for row in evaluation["accuracy"] if row["images"] == "pgd-16")
+    evaluation["accuracy"].append({**pgd, "images": "other"})
+    del evaluation["accuracy"][-1]["whole"]
+    note = paper_note(table, results, evaluation)
+    assert "an attack's row of other only those that it attempted" in note
+    rows = [row["images"] for row in paper_rows(table, results, evaluation)]
+    assert list(dict.fromkeys(rows)) == ["V50K", "clean", "pgd-16", "other"]
+    del pgd["whole"]
+    assert paper_note(table, results, evaluation).endswith(
+        "The clean row counts every image of the dataset; an attack's row only those that it "
+        "attempted, which are correctly classified: the two are not of the same images."
+    )
+    rows = [row["images"] for row in paper_rows(table, results, evaluation)]
+    assert list(dict.fromkeys(rows)) == ["clean", "pgd-16", "other"]
 
 
 def test_svg_is_the_same_every_time(paper: Paper, tmp_path: Path) -> None:
@@ -282,41 +322,6 @@ def test_latex_escapes_every_special_letter() -> None:
     )
     lines = latex_table(["h"], [["[1]"]], "t", "n", "tab:x").splitlines()
     assert "{[}1{]} \\\\" in lines
-
-
-def test_the_shipped_file_holds_no_value() -> None:
-    values = read_paper_values(SHIPPED)
-    assert (values.values, values.quoted) == ((), ())
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "words"),
-    [
-        ("percent = 12.5", "percent = 120.0", "values.0.percent"),
-        ("percent = 12.5", 'percent = "12.5"', "values.0.percent"),
-        ("table-2", "table-7", "values.0.table"),
-        ("place", "plase", "plase"),
-        ("[[quoted]]", "[[quotes]]", "quotes"),
-        ("[[values]]", "[[values", "not a TOML file"),
-    ],
-)
-def test_mistakes_in_values_are_told(tmp_path: Path, old: str, new: str, words: str) -> None:
-    path = tmp_path / "values.toml"
-    path.write_text(VALUES.replace(old, new, 1))
-    with pytest.raises(UsageError) as told:
-        read_paper_values(path)
-    assert str(told.value).startswith(str(path))
-    assert words in str(told.value)
-    assert "\n" not in str(told.value)
-    with pytest.raises(UsageError, match="--set paper_values"):
-        load_study(find_study("demo"), (f"paper_values={path}",))
-
-
-def test_a_second_value_of_a_cell_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "values.toml"
-    path.write_text(VALUES + VALUES)
-    with pytest.raises(UsageError, match="a second value of table-2, table2-pgd-4"):
-        read_paper_values(path)
 
 
 def test_without_imagenet_one_sentence_says_what_is_missing(run: Run, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -27,80 +26,18 @@ from store.indexes import SampleIndex
 from store.stores import open_store
 from store.studies import read_study, studies
 from store.votes import TRUE_RANK
-from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.colour_study import Finished, plan_and_run
+from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run
 
 if TYPE_CHECKING:
     from pipelines.job import Job
 
-STUDY = f"""name = "colours"
-store = "runs"
-taps = ["preactivation", "linear"]
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[subsets.V6]
-per_class = 2
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.least]
-protocol = "minimal"
-epsilon = "4/255"
-steps = 4
-bisections = 2
-subset = "V6"
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
-ATTACKS = ("strong", "least", "later")
-
-
-@dataclass(frozen=True)
-class Finished:
-    config: RunConfig
-    planned: dict[str, Any]
-    fresh: bool
-    results: dict[str, Any]
-
-    @property
-    def output(self) -> Path:
-        return Path(self.config.output)
-
-    def args(self, *more: str) -> list[str]:
-        c = self.config
-        where = ["--store", c.store, "--output", c.output, "--data", c.data]
-        return ["run", c.study, *where, "--workers", "1", *more]
-
 
 @pytest.fixture(scope="module")
 def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """The study, planned over a store that is not there, and then run."""
-    folder = tmp_path_factory.mktemp("study")
-    colour_folder(folder / "train", images=3)
-    colour_folder(folder / "val", images=4)
-    (folder / "colours.toml").write_text(STUDY)
-    where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
-    study = str(folder / "colours.toml")
-    planned = main(RunConfig(study=study, json=True, dry_run=True, **where))  # type: ignore[arg-type]
-    fresh = not (folder / "store").exists() and not (folder / "out").exists()
-    config = RunConfig(study=study, json=True, workers=1, **where)  # type: ignore[arg-type]
-    return Finished(config, planned, fresh, main(config))
+    return plan_and_run(tmp_path_factory.mktemp("study"))
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -112,13 +49,42 @@ def files(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
-def test_plan_of_a_fresh_study_writes_nothing_and_guesses_nothing(finished: Finished) -> None:
+def test_plan_of_a_fresh_study_writes_nothing_and_knows_its_numbers(finished: Finished) -> None:
     assert finished.fresh
     lines = {(line["step"], line["what"]): line for line in finished.planned["plan"]}
     assert not any(line["done"] for line in lines.values())
     assert lines["index val", "digest " + Path(finished.config.data).name + "-val"]["samples"] == 12
-    assert lines["attack strong", None]["blocks"] is None
+    told = {
+        step: (line["samples"], line["forward_passes"], line["bounds"], line["ref"])
+        for (step, _), line in lines.items()
+    }
+    both = ("samples", "forward_passes")
+    strong = PGD(protocol="budget", steps=4).cost().forward
+    assert told["linear: clean"] == (12, 12, (), None), "images that nothing was read of"
+    assert told["preactivation: samples of four"] == (9, 9, (), None)
+    assert told["attack strong"] == (9, 9 * strong, both, None)
+    assert told["attack least"][:3:2] == (6, both)
+    assert told["linear: strong"] == (9, 9, both, None)
+    assert told["linear: bank four"] == (9, 0, ("samples",), None)
+    assert told["linear: score clean"] == (12, 0, ("samples",), None)
+    assert told["linear: score least"] == (6, 0, ("samples",), None)
     assert not [step for step, _ in lines if "later" in step]
+
+
+def test_what_was_done_is_what_was_planned(finished: Finished) -> None:
+    """Exact numbers of the plan over no store against what the run then counted, and bounds."""
+    lines, steps = finished.planned["plan"], finished.results["steps"]
+    for what in {line["what"] for line in lines if line["what"]} - {"index"}:
+        planned = [(n["samples"], n["forward_passes"]) for n in lines if n["what"] == what]
+        assert planned == [(s["samples"], s["forward_passes"]) for s in steps if s["step"] == what]
+    passes = finished.planned["forward_passes"]
+    assert passes["exactly"] == 2 * (12 + 9)
+    done = sum(s["forward_passes"] for s in steps if s["step"].startswith("extract"))
+    attacked = [each["queries"] for each in finished.results["images"] if "queries" in each]
+    assert len(attacked) == 2, "which do not count the padding of batches, as the workers do"
+    done += sum(attacked)
+    assert passes["exactly"] < done <= passes["exactly"] + passes["at_most"]
+    assert passes["at_most"] == sum(n["forward_passes"] for n in lines if n["bounds"])
 
 
 def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
@@ -315,7 +281,9 @@ def test_plan_counts_what_is_missing(finished: Finished, run: Run) -> None:
     passes = {line["step"]: line["forward_passes"] for line in planned}
     assert passes["attack strong"] == 9 * PGD(protocol="budget", steps=4).cost().forward > 9
     assert (passes["attack least"], passes["linear: clean"]) == (0, 0)
-    assert state["linear: score clean"] == (None, None, None), "it needs the bank"
+    bounds = {line["step"]: line["bounds"] for line in planned}
+    assert (bounds["attack strong"], bounds["attack least"]) == (["forward_passes"], [])
+    assert state["linear: score clean"] == (None, None, 12), "it needs the bank"
     assert files(Path(finished.config.store)) == before
 
 

@@ -129,6 +129,23 @@ def test_a_sweep_is_an_attack_a_level(tmp_path: Path) -> None:
     assert attacks["s-1"].limit == 3
 
 
+def test_levels_may_be_a_range(tmp_path: Path) -> None:
+    study = study_of(tmp_path, "limit = 9", '[sweeps.s]\nlevels = "3-5"')
+    assert study.sweeps["s"].levels == (3, 4, 5)
+    assert list(study.attacks) == ["pgd", "s-3", "s-4", "s-5"]
+    again = study_of(tmp_path, "limit = 9", "[sweeps.s]\nlevels = [1]", "sweeps.s.levels=1-255")
+    assert again.sweeps["s"].levels == tuple(range(1, 256))
+    assert study_of(tmp_path, "limit = 9", '[sweeps.s]\nlevels = "7 - 7"').sweeps["s"].levels == (
+        7,
+    )
+
+
+def test_the_papers_sweeps_have_every_level() -> None:
+    for name in ("paper-resnet50", "paper-vgg19"):
+        study = load_study(find_study(name)).study
+        assert {sweep.levels for sweep in study.sweeps.values()} == {tuple(range(1, 41))}
+
+
 MISTAKES = [
     ("limit = 9", "limi = 9", ("line 18", "attacks.pgd.limi", "did you mean limit?")),
     ("[model]", "[modle]", ("modle", "did you mean model?")),
@@ -155,6 +172,12 @@ MISTAKES = [
     ),
     ("limit = 9", "[sweeps.s]", ("line 18", "sweeps.s", "levels is missing")),
     ("limit = 9", "[sweeps.s]\nlevels = [0]", ("line 19", "sweeps.s.levels.0", "0")),
+    ("limit = 9", '[sweeps.s]\nlevels = "0-4"', ("line 19", "sweeps.s.levels: '0-4'", "1 to 255")),
+    ("limit = 9", '[sweeps.s]\nlevels = "9-4"', ("line 19", "sweeps.s.levels: '9-4'", "lower")),
+    ("limit = 9", '[sweeps.s]\nlevels = "1-256"', ("line 19", "sweeps.s.levels", "1 to 255")),
+    ("limit = 9", '[sweeps.s]\nlevels = "all"', ("line 19", "sweeps.s.levels", "such as '1-40'")),
+    ("limit = 9", "[sweeps.s]\nlevels = 4", ("line 19", "sweeps.s.levels", "an array", "found 4")),
+    ("limit = 9", "[sweeps.s]\nlevels = [1.5]", ("line 19", "sweeps.s.levels.0", "whole number")),
     ("limit = 9", "[sweeps.s]\nepsilons = [2]", ("sweeps.s.epsilons", "levels", "choose from")),
     ("limit = 9", "[sweeps.s]\nlevels = [2, 2]", ("line 19", "sweeps.s.levels", "twice")),
     ("limit = 9", "[sweeps.s]\nlevel = [2]", ("line 19", "sweeps.s.level", "mean levels?")),

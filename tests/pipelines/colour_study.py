@@ -1,0 +1,76 @@
+"""A study of coloured squares: two tap policies, a bank, a subset, three attacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.run import RunConfig, main
+from tests.pipelines.colours import MODEL, colour_folder
+
+STUDY = f"""name = "colours"
+store = "runs"
+taps = ["preactivation", "linear"]
+
+[model]
+name = "{MODEL}"
+classes = "dataset"
+
+[datasets]
+train = "imagefolder:{{data}}/train"
+val = "imagefolder:{{data}}/val"
+
+[banks.four]
+per_class = 4
+
+[subsets.V6]
+per_class = 2
+
+[attacks.strong]
+epsilon = "200/255"
+steps = 4
+limit = 9
+block_rows = 4
+
+[attacks.least]
+protocol = "minimal"
+epsilon = "4/255"
+steps = 4
+bisections = 2
+subset = "V6"
+
+[attacks.later]
+epsilon = "1/255"
+skip = true
+"""
+
+
+@dataclass(frozen=True)
+class Finished:
+    config: RunConfig
+    planned: dict[str, Any]
+    fresh: bool
+    results: dict[str, Any]
+
+    @property
+    def output(self) -> Path:
+        return Path(self.config.output)
+
+    def args(self, *more: str) -> list[str]:
+        c = self.config
+        where = ["--store", c.store, "--output", c.output, "--data", c.data]
+        return ["run", c.study, *where, "--workers", "1", *more]
+
+
+def plan_and_run(folder: Path) -> Finished:
+    """Plan the study over a store that is not there, in `folder`, and then run it."""
+    colour_folder(folder / "train", images=3)
+    colour_folder(folder / "val", images=4)
+    (folder / "colours.toml").write_text(STUDY)
+    where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
+    study = str(folder / "colours.toml")
+    planned = main(RunConfig(study=study, json=True, dry_run=True, **where))  # type: ignore[arg-type]
+    fresh = not (folder / "store").exists() and not (folder / "out").exists()
+    config = RunConfig(study=study, json=True, workers=1, **where)  # type: ignore[arg-type]
+    return Finished(config, planned, fresh, main(config))

@@ -1,0 +1,155 @@
+"""Robust accuracy over a whole subset, against a literal recount of every sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipelines.declared_attacks import Subset
+from pipelines.subsets import subset_rows
+from pipelines.whole_subset import whole_lines, whole_subset
+from regroup.intervals import wilson
+from store import votes
+from store.element import BlockElement
+from store.indexes import COLUMNS, SampleIndex
+from store.stores import Store
+from tests.store.elements import memory_store
+
+ROWS, TAPS = 23, 3
+NAMES = [f"s{number:02}" for number in range(ROWS)]
+SUBSET = [name for number, name in enumerate(NAMES) if number % 4]
+UNREADABLE, WRONG, LOST = {"s02", "s08"}, {"s01", "s03", "s13", "s22"}, {"s05", "s21"}
+# Attacked, and in a part of the clean features that was given up.
+UNVOTED = {"s06"}
+ATTACKED = [name for name in SUBSET if name not in UNREADABLE | WRONG]
+
+
+def index(store: Store, names: list[str]) -> SampleIndex:
+    count = len(names)
+    labels = [NAMES.index(name) % 3 for name in names]
+    rows = {"sample_id": names, "label": labels, "locator": names, "digest": ["0" * 32] * count}
+    table = pa.table(rows, schema=COLUMNS)
+    return SampleIndex.write(store, "val", [table], ("a", "b", "c"), "imagefolder:val")
+
+
+def scored(
+    store: Store, names: list[str], failed: set[str], block_rows: int, seed: int, attacked: bool
+) -> tuple[BlockElement, dict[str, Any]]:
+    """Votes with ranks, predictions and top-5 of their own; and the same by sample id."""
+    rng = np.random.default_rng(seed)
+    count = len(names)
+    spec = votes.votes_spec(
+        "v", features_fingerprint=str(seed) * 64, bank_fingerprint="b" * 64, scoring={},
+        taps=[f"t{n}" for n in range(TAPS)], rows=count, block_rows=block_rows,
+    )  # fmt: skip
+    bad = np.array([name in failed for name in names])
+    ranks = rng.integers(1, 9, (count, 3, TAPS)).astype(np.int32)
+    right = (
+        np.array([name not in WRONG for name in names]) if not attacked else rng.random(count) > 0.6
+    )
+    rows = {
+        "sample_id": names,
+        "status": ["failed" if each else "ok" for each in bad],
+        "error": [None] * count,
+        "label": [1] * count,
+        "prediction": np.where(bad, -1, right),
+        "top5_correct": [
+            None if b else bool(r or rng.random() > 0.5) for b, r in zip(bad, right, strict=True)
+        ],
+        "success": [
+            bool(not r) if attacked and not b else None for b, r in zip(bad, right, strict=True)
+        ],
+    }
+    element = BlockElement.create(store, spec, {})
+    table = pa.table(rows, schema=votes.COLUMNS)
+    ranks[bad] = -1
+    for block in range(element.plan.blocks):
+        span = element.plan.span(block)
+        part = {array.path: np.ascontiguousarray(ranks[span]) for array in spec.arrays}
+        element.write_block(block, part, table.slice(span.start, span.stop - span.start), {})
+    by_id = {
+        row["sample_id"]: {**row, "ranks": ranks[number]}
+        for number, row in enumerate(table.to_pylist())
+    }
+    return element, by_id
+
+
+@pytest.fixture
+def whole() -> tuple[Any, dict[str, Any], dict[str, Any]]:
+    store = memory_store()
+    clean, clean_rows = scored(store, NAMES, UNREADABLE | UNVOTED, 5, 1, attacked=False)
+    attack, attack_rows = scored(store, ATTACKED[::-1], LOST, 4, 2, attacked=True)
+    return whole_subset(index(store, SUBSET), clean, attack), clean_rows, attack_rows
+
+
+def recounted(outcomes: list[dict[str, Any]], k: int, signs: int) -> dict[str, tuple[int, int]]:
+    """Correct and total of every cell, sample by sample."""
+    total = len(outcomes)
+    counts = dict.fromkeys(
+        ("softmax_top1_all", "softmax_top5_all", "regroup_top1_all", "regroup_top5_all"), 0
+    )
+    for row in outcomes:
+        counts["softmax_top1_all"] += row["prediction"] == row["label"]
+        counts["softmax_top5_all"] += row["top5_correct"]
+        counts["regroup_top1_all"] += row["ranks"][signs, k - 1] == 1
+        counts["regroup_top5_all"] += row["ranks"][signs, k - 1] <= 5
+    return {name: (int(count), total) for name, count in counts.items()}
+
+
+@pytest.mark.parametrize("k", range(1, TAPS + 1))
+@pytest.mark.parametrize("signs", votes.SIGN_CHOICES)
+def test_every_cell_is_that_of_a_literal_recount(whole: Any, k: int, signs: str) -> None:
+    counts, clean, attacked = whole
+    robust, plain = [], []
+    for name in SUBSET:
+        if clean[name]["status"] == "failed" or name in LOST:
+            continue
+        robust.append(attacked[name] if name in attacked else clean[name])
+        plain.append(clean[name])
+    row = counts.describe("V", k, signs)
+    for cells, outcomes in ((row, robust), (row["whole"]["clean"], plain)):
+        for name, (correct, total) in recounted(
+            outcomes, k, votes.SIGN_CHOICES.index(signs)
+        ).items():
+            cell = cells[name]
+            assert (cell["correct"], cell["total"]) == (correct, total)
+            assert cell["accuracy"] == pytest.approx(correct / total)
+            assert cell["interval95"] == pytest.approx(wilson(correct, total))
+
+
+def test_what_is_counted_is_told(whole: Any) -> None:
+    counts, *_ = whole
+    row = counts.describe("V", 1, "both") | {"images": "pgd"}
+    # 17 samples; of them s02 cannot be read, and s05, s21 and s06 were lost (s08 is of no subset).
+    assert (row["whole"]["samples"], row["whole"]["counted"]) == (17, 13)
+    assert row["whole"]["attacked"] == 13 - len(WRONG)
+    (line,) = whole_lines([row, {**row, "images": "fgsm"}, {"images": "clean"}])
+    assert line.startswith('pgd, fgsm: "over all" counts 13 images of the subset V, ')
+    assert line.endswith(
+        "the other 4 by their clean image. 4 more have no outcome and count nowhere."
+    )
+    assert list(whole_lines([{"images": "clean"}])) == []
+
+
+def test_the_query_of_correct_samples_is_what_it_always_was() -> None:
+    """Part of a fingerprint: subsets of earlier stores must be found again."""
+    assert Subset(per_class=2, dataset="train").query == {
+        "per_class": 2, "classes": None, "class_names": None, "limit": None, "seed": 0,
+    }  # fmt: skip
+    assert Subset(correct=False, class_names=("b", "a")).query == {
+        "correct": False, "per_class": None, "classes": None, "class_names": ["a", "b"],
+        "limit": None, "seed": 0,
+    }  # fmt: skip
+
+
+def test_a_whole_subset_is_drawn_from_all_images() -> None:
+    images = index(memory_store(), NAMES)
+    assert subset_rows(Subset(correct=False), images).rows == list(range(ROWS))
+    two = subset_rows(Subset(correct=False, per_class=2), images).rows
+    assert sorted(NAMES.index(NAMES[row]) % 3 for row in two) == [0, 0, 1, 1, 2, 2]
+    only = subset_rows(Subset(per_class=2), images, {0, 1, 4})
+    assert (only.rows, only.fewer) == ([0, 1, 4], {"a": 1, "c": 0})
+    assert len(subset_rows(Subset(correct=False, limit=7, classes=2), images).rows) == 7
