@@ -17,6 +17,7 @@ from torch import Tensor
 from regroup.bank import DELTA, SIGN_CHOICES, check_k
 from regroup.borda import BordaSums, kernels
 from regroup.errors import ConfigurationError, RegroupError
+from regroup.products import Product
 from regroup.ranking import ascending
 
 if TYPE_CHECKING:
@@ -64,17 +65,28 @@ class _Voter:
         column.update({row: i for i, row in enumerate(column)})
         columns = [column[row.tobytes()] for row in mixtures]
         rows = mixtures[np.unique(columns, return_index=True)[1]]
-        logs = np.log(rows, out=np.zeros_like(rows), where=rows > 0)
-        constants = (rows * logs).sum(axis=1)
-        self._mixtures = torch.tensor(rows, dtype=dtype, device=device)
-        self._constants = torch.tensor(constants, dtype=dtype, device=device)
+        # A mixture sums to 1, so the same may be taken off every log PMF and off the constants. The
+        # logarithms of the mean mixture leave small numbers on both sides: their difference, the
+        # divergence, would lose most of float32's digits otherwise.
+        middle = _logs(rows.mean(axis=0))
+        constants = (rows * (_logs(rows) - middle)).sum(axis=1)
+        self._product = Product(
+            torch.tensor(rows, dtype=dtype, device=device),
+            torch.tensor(constants, dtype=dtype, device=device),
+        )
+        self._middle = torch.tensor(middle, dtype=dtype, device=device)
         shared = len(rows) < len(mixtures)
         self._columns = torch.tensor(columns, device=device) if shared else None
 
     def divergences(self, log_pmf: Tensor) -> Tensor:
         """KL of every class, (N, M), for log PMFs (N, C)."""
-        found = torch.addmm(self._constants, log_pmf, self._mixtures.T, alpha=-1)
+        found = self._product(log_pmf - self._middle)
         return found if self._columns is None else found[:, self._columns]
+
+
+def _logs(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Logarithms, 0 where there is nothing: it is multiplied by 0 there."""
+    return np.log(values, out=np.zeros_like(values), where=values > 0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,42 @@
+"""The matrix product of scoring: constants less log PMFs times mixtures (eqs. 2, 3).
+
+On a CPU torch multiplies float32 matrices by MKL, which on other processors than Intel's uses half
+of what the core can do; oneDNN, which computes the network's convolutions, uses all of it
+(docs/performance.md). Small products stay with MKL: oneDNN takes 25 us to begin.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# Multiplications and additions from which oneDNN is as fast, whatever the shape.
+_WORTH = 2**22
+
+
+class Product:
+    """`constants` (M,) less x times `mixtures` (M, C) transposed, for x (N, C).
+
+    Which library multiplies depends on the shape alone, so that the bits do not depend on what was
+    computed before. oneDNN has a copy of the mixtures, made when it is first needed.
+    """
+
+    def __init__(self, mixtures: Tensor, constants: Tensor) -> None:
+        self._mixtures, self._constants = mixtures, constants
+        plain = mixtures.device.type == "cpu" and mixtures.dtype == torch.float32
+        self._onednn = plain and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """(N, M)."""
+        if self._onednn and len(x) * self._mixtures.numel() >= _WORTH:
+            with torch.no_grad():
+                found = functional.linear(x.contiguous().to_mkldnn(), *self._packed)
+            return found.to_dense()
+        return torch.addmm(self._constants, x, self._mixtures.T, alpha=-1)
+
+    @cached_property
+    def _packed(self) -> tuple[Tensor, Tensor]:
+        return (-self._mixtures).to_mkldnn(), self._constants.to_mkldnn()
