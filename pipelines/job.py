@@ -104,6 +104,11 @@ class Job:
         o = self.options
         return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
 
+    @property
+    def joined(self) -> bool:
+        """Whether Ray is started or joined, so that the cluster can be asked."""
+        return self._joined
+
     def _join(self) -> None:
         """Start or join Ray, once."""
         from cluster.session import SessionConfig, ray_session
@@ -158,14 +163,20 @@ class Job:
         blocks: Sequence[int],
         rows: int,
         done: int = 0,
+        *,
+        resources: WorkerResources | None = None,
+        ref: str = "",  # noqa: ARG002 - what a plan tells
     ) -> DispatchReport:
-        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist."""
+        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist.
+
+        `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
+        """
         from cluster.dispatch import dispatch_as_tasks
 
         self._join()
         progress = self._progress(step, rows, done)
         return dispatch_as_tasks(
-            task, blocks, self.resources, self._policy(), progress, self._label(step)
+            task, blocks, resources or self.resources, self._policy(), progress, self._label(step)
         )
 
     def _policy(self) -> RetryPolicy:

@@ -47,11 +47,30 @@ class QuotedValue:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperTime:
+    """One number of the paper's table of inference times, in seconds an image."""
+
+    network: Text
+    device: Literal["cpu", "cuda"]
+    batch: Literal["1", "n"]
+    measure: Literal["softmax", "regroup"]
+    seconds: Annotated[float, Field(gt=0)]
+    place: Text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperValues:
     """All that is at hand."""
 
     values: tuple[PaperValue, ...] = ()
     quoted: tuple[QuotedValue, ...] = ()
+    times: tuple[PaperTime, ...] = ()
+
+    def find_time(self, network: str, device: str, batch: str, measure: str) -> PaperTime | None:
+        """The entry of a cell of table 6, or None."""
+        asked = (network, device, batch, measure)
+        same = (t for t in self.times if (t.network, t.device, t.batch, t.measure) == asked)
+        return next(same, None)
 
     def find(self, table: str, row: str, network: str, measure: str) -> PaperValue | None:
         """The entry of a cell, or None."""
@@ -89,7 +108,11 @@ def _sentence(error: ValidationError) -> str:
 
 
 def _check_single(values: PaperValues, path: Path) -> None:
-    cells = [(v.table, v.row, v.network, v.measure) for v in values.values]
-    for number, cell in enumerate(cells):
-        if cell in cells[:number]:
-            raise UsageError(f"{path}: values.{number}: a second value of {', '.join(cell)}")
+    listed: dict[str, list[tuple[str, ...]]] = {
+        "values": [(v.table, v.row, v.network, v.measure) for v in values.values],
+        "times": [(t.network, t.device, t.batch, t.measure) for t in values.times],
+    }
+    for name, cells in listed.items():
+        for number, cell in enumerate(cells):
+            if cell in cells[:number]:
+                raise UsageError(f"{path}: {name}.{number}: a second value of {', '.join(cell)}")

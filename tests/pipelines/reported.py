@@ -11,7 +11,18 @@ from pipelines.report import ReportConfig
 from pipelines.run import RunConfig, main
 from store.stores import Store, open_store
 from store.studies import read_study, write_study
-from tests.pipelines.colours import BLUE, CLASS_NAMES, GREEN, RED, Colours, colour_folder
+from tests.pipelines.colours import (
+    BLUE,
+    CLASS_NAMES,
+    GREEN,
+    LATER,
+    RED,
+    STRONG,
+    Colours,
+    colour_folder,
+    least,
+    study_text,
+)  # fmt: skip
 
 MODEL = "tests.pipelines.reported:Marked"
 # Of two classes and of an attack: as markup each would set a global of the page.
@@ -20,41 +31,10 @@ BOLD = "<b onmouseover='window.owned=1'>green&"
 TITLE = "PGD </script><script>window.owned = 1</script>"
 NAMES = {RED: IMAGE, GREEN: BOLD, BLUE: BLUE}
 
-STUDY = f"""name = "colours"
-store = "runs"
-taps = ["preactivation", "linear"]
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[scoring]
-signs = "positive"
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.least]
-protocol = "minimal"
-epsilon = "4/255"
-steps = 4
-bisections = 2
-limit = 6
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
+STUDY = study_text(
+    '\n[scoring]\nsigns = "positive"\n', STRONG, least("limit = 6"), LATER,
+    model=MODEL, taps=("preactivation", "linear"),
+)  # fmt: skip
 
 
 class Marked(Colours):
