@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from store.stores import Store
 
 # Of the whole report, of however many studies: what other pages leave, the explorers share.
-REPORT_BYTES = 15_000_000
+# Estimates of what a page takes may be a little low.
+REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +105,8 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     for each in pages:
         each.write()
     for number, each in enumerate(pages):
-        each.write_explorer((REPORT_BYTES - size_of(folder)) // (len(pages) - number))
+        room = REPORT_BYTES - SPARE_BYTES - size_of(folder)
+        each.write_explorer(room // (len(pages) - number))
 
 
 def size_of(folder: Path) -> int:

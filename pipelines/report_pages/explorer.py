@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -95,8 +96,9 @@ class Explorer:
         """Samples of one attack that are to be shown, where there is room."""
         return -(-self.images // max(len(self.study.attacks), 1))
 
-    @property
+    @cached_property
     def _listed_an_attack(self) -> int:
+        """By the room before anything is taken of it."""
         each = len(self.study.attacks) * len(self.study.evaluations)
         rows = min(ROWS_LISTED, max(self.album.room // 2, 0) // ROW_BYTES)
         return rows // max(each, 1)

@@ -98,7 +98,7 @@ class _Sum:
 
 class _First(_Sum):
     def _points(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        return (ranks == 1).astype(np.int64)
+        return np.asarray(ranks == 1, np.int64)
 
 
 class _Majorities:

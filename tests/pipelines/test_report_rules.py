@@ -62,7 +62,7 @@ def test_the_winner_at_every_k_is_the_stored_prediction(
                 page.select_option("#f-attack", str(place))
                 for row, images in enumerate(("clean", attack["name"])):
                     votes = BlockElement.open(made.store, "votes", evaluation["votes"][images])
-                    assert votes.inputs["scoring"]["rule"] == rule  # type: ignore[index,call-overload]
+                    assert votes.inputs["scoring"]["rule"] == rule  # type: ignore[index]
                     names = votes.samples(["sample_id"])["sample_id"].to_pylist()
                     stored = column(votes, PREDICTION)[:, both]
                     for i, sample in enumerate(attack["samples"]):

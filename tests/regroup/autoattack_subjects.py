@@ -73,3 +73,9 @@ def middle(values: NDArray[np.float64]) -> float:
     half = len(ordered) // 2
     assert ordered[half] > 1.02 * ordered[half - 1]
     return float((ordered[half] + ordered[half - 1]) / 2)
+
+
+def network_of(model: nn.Module) -> Any:
+    from regroup.attacks.attacked_network import AttackedNetwork
+
+    return AttackedNetwork(model)

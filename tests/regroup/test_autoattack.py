@@ -13,7 +13,16 @@ from regroup.attacks.library_kernels import CountedNetwork
 from regroup.attacks.random_streams import group_seed
 from regroup.attacks.square import Square
 from regroup.errors import ConfigurationError
-from tests.regroup.autoattack_subjects import FAST, Linear, attack, middle, names, radii, samples
+from tests.regroup.autoattack_subjects import (
+    FAST,
+    Linear,
+    attack,
+    middle,
+    names,
+    network_of,
+    radii,
+    samples,
+)
 
 pytest.importorskip(
     "pyautoattack", reason="pyautoattack is not installed: pip install 'regroup-ray[attacks]'"
@@ -88,12 +97,6 @@ def test_the_defaults_are_those_of_the_librarys_standard_version() -> None:
         assert {k: v for k, v in vars(kernel).items() if k not in ignored} == {
             k: v for k, v in vars(their).items() if k not in ignored
         }
-
-
-def network_of(model: nn.Module) -> Any:
-    from regroup.attacks.attacked_network import AttackedNetwork
-
-    return AttackedNetwork(model)
 
 
 def test_fewer_classes_are_all_aimed_at_and_three_are_too_few() -> None:
