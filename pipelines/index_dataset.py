@@ -134,7 +134,8 @@ def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: 
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    log(f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}")
+    if created or not job.quiet:
+        log(f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}")
 
 
 def main(config: IndexConfig) -> dict[str, Any]:
