@@ -82,17 +82,31 @@ class Question:
 def time_inference(job: Job, question: Question) -> list[Row]:
     """The timing on every device, measured where the store has none; `not_run` says why one lacks.
 
-    Raises `IncompleteError` where measuring fails.
+    Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
     """
-    measured = []
+    from pipelines.dry_run import NotYetError
+
+    measured: list[Row] = []
+    planned: NotYetError | None = None
     for device in DEVICES:
-        found = _kept(job, question, device)
-        if found is not None:
-            job.note(_step(device), question.ref(device), 1, time.perf_counter())
-        elif device == "cpu" or _gpu_at_hand(job):
-            found = _measure(job, question, device)
-        measured.append({"device": device, **(found or {"not_run": NO_GPU})})
+        try:
+            found = _timing(job, question, device)
+        except NotYetError as error:
+            planned = error
+        else:
+            measured.append({"device": device, **(found or {"not_run": NO_GPU})})
+    if planned is not None:
+        raise planned
     return measured
+
+
+def _timing(job: Job, question: Question, device: str) -> Row | None:
+    """What is kept, or else measured now; None where no worker has such a device."""
+    found = _kept(job, question, device)
+    if found is not None:
+        job.note(_step(device), question.ref(device), 1, time.perf_counter())
+        return found
+    return _measure(job, question, device) if device == "cpu" or _gpu_at_hand(job) else None
 
 
 def _step(device: str) -> str:

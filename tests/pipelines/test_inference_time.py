@@ -132,6 +132,17 @@ def test_another_k_is_another_timing(timed: Timed) -> None:
     ]
 
 
+def test_a_dry_run_where_there_is_a_gpu_tells_both_devices(
+    timed: Timed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    for changes, devices in (((), ["cuda"]), (("scoring.k=1",), ["cpu", "cuda"])):
+        planned = main(replace(timed.config, set=(*timed.config.set, *changes), dry_run=True))
+        lines = [line for line in planned["plan"] if not line["done"]]
+        assert [line["what"] for line in lines] == [f"time inference, {each}" for each in devices]
+        assert {line["forward_passes"] for line in lines} == {240}
+
+
 def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     timed: Timed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
