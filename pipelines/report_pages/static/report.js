@@ -51,7 +51,10 @@ const Report = (() => {
     const c = colour(style(series.role)[0]);
     return [{
       type: "bar", x: series.x.map((x) => (typeof x === "string" ? plain(x) : x)), y: series.y, name: plain(series.name),
-      marker: { color: c, pattern: { shape: PATTERNS[series.role] || "", fgcolor: colour("--paper") } },
+      marker: {
+        color: c, opacity: series.role === "alone" ? 0.4 : 1,
+        pattern: { shape: PATTERNS[series.role] || "", fillmode: "overlay", fgcolor: colour("--paper"), fgopacity: 1 },
+      },
       error_y: {
         type: "data", symmetric: false, color: colour("--ink"), thickness: 1, width: 2,
         array: series.high.map((high, i) => high - series.y[i]), arrayminus: series.low.map((low, i) => series.y[i] - low),
