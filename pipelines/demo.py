@@ -125,6 +125,7 @@ def _keep(job: Job, config: DemoConfig, started: float) -> None:
         given = {"limit": config.limit, "seed": config.seed, "epsilon": f'"{config.epsilon}"'}
         changes += [f"attacks.{attack}.{key}={value}" for key, value in given.items()]
     study = load_study(shipped_studies()["demo"], changes, config.output).study
+    job.quiet = True  # the demo itself has just told of all that the study finds
     run_study(job, StudySteps(job, study), started)
 
 

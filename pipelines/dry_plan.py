@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipelines.study_steps import Step, StudySteps
 
 SAMPLES, PASSES = "samples", "forward_passes"
+# Both contenders of cluster.timing, in every round and the one to warm up; a test holds it to that.
+PASSES_OF_TIMING = 12
 
 
 @dataclass(frozen=True)
@@ -128,13 +130,15 @@ class Planner:
         """The most forward passes that one sample takes."""
         if kind == "attack" and step.attack is not None:
             return int(self.steps.study.attacks[step.attack].spec().cost().forward)
-        return int(kind == "extract")
+        return {"extract": 1, "time": PASSES_OF_TIMING}.get(kind, 0)
 
     def _dataset(self, step: Step) -> str | None:
         """The dataset that a step reads the images of."""
         kind, *names = step.key
         if kind == "draw":
             return self.steps.study.banks[names[1]].dataset
+        if kind == "time":
+            return self.steps.study.scoring.dataset
         return names[-1] if kind in ("index", "clean") else None
 
     def _most(self, step: Step, planned: int) -> Iterator[PlannedStep]:
@@ -157,11 +161,17 @@ class Planner:
         policy = cast("TapPolicyName", names[0])
         if kind == "bank":
             return self._most_of_bank(policy, names[1])
-        return (
-            self._most_scored(policy, names[2])
-            if kind == "votes"
-            else self._most_attacked(names[-1])
-        )
+        if kind == "votes":
+            return self._most_scored(policy, names[2])
+        return self._most_timed() if kind == "time" else self._most_attacked(names[-1])
+
+    def _most_timed(self) -> int:
+        """On every device."""
+        from cluster.timing import images_timed
+        from pipelines.inference_time import DEVICES
+
+        rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
+        return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
 
     def _most_of_bank(self, policy: TapPolicyName, bank: str) -> int:
         options, network = self.steps.study.banks[bank], self.steps.network(policy)

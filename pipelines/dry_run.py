@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from zarr.storage import StorePath
 
     from cluster.dispatch import BlockReport, DispatchReport
+    from cluster.resources import WorkerResources
     from store.backend import Backend
     from store.element import BlockElement
     from store.indexes import SampleIndex
@@ -214,9 +215,12 @@ class DryJob(Job):
         blocks: Sequence[int],
         rows: int,
         done: int = 0,
+        *,
+        resources: WorkerResources | None = None,  # noqa: ARG002
+        ref: str = "",
     ) -> DispatchReport:
         """Enter the tasks into the ledger; raises `NotYetError`. Each reads all of its samples."""
-        self._plan(step, "", len(blocks), done, rows // len(blocks))
+        self._plan(step, ref, len(blocks), done, rows // len(blocks))
         raise NotYetError(step)
 
     def finish(

@@ -65,12 +65,14 @@ class Job:
     """A job over one store, opened when it is first needed and made then if `create`.
 
     Ray is started on the first block of real work, never before. With `allow_missing`, an element
-    is finalised without the blocks that were given up.
+    is finalised without the blocks that were given up. While `quiet`, what is found in the store is
+    entered into the ledger but not logged.
     """
 
     options: ClusterOptions
     create: bool = True
     allow_missing: bool = False
+    quiet: bool = False
     ledger: list[LedgerEntry] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
@@ -103,6 +105,11 @@ class Job:
 
         o = self.options
         return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
+
+    @property
+    def joined(self) -> bool:
+        """Whether Ray is started or joined, so that the cluster can be asked."""
+        return self._joined
 
     def _join(self) -> None:
         """Start or join Ray, once."""
@@ -158,14 +165,20 @@ class Job:
         blocks: Sequence[int],
         rows: int,
         done: int = 0,
+        *,
+        resources: WorkerResources | None = None,
+        ref: str = "",  # noqa: ARG002 - what a plan tells
     ) -> DispatchReport:
-        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist."""
+        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist.
+
+        `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
+        """
         from cluster.dispatch import dispatch_as_tasks
 
         self._join()
         progress = self._progress(step, rows, done)
         return dispatch_as_tasks(
-            task, blocks, self.resources, self._policy(), progress, self._label(step)
+            task, blocks, resources or self.resources, self._policy(), progress, self._label(step)
         )
 
     def _policy(self) -> RetryPolicy:
@@ -269,7 +282,8 @@ class Job:
         """Enter into the ledger that a step found everything in the store."""
         seconds = time.perf_counter() - started
         self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
-        log(f"{step}: already in the store ({ref}), nothing to do")
+        if not self.quiet:
+            log(f"{step}: already in the store ({ref}), nothing to do")
 
     def tell(self, line: str) -> None:
         """Say what was done."""

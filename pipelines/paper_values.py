@@ -50,11 +50,30 @@ class QuotedValue:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class PaperTime:
+    """One number of the paper's table of inference times, in seconds an image."""
+
+    network: Text
+    device: Literal["cpu", "cuda"]
+    batch: Literal["1", "n"]
+    measure: Literal["softmax", "regroup"]
+    seconds: Annotated[float, Field(gt=0)]
+    place: Text
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperValues:
     """All that is at hand."""
 
     values: tuple[PaperValue, ...] = ()
     quoted: tuple[QuotedValue, ...] = ()
+    times: tuple[PaperTime, ...] = ()
+
+    def find_time(self, network: str, device: str, batch: str, measure: str) -> PaperTime | None:
+        """The entry of a cell of table 6, or None."""
+        asked = (network, device, batch, measure)
+        same = (t for t in self.times if (t.network, t.device, t.batch, t.measure) == asked)
+        return next(same, None)
 
     def find(self, table: str, row: str, network: str, measure: str) -> PaperValue | None:
         """The entry of a cell, or None."""
@@ -85,7 +104,9 @@ def _mistake(file: TomlFile, error: ValidationError) -> UsageError:
     first = min(error.errors(), key=lambda each: each["type"] != unknown)
     path = [str(part) for part in first["loc"]]
     if first["type"] == unknown:
-        table = {"values": PaperValue, "quoted": QuotedValue}.get(path[0], PaperValues)
+        table = {"values": PaperValue, "quoted": QuotedValue, "times": PaperTime}.get(
+            path[0], PaperValues
+        )
         return file.mistake(path, f"there is no key {near(path[-1], keys_of(table))}")
     if first["type"].startswith("missing"):
         return file.mistake(path[:-1], f"the key {path[-1]} is missing")
@@ -93,10 +114,12 @@ def _mistake(file: TomlFile, error: ValidationError) -> UsageError:
 
 
 def _check_single(values: PaperValues, file: TomlFile) -> None:
-    seen = set()
-    for number, value in enumerate(values.values):
-        cell = (value.table, value.row, value.network, value.measure)
-        if cell in seen:
-            told = f"a second value of {', '.join(cell)}"
-            raise file.mistake(("values", str(number)), told)
-        seen.add(cell)
+    listed: dict[str, list[tuple[str, ...]]] = {
+        "values": [(v.table, v.row, v.network, v.measure) for v in values.values],
+        "times": [(t.network, t.device, t.batch, t.measure) for t in values.times],
+    }
+    for name, cells in listed.items():
+        for number, cell in enumerate(cells):
+            if cell in cells[:number]:
+                told = f"a second value of {', '.join(cell)}"
+                raise file.mistake((name, str(number)), told)

@@ -15,9 +15,9 @@ from pipelines.options import StoreOptions
 if TYPE_CHECKING:
     from store.stores import Store
 
-# The whole report stays below 15 MB for 10 000 samples: five are the plotting library, and what
-# pages and numbers take is left.
-PICTURE_BYTES = 5_500_000
+# Of the whole report, of however many studies: what other pages leave, the explorers share.
+# Estimates of what a page takes may be a little low.
+REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,8 @@ class ReportConfig(StoreOptions):
     study: str = ""
     """Only this study (default: all in the store)."""
     images: int = 200
-    """Attacked samples of a study that are shown in pictures and with every voter's ranks."""
+    """Attacked samples of a study that are shown in pictures and with every voter's ranks; fewer
+    where a report of several studies would pass 15 MB."""
     seed: int = 0
     """Seed of the choice of those samples."""
 
@@ -52,9 +53,8 @@ def main(config: ReportConfig) -> dict[str, Any]:
     check_output(output)
     with replaced_folder(output) as draft:
         write_site(store, names, config, draft)
-    files = [path for path in output.rglob("*") if path.is_file()]
-    seconds, size = time.perf_counter() - started, sum(path.stat().st_size for path in files)
-    pages = sum(path.suffix == ".html" for path in files)
+    seconds, size = time.perf_counter() - started, size_of(output)
+    pages = sum(path.suffix == ".html" for path in output.rglob("*"))
     print_line(f"{output / 'index.html'}: {pages} pages, {human_size(size)}", config.json)
     print_line(f"0 forward passes, {seconds:.1f} s", config.json)
     return {
@@ -93,7 +93,6 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     from pipelines.report_pages.cost import read_runs
     from pipelines.report_pages.evaluation import Study
     from pipelines.report_pages.pages import StudyPages
-    from pipelines.report_pages.pictures import Album
     from pipelines.report_pages.site import Site
     from pipelines.run_record import public
     from store.studies import read_study
@@ -102,9 +101,17 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     site.copy_scripts()
     found, runs = [Study(store, read_study(store, name)) for name in names], read_runs(store)
     site.write_root(found)
-    for study in found:
-        album = Album(folder / study.name / "pictures", PICTURE_BYTES // len(found))
-        StudyPages(site, study, runs, album, config.images, config.seed).write()
+    pages = [StudyPages(site, study, runs, config.images, config.seed) for study in found]
+    for each in pages:
+        each.write()
+    for number, each in enumerate(pages):
+        room = REPORT_BYTES - SPARE_BYTES - size_of(folder)
+        each.write_explorer(room // (len(pages) - number))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def made_by(config: ReportConfig) -> str:

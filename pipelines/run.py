@@ -124,20 +124,23 @@ def run_study(job: Job, steps: StudySteps, started: float) -> tuple[Results, dic
 
 
 def _make(steps: StudySteps) -> dict[str, str]:
-    """Make every element; an attack that fails leaves the others to go on: why, by its name."""
+    """Make every element; an attack that fails leaves the others to go on: why, by its name.
+
+    So does a timing that fails.
+    """
     from pipelines.job import log
 
     failures: dict[str, str] = {}
     for step in steps.steps():
-        if step.attack in failures:
+        if step.part in failures:
             continue
         try:
             step.make()
         except IncompleteError as error:
-            if step.attack is None:
+            if step.part is None:
                 raise
-            failures[step.attack] = str(error)
-            log(f"{step.label}: {error}\n{step.attack}: the study goes on without it")
+            failures[step.part] = str(error)
+            log(f"{step.label}: {error}\n{step.part}: the study goes on without it")
     return failures
 
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 
 
 TableName = Literal[
-    "accuracy", "k", "taps", "attacks", "table-1", "table-2", "table-3", "table-4", "table-5"
+    "accuracy", "k", "taps", "attacks", "table-1", "table-2", "table-3", "table-4", "table-5",
+    "table-6",
 ]  # fmt: skip
 FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
 DATA = "{data}"

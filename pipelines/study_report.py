@@ -8,6 +8,14 @@ import json
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipelines.inference_table import HEADS as HEADS_OF_TIMES
+from pipelines.inference_table import (
+    inference_cells,
+    inference_latex,
+    inference_note,
+    inference_rows,
+    inference_title,
+)
 from pipelines.latex import latex_table
 from pipelines.paper_figures import figure_2, figure_3, figure_4, unswept
 from pipelines.paper_tables import HEADS as HEADS_OF_PAPER
@@ -48,8 +56,8 @@ def write_report(results: Row, report: Report, output: Path) -> list[Path]:
             listed = list(rows(results, evaluation))
             written.append(_write(folder / f"{table}.csv", _csv(listed)))
             written.append(_write(folder / f"{table}.json", json.dumps(listed, indent=2) + "\n"))
-            if table in PAPER_TABLES:
-                text = paper_latex(PAPER_TABLES[table], results, evaluation)
+            if table in LATEX:
+                text = LATEX[table](results, evaluation)
                 written.append(_write(folder / f"{table}.tex", text))
         for figure in report.figures:
             path = folder / f"{figure}.png"
@@ -279,11 +287,16 @@ def _paper_markdown(table: PaperTable, results: Row, evaluation: Row) -> str:
     return "\n".join([*lines, caption(results, evaluation)])
 
 
+def whole_note(table: PaperTable, results: Row, evaluation: Row) -> str:
+    """How to read the numbers, and which images those over whole subsets count."""
+    whole = whole_lines(evaluation["accuracy"]) if table.over == "all" else ()
+    return " ".join([paper_note(table, results, evaluation), *whole])
+
+
 def paper_latex(table: PaperTable, results: Row, evaluation: Row) -> str:
     """A table of the paper as LaTeX, and after table 1 the quoted figures as another."""
     title = paper_title(table, results, evaluation)
-    whole = whole_lines(evaluation["accuracy"]) if table.over == "all" else ()
-    note = " ".join([paper_note(table, results, evaluation), *whole])
+    note = whole_note(table, results, evaluation)
     cells = paper_cells(table, results, evaluation)
     text = latex_table(HEADS_OF_PAPER, cells, title, note, f"tab:{table.name}")
     quoted = quoted_cells(results) if table.name == "table-1" else []
@@ -292,6 +305,13 @@ def paper_latex(table: PaperTable, results: Row, evaluation: Row) -> str:
     note = "Quoted, not measured here."
     other = latex_table(QUOTED_HEADS, quoted, "Other defenses", note, "tab:quoted")
     return text + other
+
+
+def inference_markdown(results: Row, evaluation: Row) -> str:
+    """How long a prediction takes."""
+    table = markdown(HEADS_OF_TIMES, inference_cells(results, evaluation))
+    lines = [f"# {inference_title(results, evaluation)}", "", table, inference_note(evaluation), ""]
+    return "\n".join([*lines, caption(results, evaluation)])
 
 
 TABLES: dict[str, tuple[Callable[[Row, Row], str], Callable[[Row, Row], Iterator[Row]]]] = {
@@ -303,6 +323,11 @@ TABLES: dict[str, tuple[Callable[[Row, Row], str], Callable[[Row, Row], Iterator
         name: (partial(_paper_markdown, table), partial(paper_rows, table))
         for name, table in PAPER_TABLES.items()
     },
+    "table-6": (inference_markdown, inference_rows),
+}
+LATEX: dict[str, Callable[[Row, Row], str]] = {
+    **{name: partial(paper_latex, table) for name, table in PAPER_TABLES.items()},
+    "table-6": inference_latex,
 }
 FIGURES: dict[str, Callable[[Row, Row, Path], None]] = {
     "k": _figure_k,

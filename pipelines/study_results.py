@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Results:
     """What came of a study's steps.
 
-    `failures`: why an attack's images, or their votes, are not there, by attack.
+    `failures`: why an attack's images, or their votes, are not there, by attack; or a timing, by
+    its step.
     """
 
     steps: StudySteps
@@ -105,15 +106,25 @@ class Results:
             "accuracy": [self._accuracy_row(name, votes, k) for name in self._names],
             "accuracy_against_k": self._k_rows(summaries, len(stored.taps)),
             "tap_accuracy": _tap_rows(summaries["clean"], stored.taps, k),
+            **({"inference_time": self._times(policy, bank)} if self.steps.timed else {}),
         }
 
+    def _times(self, policy: Any, bank: str) -> list[dict[str, Any]]:
+        """How long a prediction takes, an entry a device; `not_run` where there is no number."""
+        from pipelines.errors import IncompleteError
+        from pipelines.inference_time import DEVICES
+
+        try:
+            return self.steps.inference_time(policy, bank)
+        except IncompleteError as error:
+            return [{"device": device, "not_run": str(error)} for device in DEVICES]
+
     def _choose_k(self, clean: dict[str, Any], taps: int) -> tuple[KChoice, int]:
-        from pipelines.errors import UsageError
         from pipelines.evaluate import rule_of_k
+        from pipelines.study_steps import check_k
 
         rule, k = rule_of_k(clean, self.study.scoring.threshold), self.study.scoring.k
-        if k is not None and k > taps:
-            raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
+        check_k(k or 1, taps)
         return rule, k or rule.k
 
     def _accuracy_row(self, name: str, votes: dict[str, BlockElement], k: int) -> dict[str, Any]:

@@ -25,18 +25,31 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+def check_k(k: int, taps: int) -> None:
+    """Refuse a `scoring.k` of more taps than there are."""
+    if k > taps:
+        raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
+
+
 @dataclass(frozen=True)
 class Step:
     """One step of a study, in words.
 
-    `key`: which element it makes: "index", "draw", "clean", "attack", "attacked", "bank" or
-    "votes", and what it is of; `attack`: the one that it is part of, if any.
+    `key`: which element it makes: "index", "draw", "clean", "attack", "attacked", "bank", "votes"
+    or "time", and what it is of; `attack`: the one that it is part of, if any; `required`: whether
+    the study ends where it fails; an attack's steps are not.
     """
 
     label: str
     key: tuple[str, ...]
     make: Callable[[], object]
     attack: str | None = None
+    required: bool = True
+
+    @property
+    def part(self) -> str | None:
+        """What the study goes on without where this fails."""
+        return self.attack if self.required else self.label
 
 
 @dataclass
@@ -123,6 +136,10 @@ class StudySteps:
             yield Step(f"{policy}: bank {bank}", ("bank", *pair), partial(self.bank, *pair))
         for pair in self.evaluations:
             yield from self._scoring(*pair)
+        for pair in self.evaluations if self.timed else ():
+            timed = partial(self.inference_time, *pair)
+            label = f"{pair[0]}: inference time with {pair[1]}"
+            yield Step(label, ("time", *pair), timed, required=False)
 
     def _clean_steps(self, policy: TapPolicyName) -> Iterator[Step]:
         for bank in self.study.banks:
@@ -131,6 +148,13 @@ class StudySteps:
         for name, dataset in self.study.clean.items():
             key, extracted = ("clean", policy, dataset), partial(self.clean, policy, dataset)
             yield Step(f"{policy}: {name}", key, extracted)
+
+    @property
+    def timed(self) -> bool:
+        """Whether a table asks how long a prediction takes."""
+        from pipelines.inference_time import TABLE
+
+        return TABLE in self.study.report.tables
 
     def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
         against = f" against {bank}" if len(self.study.banks) > 1 else ""
@@ -269,3 +293,35 @@ class StudySteps:
             return score(self.job, features, stored, self.study.scoring.voting)
 
         return self._once(("votes", policy, bank, images), vote)
+
+    def inference_time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+        """What a prediction takes by the network and by REGroup, an entry a device."""
+        return self._once(("time", policy, bank), lambda: self._time(policy, bank))
+
+    def _time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+        from pipelines.inference_time import Question, time_inference
+
+        stored, scoring = self.bank(policy, bank), self.study.scoring
+        question = Question(
+            study=self.study.name,
+            network=self.network(policy),
+            index=self.index(scoring.dataset),
+            bank=stored,
+            k=self.k(policy, bank),
+            signs=scoring.signs,
+            batch=self.study.model.batch,
+        )
+        return time_inference(self.job, question)
+
+    def k(self, policy: TapPolicyName, bank: str) -> int:
+        """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
+        from pipelines.dry_run import NotYetError
+        from pipelines.evaluate import rule_of_k
+
+        if (k := self.study.scoring.k) is not None:
+            check_k(k, len(self.bank(policy, bank).taps))
+            return k
+        summary = self.votes(policy, bank, "clean").summary()
+        if summary is None:
+            raise NotYetError("k")
+        return rule_of_k(summary, self.study.scoring.threshold).k

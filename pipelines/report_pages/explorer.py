@@ -1,13 +1,15 @@
 """The vote explorer's data: every attacked sample by number, some of them with pictures and ranks.
 
 Which ones depends on the seed and the samples' ids alone, so that attacks on the same images show
-the same samples.
+the same samples; how many, on the room that the album has.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,17 +21,25 @@ from pipelines.report_pages.pictures import (
     difference,
     open_clean_images,
 )
+from pipelines.report_pages.points import VotingRule, rule_of
 from pipelines.report_pages.voters import read_ranks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from pipelines.report_pages.evaluation import Evaluation, Row, Study
     from pipelines.report_pages.outcomes import Outcomes
     from pipelines.report_pages.pictures import Album, CleanImages
 
-# More rows would not fit into 15 MB beside the pictures; the first by the seed are listed.
-ROWS_LISTED = 40_000
+# Rows that are listed by number at most, the first by the seed; and the room that one takes.
+ROWS_LISTED, ROW_BYTES = 40_000, 110
+# What the page itself takes; what it, and the report's own list of files, take for a sample that is
+# shown; and for each of its taps, in every evaluation: ranks, winners and points.
+PAGE_BYTES, SAMPLE_BYTES, TAP_BYTES = 20_000, 700, 90
+# Samples whose pictures are read together: in the order of their blocks.
+READ_TOGETHER = 16
 COLUMNS = (
     "label", "success", "adversarial", "clean_softmax", "attacked_softmax", "clean_regroup",
     "attacked_regroup", "clean_rank", "attacked_rank",
@@ -38,7 +48,11 @@ COLUMNS = (
 
 @dataclass
 class Explorer:
-    """What the page holds, and what it had to leave out, a line each."""
+    """What the page holds, and what it had to leave out, a line each.
+
+    Attributes:
+        images: samples that are shown with pictures and ranks at most, over all attacks.
+    """
 
     study: Study
     album: Album
@@ -46,26 +60,56 @@ class Explorer:
     seed: int
     notes: list[str] = field(default_factory=list)
     _ids: dict[str, int] = field(default_factory=dict)
+    _shown: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> dict[str, Any]:
         """Plain JSON for the page's script; lists of samples are places in `ids`."""
         evaluations = [self._evaluation(each) for each in self.study.evaluations]
-        return {
-            "ids": list(self._ids),
-            "evaluations": evaluations,
-            "pictures": self._pictures(),
-            "notes": list(dict.fromkeys(self.notes)),
-            "smallest": SMALLEST_SHOWN,
-        }
+        told: dict[str, Any] = {"ids": list(self._ids), "evaluations": evaluations}
+        self.album.room -= PAGE_BYTES + len(json.dumps(told, separators=(",", ":")).encode())
+        told["pictures"] = self._pictures()
+        for evaluation, row in zip(self.study.evaluations, evaluations, strict=True):
+            for attack, listed in zip(self.study.attacks, row["attacks"], strict=True):
+                listed["ranks"] = self._ranks(evaluation, attack)
+        notes = list(dict.fromkeys(self.notes))
+        return {**told, "notes": notes, "smallest": SMALLEST_SHOWN}
+
+    def shown_line(self) -> str:
+        """How many samples are shown of how many."""
+        first = self.study.evaluations[:1]
+        counts = [
+            len(found)
+            for each in first
+            for attack in self.study.attacks
+            if not isinstance(found := self._outcomes(each, attack), Missing)
+        ]
+        shown, every = sum(self._shown.values()), sum(counts)
+        line = f"{shown:,} of {every:,} attacked samples are shown with pictures and every voter's "
+        line += f"ranks, drawn with seed {self.seed}; the others by number alone."
+        if shown < min(every, sum(min(self._wanted, count) for count in counts)):
+            line += f" More, up to --images {self.images}, would not fit into the report's 15 MB"
+            line += ": a report of this study alone (--study) has more room."
+        return line
 
     @property
-    def _listed_an_attack(self) -> int:
-        each = len(self.study.attacks) * len(self.study.evaluations)
-        return ROWS_LISTED // max(each, 1)
-
-    @property
-    def _shown_an_attack(self) -> int:
+    def _wanted(self) -> int:
+        """Samples of one attack that are to be shown, where there is room."""
         return -(-self.images // max(len(self.study.attacks), 1))
+
+    @cached_property
+    def _listed_an_attack(self) -> int:
+        """By the room before anything is taken of it."""
+        each = len(self.study.attacks) * len(self.study.evaluations)
+        rows = min(ROWS_LISTED, max(self.album.room // 2, 0) // ROW_BYTES)
+        return rows // max(each, 1)
+
+    @property
+    def _bytes_a_sample(self) -> int:
+        taps = sum(len(each.taps) for each in self.study.evaluations)
+        return SAMPLE_BYTES + TAP_BYTES * taps
+
+    def _outcomes(self, evaluation: Evaluation, attack: Row) -> Outcomes | Missing:
+        return attempt(lambda: evaluation.outcomes(attack))
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         names = attempt(lambda: evaluation.class_names)
@@ -76,38 +120,46 @@ class Explorer:
             "title": evaluation.title,
             "k": evaluation.k,
             "signs": evaluation.signs,
+            "rule": self._rule(evaluation).describe(),
             "taps": evaluation.taps,
             "classes": [] if isinstance(names, Missing) else names,
             "attacks": [self._attack(evaluation, row) for row in self.study.attacks],
         }
 
+    def _rule(self, evaluation: Evaluation) -> VotingRule:
+        """The rule of the stored votes; where those are gone, of the settings."""
+        found = attempt(lambda: rule_of(evaluation.votes("clean")))
+        scoring = self.study.settings["scoring"]
+        if isinstance(found, Missing):
+            return VotingRule(scoring["rule"], None, scoring["tie_break"])
+        return found
+
     def _attack(self, evaluation: Evaluation, attack: Row) -> dict[str, Any]:
         head = {"name": attack["images"], "title": attack["title"]}
-        found = attempt(lambda: evaluation.outcomes(attack))
+        found = self._outcomes(evaluation, attack)
         if isinstance(found, Missing):
             self.notes.append(f"{evaluation.title}, {attack['images']}: {found.reason}")
             return {**head, "samples": [], "columns": {}, "ranks": None}
-        listed = found.take(by_seed(found.sample_ids, self.seed)[: self._listed_an_attack])
+        listed = self._first(found, self._listed_an_attack)
         if len(listed) < len(found):
             self.notes.append(
                 f"{evaluation.title}, {attack['images']}: {len(listed)} of {len(found)} samples "
                 f"are listed, drawn with seed {self.seed}; every number on other pages is of all."
             )
-        return {
-            **head,
-            "samples": [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids],
-            "columns": _numbers(listed),
-            "ranks": self._ranks(evaluation, attack, listed.take(range(self._shown(listed)))),
-        }
+        places = [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids]
+        return {**head, "samples": places, "columns": _numbers(listed), "ranks": None}
 
-    def _shown(self, listed: Outcomes) -> int:
-        return min(self._shown_an_attack, len(listed))
+    def _first(self, outcomes: Outcomes, count: int) -> Outcomes:
+        """The first samples in the order of the seed."""
+        return outcomes.take(by_seed(outcomes.sample_ids, self.seed)[:count])
 
-    def _ranks(self, evaluation: Evaluation, attack: Row, shown: Outcomes) -> Any:
-        """Ranks of the first samples of the list, clean and attacked; None where they are gone."""
-        if not len(shown):
+    def _ranks(self, evaluation: Evaluation, attack: Row) -> Any:
+        """Ranks of the samples that are shown, clean and attacked; None where they are gone."""
+        outcomes = self._outcomes(evaluation, attack)
+        count = min(self._shown.get(attack["images"], 0), self._listed_an_attack)
+        if isinstance(outcomes, Missing) or not count or not len(outcomes):
             return None
-        clean = evaluation.study.clean_of(attack)
+        shown, clean = self._first(outcomes, count), evaluation.study.clean_of(attack)
         rows = {clean: shown["clean_row"], attack["images"]: shown["attacked_row"]}
 
         def read() -> dict[str, Any]:
@@ -117,7 +169,7 @@ class Explorer:
                 for images, at in rows.items()
             ]
             return {
-                name: {part: getattr(ranks, part).tolist() for part in ("true", "other", "winners")}
+                name: ranks.describe()
                 for name, ranks in zip(("clean", "attacked"), both, strict=True)
             }
 
@@ -127,24 +179,32 @@ class Explorer:
         return None if isinstance(found, Missing) else found
 
     def _pictures(self) -> dict[str, dict[str, Any]]:
-        """Pictures by attack and sample id, of the samples that have ranks."""
-        found = {}
-        for attack in self.study.attacks if self.study.evaluations else ():
-            found[attack["images"]] = self._pictures_of(attack)
+        """Pictures by attack and sample id, of the samples that have ranks; an equal room each."""
+        found: dict[str, dict[str, Any]] = {}
+        attacks = self.study.attacks if self.study.evaluations else []
+        for number, attack in enumerate(attacks):
+            others = len(attacks) - number - 1
+            found[attack["images"]] = self._pictures_of(attack, others)
+            self._shown[attack["images"]] = len(found[attack["images"]])
         return found
 
-    def _pictures_of(self, attack: Row) -> dict[str, Any]:
-        outcomes = attempt(lambda: self.study.evaluations[0].outcomes(attack))
+    def _pictures_of(self, attack: Row, others: int) -> dict[str, Any]:
+        """`others`: the attacks whose pictures come after these."""
+        outcomes = self._outcomes(self.study.evaluations[0], attack)
         made = attempt(lambda: self.study.adversarials(attack))
         if isinstance(outcomes, Missing) or isinstance(made, Missing):
             return {}
-        order = by_seed(outcomes.sample_ids, self.seed)[: self._shown_an_attack]
-        clean, attacked = self._clean(attack, made.inputs["model"]), AttackedImages(made)
-        return {
-            outcomes.sample_ids[row]: shown
-            for row in sorted(order, key=lambda row: int(outcomes["image_row"][row]))
-            if (shown := self._picture(outcomes, int(row), clean, attacked)) is not None
-        }
+        reserve = self.album.room * others // (others + 1)
+        images = self._clean(attack, made.inputs["model"]), AttackedImages(made)
+        wanted = min(self._wanted, self._listed_an_attack)
+        order, found = by_seed(outcomes.sample_ids, self.seed)[:wanted], dict[str, Any]()
+        for start in range(0, len(order), READ_TOGETHER):
+            for name, pixels, told in _read(outcomes, order[start : start + READ_TOGETHER], images):
+                files = self.album.add(pixels, self._bytes_a_sample, reserve)
+                if files is None:
+                    return found
+                found[name] = {"files": files, **told}
+        return found
 
     def _clean(self, attack: Row, model: Any) -> CleanImages | Missing:
         refs = {
@@ -157,23 +217,23 @@ class Explorer:
             self.notes.append(f"Clean images of {attack['dataset']} cannot be read: {problem}")
         return found
 
-    def _picture(
-        self,
-        outcomes: Outcomes,
-        row: int,
-        clean: CleanImages | Missing,
-        attacked: AttackedImages,
-    ) -> dict[str, Any] | None:
-        """The files of one sample's pictures; what is missing says why."""
+
+def _read(
+    outcomes: Outcomes,
+    rows: NDArray[np.int64],
+    images: tuple[CleanImages | Missing, AttackedImages],
+) -> Iterator[tuple[str, dict[str, NDArray[np.float32]], dict[str, Any]]]:
+    """Id, pictures and what is to be said of them, of some samples in the order of `rows`.
+
+    They are read in the order of the attacked images, whose blocks hold many.
+    """
+    clean, attacked = images
+    read = {}
+    for row in sorted(rows.tolist(), key=lambda row: int(outcomes["image_row"][row])):
         name = outcomes.sample_ids[row]
         before = clean if isinstance(clean, Missing) else clean.read(name)
-        after = attacked.read(int(outcomes["image_row"][row]))
-        pixels, told = _shown_pixels(before, after)
-        files = self.album.add(pixels)
-        if files is None:
-            self.notes.append("Some samples have no pictures: those shown fill the room for them.")
-            return None
-        return {"files": files, **told}
+        read[row] = _shown_pixels(before, attacked.read(int(outcomes["image_row"][row])))
+    yield from ((outcomes.sample_ids[row], *read[row]) for row in rows.tolist())
 
 
 def _shown_pixels(

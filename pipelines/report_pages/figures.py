@@ -6,7 +6,7 @@ bounds of their intervals.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from store.votes import SIGN_CHOICES
 
@@ -28,9 +28,7 @@ def k_figures(evaluation: Evaluation) -> list[Row]:
             "subtitle": titles[name],
             "x": "k (last taps that vote)",
             "y": "REGroup " + PER_CENT,
-            "series": [
-                _series(signs, signs, _along_k(rows, name, signs)) for signs in SIGN_CHOICES
-            ],
+            "series": [series(signs, signs, _along_k(rows, name, signs)) for signs in SIGN_CHOICES],
             "lines": [{"x": evaluation.k, "text": f"k = {evaluation.k}"}],
             "download": f"{evaluation.key}-k",
         }
@@ -53,7 +51,7 @@ def taps_figure(evaluation: Evaluation) -> Row:
         "x": "tap, first to last",
         "y": "of the tap alone, " + PER_CENT,
         "series": [
-            _series(signs, signs, [(row["position"], row[signs]) for row in rows])
+            series(signs, signs, [(row["position"], row[signs]) for row in rows])
             for signs in SIGN_CHOICES
         ],
         "names": {str(row["position"]): row["tap"] for row in rows},
@@ -78,19 +76,20 @@ def curve_figure(evaluation: Evaluation, curve: Row, *, minimal: bool) -> Row:
         "y": PER_CENT,
         "step": minimal,
         "series": [
-            _series(role, name, [(scale * row["epsilon"], row[role]) for row in rows])
+            series(role, name, [(scale * row["epsilon"], row[role]) for row in rows])
             for role, name in (("softmax", "softmax"), ("regroup", "REGroup"))
         ],
         "download": key,
     }
 
 
-def _series(role: str, name: str, cells: list[tuple[float, Row]]) -> Row:
+def series(role: str, name: str, cells: list[tuple[Any, Row]]) -> Row:
+    """A line of a figure through accuracies, those with a number; x: numbers or categories."""
     known = [(x, cell) for x, cell in cells if cell["accuracy"] is not None]
     return {
         "role": role,
         "name": name,
-        "x": [round(x, 6) for x, _ in known],
+        "x": [x if isinstance(x, str) else round(x, 6) for x, _ in known],
         "y": [round(100 * cell["accuracy"], 3) for _, cell in known],
         "low": [round(100 * cell["interval95"][0], 3) for _, cell in known],
         "high": [round(100 * cell["interval95"][1], 3) for _, cell in known],

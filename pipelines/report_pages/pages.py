@@ -6,9 +6,10 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from pipelines.report_pages import cost, curves, failures, figures, provenance
+from pipelines.report_pages import cost, curves, failures, figures, paper, provenance
 from pipelines.report_pages.evaluation import Missing, attempt
 from pipelines.report_pages.explorer import Explorer
+from pipelines.report_pages.pictures import Album
 from pipelines.report_pages.tables import (
     Cell,
     Table,
@@ -24,32 +25,29 @@ from pipelines.study_report import caption
 if TYPE_CHECKING:
     from pipelines.report_pages.evaluation import Evaluation, Row, Study
     from pipelines.report_pages.outcomes import Outcomes
-    from pipelines.report_pages.pictures import Album
     from pipelines.report_pages.site import Site
 
 
 @dataclass(frozen=True)
 class StudyPages:
-    """Writes the six pages of a study.
+    """Writes the six pages of a study, the explorer last: it takes the room that is left.
 
     Attributes:
         runs: the records of the store's runs.
-        images: samples that the explorer shows in pictures, drawn with `seed`.
+        images: samples that the explorer shows in pictures at most, drawn with `seed`.
     """
 
     site: Site
     study: Study
     runs: list[Row]
-    album: Album
     images: int
     seed: int
 
     def write(self) -> None:
-        """Write them all."""
+        """Write all but the explorer."""
         self._overview()
         self._tables()
         self._curves()
-        self._explorer()
         self._failures()
         self._cost()
 
@@ -82,10 +80,23 @@ class StudyPages:
                     "tables": tables,
                     "k_figures": figures.k_figures(evaluation),
                     "taps_figure": figures.taps_figure(evaluation),
+                    **self._paper(evaluation),
                 }
             )
-        drawn = [f for s in sections for f in (*s["k_figures"], s["taps_figure"])]
+        drawn = [
+            figure
+            for each in sections
+            for figure in (*each["k_figures"], each["taps_figure"], *each["paper_figures"])
+        ]
         self.site.write_page(self.study, "tables.html", sections=sections, figures=drawn)
+
+    def _paper(self, evaluation: Evaluation) -> Row:
+        """The paper's tables and figures, and what there is to say of those that lack."""
+        notes: list[str] = []
+        tables = paper.paper_tables(evaluation, notes)
+        self.site.write_tables(self.study, tables)
+        drawn = paper.paper_figures(evaluation, notes)
+        return {"paper_tables": tables, "paper_figures": drawn, "paper_notes": notes}
 
     def _curves(self) -> None:
         sections = [self._curve_section(each) for each in self.study.evaluations]
@@ -103,10 +114,14 @@ class StudyPages:
         head = {"key": evaluation.key, "title": evaluation.title, "k": evaluation.k}
         return {**head, "curves": found, "tables": tables, "notes": notes}
 
-    def _explorer(self) -> None:
-        data = Explorer(self.study, self.album, self.images, self.seed).describe()
+    def write_explorer(self, room: int) -> None:
+        """Write the explorer, with its pictures, in about `room` bytes."""
+        album = Album(self.site.folder / self.study.name / "pictures", room)
+        explorer = Explorer(self.study, album, self.images, self.seed)
+        data = explorer.describe()
         empty = not self.study.attacks or not self.study.evaluations
         content = {"explorer": data, "notes": data["notes"], "empty": empty}
+        content["shown"] = explorer.shown_line()
         self.site.write_page(self.study, "explorer.html", **content)
 
     def _failures(self) -> None:

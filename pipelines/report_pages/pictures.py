@@ -28,25 +28,28 @@ SMALLEST_SHOWN = 192
 
 @dataclass
 class Album:
-    """The picture files of one report, kept within a size.
+    """The picture files of one study, kept within a size.
 
     Attributes:
         folder: where they go.
-        room: bytes that they may still take.
+        room: bytes that they, and what pages say of their samples, may still take.
     """
 
     folder: Path
     room: int
     _count: int = 0
 
-    def add(self, pictures: Mapping[str, NDArray[np.float32]]) -> dict[str, str] | None:
+    def add(
+        self, pictures: Mapping[str, NDArray[np.float32]], beside: int = 0, reserve: int = 0
+    ) -> dict[str, str] | None:
         """Keep the pictures of one sample, (3, H, W) in [0, 1]; None where the room is used up.
 
+        beside: bytes that the page takes for this sample. reserve: room that is not to be used.
         Returns the files' names within the folder, by kind.
         """
         encoded = {kind: encode(pixels) for kind, pixels in pictures.items()}
-        size = sum(len(data) for data, _ in encoded.values())
-        if size > self.room:
+        size = beside + sum(len(data) for data, _ in encoded.values())
+        if size > self.room - reserve:
             return None
         self.room -= size
         names = {}

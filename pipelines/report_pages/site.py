@@ -93,14 +93,18 @@ class Site:
         self._write(f"{study.name}/{page}", template, **titled)
 
     def write_tables(self, study: Study, tables: Iterable[Table]) -> None:
-        """The downloads of tables: CSV and JSON."""
+        """The downloads of tables: CSV, JSON, LaTeX where there is some."""
         folder = self.folder / study.name / "data"
         folder.mkdir(parents=True, exist_ok=True)
         for table in tables:
             if table.download:
                 rows = json.dumps(table.download, indent=1, ensure_ascii=False)
                 _text(folder / f"{table.key}.json", rows + "\n")
+                _script(folder / f"{table.key}.json", _columns(table.download))
                 _text(folder / f"{table.key}.csv", _csv(table.download))
+            if table.latex:
+                _text(folder / f"{table.key}.tex", table.latex)
+                _script(folder / f"{table.key}.tex", table.latex)
 
     def _write(self, name: str, template: str, **content: Any) -> None:
         root = "../" * name.count("/")
@@ -136,6 +140,19 @@ def _csv(rows: list[dict[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows without their keys again and again."""
+    return {"heads": list(rows[0]), "rows": [list(row.values()) for row in rows]}
+
+
+def _script(path: Path, content: Any) -> None:
+    """The same file for the page's script: browsers open JSON and LaTeX from a folder as a page,
+    whatever the link says, and let no script read them.
+    """
+    told = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    _text(path.with_name(f"{path.name}.js"), f"Report.arrived({json.dumps(path.name)},{told});\n")
 
 
 def _text(path: Path, text: str) -> None:

@@ -37,6 +37,7 @@ class Table:
         heads: of the columns; the first is the rows' own.
         download: the rows of its CSV and JSON files, a dict each with the same keys.
         note: how to read it.
+        latex: the table as LaTeX, where it can be had so.
     """
 
     key: str
@@ -45,6 +46,7 @@ class Table:
     rows: list[list[Cell]]
     download: list[Row] = field(default_factory=list)
     note: str = ""
+    latex: str = ""
 
     @property
     def numeric(self) -> list[bool]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipelines.report_pages.points import rule_of, running_points
 from store.features import accumulators_path
 from store.votes import PREDICTION, SIGN_CHOICES
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.report_pages.evaluation import Evaluation
+    from pipelines.report_pages.points import VotingRule
     from regroup.scoring import Scorer
     from store.element import BlockElement
 
@@ -25,12 +27,23 @@ if TYPE_CHECKING:
 class Ranks:
     """Of N images: true, other: (N, T, 2) int64, the rank that each tap and sign gives the true
     class and the other one (0: there is no other); winners: (N, T) int64, index k - 1 REGroup's
-    prediction of the last k taps.
+    prediction of the last k taps; true_points, other_points: (N, T) float64, what the two classes
+    have there by the votes' rule, in per cent of the most.
     """
 
     true: NDArray[np.int64]
     other: NDArray[np.int64]
     winners: NDArray[np.int64]
+    true_points: NDArray[np.float64]
+    other_points: NDArray[np.float64]
+
+    def describe(self) -> dict[str, list[Any]]:
+        """Plain JSON."""
+        points = {
+            name: getattr(self, name).round(2).tolist() for name in ("true_points", "other_points")
+        }
+        ranks = {name: getattr(self, name).tolist() for name in ("true", "other", "winners")}
+        return {**ranks, **points}
 
 
 def open_scorer(evaluation: Evaluation, votes: BlockElement) -> Scorer:
@@ -71,37 +84,37 @@ def read_ranks(
     accumulators = [
         _gather(features, accumulators_path(tap), rows).astype(np.float32) for tap in taps_of(votes)
     ]
-    true, other = class_ranks(scorer, accumulators, labels, others)
-    winners = _gather(votes, PREDICTION, rows)[:, SIGN_CHOICES.index(evaluation.signs)]
-    return Ranks(true, other, winners.astype(np.int64))
-
-
-def class_ranks(
-    scorer: Scorer,
-    accumulators: list[NDArray[np.float32]],
-    labels: NDArray[np.int64],
-    others: NDArray[np.int64],
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The rank that each voter gives class `labels` and class `others`, each (N, T, 2).
-
-    accumulators: (N, 2, C) a tap. Ascending divergence, ties by class index; 0 where the class
-    is -1.
-    """
+    rule = rule_of(votes)
     divergences = [each.cpu().numpy() for each in scorer.divergences(accumulators)]
     found = [
-        np.stack([_rank(each, chosen) for each in divergences], axis=1)
-        for chosen in (labels, others)
+        _class_ranks(divergences, chosen, rule, evaluation.signs) for chosen in (labels, others)
     ]
-    return found[0], found[1]
+    winners = _gather(votes, PREDICTION, rows)[:, SIGN_CHOICES.index(evaluation.signs)]
+    return Ranks(found[0][0], found[1][0], winners.astype(np.int64), found[0][1], found[1][1])
 
 
-def _rank(divergence: NDArray[np.floating], chosen: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each sample's class among the divergences (N, 2, M): (N, 2) int64."""
+def _class_ranks(
+    divergences: list[NDArray[np.floating]],
+    chosen: NDArray[np.int64],
+    rule: VotingRule,
+    signs: str,
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """The rank that each voter gives class `chosen`, (N, T, 2), and its points (N, T).
+
+    divergences: (N, 2, M) a tap. Ascending, ties by class index; rank 0 where the class is -1.
+    """
+    before = [_before(each, chosen) for each in divergences]
+    ranks = 1 + np.stack([each.sum(axis=2) for each in before], axis=1)
+    known = np.where((chosen >= 0)[:, None, None], ranks, 0).astype(np.int64)
+    return known, running_points(rule, before, chosen, signs)
+
+
+def _before(divergence: NDArray[np.floating], chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Which classes come before each sample's chosen one, by divergences (N, 2, M): the same."""
     index = np.maximum(chosen, 0)
     own = np.take_along_axis(divergence, index[:, None, None], axis=2)
-    before = np.arange(divergence.shape[2]) < index[:, None, None]
-    ahead = (divergence < own) | ((divergence == own) & before)
-    return np.where(chosen[:, None] >= 0, 1 + ahead.sum(axis=2), 0).astype(np.int64)
+    smaller = np.arange(divergence.shape[2]) < index[:, None, None]
+    return np.asarray((divergence < own) | ((divergence == own) & smaller))
 
 
 def _gather(element: BlockElement, path: str, rows: NDArray[np.int64]) -> NDArray[Any]:

@@ -7,43 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.run import RunConfig, main
-from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.colours import LATER, STRONG, colour_folder, least, study_text
 
-STUDY = f"""name = "colours"
-store = "runs"
-taps = ["preactivation", "linear"]
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[subsets.V6]
-per_class = 2
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.least]
-protocol = "minimal"
-epsilon = "4/255"
-steps = 4
-bisections = 2
-subset = "V6"
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
+STUDY = study_text(
+    "\n[subsets.V6]\nper_class = 2\n", STRONG, least('subset = "V6"'), LATER,
+    taps=("preactivation", "linear"),
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

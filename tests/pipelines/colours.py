@@ -18,6 +18,52 @@ CLASSES = [5, 0, 3]
 SIDE = 8
 
 
+STRONG = """
+[attacks.strong]
+epsilon = "200/255"
+steps = 4
+limit = 9
+block_rows = 4
+"""
+LATER = """
+[attacks.later]
+epsilon = "1/255"
+skip = true
+"""
+
+
+def least(of: str) -> str:
+    """An attack that looks for the smallest perturbation of some images, such as `limit = 6`."""
+    return f"""
+[attacks.least]
+protocol = "minimal"
+epsilon = "4/255"
+steps = 4
+bisections = 2
+{of}
+"""
+
+
+def study_text(*more: str, model: str = MODEL, taps: tuple[str, ...] = ("preactivation",)) -> str:
+    """A study of coloured squares: its head, and the sections `more`."""
+    head = f"""name = "colours"
+store = "runs"
+taps = {list(taps)}
+
+[model]
+name = "{model}"
+classes = "dataset"
+
+[datasets]
+train = "imagefolder:{{data}}/train"
+val = "imagefolder:{{data}}/val"
+
+[banks.four]
+per_class = 4
+"""
+    return "".join([head, *more])
+
+
 class Colours(nn.Module):
     """Class 5 is red, 0 green, 3 blue; class 1, unknown to the dataset, takes the bright reds."""
 

@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipelines import report
 from pipelines.report import ReportConfig
+from pipelines.report_pages.evaluation import Study
 from pipelines.run import RunConfig, main
+from store.element import BlockElement
 from store.stores import Store, open_store
 from store.studies import read_study, write_study
-from tests.pipelines.colours import BLUE, CLASS_NAMES, GREEN, RED, Colours, colour_folder
+from store.votes import SIGN_CHOICES
+from tests.pipelines.colours import (
+    BLUE,
+    CLASS_NAMES,
+    GREEN,
+    LATER,
+    RED,
+    STRONG,
+    Colours,
+    colour_folder,
+    least,
+    study_text,
+)  # fmt: skip
 
 MODEL = "tests.pipelines.reported:Marked"
 # Of two classes and of an attack: as markup each would set a global of the page.
@@ -20,45 +38,18 @@ BOLD = "<b onmouseover='window.owned=1'>green&"
 TITLE = "PGD </script><script>window.owned = 1</script>"
 NAMES = {RED: IMAGE, GREEN: BOLD, BLUE: BLUE}
 
-STUDY = f"""name = "colours"
-store = "runs"
-taps = ["preactivation", "linear"]
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[scoring]
-signs = "positive"
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.least]
-protocol = "minimal"
-epsilon = "4/255"
-steps = 4
-bisections = 2
-limit = 6
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
+STUDY = study_text(
+    '\n[scoring]\nsigns = "positive"\n', STRONG, least("limit = 6"), LATER,
+    model=MODEL, taps=("preactivation", "linear"),
+)  # fmt: skip
 
 
 class Marked(Colours):
     class_names = tuple(NAMES.get(name, name) for name in CLASS_NAMES)  # type: ignore[assignment]
+
+
+# The sign choice that the study votes with.
+POSITIVE = SIGN_CHOICES.index("positive")
 
 
 @dataclass(frozen=True)
@@ -93,3 +84,24 @@ def make_report(folder: Path) -> Reported:
     write_study(store, "colours", results)
     config = ReportConfig(store=where["store"], output=str(folder / "report"), json=True)
     return Reported(store, folder, folder / "report", report.main(config))
+
+
+def embedded(page: Path, name: str) -> Any:
+    """The JSON that a page's script reads."""
+    found = re.search(
+        rf'<script type="application/json" id="{name}">(.*?)</script>', page.read_text(), re.S
+    )
+    assert found
+    data = json.loads(found[1])
+    for evaluation in data["evaluations"] if name == "explorer-data" else ():
+        for attack in evaluation["attacks"]:
+            attack["samples"] = [data["ids"][place] for place in attack["samples"]]
+    return data
+
+
+def column(element: BlockElement, path: str) -> np.ndarray[Any, Any]:
+    return np.concatenate([element.read_array(path, b) for b in range(element.plan.blocks)])
+
+
+def study_of(reported: Reported) -> Study:
+    return Study(reported.store, reported.results)

@@ -12,35 +12,12 @@ import pytest
 
 from pipelines.run import RunConfig, main
 from store.stores import open_store
-from tests.pipelines.colours import MODEL, colour_folder
+from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
 from tests.pipelines.conftest import Run
 from tests.pipelines.test_exports import assert_same_counts
 from tests.store.elements import snapshot
 
-STUDY = f"""name = "colours"
-store = "runs"
-
-[model]
-name = "{MODEL}"
-classes = "dataset"
-
-[datasets]
-train = "imagefolder:{{data}}/train"
-val = "imagefolder:{{data}}/val"
-
-[banks.four]
-per_class = 4
-
-[attacks.strong]
-epsilon = "200/255"
-steps = 4
-limit = 9
-block_rows = 4
-
-[attacks.later]
-epsilon = "1/255"
-skip = true
-"""
+STUDY = study_text(STRONG, LATER)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pipelines import demo
+from pipelines.job import Job
 from regroup.intervals import wilson
 from store.stores import open_store
 from store.studies import read_study
@@ -85,6 +86,16 @@ def test_it_ends_with_a_report_of_what_it_made(finished_demo: FinishedDemo) -> N
     assert kept["forward_passes"] == made, "the study found all that the demo had made"
 
 
+def test_the_study_of_what_the_demo_made_says_nothing(
+    finished_demo: FinishedDemo, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with Job(finished_demo.config) as job:
+        demo._keep(job, finished_demo.config, 0.0)
+        assert len(job.ledger) > 8
+        assert not any(entry.blocks for entry in job.ledger)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_an_epsilon_out_of_range_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
     where = ("--store", tmp_path / "s", "--output", tmp_path / "o")
     told = run("demo", *where, "--epsilon", "32")
@@ -103,7 +114,9 @@ def test_second_run_finds_everything(
     out, err = capfd.readouterr()
     assert "Everything was in the store already" in out
     assert "0 forward passes" in out
-    assert "already in the store" in err
+    found = [line for line in err.splitlines() if "already in the store" in line]
+    assert len(found) == len(again["steps"]) > 8, "a line a step, and none of the study's"
+    assert len(set(found)) == len(found)
     assert all(step["blocks"] == 0 for step in again["steps"])
     assert again["accuracy"] == finished_demo.results["accuracy"]
     assert again["accuracy_against_k"] == finished_demo.results["accuracy_against_k"]

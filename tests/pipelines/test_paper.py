@@ -95,6 +95,17 @@ def test_every_row_is_measured_or_says_not_run(paper: Paper) -> None:
     assert len(measured) == 15
 
 
+def test_inference_time_is_measured_beside(paper: Paper) -> None:
+    rows = paper.rows("table-6")
+    measured = [row for row in rows if row["device"] == "cpu"]
+    assert [(row["batch"], row["measure"]) for row in measured] == [
+        (batch, measure) for batch in "1n" for measure in ("softmax", "regroup", "ratio")
+    ]
+    assert all(row["state"] == "measured" and row["median"] > 0 for row in measured)
+    assert {row["paper"] for row in rows} == {""}
+    assert "not at hand" in (paper.folder / "table-6.md").read_text()
+
+
 def test_cells_are_those_of_the_accuracy_table(paper: Paper) -> None:
     (evaluation,) = paper.results["evaluations"]
     accuracy = {row["images"]: row for row in evaluation["accuracy"]}

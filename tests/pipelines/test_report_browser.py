@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
-from tests.pipelines.reported import IMAGE, Reported
-from tests.pipelines.test_report import embedded
+from tests.pipelines.reported import IMAGE, Reported, embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -122,6 +121,30 @@ def test_a_table_and_a_figure_are_downloaded(open_page: Any, reported: Reported)
         assert Path(found.value.path()).read_bytes().startswith(start)
 
 
+def test_json_is_saved_and_not_opened(open_page: Any, reported: Reported) -> None:
+    page, key = open_page("tables.html"), "preactivation-four-accuracy"
+    stored = json.loads((reported.page("data") / f"{key}.json").read_text())
+    for _ in range(2):
+        with page.expect_download() as found:
+            page.locator(f'a[download="{key}.json"]').click()
+        assert found.value.suggested_filename == f"{key}.json"
+        assert json.loads(Path(found.value.path()).read_text()) == stored
+        assert page.url.endswith("tables.html")
+
+
+def test_every_download_link_says_so(open_page: Any, reported: Reported) -> None:
+    seen = 0
+    for name in PAGES[1:]:
+        page = open_page(name)
+        for link in page.locator('a[href^="data/"]').all():
+            href, script = (link.get_attribute(each) for each in ("href", "data-script"))
+            assert link.get_attribute("download") == href.removeprefix("data/")
+            assert (script == f"{href}.js") == (not href.endswith(".csv"))
+            assert script is None or (reported.page(name).parent / script).is_file()
+            seen += 1
+    assert seen > 20
+
+
 @pytest.fixture
 def data(reported: Reported) -> Any:
     return embedded(reported.page("explorer.html"), "explorer-data")
@@ -199,13 +222,14 @@ def test_the_charts_hold_the_ranks(open_page: Any, data: Any) -> None:
     lines = dict(traces)
     assert lines["true class, clean"] == [tap[1] for tap in ranks["clean"]["true"][0]]
     assert lines["true class, attacked"] == [tap[1] for tap in ranks["attacked"]["true"][0]]
+    assert page.locator("#points-title").inner_text() == "Borda points as k grows"
     points = dict(page.evaluate(
-        "document.getElementById('borda').data.map(t => [t.name, Array.from(t.y)])"
+        "document.getElementById('points').data.map(t => [t.name, Array.from(t.y)])"
     ))["true class, attacked"]  # fmt: skip
     classes = len(data["evaluations"][0]["classes"])
     last = [classes - tap[0] for tap in reversed(ranks["attacked"]["true"][0])]
     shares = [100 * sum(last[:k]) / (k * (classes - 1)) for k in range(1, len(last) + 1)]
-    assert points == pytest.approx(shares)
+    assert points == pytest.approx(shares, abs=0.01)
 
 
 def test_the_list_is_downloaded_and_a_sample_linked_to(open_page: Any, data: Any) -> None:

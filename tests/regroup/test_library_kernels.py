@@ -1,7 +1,7 @@
 """Passes that a library spends on each sample, told from the images that it asks about."""
 
 from regroup.attacks.library_kernels import CountedNetwork, nearest_in_order
-from tests.regroup.test_autoattack import Linear, network_of, samples
+from tests.regroup.autoattack_subjects import Linear, network_of, samples
 
 
 def test_images_are_given_to_the_nearest_samples_in_their_order() -> None:

@@ -6,7 +6,14 @@ import pytest
 
 from store.errors import DamagedError, StoreUsageError
 from store.stores import Store
-from store.studies import read_study, studies, write_study
+from store.studies import (
+    read_study,
+    read_timing,
+    studies,
+    timing_ref,
+    write_study,
+    write_timing,
+)
 
 
 def test_the_last_results_are_kept(any_store: Store) -> None:
@@ -44,3 +51,23 @@ def test_a_changed_file_is_damage(any_store: Store) -> None:
     any_store.backend.replace("studies/two/results.json", data)
     with pytest.raises(DamagedError, match="does not hold the results of two"):
         read_study(any_store, "two")
+
+
+def test_a_timing_is_kept_once_and_is_of_what_was_asked(any_store: Store) -> None:
+    asked: dict[str, object] = {"k": 5, "device": "cpu"}
+    ref = timing_ref("preactivation-cpu", asked)
+    assert timing_ref("preactivation-cpu", {"k": 6, "device": "cpu"}) != ref
+    assert read_timing(any_store, "one", ref, asked) is None
+    assert write_timing(any_store, "one", ref, asked, {"seconds": 0.5})
+    assert not write_timing(any_store, "one", ref, asked, {"seconds": 0.25})
+    assert read_timing(any_store, "one", ref, asked) == {"seconds": 0.5}
+    assert read_timing(any_store, "two", ref, asked) is None
+    assert studies(any_store) == []
+    with pytest.raises(DamagedError, match="a timing of something else"):
+        read_timing(any_store, "one", ref, {"k": 6, "device": "cpu"})
+    key = f"studies/one/timings/{ref}.json"
+    any_store.backend.replace(key, any_store.backend.read(key).replace(b"0.5", b"0.4"))
+    with pytest.raises(DamagedError, match="its own checksum"):
+        read_timing(any_store, "one", ref, asked)
+    with pytest.raises(StoreUsageError, match="names no timing"):
+        read_timing(any_store, "one", "../results", asked)

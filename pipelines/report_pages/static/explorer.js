@@ -166,20 +166,19 @@
         series: series((which, when) => rank(which, when, number), 1),
       }, `Rank of the true class and of the attack's class by every ${sign} voter of ${s.sample}`);
     });
-    const signs = { both: [0, 1], positive: [0], negative: [1] }[e.signs];
     const points = (which, when) => {
-      let sum = 0;
-      const ranks = a.ranks[when][which][s.i];
-      return [...ranks].reverse().map((each, k) => {
-        if (each[0] === 0) return null;
-        for (const sign of signs) sum += M - each[sign];
-        return (100 * sum) / ((k + 1) * signs.length * (M - 1));
-      });
+      const none = a.ranks[when][which][s.i][0][0] === 0;
+      return a.ranks[when][`${which}_points`][s.i].map((value) => (none ? null : value));
     };
+    at("points-title").textContent = `${e.rule.chart} as k grows`;
+    at("points-note").textContent = e.rule.note;
+    for (const each of document.querySelectorAll("[data-of=points] .hidden")) each.textContent = ` of ${e.rule.chart}`;
     drawn({
-      key: "borda", x: "k (last taps that vote)", y: "Borda points, %", series: series(points, 1),
+      key: "points", x: "k (last taps that vote)", y: `${e.rule.chart}, %`, series: series(points, 1),
       lines: [{ x: e.k, text: `k = ${e.k}` }],
-    }, `Borda points of the true class and of the attack's class as k grows, sample ${s.sample}`);
+    }, `${e.rule.chart} of the true class and of the attack's class as k grows, sample ${s.sample}`);
+    at("winners-title").textContent = `The winner by the votes' rule, ${e.rule.name}, as k grows`;
+    at("winners-note").textContent = `Of the stored votes. ✓ the true class, ✗ the class that the attack chose, · another. The k of the tables is marked. Ties: ${e.rule.ties}.`;
     winners(a, s, e);
     rankTable(a, s, e);
   }

@@ -14,6 +14,20 @@ const Report = (() => {
     "other-clean": ["--c-red", "dash", "x-thin-open"],
     "other-attacked": ["--c-red", "solid", "x"],
   };
+  STYLES.softmax5 = ["--c-ink", "dot", "diamond-open"];
+  STYLES.regroup5 = ["--c-blue", "dot", "diamond"];
+  STYLES.alone = ["--soft", "solid", "circle"];
+  // Sets of images: 30 before a pair of colour and dash comes again.
+  const COLOURS = ["--c-blue", "--c-red", "--c-green", "--c-purple", "--c-ink"];
+  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
+  const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star"];
+  const style = (role) => {
+    const set = /^set-(\d+)$/.exec(role);
+    if (!set) return STYLES[role];
+    const i = Number(set[1]);
+    return [COLOURS[i % COLOURS.length], DASHES[i % DASHES.length], SYMBOLS[i % SYMBOLS.length]];
+  };
+  const PATTERNS = { positive: "/", negative: "x" };
   const figures = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   // Plotly reads some tags in text.
@@ -33,8 +47,26 @@ const Report = (() => {
     };
   }
 
+  function bars(series) {
+    const c = colour(style(series.role)[0]);
+    return [{
+      type: "bar", x: series.x.map((x) => (typeof x === "string" ? plain(x) : x)), y: series.y, name: plain(series.name),
+      marker: {
+        color: c, opacity: series.role === "alone" ? 0.4 : 1,
+        pattern: { shape: PATTERNS[series.role] || "", fillmode: "overlay", fgcolor: colour("--paper"), fgopacity: 1 },
+      },
+      error_y: {
+        type: "data", symmetric: false, color: colour("--ink"), thickness: 1, width: 2,
+        array: series.high.map((high, i) => high - series.y[i]), arrayminus: series.low.map((low, i) => series.y[i] - low),
+      },
+      customdata: series.low.map((low, i) => [low, series.high[i]]),
+      hovertemplate: "%{y:.4g} [%{customdata[0]:.4g}, %{customdata[1]:.4g}]",
+    }];
+  }
+
   function line(spec, series) {
-    const [name, dash, symbol] = STYLES[series.role];
+    if (series.bars) return bars(series);
+    const [name, dash, symbol] = style(series.role);
     const c = colour(name);
     const many = series.x.length > 40;
     // Between two measurements nothing was measured: no line that would say so.
@@ -90,7 +122,7 @@ const Report = (() => {
 
   function layout(spec) {
     const marks = (spec.lines || []).map(mark);
-    const ticks = { type: spec.heat ? "category" : "-" };
+    const ticks = { type: spec.heat || spec.categories ? "category" : "-" };
     return {
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", margin: { l: 48, r: 12, t: 8, b: 44 },
       font: { color: colour("--ink"), size: 13 }, hovermode: spec.heat ? "closest" : "x unified",
@@ -130,6 +162,20 @@ const Report = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
+  // A browser opens JSON and LaTeX from a folder as a page: a script beside the file brings it here.
+  function bring(link) {
+    const script = document.createElement("script");
+    script.src = link.dataset.script;
+    script.addEventListener("load", () => script.remove());
+    document.head.append(script);
+  }
+
+  function arrived(name, content) {
+    if (typeof content === "string") return save(name, content, "application/x-tex");
+    const rows = content.rows.map((row) => Object.fromEntries(row.map((value, i) => [content.heads[i], value])));
+    return save(name, JSON.stringify(rows, null, 1) + "\n", "application/json");
+  }
+
   function csv(rows) {
     const cell = (value) => {
       const text = value === null || value === undefined ? "" : String(value);
@@ -164,12 +210,17 @@ const Report = (() => {
       if (sort) sortBy(sort.closest("th"));
       const figure = event.target.closest("button[data-save]");
       if (figure) saveFigure(figure);
+      const link = event.target.closest("a[data-script]");
+      if (link) {
+        event.preventDefault();
+        bring(link);
+      }
     });
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
       for (const spec of figures.values()) draw(spec);
     });
   }
 
-  return { start, draw, save, csv, read, plain };
+  return { start, draw, save, arrived, csv, read, plain };
 })();
 Report.start();
