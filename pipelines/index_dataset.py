@@ -134,10 +134,9 @@ def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: 
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    if created or not job.quiet:
-        job.tell(
-            f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
-        )
+    job.tell(
+        f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
+    )
 
 
 def main(config: IndexConfig) -> dict[str, Any]:

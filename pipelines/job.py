@@ -65,14 +65,12 @@ class Job:
     """A job over one store, opened when it is first needed and made then if `create`.
 
     Ray is started on the first block of real work, never before. With `allow_missing`, an element
-    is finalised without the blocks that were given up. While `quiet`, what is found in the store is
-    entered into the ledger but not logged.
+    is finalised without the blocks that were given up.
     """
 
     options: ClusterOptions
     create: bool = True
     allow_missing: bool = False
-    quiet: bool = False
     ledger: list[LedgerEntry] = field(default_factory=list)
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
@@ -282,8 +280,7 @@ class Job:
         """Enter into the ledger that a step found everything in the store."""
         seconds = time.perf_counter() - started
         self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
-        if not self.quiet:
-            log(f"{step}: already in the store ({ref}), nothing to do")
+        log(f"{step}: already in the store ({ref}), nothing to do")
 
     def tell(self, line: str) -> None:
         """Say what was done."""

@@ -103,11 +103,16 @@ def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
         _check(steps, loaded)
         results, described = run_study(job, steps, started)
         _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
+    refuse_failures(results, described)
+    return described
+
+
+def refuse_failures(results: Results, described: dict[str, Any]) -> None:
+    """Raise `StudyIncompleteError` where a part of the study could not be made."""
     if results.failures:
         names = ", ".join(results.failures)
         first = next(iter(results.failures.values()))
         raise StudyIncompleteError(f"not run: {names}; the first: {first}", described)
-    return described
 
 
 def run_study(job: Job, steps: StudySteps, started: float) -> tuple[Results, dict[str, Any]]:

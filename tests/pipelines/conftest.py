@@ -66,6 +66,16 @@ class FinishedDemo:
     results: dict[str, Any]
 
     @property
+    def evaluation(self) -> Any:
+        """The demo's one pair of tap policy and bank."""
+        return self.results["evaluations"][0]
+
+    @property
+    def taps(self) -> list[str]:
+        """Names, in execution order."""
+        return [row["tap"] for row in self.evaluation["tap_accuracy"]]
+
+    @property
     def store(self) -> str:
         return self.config.store
 

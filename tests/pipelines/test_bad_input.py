@@ -134,7 +134,7 @@ def test_k_out_of_range(run: Run, finished_demo: FinishedDemo, k: int) -> None:
         "rescore", "--store", finished_demo.store, "--bank", "digits-train-digits-cnn", "--k", k
     )
     assert outcome.status == 2
-    taps = len(finished_demo.results["taps"])
+    taps = len(finished_demo.taps)
     assert f"from 1 to {taps}" in sentence(outcome)
 
 
@@ -229,7 +229,7 @@ def test_damaged_features_fail_loudly_and_the_rest_is_kept(
     store = tmp_path / "store"
     shutil.copytree(finished_demo.store, store)
     chunk = next(store.glob("features/digits-val-digits-cnn-pgd-budget-*/logits.zarr/..")) / (
-        f"accumulators.zarr/{finished_demo.results['taps'][-1]}/c/0/0/0"
+        f"accumulators.zarr/{finished_demo.taps[-1]}/c/0/0/0"
     )
     data = bytearray(chunk.read_bytes())
     data[len(data) // 2] ^= 0xFF
