@@ -108,41 +108,55 @@ class InTurn:
 
 
 @contextmanager
+def warm(workers: int, threads: int, cpus: int) -> Iterator[WorkerPool]:
+    """A pool of a Ray with `cpus` CPUs."""
+    resources = WorkerResources(workers, threads, 0)
+    with ray_session(SessionConfig(num_cpus=cpus)), worker_pool(resources) as pool:
+        yield pool
+
+
+@contextmanager
 def share(job: SmallJob) -> Iterator[Comparison]:
     """The job with Ray over a plain loop in the driver, block by block in turn."""
-    with ray_session(SessionConfig(num_cpus=CPUS)), worker_pool(WorkerResources(1, CPUS, 0)) as pool:
-            halves = InTurn(job, pool)
-            notes: dict[str, object] = {"blocks": job.blocks}
-            ours = Contender(
-                "extract job, 1 worker of 2 threads",
-                lambda: halves.half(0),
-                SHARE,
-                samples=job.samples,
-                notes=notes,
-            )
-            loop = "plain loop of 2 threads, in turn"
-            yield Comparison(loop, lambda: halves.half(1), (ours,), job.samples)
+    with (
+        ray_session(SessionConfig(num_cpus=CPUS)),
+        worker_pool(WorkerResources(1, CPUS, 0)) as pool,
+    ):
+        halves = InTurn(job, pool)
+        notes: dict[str, object] = {"blocks": job.blocks}
+        ours = Contender(
+            "extract job, 1 worker of 2 threads",
+            lambda: halves.half(0),
+            SHARE,
+            samples=job.samples,
+            notes=notes,
+        )
+        loop = "plain loop of 2 threads, in turn"
+        yield Comparison(loop, lambda: halves.half(1), (ours,), job.samples)
 
 
 @contextmanager
 def others(job: SmallJob) -> Iterator[Comparison]:
     """For information: two workers, and a worker's start, over a plain loop."""
     # The idle pool holds its CPUs while the other one starts.
-    with ray_session(SessionConfig(num_cpus=2 * CPUS)), worker_pool(WorkerResources(CPUS, 1, 0)) as pool:
-            contenders = (
-                Contender(
-                    "extract job, 2 workers of 1 thread",
-                    lambda: job.on(pool),
-                    samples=job.samples,
-                ),
-                Contender(
-                    "extract job, its worker's start included",
-                    lambda: job.cold(1, CPUS),
-                    samples=job.samples,
-                ),
-            )
-            plain = "one plain loop, 2 threads"
-            yield Comparison(plain, lambda: job.plain(CPUS), contenders, job.samples)
+    with (
+        ray_session(SessionConfig(num_cpus=2 * CPUS)),
+        worker_pool(WorkerResources(CPUS, 1, 0)) as pool,
+    ):
+        contenders = (
+            Contender(
+                "extract job, 2 workers of 1 thread",
+                lambda: job.on(pool),
+                samples=job.samples,
+            ),
+            Contender(
+                "extract job, its worker's start included",
+                lambda: job.cold(1, CPUS),
+                samples=job.samples,
+            ),
+        )
+        plain = "one plain loop, 2 threads"
+        yield Comparison(plain, lambda: job.plain(CPUS), contenders, job.samples)
 
 
 def start_up(folder: Path) -> Comparison:

@@ -96,9 +96,10 @@ def _add(
     less the losses.
 
     A margin is the negative of the one across the diagonal: so the points of all classes are
-    counted side by side, from the losses of one class after the other.
+    counted side by side, from the losses of one class after the other. Everything is said in 16
+    bits, since Numba would count in 64 otherwise, a quarter as fast.
     """
-    classes = ranks.shape[2]
+    classes, up, down, none = ranks.shape[2], np.int16(1), np.int16(-1), np.int16(0)
     for sample in range(first, end):
         positive, negative = ranks[0, sample], ranks[1, sample]
         both, one, other = points[0, sample], points[1, sample], points[2, sample]
@@ -107,10 +108,17 @@ def _add(
             rank_one, rank_other = positive[y], negative[y]
             for z in range(classes):
                 # Voters that rank y before z, less those that do not.
-                p = of_one[z] + (positive[z] > rank_one) - (positive[z] < rank_one)
-                n = of_other[z] + (negative[z] > rank_other) - (negative[z] < rank_other)
+                p = np.int16(of_one[z] + (up if positive[z] > rank_one else down))
+                n = np.int16(of_other[z] + (up if negative[z] > rank_other else down))
                 of_one[z] = p
                 of_other[z] = n
-                one[z] += (p < 0) - np.int8(p > 0)
-                other[z] += (n < 0) - np.int8(n > 0)
-                both[z] += (p + n < 0) - np.int8(p + n > 0)
+                sum_of_both = np.int16(p + n)
+                one[z] += (up if p < 0 else none) - (up if p > 0 else none)
+                other[z] += (up if n < 0 else none) - (up if n > 0 else none)
+                both[z] += (up if sum_of_both < 0 else none) - (up if sum_of_both > 0 else none)
+            # No voter ranks y before itself, nor after: that was a loss too much for each.
+            of_one[y] = 0
+            of_other[y] = 0
+            one[y] -= up
+            other[y] -= up
+            both[y] -= up
