@@ -269,7 +269,8 @@ def show(found: Found) -> None:
     verdict = "" if found.target is None else "met" if found.met else "NOT MET"
     if isinstance(found, Fact):
         target = "-" if found.target is None else f"<= {found.target:.3g}"
-        line = f"{found.what:54} {'':31} {'':19} {found.value:9.3g} {'':19} {target:>9}"
+        value = f"{found.value:.0f}" if found.value >= 1000 else f"{found.value:.3g}"
+        line = f"{found.what:54} {'':31} {'':19} {value:>9} {'':19} {target:>9}"
         print(f"{line}  {verdict}", flush=True)
         return
     sign = ">=" if found.measure == "gain" else "<="
