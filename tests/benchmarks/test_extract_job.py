@@ -44,15 +44,17 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> SmallJob:
 def test_the_turns_of_the_plain_loop_do_not_count_for_the_pool_nor_its_pauses_for_the_loop(
     job: SmallJob,
 ) -> None:
+    started = time.perf_counter()
     ours, plain = job.in_turn(HerePool(), 1)  # type: ignore[arg-type]
-    pauses = 3 * PAUSE_S
-    assert pauses < ours.seconds < 2 * pauses
-    assert plain.seconds < pauses
+    wall, pauses = time.perf_counter() - started, 3 * PAUSE_S
+    assert pauses < ours.seconds
+    assert 0 < plain.seconds < wall - pauses
+    # However busy the machine: no second counts twice.
+    assert ours.seconds + plain.seconds <= wall
     assert ours.processor_s is not None
     assert plain.processor_s is not None
-    assert 0 < ours.processor_s < pauses
-    assert 0 < plain.processor_s < pauses
-    assert 0.5 < job.outside[-1] < 1
+    assert min(ours.processor_s, plain.processor_s) > 0
+    assert pauses / ours.seconds <= job.outside[-1] + 1e-9
 
 
 def test_both_halves_are_of_one_run_whichever_is_asked_first(
