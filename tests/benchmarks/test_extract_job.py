@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks.extract_job import Counted, SmallJob
+from benchmarks.extract_job import Counted, CountedWorker, SmallJob
 from benchmarks.overhead import InTurn
 from benchmarks.plain_processes import PlainProcesses
 from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
@@ -42,8 +42,16 @@ def job(tmp_path_factory: pytest.TempPathFactory) -> SmallJob:
 
 
 def test_the_turns_of_the_plain_loop_do_not_count_for_the_pool_nor_its_pauses_for_the_loop(
-    job: SmallJob,
+    job: SmallJob, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    process = CountedWorker.process
+
+    def slowly(worker: CountedWorker, block: int) -> BlockReport:
+        """As a real block, which takes longer than what is around it."""
+        time.sleep(2 * PAUSE_S)
+        return process(worker, block)
+
+    monkeypatch.setattr(CountedWorker, "process", slowly)
     started = time.perf_counter()
     ours, plain = job.in_turn(HerePool(), 1)  # type: ignore[arg-type]
     wall, pauses = time.perf_counter() - started, 3 * PAUSE_S
