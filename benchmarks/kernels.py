@@ -116,7 +116,12 @@ class Timed:
         return statistics.median(self.seconds[1:])
 
 
-def items(given: Callable[[int], Subject], setting: Setting) -> Iterator[Item]:
+def on_cpu(count: int) -> Subject:
+    """A network of handwritten digits."""
+    return on_digits(count, "cpu")
+
+
+def items(setting: Setting, given: Callable[[int], Subject] = on_cpu) -> Iterator[Item]:
     """All loops; `given` makes the network and so many images for the search."""
     if setting.device != "cpu":
         yield Skipped("kernels", "they are of the CPU alone: leave --device out")
@@ -267,10 +272,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     def given(count: int) -> Subject:
         """The network asked for, with `count` images."""
         if not options.weights:
-            return on_digits(count, "cpu")
+            return on_cpu(count)
         return on_images(options.model, options.weights, options.images, count, "cpu")
 
-    return command("kernels", __doc__, partial(items, given), rest)
+    return command("kernels", __doc__, partial(items, given=given), rest)
 
 
 if __name__ == "__main__":
