@@ -33,10 +33,14 @@ THIS_PROCESS = -1  # a peak that is yet to be measured, here
 
 @dataclass(frozen=True)
 class Taken:
-    """Seconds that a run took by its own account, and the peak bytes of the processes it used."""
+    """What a run took by its own account: seconds, peak bytes and processor seconds.
+
+    The latter two of the processes that it used; None where nobody knows.
+    """
 
     seconds: float
     peak_bytes: int | None = None
+    processor_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,7 @@ class Contender:
         measure: which ratio, and whether the target is a most or a least.
         samples: that one run does, so that a slow baseline may do fewer.
         notes: numbers and words that go to the JSON.
+        against: the contender of the same comparison that is its baseline; None: the comparison's.
     """
 
     what: str
@@ -58,6 +63,7 @@ class Contender:
     measure: Measure = "cost"
     samples: int = 1
     notes: dict[str, object] = field(default_factory=dict)
+    against: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,16 @@ class Comparison:
     contenders: tuple[Contender, ...]
     samples: int = 1
 
+    @property
+    def ways(self) -> tuple[Contender, ...]:
+        """All that take turns, the baseline first."""
+        return (Contender(self.baseline, self.run, samples=self.samples), *self.contenders)
+
+    def base_of(self, contender: Contender) -> int:
+        """The place in `ways` of what `contender` is held against."""
+        against = contender.against or self.baseline
+        return [way.what for way in self.ways].index(against)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -76,6 +92,8 @@ class Row:
 
     peak, baseline_peak: the most bytes held during a run, of the process (or its workers) on a CPU,
     else allocated on the GPU; None where nobody knows.
+    processor: the ratio once more, of processor time, which other work on the machine moves less;
+    None where nobody knows it.
     """
 
     what: str
@@ -90,6 +108,7 @@ class Row:
     rounds: int
     peak: int | None = None
     baseline_peak: int | None = None
+    processor: float | None = None
     notes: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -141,18 +160,34 @@ def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Ro
 
     Peak memory is that of a run more, since what is freed for it has to be asked for again.
     """
-    runs = [comparison.run, *(contender.run for contender in comparison.contenders)]
-    taken: list[list[Taken]] = [[] for _ in runs]
+    ways = comparison.ways
+    taken: list[list[Taken]] = [[] for _ in ways]
     for number in range(rounds + 1):  # the first to warm up
-        for place in rotated(list(range(len(runs))), number):
-            once = _timed(runs[place], device)
+        for place in rotated(list(range(len(ways))), number):
+            once = _timed(ways[place].run, device)
             if number:
                 taken[place].append(once)
-    peaks = [_peak(run, found, device) for run, found in zip(runs, taken, strict=True)]
-    return [
-        _row(comparison, contender, (taken[0], taken[place]), (peaks[0], peaks[place]))
-        for place, contender in enumerate(comparison.contenders, 1)
-    ]
+    peaks = [_peak(way.run, found, device) for way, found in zip(ways, taken, strict=True)]
+    measured = [_Measured(*each) for each in zip(ways, taken, peaks, strict=True)]
+    return [_row(measured[comparison.base_of(each.way)], each) for each in measured[1:]]
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """All runs of one way but the warm-up's."""
+
+    way: Contender
+    taken: list[Taken]
+    peak: int | None
+
+    def seconds(self) -> list[float]:
+        """Of a sample, round by round."""
+        return [each.seconds / self.way.samples for each in self.taken]
+
+    def processor(self) -> list[float]:
+        """Processor seconds of a sample, round by round; none where a run does not tell them."""
+        each = [one.processor_s / self.way.samples for one in self.taken if one.processor_s]
+        return each if len(each) == len(self.taken) else []
 
 
 def rotated(items: list[T], by: int) -> list[T]:
@@ -163,11 +198,11 @@ def rotated(items: list[T], by: int) -> list[T]:
 
 def _timed(run: Callable[[], object], device: str) -> Taken:
     wait_for(device)
-    started = time.perf_counter()
+    started, used = time.perf_counter(), time.process_time()
     result = run()
     wait_for(device)
-    seconds = time.perf_counter() - started
-    return result if isinstance(result, Taken) else Taken(seconds, THIS_PROCESS)
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    return result if isinstance(result, Taken) else Taken(seconds, THIS_PROCESS, used)
 
 
 def _peak(run: Callable[[], object], taken: Sequence[Taken], device: str) -> int | None:
@@ -179,30 +214,31 @@ def _peak(run: Callable[[], object], taken: Sequence[Taken], device: str) -> int
     return max(known, default=None)
 
 
-def _row(
-    comparison: Comparison,
-    contender: Contender,
-    taken: tuple[list[Taken], list[Taken]],
-    peaks: tuple[int | None, int | None],
-) -> Row:
-    bases = [each.seconds / comparison.samples for each in taken[0]]
-    ours = [each.seconds / contender.samples for each in taken[1]]
-    each = [ratio(contender.measure, a, b) for a, b in zip(ours, bases, strict=True)]
+def _row(base: _Measured, ours: _Measured) -> Row:
+    contender = ours.way
+    each = _ratios(contender.measure, ours.seconds(), base.seconds())
+    known = bool(base.processor() and ours.processor())
+    processor = _ratios(contender.measure, ours.processor(), base.processor()) if known else []
     return Row(
         what=contender.what,
-        baseline=comparison.baseline,
-        ours_s=statistics.median(ours),
-        baseline_s=statistics.median(bases),
+        baseline=base.way.what,
+        ours_s=statistics.median(ours.seconds()),
+        baseline_s=statistics.median(base.seconds()),
         measure=contender.measure,
         ratio=statistics.median(each),
         lowest=min(each),
         highest=max(each),
         target=contender.target,
         rounds=len(each),
-        peak=peaks[1],
-        baseline_peak=peaks[0],
+        peak=ours.peak,
+        baseline_peak=base.peak,
+        processor=statistics.median(processor) if processor else None,
         notes=contender.notes,
     )
+
+
+def _ratios(measure: Measure, ours: list[float], bases: list[float]) -> list[float]:
+    return [ratio(measure, a, b) for a, b in zip(ours, bases, strict=True)]
 
 
 def ratio(measure: Measure, ours: float, baseline: float) -> float:
@@ -219,7 +255,10 @@ def show_head() -> None:
     """Print the head of the table."""
     heads = ("ours ms", "base ms", "ratio", "lowest", "highest", "target")
     columns = " ".join(f"{head:>9}" for head in heads)
-    print(f"{'what':54} {'baseline or floor':31} {columns}  verdict, peak MB (baseline's)")
+    print(
+        f"{'what':54} {'baseline or floor':31} {columns}  verdict, ratio of processor time, "
+        "peak MB (baseline's)"
+    )
 
 
 def show(found: Found) -> None:
@@ -230,7 +269,8 @@ def show(found: Found) -> None:
     verdict = "" if found.target is None else "met" if found.met else "NOT MET"
     if isinstance(found, Fact):
         target = "-" if found.target is None else f"<= {found.target:.3g}"
-        line = f"{found.what:54} {'':31} {'':19} {found.value:9.3g} {'':19} {target:>9}"
+        value = f"{found.value:.0f}" if found.value >= 1000 else f"{found.value:.3g}"
+        line = f"{found.what:54} {'':31} {'':19} {value:>9} {'':19} {target:>9}"
         print(f"{line}  {verdict}", flush=True)
         return
     sign = ">=" if found.measure == "gain" else "<="
@@ -238,8 +278,9 @@ def show(found: Found) -> None:
     seconds = f"{1e3 * found.ours_s:9.4g} {1e3 * found.baseline_s:9.4g}"
     spread = f"{found.ratio:9.3f} {found.lowest:9.3f} {found.highest:9.3f}"
     memory = f"{_megabytes(found.peak)} ({_megabytes(found.baseline_peak)})"
+    processor = "-" if found.processor is None else f"{found.processor:.3f}"
     line = f"{found.what:54} {found.baseline:31} {seconds} {spread} {target:>9}"
-    print(f"{line}  {verdict:7} {memory}", flush=True)
+    print(f"{line}  {verdict:7} {processor:>6} {memory}", flush=True)
 
 
 def _megabytes(size: int | None) -> str:

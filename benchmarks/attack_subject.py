@@ -30,13 +30,14 @@ from store.sources import open_source
 class Subject:
     """The network under attack, and images (N, C, H, W) with its predictions (N,).
 
-    rows: images in a batch of the network, for all alike.
+    rows: images in a batch of the network, for all alike. number: of the first image, in names.
     """
 
     model: Classifier
     pixels: Tensor
     labels: Tensor
     rows: int
+    number: int = 0
 
     @classmethod
     def of(cls, model: Classifier, pixels: Tensor) -> Subject:
@@ -48,6 +49,12 @@ class Subject:
     def first(self, count: int) -> Subject:
         """Of the first images alone."""
         return Subject(self.model, self.pixels[:count], self.labels[:count], self.rows)
+
+    def part(self, first: int, end: int) -> Subject:
+        """Of the images from `first` to `end`, which keep their names."""
+        where = slice(first, end)
+        cut = self.pixels[where], self.labels[where]
+        return Subject(self.model, *cut, self.rows, self.number + first)
 
     def fooled_by_noise(self) -> Subject:
         """Of the images alone that are of another class than most uniform noise is."""
@@ -66,7 +73,7 @@ class Subject:
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return tuple(f"image-{row}" for row in range(len(self.pixels)))
+        return tuple(f"image-{self.number + row}" for row in range(len(self.pixels)))
 
     def ours(self, spec: AttackSpec) -> Tensor:
         """The images that our attack makes."""

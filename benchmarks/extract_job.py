@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,12 +32,16 @@ from store.element import BlockElement
 from store.stores import open_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from cluster.dispatch import BlockReport, DispatchReport
+    from cluster.extraction import ExtractionWorker
     from cluster.pool import WorkerPool
+    from cluster.progress import Progress
 
 CLASSES, BATCH = 10, 64
+PROCESSOR = "processor"
 
 
 class Silent:
@@ -61,15 +66,64 @@ class Silent:
         """Say nothing."""
 
 
+class Between(Silent):
+    """A Progress that has the driver do a block of a plain loop after every block of the dispatch.
+
+    Driver and worker take turns of a block each, so what the machine does besides meets both.
+
+    Attributes:
+        seconds, processor_s: of the plain loop's blocks so far.
+    """
+
+    def __init__(self, plain: CountedWorker) -> None:
+        self._plain, self.seconds, self.processor_s = plain, 0.0, 0.0
+
+    def update(self, report: BlockReport) -> None:
+        """Do the same block here; RuntimeError where it does not come out."""
+        started = time.perf_counter()
+        ours = self._plain.process(report.block)
+        self.seconds += time.perf_counter() - started
+        self.processor_s += ours.phases[PROCESSOR]
+        _check([ours], 1)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A job whose workers count the processor time of their blocks."""
+
+    job: ExtractionJob
+
+    def __call__(self) -> CountedWorker:
+        """Build the worker."""
+        return CountedWorker(self.job())
+
+
+class CountedWorker:
+    """A worker whose reports have processor seconds beside the phases."""
+
+    def __init__(self, worker: ExtractionWorker) -> None:
+        self._worker = worker
+
+    def process(self, block: int) -> BlockReport:
+        """Do `block`."""
+        before = time.process_time()
+        report = self._worker.process(block)
+        used = {PROCESSOR: time.process_time() - before}
+        return replace(report, phases={**report.phases, **used})
+
+
 class SmallJob:
     """Images, index and network below `folder`; `blocks` blocks of `block_rows` samples.
 
     Attributes:
         samples: of one run.
+        blocks: of one run.
+        outside: shares of the workers' time that each run's dispatch spent outside their blocks.
     """
 
     def __init__(self, folder: Path, blocks: int, block_rows: int) -> None:
-        self.samples, self._blocks, self._block_rows = blocks * block_rows, blocks, block_rows
+        self.samples, self.blocks, self._block_rows = blocks * block_rows, blocks, block_rows
+        self.outside: list[float] = []
         write_images(folder / "images.parquet", self.samples)
         self._store = open_store(str(folder / "store"), create=True)
         self._index = write_index(self._store, f"parquet:{folder}/images.parquet", self.samples)
@@ -78,45 +132,60 @@ class SmallJob:
 
     def plain(self, threads: int) -> Taken:
         """One loop over all blocks in this process, with so many threads."""
-        before = torch.get_num_threads()
-        torch.set_num_threads(threads)
-        factory = self._features()
-        forget_peak()
-        started = time.perf_counter()
-        worker = factory()
-        reports = [worker.process(block) for block in range(self._blocks)]
-        seconds = time.perf_counter() - started
-        torch.set_num_threads(before)
-        _check(reports, self._blocks)
-        return Taken(seconds, peak_bytes())
-
-    def with_ray(self, workers: int, cpus: int, *, warm: bool = True) -> Taken:
-        """The dispatch of all blocks; `warm`: to workers whose processes run already.
-
-        Needs a session of Ray (`cluster.session.ray_session`).
-        """
-        with worker_pool(WorkerResources(workers, cpus, 0)) as pool:
-            if warm:
-                self._dispatch(pool, workers)
-            factory = self._features()
+        factory = self.features()
+        with torch_threads(threads):
+            forget_peak()
             started = time.perf_counter()
-            report = _dispatch(pool, factory, self._blocks)
+            reports = plain_loop(factory, range(self.blocks))
             seconds = time.perf_counter() - started
-        _check(report.reports, self._blocks)
+        return Taken(seconds, peak_bytes(), processor_seconds(reports))
+
+    def on(self, pool: WorkerPool) -> Taken:
+        """The dispatch of all blocks to a pool whose processes run already."""
+        factory = self.features()
+        started = time.perf_counter()
+        report = dispatch(pool, factory, self.blocks, Silent())
+        return self._taken(report, time.perf_counter() - started, pool)
+
+    def cold(self, workers: int, cpus: int) -> Taken:
+        """As `on`, with the start of the processes. Needs a session of Ray."""
+        started = time.perf_counter()
+        with worker_pool(WorkerResources(workers, cpus, 0)) as pool:
+            report = dispatch(pool, self.features(), self.blocks, Silent())
+        seconds = time.perf_counter() - started
+        return Taken(seconds, processor_s=processor_seconds(report.reports))
+
+    def in_turn(self, pool: WorkerPool, threads: int) -> tuple[Taken, Taken]:
+        """The dispatch to a pool of one worker, and the plain loop here, block by block in turn.
+
+        Each builds its worker once; that is part of either's seconds.
+        """
+        ours, theirs = self.features(), self.features()
+        with torch_threads(threads):
+            started = time.perf_counter()
+            between = Between(theirs())
+            built = time.perf_counter() - started
+            started = time.perf_counter()
+            report = dispatch(pool, ours, self.blocks, between)
+            seconds = time.perf_counter() - started - between.seconds
+        taken = self._taken(report, seconds, pool)
+        return taken, Taken(built + between.seconds, None, between.processor_s)
+
+    def _taken(self, report: DispatchReport, seconds: float, pool: WorkerPool) -> Taken:
+        workers = pool.resources.workers
+        busy = sum(each.seconds for each in report.reports) / workers
+        self.outside.append(1 - busy / seconds)
         peak = workers * max(each.peak_rss_bytes for each in report.reports)
-        return Taken(seconds, peak)
+        return Taken(seconds, peak, processor_seconds(report.reports))
 
-    def _dispatch(self, pool: WorkerPool, blocks: int) -> None:
-        _check(_dispatch(pool, self._features(), blocks).reports, blocks)
-
-    def _features(self) -> ExtractionJob:
+    def features(self) -> Counted:
         """A worker's factory for features that are not there yet."""
         self._runs += 1
         description = self._network.description | {"run": self._runs}
         network = replace(self._network, description=description)
         spec = index_features_spec(network, self._index, self._block_rows)
         element = BlockElement.create(self._store, spec, {})
-        return ExtractionJob(
+        job = ExtractionJob(
             store_uri=self._store.uri,
             features_ref=element.ref,
             images_kind="index",
@@ -126,13 +195,41 @@ class SmallJob:
             batch=BATCH,
             device="cpu",
         )
+        return Counted(job)
 
 
-def _dispatch(pool: WorkerPool, factory: ExtractionJob, blocks: int) -> DispatchReport:
-    return pool.dispatch(factory, range(blocks), RetryPolicy(), Silent())
+@contextmanager
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
-def _check(reports: tuple[BlockReport, ...] | list[BlockReport], blocks: int) -> None:
+def plain_loop(factory: Counted, blocks: Iterable[int]) -> list[BlockReport]:
+    """Build the worker and do `blocks` one after the other, in this process."""
+    worker, wanted = factory(), list(blocks)
+    reports = [worker.process(block) for block in wanted]
+    _check(reports, len(wanted))
+    return reports
+
+
+def dispatch(pool: WorkerPool, factory: Counted, blocks: int, progress: Progress) -> DispatchReport:
+    """Have `pool` do the first `blocks` blocks; RuntimeError where one is not done."""
+    report = pool.dispatch(factory, range(blocks), RetryPolicy(), progress)
+    _check(report.reports, blocks)
+    return report
+
+
+def processor_seconds(reports: Iterable[BlockReport]) -> float:
+    """Of all blocks, in their workers' processes."""
+    return sum(each.phases[PROCESSOR] for each in reports)
+
+
+def _check(reports: Sequence[BlockReport], blocks: int) -> None:
     done = [each for each in reports if each.committed and not each.failed]
     if len(done) != blocks:
         raise RuntimeError(f"only {len(done)} of {blocks} blocks were extracted: {reports}")

@@ -2,6 +2,9 @@
 
 - the extract job of cifar-resnet20 (benchmarks/extract_job.py) by two workers of one thread over
   one: at least 1.9 times the samples/s. Their processes run already. It needs two free cores.
+- its floor, for information: the same by plain processes without Ray, two over one. Two cores of
+  one machine share caches, memory and clock rate, and one worker decodes on a thread beside the
+  network's, so two may bring less than twice. And two workers over two plain processes.
 - a simulated cluster (`ray.cluster_utils.Cluster`, nodes of up to eight CPUs) with 1, 8 and 32
   workers, whose blocks sleep instead of computing. They have to be busy for at least 95 % of the
   dispatch: the seconds slept, over the seconds taken times the workers. `--sizes full` has 2000
@@ -13,6 +16,7 @@ CPU alone: nothing here runs on a GPU.
 from __future__ import annotations
 
 import tempfile
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
@@ -20,13 +24,17 @@ from typing import TYPE_CHECKING
 
 from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.extract_job import SmallJob
+from benchmarks.plain_processes import PlainProcesses
 from benchmarks.simulated_cluster import SimulatedCluster
+from cluster.pool import worker_pool
+from cluster.resources import WorkerResources
 from cluster.session import SessionConfig, ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TWICE, BUSY = 1.9, 0.95
+ONE = "extract job, 1 worker"
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,9 @@ class Size:
 
 
 SIZES = {
-    "tiny": Size(2, 8, ((2, 4, 0.02),)),
-    "small": Size(4, 256, ((1, 100, 0.05), (8, 200, 0.2), (32, 192, 1.0))),
-    "full": Size(16, 1024, ((1, 2000, 0.05), (8, 2000, 0.1), (32, 2000, 0.4))),
+    "tiny": Size(4, 8, ((2, 4, 0.02),)),
+    "small": Size(12, 1024, ((1, 100, 0.05), (8, 200, 0.2), (32, 192, 1.0))),
+    "full": Size(32, 1024, ((1, 2000, 0.05), (8, 2000, 0.1), (32, 2000, 0.4))),
 }
 
 
@@ -53,23 +61,30 @@ def items(setting: Setting) -> Iterator[Item]:
     size = SIZES[setting.sizes]
     with tempfile.TemporaryDirectory() as folder:
         job = SmallJob(Path(folder), size.blocks, size.block_rows)
-        with ray_session(SessionConfig(num_cpus=2)):
-            yield two_over_one(job)
+        with scaling(job) as comparison:
+            yield comparison
     for workers, blocks, seconds in size.clusters:
         with SimulatedCluster(workers) as cluster:
             yield busy(cluster, blocks, seconds)
 
 
-def two_over_one(job: SmallJob) -> Comparison:
-    """The extract job by two workers and by one."""
-    two = Contender(
-        "extract job, 2 workers",
-        lambda: job.with_ray(2, 1),
-        TWICE,
-        "gain",
-        job.samples,
-    )
-    return Comparison("extract job, 1 worker", lambda: job.with_ray(1, 1), (two,), job.samples)
+@contextmanager
+def scaling(job: SmallJob) -> Iterator[Comparison]:
+    """One and two workers, and one and two processes without Ray; all four take turns."""
+    with ExitStack() as stack:
+        alone, both = (stack.enter_context(PlainProcesses(count)) for count in (1, 2))
+        # Pools that wait hold their CPUs, so Ray has to believe in three.
+        stack.enter_context(ray_session(SessionConfig(num_cpus=3)))
+        one, two = (stack.enter_context(worker_pool(WorkerResources(n, 1, 0))) for n in (1, 2))
+        samples = job.samples
+        contenders = (
+            Contender("2 plain processes", lambda: both.run(job), None, "gain", samples),
+            Contender(ONE, lambda: job.on(one), samples=samples),
+            Contender(
+                "extract job, 2 workers", lambda: job.on(two), TWICE, "gain", samples, against=ONE
+            ),
+        )
+        yield Comparison("1 plain process", lambda: alone.run(job), contenders, samples)
 
 
 def busy(cluster: SimulatedCluster, blocks: int, seconds: float) -> Comparison:

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
+from regroup.majorities import Majorities, rank_dtype
 from regroup.scoring import Scorer, Tally
 
 if TYPE_CHECKING:
@@ -96,24 +97,39 @@ class Copeland(Election):
 
     def __init__(self, weights: Sequence[int]) -> None:
         del weights
-        self._margins: Tensor | None = None
+        self._first: Tensor | None = None
+        self._majorities: Majorities | None = None
 
     @classmethod
     def size(cls, taps: int, classes: int) -> int:  # noqa: ARG003
-        """All pairs of classes, of both signs and as they are compared."""
-        return 6 * classes**2
+        """All pairs of classes: few samples at once, so that a cache holds most of them."""
+        return 2 * classes**2
 
     def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
         """Add the voters that rank one class before another, less those that do not."""
-        margins = (ranks[..., None, :] - ranks[..., :, None]).sign().to(torch.int16)
-        self._margins = margins if self._margins is None else self._margins + margins
+        if self._first is None:
+            self._first = ranks
+            return
+        if self._majorities is None:
+            self._majorities = Majorities(self._first)
+        self._majorities.add(ranks)
 
     def scores(self) -> Tensor:
         """2 points a majority, 1 a tie; a class ties with itself: 1 point for all."""
-        assert self._margins is not None
-        positive, negative = self._margins
-        groups = (positive + negative, positive, negative)
-        return torch.stack([(1 + margins.sign()).sum(-1, dtype=torch.int64) for margins in groups])
+        assert self._first is not None
+        if self._majorities is None:
+            return _of_two_voters(*self._first.to(torch.int64))
+        return self._majorities.points()
+
+
+def _of_two_voters(positive: Tensor, negative: Tensor) -> Tensor:
+    """Copeland's points (3, N, M) int64 of one voter a sign, without looking at pairs.
+
+    Of two voters the majority is the mean of their +1 and -1, so the points add up like ranks.
+    """
+    classes = positive.shape[-1]
+    both = 2 * classes + 1 - positive - negative
+    return torch.stack((both, 2 * (classes - positive) + 1, 2 * (classes - negative) + 1))
 
 
 class MedianRank(Election):
@@ -121,29 +137,50 @@ class MedianRank(Election):
 
     def __init__(self, weights: Sequence[int]) -> None:
         del weights
-        self._ranks: list[Tensor] = []
+        self._positive: list[Tensor] = []
+        self._negative: list[Tensor] = []
+        self._both: list[Tensor] = []
 
     @classmethod
     def size(cls, taps: int, classes: int) -> int:
-        """The ranks of all voters, as they are and sorted."""
+        """The ranks of all voters, sorted, once for each sign and once for both."""
         return 6 * taps * classes
 
     def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
-        """Keep the ranks."""
-        self._ranks.append(ranks)
+        """Put the ranks where they belong among the sorted ones."""
+        positive, negative = ranks.to(rank_dtype(ranks.shape[-1]))
+        for ordered, added in (
+            (self._positive, positive),
+            (self._negative, negative),
+            (self._both, positive),
+            (self._both, negative),
+        ):
+            _insert(ordered, added)
 
     def scores(self) -> Tensor:
         """Minus the two middle ranks, which are one and the same of an odd number."""
-        positive = torch.stack([ranks[0] for ranks in self._ranks])
-        negative = torch.stack([ranks[1] for ranks in self._ranks])
-        groups = (torch.cat((positive, negative)), positive, negative)
+        groups = (self._both, self._positive, self._negative)
         return torch.stack([-_middles(group) for group in groups])
 
 
-def _middles(ranks: Tensor) -> Tensor:
-    """The sum of the two middle ones of (V, N, M) along V."""
-    voters, ordered = len(ranks), ranks.sort(dim=0).values
-    return ordered[(voters - 1) // 2] + ordered[voters // 2]
+def _insert(ordered: list[Tensor], ranks: Tensor) -> None:
+    """Put `ranks` (N, M) among those of other voters, sorted class by class, the least first.
+
+    The larger of the two goes on at each place: V least and largest of whole numbers a voter,
+    which costs far less than sorting anew.
+    """
+    moving, spare = ranks.clone(), torch.empty_like(ranks)
+    for place, kept in enumerate(ordered):
+        torch.minimum(kept, moving, out=spare)
+        torch.maximum(kept, moving, out=moving)
+        ordered[place], spare = spare, kept
+    ordered.append(moving)
+
+
+def _middles(ordered: list[Tensor]) -> Tensor:
+    """The sum of the two middle ones of V sorted (N, M), int64."""
+    voters = len(ordered)
+    return ordered[(voters - 1) // 2].to(torch.int64) + ordered[voters // 2]
 
 
 ELECTIONS: dict[Rule, type[Plurality | Borda | Copeland | MedianRank]] = {

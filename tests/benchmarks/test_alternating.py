@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,29 @@ def test_extra_is_the_difference_of_the_seconds() -> None:
 def test_times_are_a_samples_where_a_slow_baseline_does_fewer() -> None:
     row = only(8.0, 8.0, 8.0, measure_by="gain", target=1.0, ours=8, base=2)
     assert (row.ours_s, row.baseline_s, row.ratio) == (1.0, 2.0, 2.0)
+
+
+def test_a_contender_may_be_held_against_another_one() -> None:
+    one = Contender("one", replayed(9.0, 4.0, 8.0, 8.0), samples=2)
+    two = Contender("two", replayed(9.0, 1.0, 2.0, 4.0), 1.9, "gain", against="one")
+    rows = measure(Comparison("base", replayed(9.0, 1.0, 1.0, 1.0), (one, two)), 3)
+    assert [(row.what, row.baseline) for row in rows] == [("one", "base"), ("two", "one")]
+    assert (rows[1].lowest, rows[1].ratio, rows[1].highest) == (1.0, 2.0, 2.0)
+    assert (rows[1].ours_s, rows[1].baseline_s, rows[1].met) == (2.0, 4.0, True)
+
+
+def test_processor_time_has_a_ratio_of_its_own_where_both_tell_it() -> None:
+    told = Contender("told", lambda: Taken(8.0, 1, 6.0)), Contender("not", lambda: Taken(8.0, 1))
+    a, b = measure(Comparison("base", lambda: Taken(4.0, 1, 4.0), told), 2)
+    assert (a.ratio, a.processor) == (2.0, 1.5)
+    assert (b.ratio, b.processor) == (2.0, None)
+
+
+def test_a_run_that_waits_takes_no_processor_time() -> None:
+    wait = Contender("wait", lambda: time.sleep(0.2))
+    (row,) = measure(Comparison("work", lambda: np.ones(10_000_000).sum(), (wait,)), 1)
+    assert row.processor is not None
+    assert row.processor < 0.5 < row.ratio
 
 
 def test_what_is_compared_takes_turns_at_being_first() -> None:

