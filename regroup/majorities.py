@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from regroup.compiled import compiled
 from regroup.threads import in_pieces
 
 if TYPE_CHECKING:
@@ -74,15 +75,8 @@ class Majorities:
 @cache
 def kernel() -> Callable[..., None] | None:
     """The compiled `_add`; None where Numba is not installed."""
-    try:
-        from numba import njit
-    except ImportError:
-        return None
-    try:
-        compiled: Callable[..., None] = njit(nogil=True, cache=True)(_add)
-    except RuntimeError:  # no folder to keep the compiled code in: each process compiles
-        compiled = njit(nogil=True)(_add)
-    return compiled
+    found = compiled(_add)
+    return None if found is None else found[0]
 
 
 def _add(

@@ -24,7 +24,7 @@ def curve(
 def test_the_curve_begins_clean_and_ends_at_the_accuracy_over_s(
     run: Run, finished_demo: FinishedDemo, tmp_path: Path
 ) -> None:
-    k = finished_demo.results["accuracy"][0]["k"]
+    k = finished_demo.evaluation["accuracy"][0]["k"]
     found = curve(run, finished_demo, "--k", k, "--output", tmp_path / "new" / "curve.csv")
     assert found.status == 0, found.err
     rows, total = found.json["rows"], finished_demo.config.limit
@@ -32,8 +32,8 @@ def test_the_curve_begins_clean_and_ends_at_the_accuracy_over_s(
     assert rows[0]["epsilon"] == rows[0]["broken"] == 0
     assert rows[0]["softmax"]["correct"] == rows[0]["softmax"]["total"] == total
     # Every attack of the demo succeeds: at the end all images are attacked ones.
-    table = finished_demo.results["accuracy"]
-    attacked = next(row for row in table if row["images"] == "PGD-minimal")
+    table = finished_demo.evaluation["accuracy"]
+    attacked = next(row for row in table if row["images"] == "pgd-minimal")
     assert attacked["success"] == total
     assert rows[-1]["broken"] == total
     assert rows[-1]["softmax"]["correct"] == 0

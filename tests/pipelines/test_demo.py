@@ -107,7 +107,10 @@ def test_second_run_finds_everything(
     assert len(set(found)) == len(found)
     assert all(step["blocks"] == 0 for step in again["steps"])
     assert again["evaluations"][0]["accuracy"] == finished_demo.evaluation["accuracy"]
-    assert again["evaluations"][0]["accuracy_against_k"] == finished_demo.evaluation["accuracy_against_k"]
+    assert (
+        again["evaluations"][0]["accuracy_against_k"]
+        == finished_demo.evaluation["accuracy_against_k"]
+    )
 
 
 def test_the_study_of_the_demo_finds_all_that_the_demo_made(

@@ -64,7 +64,7 @@ def test_features_are_the_reference_accumulators(finished_demo: FinishedDemo) ->
     features = BlockElement.open(store, "features", "digits-val-digits-cnn-pgd-minimal")
     images = adversarials.read_array("images.zarr", 0)[:6]
     responses = raw_preactivations(finished_demo.weights, torch.from_numpy(images))
-    taps = finished_demo.results["taps"]
+    taps = finished_demo.taps
     assert len(responses) == len(taps)
     for tap, phi in zip(taps, responses, strict=True):
         stored = features.read_array(accumulators_path(tap), 0)[:6]
@@ -151,7 +151,7 @@ def test_an_image_changed_since_indexing_is_a_failed_row(
 def test_divergence_tie_break_and_fewer_taps_need_no_forward_pass(
     finished_demo: FinishedDemo, run: Run, tmp_path: Path
 ) -> None:
-    taps = finished_demo.results["taps"]
+    taps = finished_demo.taps
     store = tmp_path / "store"  # other tests find the demo's store as the demo left it
     shutil.copytree(finished_demo.store, store)
     outcome = run(
