@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from torch.nn import functional
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,14 +65,15 @@ def _read(path: Path) -> int:
 def bare_scoring(channels: Sequence[int], classes: int, samples: int, rows: int) -> float:
     """Seconds of the float32 product and the argsort of both voters of every tap, on all cores.
 
-    The argsort is torch's or NumPy's, whichever is faster here. Measured on `rows` samples and
+    Each by the way of `PRODUCTS` and `ORDERS` that is fastest here. Measured on `rows` samples and
     multiplied up to `samples`.
     """
-    inputs = [(torch.rand(rows, size), torch.rand(size, classes)) for size in sorted({*channels})]
+    inputs = [(torch.rand(rows, size), torch.rand(classes, size)) for size in sorted({*channels})]
     seconds = {}
     for left, right in inputs:
-        product = min(_seconds(lambda: left @ right) for _ in range(2))  # noqa: B023
-        scores = left @ right
+        ways = [prepare(right) for prepare in PRODUCTS.values()]
+        product = min(_seconds(multiply, left) for multiply in ways for _ in "12")
+        scores = left @ right.T
         order = min(_seconds(sort, scores) for sort in ORDERS.values() for _ in "12")
         seconds[left.shape[1]] = product + order
     return 2 * sum(seconds[size] for size in channels) * samples / rows
@@ -89,6 +91,18 @@ def _in_threads(values: Tensor) -> list[object]:
     with ThreadPoolExecutor(len(pieces)) as pool:
         return list(pool.map(lambda piece: np.argsort(piece, axis=1), pieces))
 
+
+def _by_onednn(weights: Tensor) -> Callable[[Tensor], Tensor]:
+    packed = weights.to_mkldnn()
+    return lambda values: functional.linear(values.to_mkldnn(), packed).to_dense()
+
+
+PRODUCTS: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
+    "torch": lambda weights: lambda values: values @ weights.T,
+    "oneDNN": _by_onednn,
+}
+"""Ways to multiply (N, C) float32 values by given weights (M, C), on all cores; oneDNN's on a CPU
+alone."""
 
 ORDERS: dict[str, Callable[[Tensor], object]] = {
     "torch": lambda values: values.argsort(dim=1),

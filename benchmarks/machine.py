@@ -4,15 +4,30 @@ from __future__ import annotations
 
 import ctypes
 import gc
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
 from cluster.machine import machine
 from cluster.phases import peak_rss_bytes
 
-__all__ = ["forget_peak", "machine", "peak_bytes", "wait_for"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["forget_peak", "machine", "one_thread", "peak_bytes", "wait_for"]
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Have torch use one thread, as each of the workers of `regroup` has on a CPU."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def wait_for(device: str) -> None:

@@ -4,7 +4,8 @@ A store with ResNet-50's accumulators (made up: they cost the same to read) and 
 classes. Ours is what a worker does with every block: read and check, score for every k and sign
 choice, write the votes. The baseline is the network's pass with `Extractor` over images of 224 px
 that lie decoded in memory, float32, channels-last, on fewer samples: reading and decoding, which a
-real job has on top, count as nothing. No Ray on either side. A sample's time of the baseline over
+real job has on top, count as nothing. No Ray on either side. Both with one thread, which is how
+`regroup` has a worker a core extract and score, and both with one for each core. A sample's time of the baseline over
 ours: at least 30 with all taps, 150 with the last five.
 
 CPU alone: reading and scoring run there.
@@ -23,7 +24,7 @@ import torch
 
 from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.banks import random_bank
-from benchmarks.machine import forget_peak, peak_bytes
+from benchmarks.machine import forget_peak, one_thread, peak_bytes
 from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
@@ -77,16 +78,20 @@ def items(setting: Setting) -> Iterator[Item]:
         return
     for policy in get_args(TapPolicy):
         with tempfile.TemporaryDirectory() as folder:
-            yield comparison(Path(folder), SIZES[setting.sizes], policy)
+            stored = StoredFeatures(Path(folder), SIZES[setting.sizes], policy)
+            with one_thread():
+                yield comparison(stored, SIZES[setting.sizes], policy, ", one thread")
+            yield comparison(stored, SIZES[setting.sizes], policy)
 
 
-def comparison(folder: Path, size: Size, policy: TapPolicy) -> Comparison:
-    """All taps and the last five, against the network."""
-    stored = StoredFeatures(folder, size, policy)
+def comparison(
+    stored: StoredFeatures, size: Size, policy: TapPolicy, threads: str = ""
+) -> Comparison:
+    """All taps and the last five, against the network; `threads`: what the names end with."""
     notes: dict[str, object] = {"samples": stored.samples, "block_rows": size.block_rows}
     contenders = tuple(
         Contender(
-            f"re-score, {what}, {policy}",
+            f"re-score, {what}, {policy}{threads}",
             partial(stored.rescore, taps),
             target,
             "gain",

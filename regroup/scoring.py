@@ -104,7 +104,9 @@ class Tally:
 
 
 class Scorer:
-    """Scores accumulators against a bank on `device`, computing in `dtype`; keeps no other copy.
+    """Scores accumulators against a bank on `device`, computing in `dtype`.
+
+    Keeps the mixtures in that type alone, and on a CPU once more for `regroup.products`.
 
     `delta`: added to every accumulator entry. `tie_break`: between classes of equal Borda sums,
     "class" lets the lower index win, "divergence" the smaller divergence summed over the same
