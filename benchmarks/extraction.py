@@ -1,9 +1,10 @@
 """Extraction over the bare forward pass: `python -m benchmarks.extraction [--device cuda]`.
 
 ResNet-50 and VGG-19 with random weights, both tap policies. CPU: float32, channels-last and
-contiguous, on all cores; channels-last also with one thread, as each worker of `regroup` has. GPU: fp32, TF32 and bf16 (autocast), channels-last. The baseline is the same network on
-the same batch without taps. Ratio: our seconds over the baseline's, at most 1.10 by either policy.
-"former" takes the same taps, and sums each response by two clamps and two sums of torch.
+contiguous, on all cores; channels-last also with one thread, as each worker of `regroup` has. GPU:
+fp32, TF32 and bf16 (autocast), channels-last. The baseline is the same network on the same batch
+without taps. Ratio: our seconds over the baseline's, at most 1.10 by either policy. "former" takes
+the same taps, and sums each response by two clamps and two sums of torch.
 
 The largest relative error of any sum, against float64 sums of the same responses, is a row of its
 own: at most 1e-5. A sum that float64 has at zero must be zero.

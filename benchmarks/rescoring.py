@@ -5,8 +5,8 @@ classes. Ours is what a worker does with every block: read and check, score for 
 choice, write the votes. The baseline is the network's pass with `Extractor` over images of 224 px
 that lie decoded in memory, float32, channels-last, on fewer samples: reading and decoding, which a
 real job has on top, count as nothing. No Ray on either side. Both with one thread, which is how
-`regroup` has a worker a core extract and score, and both with one for each core. A sample's time of the baseline over
-ours: at least 30 with all taps, 150 with the last five.
+`regroup` has a worker a core extract and score, and both with one for each core. A sample's time of
+the baseline over ours: at least 30 with all taps, 150 with the last five.
 
 CPU alone: reading and scoring run there.
 """
