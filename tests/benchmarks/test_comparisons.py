@@ -41,7 +41,8 @@ ROWS = {
         for memory in ("channels-last", "contiguous")
         for policy in POLICIES
         for end in ("", ", former", ": relative error")
-    ],
+    ]
+    + [f"resnet50, channels-last, one thread, {policy}" for policy in POLICIES],
     "scoring": [
         f"{what}, {policy}" for what in ("votes", "every k and choice") for policy in POLICIES
     ]
@@ -66,7 +67,10 @@ ROWS = {
         "queries, search of 3 images",
     ],
     "rescoring": [
-        f"re-score, {what}, {policy}" for what in ("all taps", "k = 5") for policy in POLICIES
+        f"re-score, {what}, {policy}{threads}"
+        for what in ("all taps", "k = 5")
+        for policy in POLICIES
+        for threads in ("", ", one thread")
     ],
     "demo_way": ["Extractor and Scorer", "predictions that differ"],
     "online": [f"k = 5, batch {n}, {policy}" for n in (1, 2) for policy in POLICIES],
