@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipelines.errors import UsageError
 from pipelines.options import AttackOptions, ClusterOptions
 
 if TYPE_CHECKING:
@@ -50,7 +51,10 @@ def demo_study(config: DemoConfig) -> Study:
     from pipelines.attack_options import attack_spec
     from pipelines.study_file import load_study, shipped_studies
 
-    attack_spec(AttackOptions(epsilon=config.epsilon))  # tells of the demo's own option
+    # Here, so that a mistake names the demo's own option and not the study's key.
+    attack_spec(AttackOptions(epsilon=config.epsilon))
+    if config.limit < 1:
+        raise UsageError(f"--limit {config.limit}: an attack needs at least 1 image")
     changes = ["taps=['preactivation']", f"banks.paper.seed={config.seed}"]
     for attack in ("pgd-minimal", "pgd-budget"):
         given = {"limit": config.limit, "seed": config.seed, "epsilon": f'"{config.epsilon}"'}

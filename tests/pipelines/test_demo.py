@@ -84,11 +84,19 @@ def test_it_ends_with_a_report_of_what_it_made(finished_demo: FinishedDemo) -> N
     assert kept["forward_passes"] == sum(step["forward_passes"] for step in results["steps"])
 
 
-def test_an_epsilon_out_of_range_is_told_before_any_work(run: Run, tmp_path: Path) -> None:
-    where = ("--store", tmp_path / "s", "--output", tmp_path / "o")
-    told = run("demo", *where, "--epsilon", "32")
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("--epsilon", "32", "did you mean 32/255?"),
+        ("--limit", "0", "regroup demo: --limit 0: an attack needs at least 1 image"),
+    ],
+)
+def test_an_option_out_of_range_is_told_before_any_work(
+    option: str, value: str, said: str, run: Run, tmp_path: Path
+) -> None:
+    told = run("demo", "--store", tmp_path / "s", "--output", tmp_path / "o", option, value)
     assert told.status == 2
-    assert "did you mean 32/255?" in told.err
+    assert said in told.err
     assert not list(tmp_path.iterdir())
 
 
