@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import io
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 
 from benchmarks.alternating import Taken
-from benchmarks.machine import forget_peak, peak_bytes
+from benchmarks.machine import forget_peak, peak_bytes, torch_threads
 from benchmarks.pipeline import write_index
 from cluster.dispatch import RetryPolicy
 from cluster.extraction import ExtractionJob
@@ -32,7 +30,7 @@ from store.element import BlockElement
 from store.stores import open_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from cluster.dispatch import BlockReport, DispatchReport
@@ -196,17 +194,6 @@ class SmallJob:
             device="cpu",
         )
         return Counted(job)
-
-
-@contextmanager
-def torch_threads(count: int) -> Iterator[None]:
-    """Torch with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def plain_loop(factory: Counted, blocks: Iterable[int]) -> list[BlockReport]:

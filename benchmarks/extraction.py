@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, get_args
 import torch
 
 from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, Skipped, command
-from benchmarks.machine import one_thread
+from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
 from regroup.accumulators import Extractor
 from regroup.models.compute import Compute
@@ -73,7 +73,7 @@ def items(setting: Setting) -> Iterator[Item]:
             what, pixels = f"{name}, {format_name}", noise(rows, size.side, setting.device)
             yield _comparison(what, model, pixels)
             if on_cpu and compute.channels_last:
-                with one_thread():
+                with torch_threads(1):
                     yield _comparison(f"{what}, one thread", model, pixels, former=False)
             for policy in get_args(TapPolicy):
                 error = largest_error(model, policy, pixels[:2])

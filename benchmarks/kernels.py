@@ -41,7 +41,8 @@ from benchmarks.alternating import (
 from benchmarks.attack_comparisons import EPSILON
 from benchmarks.attack_subject import Subject, on_digits, on_images
 from benchmarks.banks import random_accumulators, random_bank
-from benchmarks.extract_job import torch_threads
+from benchmarks.floors import PRODUCTS
+from benchmarks.machine import torch_threads
 from benchmarks.scoring import resnet50_taps
 from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.minimal import MinimalSearch
@@ -129,6 +130,7 @@ def items(setting: Setting, given: Callable[[int], Subject] = on_cpu) -> Iterato
     size = SIZES[setting.sizes]
     with torch_threads(1):
         yield from sums(size)
+        yield from products(size)
         yield from ranking(size)
         yield from mixtures(size)
         yield rules(size)
@@ -156,6 +158,23 @@ def sums(size: Size) -> Iterator[Item]:
             for way, timed in ways.items():
                 speed = given.numel() * given.element_size() / timed.median / GIGA
                 yield Fact(f"{way}, {what}: GB/s", speed, None)
+
+
+def products(size: Size) -> Iterator[Item]:
+    """Products of scoring, 256 samples at a time, by torch's own library and by oneDNN."""
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        yield Skipped("products by oneDNN", "torch was built without it")
+        return
+    channels = max(shape[1] for shape in size.responses)
+    values, weights = torch.rand(256, channels), torch.rand(size.classes, channels)
+    ways = {
+        f"products by {name}": Timed(partial(make(weights), values), AGAIN)
+        for name, make in PRODUCTS.items()
+    }
+    yield from _compared(f"256 x {channels} by {channels} x {size.classes}", ways)
+    for way, timed in ways.items():
+        work = 2 * values.numel() * size.classes / GIGA
+        yield Fact(f"{way}: GFLOP/s", work / timed.median, None)
 
 
 def ranking(size: Size) -> Iterator[Item]:

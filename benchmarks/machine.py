@@ -16,14 +16,14 @@ from cluster.phases import peak_rss_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["forget_peak", "machine", "one_thread", "peak_bytes", "wait_for"]
+__all__ = ["forget_peak", "machine", "peak_bytes", "torch_threads", "wait_for"]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Have torch use one thread, as each of the workers of `regroup` has on a CPU."""
+def torch_threads(count: int) -> Iterator[None]:
+    """Torch with so many threads; each of the workers of `regroup` has one on a CPU."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield
     finally:

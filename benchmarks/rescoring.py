@@ -24,7 +24,7 @@ import torch
 
 from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.banks import random_bank
-from benchmarks.machine import forget_peak, one_thread, peak_bytes
+from benchmarks.machine import forget_peak, peak_bytes, torch_threads
 from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
@@ -79,7 +79,7 @@ def items(setting: Setting) -> Iterator[Item]:
     for policy in get_args(TapPolicy):
         with tempfile.TemporaryDirectory() as folder:
             stored = StoredFeatures(Path(folder), SIZES[setting.sizes], policy)
-            with one_thread():
+            with torch_threads(1):
                 yield comparison(stored, SIZES[setting.sizes], policy, ", one thread")
             yield comparison(stored, SIZES[setting.sizes], policy)
 

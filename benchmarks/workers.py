@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 
 from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.extract_job import SmallJob
-from benchmarks.plain_processes import PlainProcesses
+from benchmarks.plain_processes import plain_processes
 from benchmarks.simulated_cluster import SimulatedCluster
 from cluster.pool import worker_pool
 from cluster.resources import WorkerResources
@@ -72,7 +72,7 @@ def items(setting: Setting) -> Iterator[Item]:
 def scaling(job: SmallJob) -> Iterator[Comparison]:
     """One and two workers, and one and two processes without Ray; all four take turns."""
     with ExitStack() as stack:
-        alone, both = (stack.enter_context(PlainProcesses(count)) for count in (1, 2))
+        alone, both = (stack.enter_context(plain_processes(count)) for count in (1, 2))
         # Pools that wait hold their CPUs, so Ray has to believe in three.
         stack.enter_context(ray_session(SessionConfig(num_cpus=3)))
         one, two = (stack.enter_context(worker_pool(WorkerResources(n, 1, 0))) for n in (1, 2))

@@ -16,7 +16,7 @@ import torch
 from benchmarks.banks import random_accumulators, random_bank
 from benchmarks.demo_way import SIDE, bank_of, batched, demo
 from benchmarks.extraction import relative_error
-from benchmarks.floors import ORDERS
+from benchmarks.floors import ORDERS, PRODUCTS
 from benchmarks.networks import build, noise
 from benchmarks.scoring import differences, inversions
 from regroup import reference
@@ -57,6 +57,8 @@ ROWS = {
             )
             for memory in ("channels-last", "contiguous")
         ),
+        "products by oneDNN, 256 x 16 by 16 x 20",
+        *(f"products by {name}: GFLOP/s" for name in PRODUCTS),
         *(f"{way}, 20 classes" for way in SORTS[:-1]),
         *(f"{way}: ns a value" for way in SORTS),
         "adding to a bank, 16 channels",
@@ -168,6 +170,12 @@ def test_every_way_of_the_floor_ranks_all_rows() -> None:
         found: Any = order(values)
         ranks = np.concatenate(found) if name == "numpy" else found.numpy()
         assert np.array_equal(ranks, np.argsort(values.numpy(), axis=1)), name
+
+
+def test_every_way_of_the_floor_multiplies() -> None:
+    values, weights = torch.rand(7, 50), torch.rand(9, 50)
+    for name, prepare in PRODUCTS.items():
+        torch.testing.assert_close(prepare(weights)(values), values @ weights.T, msg=name)
 
 
 def test_an_error_of_the_sums_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:

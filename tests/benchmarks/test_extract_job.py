@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.extract_job import Counted, CountedWorker, SmallJob
 from benchmarks.overhead import InTurn
-from benchmarks.plain_processes import PlainProcesses
+from benchmarks.plain_processes import plain_processes
 from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
 from cluster.progress import Progress
 
@@ -76,7 +76,7 @@ def test_both_halves_are_of_one_run_whichever_is_asked_first(
 
 
 def test_plain_processes_do_all_blocks_between_them(job: SmallJob) -> None:
-    with PlainProcesses(2) as both:
+    with plain_processes(2) as both:
         taken = both.run(job)
     assert taken.seconds > 0
     assert taken.processor_s is not None

@@ -64,6 +64,26 @@ per_class = 4
     return "".join([head, *more])
 
 
+def paper_values(defense: str) -> str:
+    """A file of the paper's values with one measured and one quoted, of a `defense`."""
+    return f"""
+[[values]]
+table = "table-2"
+row = "table2-pgd-4"
+network = "{MODEL}"
+measure = "regroup_top1"
+percent = 12.5
+place = "made up for this test"
+
+[[quoted]]
+defense = "{defense}"
+row = "table1-pgd-16"
+measure = "top1"
+percent = 33.0
+place = "made up for this test"
+"""
+
+
 class Colours(nn.Module):
     """Class 5 is red, 0 green, 3 blue; class 1, unknown to the dataset, takes the bright reds."""
 

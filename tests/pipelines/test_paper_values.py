@@ -10,24 +10,9 @@ import pytest
 from pipelines.errors import UsageError
 from pipelines.paper_values import SHIPPED, read_paper_values
 from pipelines.study_file import find_study, load_study
-from tests.pipelines.colours import MODEL
+from tests.pipelines.colours import paper_values
 
-VALUES = f"""
-[[values]]
-table = "table-2"
-row = "table2-pgd-4"
-network = "{MODEL}"
-measure = "regroup_top1"
-percent = 12.5
-place = "made up for this test"
-
-[[quoted]]
-defense = "A_defense & 50 %"
-row = "table1-pgd-16"
-measure = "top1"
-percent = 33.0
-place = "made up for this test"
-"""
+VALUES = paper_values("A_defense & 50 %")
 
 
 def test_the_shipped_file_holds_no_value() -> None:

@@ -18,7 +18,8 @@ from pipelines.study_report import LATEX, TABLES
 from store.stores import open_store
 from store.studies import write_study
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
-from tests.pipelines.reported import MODEL, Reported, embedded
+from tests.pipelines.colours import paper_values
+from tests.pipelines.reported import Reported, embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -26,22 +27,7 @@ if TYPE_CHECKING:
 PAPER = [f"table-{number}" for number in range(1, 7)]
 FIGURES = ["figure-2", "figure-3", "figure-4"]
 KEY = "preactivation-four"
-VALUES = f"""
-[[values]]
-table = "table-2"
-row = "table2-pgd-4"
-network = "{MODEL}"
-measure = "regroup_top1"
-percent = 12.5
-place = "made up for this test"
-
-[[quoted]]
-defense = "<b>A defense</b>"
-row = "table1-pgd-16"
-measure = "top1"
-percent = 33.0
-place = "made up for this test"
-"""
+VALUES = paper_values("<b>A defense</b>")
 TIMED = {name: {"median": 0.25, "low": 0.125, "high": 0.5} for name in ("softmax", "regroup")}
 TIMES = [
     {
