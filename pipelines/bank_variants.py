@@ -51,6 +51,7 @@ class BankOrigin:
         Raises:
             UsageError: what the bank was made of is there no more.
         """
+        from pipelines.job import log_gaps
         from store.element import BlockElement
         from store.indexes import SampleIndex
         from store.lineage import features_within
@@ -58,11 +59,14 @@ class BankOrigin:
         one = _features_of(job, bank)
         index = _training_index(job, bank, one)
         refs = features_within(job.store, index, one.inputs)
+        features = [BlockElement.open(job.store, "features", ref) for ref in refs]
+        for element in features:
+            log_gaps(f"images of {bank.ref}", element)
         labels: Any = one.inputs.get("labels")
         return cls(
             bank,
             SampleIndex.open(job.store, index),
-            [BlockElement.open(job.store, "features", ref) for ref in refs],
+            features,
             tuple(labels) if labels else None,
         )
 

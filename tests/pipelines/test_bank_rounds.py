@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipelines.bank_recipe import BankRecipe
 from pipelines.bank_rounds import BankDraw, draw_bank
+from pipelines.bank_variants import BankOrigin, just_enough
 from pipelines.build_bank import build_bank
 from pipelines.extract import extract_index
 from pipelines.index_dataset import index_dataset
@@ -21,6 +23,7 @@ from pipelines.job import Job
 from pipelines.network import network_for, open_network
 from pipelines.options import BankOptions, ClusterOptions, ModelOptions
 from regroup.bank_samples import BankSamples
+from regroup.candidates import first_depth, next_depths
 from store.banks import read_bank
 from store.element import BlockElement
 from store.stores import open_store
@@ -66,6 +69,15 @@ def colours(photos: Path) -> tuple[object, ...]:
     return ("--dataset", f"imagefolder:{photos}", *model)
 
 
+def drawn_ids(draw: BankDraw) -> set[str]:
+    found: set[str] = set()
+    for start, features in zip(draw.starts, draw.features, strict=True):
+        names = features.samples(["sample_id"])["sample_id"].to_pylist()
+        rows = draw.samples.rows - start
+        found |= {names[row] for row in rows.tolist() if 0 <= row < len(names)}
+    return found
+
+
 class Draws:
     """Draws from digits:train into one store, one job for all; what each of them cost."""
 
@@ -80,11 +92,7 @@ class Draws:
         """Forward passes, and which samples were drawn."""
         entries, options = len(self.job.ledger), BankOptions(per_class=per_class, bank_seed=seed)
         draw = draw_bank(self.job, self.network, self.index, options, 64)
-        found: set[str] = set()
-        for start, features in zip(draw.starts, draw.features, strict=True):
-            names = features.samples(["sample_id"])["sample_id"].to_pylist()
-            rows = draw.samples.rows - start
-            found |= {names[row] for row in rows.tolist() if 0 <= row < len(names)}
+        found = drawn_ids(draw)
         assert draw.counts.tolist() == [per_class] * 10
         assert len(found) == 10 * per_class
         return sum(step.forward_passes for step in self.job.ledger[entries:]), found
@@ -150,6 +158,25 @@ def test_a_class_that_runs_out_is_reported_with_how_many_it_has(
     said = f"1 of 3 classes RAN OUT of images before they had 12 correctly classified ones: {BLUE}"
     assert f"{said} 10 (of 40 images)" in made.err
     assert f"{said} 10 (of 40 images)" in bank(run, tmp_path, *options).err, "and again"
+
+
+def test_just_as_deep_as_needed_draws_what_rounds_do(
+    run: Run, local_ray: None, colours: tuple[object, ...], tmp_path: Path
+) -> None:
+    """Of the blue images, of which few are right, it has to go down several times."""
+    made = bank(run, tmp_path, *colours, "--per-class", 8)
+    with Job(ClusterOptions(store=str(tmp_path))) as job:
+        stored = read_bank(job.store, made.json["bank"])
+        origin, own = BankOrigin.of(job, stored), BankRecipe.of_bank(stored)
+        for size in range(1, 9):
+            recipe = replace(own, per_class=size)
+            near = origin._look(recipe, size, just_enough)
+            far = origin._look(recipe, first_depth(size, 0.75), next_depths)
+            assert (near.unknown, far.unknown) == ([], [])
+            draws = [each.draw(stored.class_names) for each in (near, far)]
+            assert drawn_ids(draws[0]) == drawn_ids(draws[1])
+            assert draws[0].counts.tolist() == [size] * 3
+            assert (draws[0].tried <= draws[1].tried).all()
 
 
 def test_an_interrupted_round_goes_on(
