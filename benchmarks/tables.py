@@ -38,7 +38,7 @@ def _rows(result: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             yield _ratio(row)
         elif row["kind"] == "fact":
             target = "" if row["target"] is None else f"at most {row['target']:g}"
-            yield (row["what"], "", f"{row['value']:.3g}", "", target, _verdict(row), "", "")
+            yield (row["what"], "", _value(row["value"]), "", target, _verdict(row), "", "")
         else:
             yield (row["what"], "", "not measured", row["reason"], "", "", "", "")
 
@@ -50,6 +50,11 @@ def _ratio(row: Mapping[str, Any]) -> tuple[str, ...]:
     numbers = (f"{_number(row['ratio'])}{unit}", spread, target, _verdict(row))
     memory = (_megabytes(row["peak"]), _megabytes(row["baseline_peak"]))
     return (row["what"], row["baseline"], *numbers, *memory)
+
+
+def _value(value: float) -> str:
+    """A count as it is, any other number by three digits."""
+    return str(int(value)) if value == int(value) else f"{value:.3g}"
 
 
 def _number(ratio: float) -> str:

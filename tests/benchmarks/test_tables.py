@@ -24,12 +24,14 @@ def test_the_page_is_as_the_results_have_it() -> None:
 
 def test_a_line_of_each_kind() -> None:
     fact = {"kind": "fact", "what": "errors", "value": 0, "target": 0, "met": True}
+    count = {"kind": "fact", "what": "passes", "value": 5184, "target": None, "met": True}
     skipped = {"kind": "skipped", "what": "that", "reason": "no GPU"}
     extra = {**ROW, "measure": "extra", "target": None, "ratio": 0.04, "peak": None}
-    lines = markdown({"rows": [ROW, fact, skipped, extra]}).splitlines()[2:]
+    lines = markdown({"rows": [ROW, fact, count, skipped, extra]}).splitlines()[2:]
     assert lines == [
         "| ours | theirs | 12.3 | 9.877 to 123 | at least 15 | **not met** | 2 |  |",
         "| errors |  | 0 |  | at most 0 | met |  |  |",
+        "| passes |  | 5184 |  |  |  |  |  |",
         "| that |  | not measured | no GPU |  |  |  |  |",
         "| ours | theirs | 0.040 s more | 9.877 to 123 |  |  |  |  |",
     ]
