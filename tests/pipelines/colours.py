@@ -64,13 +64,13 @@ per_class = 4
     return "".join([head, *more])
 
 
-def paper_values(defense: str) -> str:
-    """A file of the paper's values with one measured and one quoted, of a `defense`."""
+def paper_values(defense: str, network: str = MODEL) -> str:
+    """A file of the paper's values: one of `network`, and one quoted of a `defense`."""
     return f"""
 [[values]]
 table = "table-2"
 row = "table2-pgd-4"
-network = "{MODEL}"
+network = "{network}"
 measure = "regroup_top1"
 percent = 12.5
 place = "made up for this test"

@@ -19,7 +19,7 @@ from store.stores import open_store
 from store.studies import write_study
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.colours import paper_values
-from tests.pipelines.reported import Reported, embedded
+from tests.pipelines.reported import MODEL, Reported, embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 PAPER = [f"table-{number}" for number in range(1, 7)]
 FIGURES = ["figure-2", "figure-3", "figure-4"]
 KEY = "preactivation-four"
-VALUES = paper_values("<b>A defense</b>")
+VALUES = paper_values("<b>A defense</b>", MODEL)
 TIMED = {name: {"median": 0.25, "low": 0.125, "high": 0.5} for name in ("softmax", "regroup")}
 TIMES = [
     {
