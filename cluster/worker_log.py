@@ -18,6 +18,8 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from regroup.heap import keep_freed_memory
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -68,6 +70,7 @@ def attempt(
     function: Callable[[int], BlockReport], block: int, number: int, label: Label
 ) -> BlockReport | AttemptError:
     """Run attempt `number` (from 1) at `block`, in the worker process, and log its outcome."""
+    keep_freed_memory()
     seen = {**asdict(label), "block": block, "attempt": number, **_place()}
     _log(logging.INFO, "start", seen)
     started = time.perf_counter()

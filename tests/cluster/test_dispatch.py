@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import _thread
 import os
+import sys
 import threading
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from cluster.dispatch import (
 from cluster.errors import ClusterError, ClusterUsageError
 from cluster.pool import WorkerPool, worker_pool
 from cluster.resources import WorkerResources
-from tests.cluster.workers import BrokenJob, Environment, Job, crash, fail, hang
+from tests.cluster.workers import BrokenJob, Environment, Job, LargeArrays, crash, fail, hang
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 TWO = WorkerResources(workers=2)
@@ -234,6 +235,15 @@ def test_threads_follow_the_cpus_of_a_worker(tmp_path: Path) -> None:
     share = WorkerResources(workers=1, cpus=2)
     dispatch_to_actors(Environment(tmp_path), [0], share, POLICY, Recorder())
     assert (tmp_path / "threads-0").read_text() == "2 2"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
+def test_workers_keep_their_memory_between_blocks(tmp_path: Path) -> None:
+    """`regroup.heap`: the first array is written to pages of the system, the next to its own."""
+    share = WorkerResources(workers=1)
+    dispatch_to_actors(LargeArrays(tmp_path), range(3), share, POLICY, Recorder())
+    first, *others = (int((tmp_path / f"faults-{block}").read_text()) for block in range(3))
+    assert first > 50 > max(others)
 
 
 def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:

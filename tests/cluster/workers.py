@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import numpy as np
 
 from cluster.dispatch import BlockReport
 
@@ -69,6 +72,23 @@ class BrokenJob:
         if used < self.healthy_after:
             self.fault()
         return Job(self.folder)
+
+
+@dataclass(frozen=True)
+class LargeArrays:
+    """A worker that writes to a file how many page faults an array of 128 MiB costs a block."""
+
+    folder: Path
+
+    def __call__(self) -> LargeArrays:
+        return self
+
+    def process(self, block: int) -> BlockReport:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        np.ones(2**24)
+        faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+        (self.folder / f"faults-{block}").write_text(str(faults))
+        return BlockReport(block, True, 1, 0, 0, 0.0)
 
 
 @dataclass(frozen=True)
