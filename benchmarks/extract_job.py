@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks.alternating import Taken
-from benchmarks.machine import forget_peak, peak_bytes, torch_threads
+from benchmarks.alternating import THIS_PROCESS, Taken
+from benchmarks.machine import torch_threads
 from benchmarks.pipeline import write_index
 from cluster.dispatch import RetryPolicy
 from cluster.extraction import ExtractionJob
@@ -132,11 +132,10 @@ class SmallJob:
         """One loop over all blocks in this process, with so many threads."""
         factory = self.features()
         with torch_threads(threads):
-            forget_peak()
             started = time.perf_counter()
             reports = plain_loop(factory, range(self.blocks))
             seconds = time.perf_counter() - started
-        return Taken(seconds, peak_bytes(), processor_seconds(reports))
+        return Taken(seconds, THIS_PROCESS, processor_seconds(reports))
 
     def on(self, pool: WorkerPool) -> Taken:
         """The dispatch of all blocks to a pool whose processes run already."""

@@ -21,6 +21,7 @@ from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, S
 from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
 from regroup.accumulators import Extractor
+from regroup.heap import keep_freed_memory
 from regroup.models.compute import Compute
 from regroup.sign_sums import kernels, plain_sums, sign_sums
 from regroup.taps import TapPolicy, TapRecorder, plan_taps, respond
@@ -63,6 +64,7 @@ CUDA = {
 def items(setting: Setting) -> Iterator[Item]:
     """Every network and format: the comparison, and the error of each policy."""
     size, on_cpu = SIZES[setting.sizes], setting.device == "cpu"
+    keep_freed_memory()  # as in a worker
     if on_cpu and kernels() is None:
         yield Skipped("the compiled sums", "Numba is not installed: torch sums, as the former way")
     for name, rows, formats in size.networks:

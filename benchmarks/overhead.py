@@ -39,6 +39,7 @@ from benchmarks.extract_job import SmallJob
 from cluster.pool import worker_pool
 from cluster.resources import WorkerResources
 from cluster.session import SessionConfig, ray_session
+from regroup.heap import keep_freed_memory
 from store.stores import open_store
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ def items(setting: Setting) -> Iterator[Item]:
     if setting.device != "cpu":
         yield Skipped("overhead", "it is of the CPU alone: leave --device out")
         return
+    keep_freed_memory()  # as in a worker
     with tempfile.TemporaryDirectory() as folder:
         yield start_up(Path(folder))
         size = SIZES[setting.sizes]

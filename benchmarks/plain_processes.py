@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.alternating import Taken
+from regroup.heap import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +50,9 @@ class PlainProcesses:
 
 
 def _begin() -> None:
-    """Before torch is imported."""
+    """Before torch is imported; memory is kept as in the workers."""
     os.environ[THREADS] = "1"
+    keep_freed_memory()
 
 
 def _loop(factory: Counted, blocks: list[int]) -> float:

@@ -25,6 +25,7 @@ from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, c
 from benchmarks.banks import random_accumulators, random_bank
 from benchmarks.floors import ORDERS, PRODUCTS
 from benchmarks.networks import build, noise
+from regroup.heap import keep_freed_memory
 from regroup.scoring import Scorer
 from regroup.taps import TapPolicy, discover_taps
 
@@ -58,6 +59,7 @@ SIZES = {
 def items(setting: Setting) -> Iterator[Item]:
     """Both policies: the two comparisons and the differences from float64."""
     size, device = SIZES[setting.sizes], setting.device
+    keep_freed_memory()  # as in a worker
     product, order = fastest_product(size, device), fastest_order(size, device)
     for policy in get_args(TapPolicy):
         bank = random_bank(resnet50_taps(policy)[-(size.taps or 0) :], size.classes)

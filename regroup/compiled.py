@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def compiled(*functions: Callable[..., None]) -> tuple[Callable[..., None], ...] | None:
+def compiled(*functions: Callable[..., object]) -> tuple[Callable[..., Any], ...] | None:
     """`functions` compiled, each when it is first called; None where Numba is not installed.
 
     No fast mathematics: NaN and infinity stay what they are, and sums the same everywhere.

@@ -14,23 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from regroup.compiled import compiled
-from regroup.threads import in_pieces
+from regroup.threads import team
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from numpy.typing import NDArray
     from torch import Tensor
 
-# Responses that float32 adds up before float64 takes over: rounding stays near 1e-6.
-RUN = 128
-# Channels whose sums a core's registers and first cache hold.
-_CHANNELS = 512
-# Responses of a channel in one piece that are added side by side.
-_LANES = 32
-# Responses that are worth a second thread.
-_WORTH_A_THREAD = 2**17
+# Responses that are worth more threads than one.
+_WORTH_THREADS = 2**15
 
 
 def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
@@ -68,103 +59,34 @@ def _dense(phi: Tensor, channel_axis: int) -> tuple[bool, NDArray[np.float32]] |
 
 
 def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
-    by_rows, by_planes = kernels() or (None, None)
     if not side_by_side:
-        return torch.from_numpy(_run(by_planes, values, values.shape[1]))
+        return torch.from_numpy(_run("by_planes", values, values.shape[1]))
     samples, rows, channels = values.shape
     # Few channels would leave a core's lanes idle: several rows are added side by side.
-    together = math.gcd(rows, max(1, _CHANNELS // channels))
+    together = math.gcd(rows, max(1, kernels().CHANNELS // channels))
     wide = values.reshape(samples, rows // together, together * channels)
-    sums = _run(by_rows, wide, together * channels).reshape(samples, 2, together, channels)
+    sums = _run("by_rows", wide, together * channels).reshape(samples, 2, together, channels)
     return torch.from_numpy(sums.sum(axis=2) if together > 1 else sums[:, :, 0])
 
 
-def _run(kernel: Any, values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
+def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
     """The sums (N, 2, channels) of a kernel; what is added in which order is the same always."""
-    samples, sums = len(values), np.empty((len(values), 2, channels), np.float32)
-    worth = values.size / _WORTH_A_THREAD
-    if samples >= torch.get_num_threads():
-        in_pieces(lambda first, end: kernel(values, sums, first, end, 0, channels), samples, worth)
+    sums = np.empty((len(values), 2, channels), np.float32)
+    threads = team() if values.size >= _WORTH_THREADS and torch.get_num_threads() > 1 else None
+    if threads is None:
+        getattr(kernels(), name)(values, sums, 0, len(values), 0, channels)
     else:
-        in_pieces(lambda first, end: kernel(values, sums, 0, samples, first, end), channels, worth)
+        shape = np.array(values.shape, np.int64)
+        data = np.array([each.ctypes.data for each in (values, sums, shape)], np.uintp)
+        threads.run(kernels().regions(threads)[name], data.ctypes.data)
     return sums
 
 
 @cache
-def kernels() -> tuple[Callable[..., None], ...] | None:
-    """The compiled (N, R, C) and (N, C, S) kernels; None where Numba is not installed.
-
-    Each takes the values, the sums to fill, and the first and end of its samples and channels.
-    """
-    return compiled(_by_rows, _by_planes)
-
-
-def _by_rows(
-    values: NDArray[np.float32],
-    sums: NDArray[np.float32],
-    first: int,
-    end: int,
-    first_channel: int,
-    end_channel: int,
-) -> None:
-    """Channels side by side, (N, R, C): many channels at a time, row after row."""
-    positive = np.empty(_CHANNELS, np.float32)
-    negative = np.empty(_CHANNELS, np.float32)
-    totals = np.empty((2, _CHANNELS), np.float64)
-    zero = np.float32(0)
-    for sample in range(first, end):
-        for start in range(first_channel, end_channel, _CHANNELS):
-            width = min(_CHANNELS, end_channel - start)
-            totals[:] = 0
-            for run in range(0, values.shape[1], RUN):
-                positive[:] = 0
-                negative[:] = 0
-                for row in range(run, min(run + RUN, values.shape[1])):
-                    line = values[sample, row, start : start + width]
-                    for c in range(width):
-                        value = line[c]
-                        # So that NaN goes to both.
-                        positive[c] += zero if value < 0 else value
-                        negative[c] -= zero if value > 0 else value
-                for c in range(width):
-                    totals[0, c] += positive[c]
-                    totals[1, c] += negative[c]
-            for c in range(width):
-                sums[sample, 0, start + c] = totals[0, c]
-                sums[sample, 1, start + c] = totals[1, c]
-
-
-def _by_planes(
-    values: NDArray[np.float32],
-    sums: NDArray[np.float32],
-    first: int,
-    end: int,
-    first_channel: int,
-    end_channel: int,
-) -> None:
-    """Each channel in one piece, (N, C, S): one channel after the other."""
-    positive = np.empty(_LANES, np.float32)
-    negative = np.empty(_LANES, np.float32)
-    zero = np.float32(0)
-    whole = values.shape[2] // _LANES
-    for sample in range(first, end):
-        for channel in range(first_channel, end_channel):
-            plane = values[sample, channel]
-            total_positive, total_negative = 0.0, 0.0
-            for run in range(0, whole, RUN):
-                positive[:] = 0
-                negative[:] = 0
-                for row in range(run, min(run + RUN, whole)):
-                    line = plane[row * _LANES : (row + 1) * _LANES]
-                    for lane in range(_LANES):
-                        value = line[lane]
-                        positive[lane] += zero if value < 0 else value
-                        negative[lane] -= zero if value > 0 else value
-                for lane in range(_LANES):
-                    total_positive += positive[lane]
-                    total_negative += negative[lane]
-            for value in plane[whole * _LANES :]:
-                total_positive += float(zero if value < 0 else value)
-                total_negative -= float(zero if value > 0 else value)
-            sums[sample, 0, channel] = total_positive
-            sums[sample, 1, channel] = total_negative
+def kernels() -> Any:
+    """The module `regroup.sign_kernels`; None where Numba is not installed."""
+    try:
+        from regroup import sign_kernels
+    except ImportError:
+        return None
+    return sign_kernels

@@ -1,33 +1,80 @@
-"""Pieces of work for functions that let go of Python's lock, on as many threads as torch uses."""
+"""Pieces of work on the threads that torch itself uses.
+
+Threads beside torch's would be in each other's way: torch's wait busily between its operations, and
+once they have been displaced they have to be woken for the next one, which costs a network on two
+cores more than its sums by sign (docs/performance.md).
+"""
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
+import ctypes
 from functools import cache
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Piece = tuple[int, int]
+# A region's code: it gets the address that was given with it.
+_Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
-def in_pieces(work: Callable[[int, int], None], length: int, worth: float) -> None:
-    """Call `work(first, end)` for consecutive parts of 0 to `length`, a thread each.
+class Team:
+    """The threads of the OpenMP library that torch is linked with.
 
-    `worth`: how many threads the work is worth, rounded up; torch's number is the most.
+    GNU's library and, with the same names, LLVM's and Intel's on Linux. AttributeError or OSError
+    where there is none such.
     """
-    threads = max(1, min(torch.get_num_threads(), length, 1 + int(worth)))
-    ends = [length * part // threads for part in range(threads + 1)]
-    if threads == 1:
-        work(0, length)
-    else:
-        list(_pool(threads).map(work, ends[:-1], ends[1:]))
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        self._parallel = library.GOMP_parallel
+        self._parallel.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint]
+        self._parallel.restype = None
+        self.number: Any = library.omp_get_thread_num
+        self.size: Any = library.omp_get_num_threads
+
+    def run(self, region: int, data: int) -> None:
+        """Have all threads of the team, this one among them, call the code at address `region`.
+
+        It gets the address `data`, and asks `number` and `size` which thread of how many it is.
+        Python's lock is let go meanwhile.
+        """
+        self._parallel(region, data, torch.get_num_threads(), 0)
 
 
 @cache
-def _pool(count: int) -> ThreadPoolExecutor:
-    """Threads that wait for work: to start them each time would cost more than they save."""
-    return ThreadPoolExecutor(count, thread_name_prefix="regroup")
+def team() -> Team | None:
+    """The threads of torch; None where its OpenMP library is not known."""
+    try:
+        return Team()
+    except (AttributeError, OSError):
+        return None
+
+
+def in_pieces(work: Callable[[int, int], None], length: int, worth: float) -> None:
+    """Call `work(first, end)` for consecutive parts of 0 to `length`, on a thread each.
+
+    `worth`: how many threads the work is worth; below one, or where torch has one, all is done at
+    once. What `work` raises is raised here.
+    """
+    threads = team()
+    if threads is None or min(torch.get_num_threads(), length) < 2 or worth < 1:
+        work(0, length)
+        return
+    raised: list[BaseException] = []
+
+    def region(_: object) -> None:
+        """The part of the thread that calls this."""
+        try:
+            number, size = threads.number(), threads.size()
+            work(length * number // size, length * (number + 1) // size)
+        except BaseException as error:  # it cannot pass through the library
+            raised.append(error)
+
+    code = _Region(region)
+    threads.run(ctypes.cast(code, ctypes.c_void_p).value or 0, 0)
+    if raised:
+        raise raised[0]
