@@ -71,14 +71,19 @@ def items(setting: Setting) -> Iterator[Item]:
     keep_freed_memory()  # as in a worker
     with tempfile.TemporaryDirectory() as folder:
         yield start_up(Path(folder))
-        size = SIZES[setting.sizes]
-        job = small_job(Path(folder) / "in turn", size.in_turn, size.block_rows)
-        with share(job) as comparison:
-            yield comparison
-        yield outside(job)
-        job = small_job(Path(folder) / "others", size.others, size.block_rows)
-        with others(job) as comparison:
-            yield comparison
+        # An idle pool holds its CPUs while another one starts.
+        with ray_session(SessionConfig(num_cpus=2 * CPUS)):
+            yield from _jobs(Path(folder), SIZES[setting.sizes])
+
+
+def _jobs(folder: Path, size: Size) -> Iterator[Item]:
+    job = small_job(folder / "in turn", size.in_turn, size.block_rows)
+    with share(job) as comparison:
+        yield comparison
+    yield outside(job)
+    job = small_job(folder / "others", size.others, size.block_rows)
+    with others(job) as comparison:
+        yield comparison
 
 
 def small_job(folder: Path, blocks: int, block_rows: int) -> SmallJob:
@@ -110,20 +115,9 @@ class InTurn:
 
 
 @contextmanager
-def warm(workers: int, threads: int, cpus: int) -> Iterator[WorkerPool]:
-    """A pool of a Ray with `cpus` CPUs."""
-    resources = WorkerResources(workers, threads, 0)
-    with ray_session(SessionConfig(num_cpus=cpus)), worker_pool(resources) as pool:
-        yield pool
-
-
-@contextmanager
 def share(job: SmallJob) -> Iterator[Comparison]:
     """The job with Ray over a plain loop in the driver, block by block in turn."""
-    with (
-        ray_session(SessionConfig(num_cpus=CPUS)),
-        worker_pool(WorkerResources(1, CPUS, 0)) as pool,
-    ):
+    with worker_pool(WorkerResources(1, CPUS, 0)) as pool:
         halves = InTurn(job, pool)
         notes: dict[str, object] = {"blocks": job.blocks}
         ours = Contender(
@@ -140,11 +134,7 @@ def share(job: SmallJob) -> Iterator[Comparison]:
 @contextmanager
 def others(job: SmallJob) -> Iterator[Comparison]:
     """For information: two workers, and a worker's start, over a plain loop."""
-    # The idle pool holds its CPUs while the other one starts.
-    with (
-        ray_session(SessionConfig(num_cpus=2 * CPUS)),
-        worker_pool(WorkerResources(CPUS, 1, 0)) as pool,
-    ):
+    with worker_pool(WorkerResources(CPUS, 1, 0)) as pool:
         contenders = (
             Contender(
                 "extract job, 2 workers of 1 thread",

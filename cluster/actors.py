@@ -39,8 +39,9 @@ class WorkerHost:
     def __init__(self) -> None:
         self._dispatch: str | None = None
         self._worker: BlockWorker | None = None
+        self._label = Label()
 
-    def ready(self, dispatch: str, factory: WorkerFactory) -> str | StartError:
+    def ready(self, dispatch: str, factory: WorkerFactory, label: Label) -> str | StartError:
         """The id of this node, once the worker of `dispatch` is built; at once when it is."""
         node: str = ray.get_runtime_context().get_node_id()
         if dispatch == self._dispatch:
@@ -53,14 +54,14 @@ class WorkerHost:
             usage = getattr(error, "exit_status", 1) == 2
             trace = traceback.format_exc()[-REASON_CHARACTERS:]
             return StartError(str(error)[:REASON_CHARACTERS], trace, usage)
-        self._dispatch = dispatch
+        self._dispatch, self._label = dispatch, label
         return node
 
-    def process(self, block: int, number: int, label: Label) -> BlockReport | AttemptError:
+    def process(self, block: int, number: int) -> BlockReport | AttemptError:
         """Attempt `number` at `block` by the worker that `ready` built."""
         if self._worker is None:
             return AttemptError("the worker was not built")
-        return attempt(self._worker.process, block, number, label)
+        return attempt(self._worker.process, block, number, self._label)
 
 
 @dataclass(eq=False)
@@ -139,7 +140,7 @@ class ActorSlots:
         idle = [host for host in self._hosts if host.state == "idle"]
         host = min(idle, key=lambda host: host.node in shunned)
         host.state = "busy"
-        host.ref = host.actor.process.remote(block, number, self._job.label)
+        host.ref = host.actor.process.remote(block, number)
         return host.ref
 
     def lost(self) -> list[Any]:
@@ -188,7 +189,7 @@ class ActorSlots:
         if first:
             host.asked = time.monotonic()
         host.state = "starting"
-        host.ref = host.actor.ready.remote(self._dispatch, self._factory)
+        host.ref = host.actor.ready.remote(self._dispatch, self._factory, self._job.label)
 
     def _postpone(self, host: Host) -> None:
         """The actor may come back (a slow network, a busy node): ask again in a while."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -56,9 +56,8 @@ def peak_rss_bytes() -> int:
     Not `getrusage`'s where Linux knows better: that one survives exec, so a small program started
     by a large one would show the large one's.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        for line in status.read_text().splitlines():
+    with suppress(OSError), Path("/proc/self/status").open() as status:
+        for line in status:
             if line.startswith("VmHWM:"):
                 return int(line.split()[1]) * 1024
     import resource

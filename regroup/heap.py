@@ -10,17 +10,20 @@ from __future__ import annotations
 import ctypes
 import os
 from contextlib import suppress
+from functools import cache
 
 KEPT_BYTES = 2**31 - 1
 # Names of mallopt's parameters in glibc's malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 
+@cache
 def keep_freed_memory() -> bool:
     """Have this process keep up to 2 GiB of freed memory at the end of its heap; whether it does.
 
-    For processes of one's own, such as workers. Nothing is changed where another C library is used
-    or where variables of the environment (MALLOC_..., GLIBC_TUNABLES) set malloc already.
+    The first call decides. For processes of one's own, such as workers. Nothing is changed where
+    another C library is used or where variables of the environment (MALLOC_..., GLIBC_TUNABLES) set
+    malloc already.
     """
     if _set_by_user():
         return False

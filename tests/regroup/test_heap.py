@@ -54,4 +54,4 @@ def test_large_arrays_come_from_the_memory_of_the_last_ones() -> None:
 )
 def test_settings_of_the_user_stay(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(name, text)
-    assert not keep_freed_memory()
+    assert not keep_freed_memory.__wrapped__()
