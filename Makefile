@@ -35,7 +35,7 @@ test-pipelines: $(VENV)/.installed-dev
 # On the CPU, one after the other, each with all cores: nothing else should run. Under a quarter of an
 # hour on two cores. GPU: python -m benchmarks.NAME --device cuda. The rest of benchmarks/ takes
 # longer, or needs images or weights: see the first lines of each.
-BENCHMARKS := extraction scoring kernels rescoring demo_way online overhead workers
+BENCHMARKS := heap extraction scoring kernels rescoring demo_way online overhead workers
 RESULTS := benchmarks/results
 FRESH := build/benchmarks
 

@@ -36,6 +36,10 @@ SORTS = (
 )
 OUTSIDE = "share of time that the worker is outside blocks"
 ROWS = {
+    "heap": [
+        "resnet50, batch 2, 32 px: freed memory kept",
+        *(f"resnet50, batch 2, 32 px: page faults a pass, {way}" for way in ("kept", "given back")),
+    ],
     "extraction": [
         f"resnet50, {memory}, {policy}{end}"
         for memory in ("channels-last", "contiguous")
@@ -138,7 +142,7 @@ raise SystemExit(main(["--sizes", "tiny", "--rounds", "1"]))
     assert ("Numba is not installed" in done.stdout) == (name == "extraction")
 
 
-@pytest.mark.parametrize("name", ["rescoring", "kernels", "overhead", "workers"])
+@pytest.mark.parametrize("name", ["heap", "rescoring", "kernels", "overhead", "workers"])
 def test_what_is_of_the_cpu_alone_says_so(name: str) -> None:
     from benchmarks.alternating import Setting, Skipped
 

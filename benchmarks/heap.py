@@ -1,0 +1,143 @@
+"""What freed memory that is kept brings a network: `python -m benchmarks.heap`.
+
+The same forward passes by two processes in turn, one of which keeps the memory that it frees as the
+workers of `regroup` do (`regroup.heap`) while the other leaves malloc as it is: random weights,
+float32, channels-last, one thread. Also the page faults of a pass in either; those of the kept
+memory have to be next to none.
+
+CPU alone: a GPU's memory is torch's own.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import resource
+import time
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import TYPE_CHECKING, Any
+
+from benchmarks.alternating import (
+    Comparison,
+    Contender,
+    Fact,
+    Item,
+    Setting,
+    Skipped,
+    Taken,
+    command,
+)
+from cluster.phases import peak_rss_bytes
+from regroup.heap import keep_freed_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+FAULTS = 100
+
+
+@dataclass(frozen=True)
+class Passes:
+    """`passes` forward passes of a network over a batch of `rows` images, `side` px wide."""
+
+    network: str
+    rows: int
+    side: int
+    passes: int
+
+    @property
+    def what(self) -> str:
+        """The row's name."""
+        return f"{self.network}, batch {self.rows}, {self.side} px"
+
+
+SIZES = {
+    "tiny": (Passes("resnet50", 2, 32, 1),),
+    "small": (Passes("resnet50", 8, 224, 2), Passes("vgg19", 2, 224, 2)),
+    "full": (Passes("resnet50", 64, 224, 2), Passes("vgg19", 16, 224, 2)),
+}
+
+
+def items(setting: Setting) -> Iterator[Item]:
+    """Each network: the comparison, and page faults."""
+    if setting.device != "cpu":
+        yield Skipped("heap", "it is of the CPU alone: leave --device out")
+        return
+    for passes in SIZES[setting.sizes]:
+        with one_process(keep=True) as kept, one_process(keep=False) as given_back:
+            ours = Contender(
+                f"{passes.what}: freed memory kept", partial(kept, passes), None, "gain"
+            )
+            yield Comparison("given back", partial(given_back, passes), (ours,))
+            for name, each, most in (("kept", kept, FAULTS), ("given back", given_back, None)):
+                yield Fact(f"{passes.what}: page faults a pass, {name}", each.faults(passes), most)
+
+
+class Process:
+    """A process that runs passes and remembers their page faults."""
+
+    def __init__(self, pool: ProcessPoolExecutor) -> None:
+        self._pool = pool
+
+    def __call__(self, passes: Passes) -> Taken:
+        """What the passes took, in that process."""
+        return Taken(*self._pool.submit(_run, passes).result()[:3])
+
+    def faults(self, passes: Passes) -> float:
+        """Page faults a pass."""
+        faults: int = self._pool.submit(_run, passes).result()[3]
+        return faults / passes.passes
+
+
+@contextmanager
+def one_process(*, keep: bool) -> Iterator[Process]:
+    """Start it, and end it."""
+    context: Any = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(keep,)) as pool:
+        yield Process(pool)
+
+
+def _begin(keep: bool) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    if keep:
+        keep_freed_memory()
+
+
+def _run(passes: Passes) -> tuple[float, int, float, int]:
+    """Seconds, peak bytes, processor seconds and page faults of the passes."""
+    import torch
+
+    model, pixels = _network(passes)
+    before, started, used = _faults(), time.perf_counter(), time.process_time()
+    with torch.inference_mode():
+        for _ in range(passes.passes):
+            model(pixels)
+    seconds, used = time.perf_counter() - started, time.process_time() - used
+    return seconds, peak_rss_bytes(), used, _faults() - before
+
+
+@cache
+def _network(passes: Passes) -> tuple[Any, Any]:
+    from benchmarks.networks import classifier, noise
+    from regroup.models.compute import Compute
+
+    compute = Compute(channels_last=True)
+    model = classifier(passes.network, "cpu", passes.side, compute=compute)
+    return model, noise(passes.rows, passes.side, "cpu")
+
+
+def _faults() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the benchmark; the table goes to standard output."""
+    return command("heap", __doc__, items, arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
