@@ -1,9 +1,10 @@
 """What freed memory that is kept brings a network: `python -m benchmarks.heap`.
 
-The same forward passes by two processes in turn, one of which keeps the memory that it frees as the
-workers of `regroup` do (`regroup.heap`) while the other leaves malloc as it is: random weights,
-float32, channels-last, one thread. Also the page faults of a pass in either; those of the kept
-memory have to be next to none.
+The same passes by two processes in turn, one of which keeps the memory that it frees as the workers
+of `regroup` do (`regroup.heap`) while the other leaves malloc as it is: forward, as extraction
+makes them, and with the gradient of the pixels, as attacks do. Random weights, float32,
+channels-last, one thread. Also the page faults of a pass in either; those of the kept memory have
+to be next to none.
 
 CPU alone: a GPU's memory is torch's own.
 """
@@ -40,23 +41,35 @@ FAULTS = 100
 
 @dataclass(frozen=True)
 class Passes:
-    """`passes` forward passes of a network over a batch of `rows` images, `side` px wide."""
+    """`passes` passes of a network over a batch of `rows` images, `side` px wide."""
 
     network: str
     rows: int
     side: int
-    passes: int
+    passes: int = 1
+    gradient: bool = False
 
     @property
     def what(self) -> str:
         """The row's name."""
-        return f"{self.network}, batch {self.rows}, {self.side} px"
+        gradient = ", gradient" if self.gradient else ""
+        return f"{self.network}, batch {self.rows}, {self.side} px{gradient}"
 
 
 SIZES = {
-    "tiny": (Passes("resnet50", 2, 32, 1),),
-    "small": (Passes("resnet50", 8, 224, 2), Passes("vgg19", 2, 224, 2)),
-    "full": (Passes("resnet50", 64, 224, 2), Passes("vgg19", 16, 224, 2)),
+    "tiny": (Passes("resnet50", 2, 32), Passes("resnet50", 2, 32, gradient=True)),
+    "small": (
+        Passes("resnet50", 8, 224),
+        Passes("resnet50", 32, 224),
+        Passes("resnet50", 16, 224, gradient=True),
+        Passes("vgg19", 2, 224),
+    ),
+    "full": (
+        Passes("resnet50", 64, 224, 2),
+        Passes("resnet50", 32, 224, gradient=True),
+        Passes("vgg19", 16, 224, 2),
+        Passes("vgg19", 16, 224, gradient=True),
+    ),
 }
 
 
@@ -113,9 +126,12 @@ def _run(passes: Passes) -> tuple[float, int, float, int]:
 
     model, pixels = _network(passes)
     before, started, used = _faults(), time.perf_counter(), time.process_time()
-    with torch.inference_mode():
-        for _ in range(passes.passes):
-            model(pixels)
+    for _ in range(passes.passes):
+        if passes.gradient:
+            model(pixels.clone().requires_grad_()).sum().backward()
+        else:
+            with torch.inference_mode():
+                model(pixels)
     seconds, used = time.perf_counter() - started, time.process_time() - used
     return seconds, peak_rss_bytes(), used, _faults() - before
 
@@ -126,7 +142,7 @@ def _network(passes: Passes) -> tuple[Any, Any]:
     from regroup.models.compute import Compute
 
     compute = Compute(channels_last=True)
-    model = classifier(passes.network, "cpu", passes.side, compute=compute)
+    model = classifier(passes.network, "cpu", passes.side, compute=compute).requires_grad_(False)
     return model, noise(passes.rows, passes.side, "cpu")
 
 

@@ -34,11 +34,13 @@ SORTS = (
     "NumPy's stable argsort",
     "torch's stable argsort",
 )
+HEAPS = ("kept", "given back")
 OUTSIDE = "share of time that the worker is outside blocks"
 ROWS = {
     "heap": [
-        "resnet50, batch 2, 32 px: freed memory kept",
-        *(f"resnet50, batch 2, 32 px: page faults a pass, {way}" for way in ("kept", "given back")),
+        f"resnet50, batch 2, 32 px{gradient}: {what}"
+        for gradient in ("", ", gradient")
+        for what in ("freed memory kept", *(f"page faults a pass, {way}" for way in HEAPS))
     ],
     "extraction": [
         f"resnet50, {memory}, {policy}{end}"
