@@ -1,4 +1,4 @@
-"""A local Ray for the whole test session, with a home of its own for the token."""
+"""A local Ray for all tests of the folder, with a home of its own for the token."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray(ray_home: Path) -> Iterator[None]:
     """A Ray on two CPUs of this machine, shared by all tests of the folder."""
     with pytest.MonkeyPatch.context() as patch:

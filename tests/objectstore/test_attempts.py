@@ -41,6 +41,7 @@ def _race(
 
 def test_of_sixteen_processes_one_commits(uri: str) -> None:
     fork = multiprocessing.get_context("forkserver")
+    fork.set_forkserver_preload([__name__])  # sixteen imports take longer than the race
     barrier, won = fork.Barrier(RACERS), fork.SimpleQueue()
     shared = (dict(os.environ), uri)
     racers = [

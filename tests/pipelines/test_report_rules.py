@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,9 +23,15 @@ from tests.pipelines.browser import chromium, visit
 from tests.pipelines.reported import Reported, column, embedded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 RULES = get_args(Rule)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 def by_the_rule(reported: Reported, rule: str, folder: Path) -> Reported:
@@ -47,12 +54,12 @@ def row_of_winners(page: Page, number: int) -> list[str]:
 
 @pytest.mark.parametrize("rule", RULES)
 def test_the_winner_at_every_k_is_the_stored_prediction(
-    reported: Reported, rule: str, tmp_path: Path
+    browser: Browser, reported: Reported, rule: str, tmp_path: Path
 ) -> None:
     made = by_the_rule(reported, rule, tmp_path)
     data = embedded(made.page("explorer.html"), "explorer-data")
     both, compared = SIGN_CHOICES.index("both"), 0
-    with chromium() as browser, visit(browser) as visited:
+    with visit(browser) as visited:
         visited.go(made.page("explorer.html"))
         page = visited.page
         for number, evaluation in enumerate(made.results["evaluations"]):
