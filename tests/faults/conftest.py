@@ -20,7 +20,7 @@ __all__ = ["run"]
 
 @pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
-    """A Ray on two CPUs, shared by all tests of the folder."""
+    """Two CPUs; an earlier folder's tests may have left theirs running, which is used then."""
     with kept_workers(), ray_session(SessionConfig(num_cpus=2)):
         yield
 
