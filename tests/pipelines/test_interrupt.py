@@ -19,7 +19,8 @@ def test_terminated_job_says_how_to_go_on_and_does(
     args = [
         "attack", "--store", str(store), "--dataset", "digits:val", "--model", "digits-cnn",
         "--weights", str(weights), "--protocol", "minimal", "--epsilon", "16/255",
-        "--limit", "32", "--block-rows", "4", "--workers", "1", "--json",
+        "--steps", "10", "--limit", "32", "--block-rows", "4", "--batch", "4", "--workers", "1",
+        "--json",
     ]  # fmt: skip
     job = subprocess.Popen([sys.executable, "-m", "pipelines.cli", *args], stderr=subprocess.PIPE)
     patience = time.monotonic() + 120
