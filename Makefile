@@ -21,16 +21,17 @@ demo: $(VENV)/.installed
 # Most tests wait more than they compute, so two halves run side by side, each with one thread: with
 # two each, on two cores, threads of one half wait for threads that the other has displaced.
 test test-cluster test-pipelines: export OMP_NUM_THREADS = 1
+OTHER_HALF := tests/faults tests/pipelines tests/objectstore tests/regroup
 
 test: $(VENV)/.installed-dev
 	@echo "Two processes test side by side for about a quarter of an hour; each shows its lines at its end."
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines
 
 test-cluster: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest --ignore=tests/pipelines --ignore=tests/objectstore --ignore=tests/regroup
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(OTHER_HALF))
 
 test-pipelines: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest tests/pipelines tests/objectstore tests/regroup
+	$(BIN)/python -m pytest $(OTHER_HALF)
 
 # On the CPU, one after the other, each with all cores: nothing else should run. Under a quarter of an
 # hour on two cores. GPU: python -m benchmarks.NAME --device cuda. The rest of benchmarks/ takes

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from cluster.session import SessionConfig, ray_session
+from tests.kept_workers import ENVIRONMENT
 
 
 @pytest.fixture(scope="session")
@@ -19,10 +20,12 @@ def ray_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def local_ray(ray_home: Path) -> Iterator[None]:
-    """A Ray on two CPUs of this machine, shared by all tests of the folder."""
+    """A Ray on two CPUs of this machine, shared by all tests of the folder and of `faults`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HOME", str(ray_home))
         for name in [name for name in os.environ if name.startswith("RAY_")]:
             patch.delenv(name)
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
         with ray_session(SessionConfig(num_cpus=2)):
             yield

@@ -12,15 +12,16 @@ import pytest
 
 from cluster.session import SessionConfig, ray_session
 from pipelines import attack, build_bank, extract
+from tests.kept_workers import kept_workers
 from tests.pipelines.conftest import run
 
 __all__ = ["run"]
 
 
-@pytest.fixture(scope="session")
-def local_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+@pytest.fixture(scope="package")
+def local_ray() -> Iterator[None]:
     """Two CPUs; an earlier folder's tests may have left theirs running, which is used then."""
-    with ray_session(SessionConfig(num_cpus=2)):
+    with kept_workers(), ray_session(SessionConfig(num_cpus=2)):
         yield
 
 
@@ -79,7 +80,7 @@ def commits(element: Path) -> dict[str, tuple[bytes, int]]:
     return {path.name: (path.read_bytes(), path.stat().st_mtime_ns) for path in paths}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def make_study(local_ray: None, weights: Path) -> Any:
     """How a finished study is made in a folder."""
 
@@ -103,6 +104,6 @@ def make_study(local_ray: None, weights: Path) -> Any:
     return make
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def study(make_study: Any, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return make_study(tmp_path_factory.mktemp("study"))  # type: ignore[no-any-return]

@@ -14,6 +14,7 @@ import sys
 
 from cluster.session import SessionConfig, ray_session
 from pipelines.cli import main
+from tests.kept_workers import kept_workers
 
 
 def _run(arguments: list[str]) -> tuple[int, str, str]:
@@ -29,7 +30,7 @@ def _run(arguments: list[str]) -> tuple[int, str, str]:
 def _serve() -> None:
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # nothing else may go between the answers
-    with ray_session(SessionConfig(None)):
+    with kept_workers(), ray_session(SessionConfig(None)):
         for line in sys.stdin:
             number, arguments = json.loads(line)
             print(json.dumps([number, *_run(arguments)]), file=answers, flush=True)

@@ -69,6 +69,7 @@ def proxying(upstream: str) -> Iterator[Proxy]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # the body would wait 40 ms for the headers' acknowledgement
     server: Any
 
     def _handle(self) -> None:

@@ -164,8 +164,8 @@ def _commits(store: Store, before: set[str]) -> dict[str, bytes]:
 def test_a_killed_driver_goes_on_where_it_was(
     study: Study, command: Command, uri: str, tmp_path: Path
 ) -> None:
-    attack = ["--protocol", "minimal", "--steps", 20, "--bisections", 5, "--limit", 32,
-              "--block-rows", 2, "--seed", 1]  # fmt: skip
+    attack = ["--protocol", "minimal", "--steps", 10, "--bisections", 5, "--limit", 32,
+              "--block-rows", 2, "--batch", 2, "--seed", 1]  # fmt: skip
     store, undisturbed = copy(study, f"{uri}/killed"), copy(study, f"{uri}/undisturbed")
     before = {info.ref for info in store.elements("adversarials")}
     arguments = [str(a) for a in ["attack", *study.options(store.uri), *attack]]

@@ -14,6 +14,7 @@ from cluster.session import SessionConfig, ray_session
 from pipelines import demo
 from pipelines.cli import main
 from pipelines.train_demo_model import train_demo_model
+from tests.kept_workers import kept_workers
 from tests.pipelines.reported import Reported, make_report
 
 
@@ -46,9 +47,9 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
     return call
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
-    with ray_session(SessionConfig(None)):
+    with kept_workers(), ray_session(SessionConfig(None)):
         yield
 
 
@@ -84,7 +85,7 @@ class FinishedDemo:
         return Path(self.config.output) / "digits-cnn.safetensors"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def finished_demo(
     local_ray: None, weights: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> FinishedDemo:
@@ -97,7 +98,7 @@ def finished_demo(
     return FinishedDemo(config, demo.main(config))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def reported(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Reported:
     """A small study with its report, made once."""
     return make_report(tmp_path_factory.mktemp("reported"))

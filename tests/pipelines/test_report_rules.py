@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -22,9 +23,15 @@ from tests.pipelines.browser import chromium, visit
 from tests.pipelines.reported import Reported, column, embedded
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Page
+    from playwright.sync_api import Browser, Page
 
 RULES = get_args(Rule)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
 
 
 def by_the_rule(reported: Reported, rule: str, folder: Path) -> Reported:
@@ -45,14 +52,23 @@ def row_of_winners(page: Page, number: int) -> list[str]:
     return [text.split(" ", 1)[1] for text in cells]
 
 
+def stored_winners(made: Reported, ref: str, rule: str) -> dict[str, list[int]]:
+    """Of every sample of votes by `rule`: the class that wins with both signs, at every k."""
+    votes = BlockElement.open(made.store, "votes", ref)
+    assert votes.inputs["scoring"]["rule"] == rule  # type: ignore[index]
+    names = votes.samples(["sample_id"])["sample_id"].to_pylist()
+    winners = column(votes, PREDICTION)[:, SIGN_CHOICES.index("both")].tolist()
+    return dict(zip(names, winners, strict=True))
+
+
 @pytest.mark.parametrize("rule", RULES)
 def test_the_winner_at_every_k_is_the_stored_prediction(
-    reported: Reported, rule: str, tmp_path: Path
+    browser: Browser, reported: Reported, rule: str, tmp_path: Path
 ) -> None:
     made = by_the_rule(reported, rule, tmp_path)
     data = embedded(made.page("explorer.html"), "explorer-data")
-    both, compared = SIGN_CHOICES.index("both"), 0
-    with chromium() as browser, visit(browser) as visited:
+    compared = 0
+    with visit(browser) as visited:
         visited.go(made.page("explorer.html"))
         page = visited.page
         for number, evaluation in enumerate(made.results["evaluations"]):
@@ -60,15 +76,14 @@ def test_the_winner_at_every_k_is_the_stored_prediction(
             page.select_option("#f-evaluation", str(number))
             for place, attack in enumerate(told["attacks"]):
                 page.select_option("#f-attack", str(place))
-                for row, images in enumerate(("clean", attack["name"])):
-                    votes = BlockElement.open(made.store, "votes", evaluation["votes"][images])
-                    assert votes.inputs["scoring"]["rule"] == rule  # type: ignore[index]
-                    names = votes.samples(["sample_id"])["sample_id"].to_pylist()
-                    stored = column(votes, PREDICTION)[:, both]
-                    for i, sample in enumerate(attack["samples"]):
-                        page.select_option("#samples", str(i))
-                        expected = stored[names.index(sample)].tolist()
-                        classes = [told["classes"][label] for label in expected]
+                stored = [
+                    stored_winners(made, evaluation["votes"][images], rule)
+                    for images in ("clean", attack["name"])
+                ]
+                for i, sample in enumerate(attack["samples"]):
+                    page.select_option("#samples", str(i))
+                    for row, winners in enumerate(stored):
+                        classes = [told["classes"][label] for label in winners[sample]]
                         assert row_of_winners(page, row) == classes
                         compared += len(classes)
         assert WORDS[rule][0] in page.locator("#winners-title").inner_text()

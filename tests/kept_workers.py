@@ -1,0 +1,77 @@
+"""Worker processes that the tests' next job finds again, as the next step of one run does.
+
+Each takes seconds to import torch, longer than most jobs of the tests compute.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cluster.actors import Host
+    from cluster.pool import WorkerPool
+    from cluster.resources import ResolvedResources, WorkerResources
+
+# Ray ends idle processes of tasks beyond this number, by default that of the CPUs, and starts as
+# many as there are CPUs for tasks without our environment, of which there are none.
+ENVIRONMENT = {"RAY_num_workers_soft_limit": "8", "RAY_prestart_worker_first_driver": "0"}
+
+
+@contextmanager
+def kept_workers() -> Iterator[None]:
+    """For a Ray that is started inside, and the jobs that this process runs on it meanwhile."""
+    hosts: dict[float, list[Host]] = {}
+
+    @contextmanager
+    def lasting_pool(resources: WorkerResources) -> Iterator[WorkerPool]:
+        pool = _pool(resources, hosts)
+        try:
+            yield pool
+        finally:
+            _drop_unfinished(pool._hosts)
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in ENVIRONMENT.items():
+            patch.setenv(name, value)
+        patch.setattr("cluster.pool.worker_pool", lasting_pool)
+        yield
+
+
+def _pool(resources: WorkerResources, hosts: dict[float, list[Host]]) -> WorkerPool:
+    """A pool on the hosts that have as many threads, which tasks need not wait for."""
+    from cluster import pool as module
+    from cluster.resources import resolve_on_cluster
+
+    pool = module.WorkerPool(resolve_on_cluster(resources))
+    module._open_pools.discard(pool)
+    pool._actor = _without_cpus(pool.resources)
+    pool._hosts = hosts.setdefault(pool.resources.cpus, [])
+    return pool
+
+
+def _without_cpus(share: ResolvedResources) -> object:
+    """Hosts that hold no CPUs of Ray's, so that tasks find theirs beside them."""
+    import ray
+
+    from cluster.actors import WorkerHost
+
+    return ray.remote(WorkerHost).options(
+        num_cpus=0,
+        num_gpus=share.gpus,
+        max_restarts=0,
+        max_task_retries=0,
+        runtime_env={"env_vars": share.thread_environment()},
+    )
+
+
+def _drop_unfinished(hosts: list[Host]) -> None:
+    """Kill those that an interrupted dispatch left at work."""
+    import ray
+
+    for host in [host for host in hosts if host.state in ("starting", "busy")]:
+        hosts.remove(host)
+        ray.kill(host.actor)
