@@ -151,9 +151,21 @@ def assert_sorted(page: Page) -> None:
         assert first.inner_text() == "12.5 %", "what is not at hand comes last both ways"
 
 
-@pytest.mark.parametrize("suffix", ["csv", "json", "tex"])
+@pytest.fixture(scope="module", params=["csv", "json", "tex"])
+def downloading(
+    browser: Browser, paper: Reported, request: pytest.FixtureRequest
+) -> Iterator[tuple[Visit, str]]:
+    """The page once for each kind of file: of one page Chromium allows ten downloads."""
+    with visit(browser) as visited:
+        visited.go(paper.page("tables.html"))
+        yield visited, request.param
+
+
 @pytest.mark.parametrize("name", PAPER)
-def test_every_table_is_downloaded(tables: Visit, paper: Reported, name: str, suffix: str) -> None:
+def test_every_table_is_downloaded(
+    downloading: tuple[Visit, str], paper: Reported, name: str
+) -> None:
+    tables, suffix = downloading
     file = f"{KEY}-{name}.{suffix}"
     with tables.page.expect_download() as found:
         tables.page.locator(f'a[download="{file}"]').click()
