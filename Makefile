@@ -24,7 +24,7 @@ test test-cluster test-pipelines: export OMP_NUM_THREADS = 1
 OTHER_HALF := tests/faults tests/pipelines tests/objectstore tests/regroup
 
 test: $(VENV)/.installed-dev
-	@echo "Two processes test side by side for about a quarter of an hour; each shows its lines at its end."
+	@echo "Two processes test side by side for about ten minutes; each shows its lines at its end."
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines
 
 test-cluster: $(VENV)/.installed-dev
