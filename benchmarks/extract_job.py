@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import time
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -113,13 +113,22 @@ class CountedWorker:
 class SmallJob:
     """Images, index and network below `folder`; `blocks` blocks of `block_rows` samples.
 
+    `decode_workers`: threads that decode beside the network's, see `cluster.images.decode_threads`.
+
     Attributes:
         samples: of one run.
         blocks: of one run.
         outside: shares of the workers' time that each run's dispatch spent outside their blocks.
     """
 
-    def __init__(self, folder: Path, blocks: int, block_rows: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        blocks: int,
+        block_rows: int,
+        decode_workers: int | Literal["auto"] = "auto",
+    ) -> None:
+        self._decode_workers = decode_workers
         self.samples, self.blocks, self._block_rows = blocks * block_rows, blocks, block_rows
         self.outside: list[float] = []
         write_images(folder / "images.parquet", self.samples)
@@ -191,6 +200,7 @@ class SmallJob:
             policy=network.policy,
             batch=BATCH,
             device="cpu",
+            decode_workers=self._decode_workers,
         )
         return Counted(job)
 

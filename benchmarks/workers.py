@@ -1,10 +1,11 @@
 """What more workers bring: `python -m benchmarks.workers`.
 
-- the extract job of cifar-resnet20 (benchmarks/extract_job.py) by two workers of one thread over
+- the extract job of cifar-resnet20 (benchmarks/extract_job.py) by two single-thread workers over
   one: at least 1.9 times the samples/s. Their processes run already. It needs two free cores.
-- its floor, for information: the same by plain processes without Ray, two over one. Two cores of
-  one machine share caches, memory and clock rate, and one worker decodes on a thread beside the
-  network's, so two may bring less than twice. And two workers over two plain processes.
+- for information: the same by plain processes without Ray, two over one, which is what the machine
+  gives (its cores share caches, memory and clock rate); and by workers as `regroup` starts them,
+  which decode on a thread beside the network's: one of them uses more than one core already, so two
+  bring less than twice on two cores.
 - a simulated cluster (`ray.cluster_utils.Cluster`, nodes of up to eight CPUs) with 1, 8 and 32
   workers, whose blocks sleep instead of computing. They have to be busy for at least 95 % of the
   dispatch: the seconds slept, over the seconds taken times the workers. `--sizes full` has 2000
@@ -20,7 +21,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.extract_job import SmallJob
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 TWICE, BUSY = 1.9, 0.95
-ONE = "extract job, 1 worker"
+ONE, DECODING = "extract job, 1 worker", ", decoding beside"
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ class Size:
 
 SIZES = {
     "tiny": Size(4, 8, ((2, 4, 0.02),)),
-    "small": Size(12, 1024, ((1, 100, 0.05), (8, 200, 0.2), (32, 192, 1.0))),
+    "small": Size(8, 1024, ((1, 100, 0.05), (8, 200, 0.2), (32, 192, 1.0))),
     "full": Size(32, 1024, ((1, 2000, 0.05), (8, 2000, 0.1), (32, 2000, 0.4))),
 }
 
@@ -60,17 +61,27 @@ def items(setting: Setting) -> Iterator[Item]:
         return
     size = SIZES[setting.sizes]
     with tempfile.TemporaryDirectory() as folder:
-        job = SmallJob(Path(folder), size.blocks, size.block_rows)
-        with scaling(job) as comparison:
+        single = small_job(Path(folder) / "single", size, 0)
+        decoding = small_job(Path(folder) / "decoding", size, "auto")
+        with scaling(single, decoding) as comparison:
             yield comparison
     for workers, blocks, seconds in size.clusters:
         with SimulatedCluster(workers) as cluster:
             yield busy(cluster, blocks, seconds)
 
 
+def small_job(folder: Path, size: Size, decode_workers: int | Literal["auto"]) -> SmallJob:
+    """A job in a folder of its own."""
+    folder.mkdir()
+    return SmallJob(folder, size.blocks, size.block_rows, decode_workers)
+
+
 @contextmanager
-def scaling(job: SmallJob) -> Iterator[Comparison]:
-    """One and two workers, and one and two processes without Ray; all four take turns."""
+def scaling(job: SmallJob, decoding: SmallJob) -> Iterator[Comparison]:
+    """One and two workers, and one and two processes without Ray; all take turns.
+
+    `decoding`: the same job with a thread that decodes.
+    """
     with ExitStack() as stack:
         alone, both = (stack.enter_context(plain_processes(count)) for count in (1, 2))
         # Pools that wait hold their CPUs, so Ray has to believe in three.
@@ -82,6 +93,15 @@ def scaling(job: SmallJob) -> Iterator[Comparison]:
             Contender(ONE, lambda: job.on(one), samples=samples),
             Contender(
                 "extract job, 2 workers", lambda: job.on(two), TWICE, "gain", samples, against=ONE
+            ),
+            Contender(f"{ONE}{DECODING}", lambda: decoding.on(one), samples=samples),
+            Contender(
+                f"extract job, 2 workers{DECODING}",
+                lambda: decoding.on(two),
+                None,
+                "gain",
+                samples,
+                against=f"{ONE}{DECODING}",
             ),
         )
         yield Comparison("1 plain process", lambda: alone.run(job), contenders, samples)

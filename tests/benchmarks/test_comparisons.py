@@ -94,6 +94,7 @@ ROWS = {
         "2 plain processes",
         "extract job, 1 worker",
         "extract job, 2 workers",
+        *(f"extract job, {workers}, decoding beside" for workers in ("1 worker", "2 workers")),
         "share of time busy, 2 workers",
     ],
 }
