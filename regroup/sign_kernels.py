@@ -87,12 +87,9 @@ def _by_planes(
                         value = line[lane]
                         positive[lane] += zero if value < 0 else value
                         negative[lane] -= zero if value > 0 else value
-                for half in (16, 8, 4, 2, 1):  # _LANES / 2 and so on
-                    for lane in range(half):
-                        positive[lane] += positive[lane + half]
-                        negative[lane] += negative[lane + half]
-                total_positive += positive[0]
-                total_negative += negative[0]
+                for lane in range(_LANES):
+                    total_positive += positive[lane]
+                    total_negative += negative[lane]
             for value in plane[whole * _LANES :]:
                 total_positive += float(zero if value < 0 else value)
                 total_negative -= float(zero if value > 0 else value)
