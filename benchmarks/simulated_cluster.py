@@ -72,6 +72,10 @@ class SimulatedCluster:
         """Seconds of `blocks` blocks that sleep `seconds` each."""
         return self._process.submit(_dispatch, blocks, seconds).result()
 
+    def bare(self, blocks: int, seconds: float) -> float:
+        """Seconds of as many calls of one actor that sleeps, one after the other: Ray alone."""
+        return self._process.submit(_bare, blocks, seconds).result()
+
 
 def _variables(folder: Path) -> dict[str, str]:
     """The environment of the cluster: a token of its own, whatever Ray is used elsewhere."""
@@ -122,6 +126,25 @@ def _dispatch(blocks: int, seconds: float) -> float:
     if len(report.reports) != blocks:
         raise RuntimeError(f"only {len(report.reports)} of {blocks} blocks: {report.failures}")
     return taken
+
+
+def _bare(blocks: int, seconds: float) -> float:
+    import ray
+
+    actor: Any = ray.remote(_BareSleeper).options(num_cpus=0).remote()
+    ray.get(actor.sleep.remote(0))
+    started = time.perf_counter()
+    for _ in range(blocks):
+        ray.get(actor.sleep.remote(seconds))
+    return time.perf_counter() - started
+
+
+class _BareSleeper:
+    """An actor that knows nothing of blocks."""
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep."""
+        time.sleep(seconds)
 
 
 def _stop() -> None:

@@ -95,7 +95,8 @@ ROWS = {
         "extract job, 1 worker",
         "extract job, 2 workers",
         *(f"extract job, {workers}, decoding beside" for workers in ("1 worker", "2 workers")),
-        "share of time busy, 2 workers",
+        "share of time busy, 1 workers",
+        "share of time busy, an actor called by Ray alone",
     ],
 }
 
