@@ -34,6 +34,7 @@ from pipelines.extract import index_features_spec
 from pipelines.network import Network, open_network
 from pipelines.options import DecoderName, ModelOptions
 from regroup.accumulators import Extractor
+from regroup.heap import keep_freed_memory
 from store.element import BlockElement
 from store.fingerprint import encoded_digest
 from store.indexes import COLUMNS, SampleIndex
@@ -307,6 +308,7 @@ def run(options: argparse.Namespace, setting: Setting) -> list[Row]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the comparison; the table goes to standard output."""
     options = _options(arguments)
+    keep_freed_memory()  # as in a worker
     try:
         setting = _setting(options)
         rows = run(options, setting)
