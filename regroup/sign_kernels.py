@@ -131,23 +131,22 @@ def _planes_region(data: Any) -> None:
 
 
 @cache
-def regions(team: Team) -> dict[str, int]:
-    """The addresses of `by_rows` and `by_planes` as code for `Team.run`: each thread does its part.
+def regions(team: Team) -> dict[str, Any]:
+    """`by_rows` and `by_planes` as regions, whose `address` is for `Team.run`: a part a thread.
 
-    Its data are three addresses: of the values, of the sums to fill, and of the values' shape,
-    int64.
+    Their data are three addresses: of the values, of the sums to fill, and of the values' shape,
+    int64. Kept for good, since the code goes with its object.
     """
     for name, function in (("thread_number", team.number), ("team_size", team.size)):
         address = ctypes.cast(function, ctypes.c_void_p).value
         binding.add_symbol(f"regroup_{name}", address)
-    return {"by_rows": _address(_rows_region), "by_planes": _address(_planes_region)}
+    return {"by_rows": _region(_rows_region), "by_planes": _region(_planes_region)}
 
 
-def _address(region: Any) -> int:
+def _region(function: Any) -> Any:
     pointer: Any = types.CPointer
     signature = types.void(pointer(types.voidptr))
     try:
-        code: Any = cfunc(signature, cache=True)(region)
+        return cfunc(signature, cache=True)(function)
     except RuntimeError:  # no folder to keep the compiled code in
-        code = cfunc(signature)(region)
-    return int(code.address)
+        return cfunc(signature)(function)

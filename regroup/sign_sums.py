@@ -78,7 +78,7 @@ def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.fl
     else:
         shape = np.array(values.shape, np.int64)
         data = np.array([each.ctypes.data for each in (values, sums, shape)], np.uintp)
-        threads.run(kernels().regions(threads)[name], data.ctypes.data)
+        threads.run(kernels().regions(threads)[name].address, data.ctypes.data)
     return sums
 
 
