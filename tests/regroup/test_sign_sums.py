@@ -11,6 +11,7 @@ from torch import Tensor
 
 from regroup import sign_sums as module
 from regroup.sign_sums import plain_sums, sign_sums
+from regroup.threads import Team, team
 
 pytestmark = pytest.mark.skipif(module.kernels() is None, reason="Numba is not installed")
 FORMATS = (torch.channels_last, torch.contiguous_format)
@@ -86,6 +87,29 @@ def test_bits_depend_on_neither_threads_nor_batch(
     for threads in (1, 2, 3):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
         assert torch.equal(sign_sums(phi, 1), alone)
+
+
+@pytest.mark.skipif(team() is None, reason="torch's OpenMP library is not known here")
+@pytest.mark.parametrize("memory", FORMATS)
+def test_large_responses_are_shared_by_torchs_threads(
+    memory: torch.memory_format, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs: list[int] = []
+
+    class Counted(Team):
+        def run(self, region: int, data: int) -> None:
+            runs.append(region)
+            super().run(region, data)
+
+    counted = Counted()
+    monkeypatch.setattr(module, "team", lambda: counted)
+    large, small = (responses(2, 64, s, s).contiguous(memory_format=memory) for s in (30, 3))
+    for threads, expected in ((1, 0), (2, 1)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        for phi in (large, small):
+            exact = plain_sums(phi.double(), 1).float()
+            torch.testing.assert_close(sign_sums(phi, 1), exact, rtol=1e-6, atol=0)
+        assert len(runs) == expected
 
 
 def test_without_numba_torch_sums(monkeypatch: pytest.MonkeyPatch) -> None:
