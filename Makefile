@@ -45,6 +45,7 @@ bench: $(VENV)/.installed-dev
 		$(BIN)/python -m benchmarks.$$name --json $(RESULTS)/$$name.json || missed="$$missed $$name"; \
 	done; test -z "$$missed" || { echo "Did not end well, or a target is NOT MET:$$missed"; exit 1; }
 
+# Committed are two runs, hours apart if they can be: `python -m benchmarks.together`.
 # Targets that are missed are for `bench` to say; here only what became worse counts.
 bench-check: $(VENV)/.installed-dev
 	@rm -rf $(FRESH)
