@@ -86,7 +86,7 @@ def items(setting: Setting) -> Iterator[Item]:
 
 
 class Process:
-    """A process that runs passes and remembers their page faults."""
+    """A process that runs passes."""
 
     def __init__(self, pool: ProcessPoolExecutor) -> None:
         self._pool = pool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import shutil
 import tempfile
@@ -20,11 +19,6 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("XDG_")]:
         del os.environ[name]
     os.environ.update(HOME=home, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
-
-
-def pytest_collection_finish() -> None:
-    """Have the garbage collector pass over all that is imported by now, half a second each time."""
-    gc.freeze()
 
 
 @pytest.fixture(scope="session")
