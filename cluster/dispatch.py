@@ -13,11 +13,7 @@ from cluster.errors import ClusterUsageError
 from cluster.phases import peak_rss_bytes
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from cluster.progress import Progress
-    from cluster.resources import WorkerResources
-    from cluster.worker_log import Label
+    from collections.abc import Mapping
 
 
 @dataclass(frozen=True)
@@ -112,47 +108,3 @@ class DispatchReport:
 
     reports: tuple[BlockReport, ...]
     failures: tuple[BlockFailure, ...]
-
-
-def dispatch_to_actors(
-    factory: WorkerFactory,
-    blocks: Sequence[int],
-    resources: WorkerResources,
-    policy: RetryPolicy,
-    progress: Progress,
-    label: Label | None = None,
-) -> DispatchReport:
-    """Run `blocks` on a pool of actors that lives for this one dispatch.
-
-    `label` names it in the workers' logs.
-
-    Raises:
-        ClusterUsageError: `resources` do not fit, or building the worker raised a usage error.
-        ClusterError: no worker can be started; committed blocks stay.
-    """
-    from cluster.pool import worker_pool
-
-    with worker_pool(resources) as pool:
-        return pool.dispatch(factory, blocks, policy, progress, label)
-
-
-def dispatch_as_tasks(
-    function: Callable[[int], BlockReport],
-    blocks: Sequence[int],
-    resources: WorkerResources,
-    policy: RetryPolicy,
-    progress: Progress,
-    label: Label | None = None,
-) -> DispatchReport:
-    """Run `blocks` as stateless Ray tasks, on CPUs unless `resources` names a GPU share.
-
-    The idle workers of this process's pools are let go first: they hold the CPUs that the tasks
-    need. A `function` with an attribute `create_only` that is False is never run twice at once.
-    `label` names the dispatch in the workers' logs.
-
-    Raises:
-        ClusterUsageError: `resources` do not fit.
-    """
-    from cluster.tasks import run_tasks
-
-    return run_tasks(function, blocks, resources, policy, progress, label)

@@ -25,15 +25,23 @@ if TYPE_CHECKING:
     from cluster.progress import Progress
 
 
-def run_tasks(
+def dispatch_as_tasks(
     function: Callable[[int], BlockReport],
     blocks: Sequence[int],
     resources: WorkerResources,
     policy: RetryPolicy,
     progress: Progress,
-    label: Label | None,
+    label: Label | None = None,
 ) -> DispatchReport:
-    """See `cluster.dispatch.dispatch_as_tasks`."""
+    """Run `blocks` as stateless Ray tasks, on CPUs unless `resources` names a GPU share.
+
+    The idle workers of this process's pools are let go first: they hold the CPUs that the tasks
+    need. A `function` with an attribute `create_only` that is False is never run twice at once.
+    `label` names the dispatch in the workers' logs.
+
+    Raises:
+        ClusterUsageError: `resources` do not fit.
+    """
     share = resolve_on_cluster(replace(resources, gpus=resources.gpus or 0))
     release_open_pools()
     if not getattr(function, "create_only", True):

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from obstore.store import MemoryStore
 
 from pipelines.job import Job, LedgerEntry
-from store.backend import backend_for
 from store.local import LocalBackend
 from store.objects import ObjectBackend
+from store.open_backend import backend_for
 from store.stores import Store, open_store
 
 if TYPE_CHECKING:

@@ -171,7 +171,7 @@ class Job:
 
         `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
         """
-        from cluster.dispatch import dispatch_as_tasks
+        from cluster.tasks import dispatch_as_tasks
 
         self._join()
         progress = self._progress(step, rows, done)

@@ -6,12 +6,11 @@ own reads and create-only writes, and zarr's). Clients of S3 are made in `store.
 
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from pathlib import Path
 from typing import ClassVar, Protocol
 
 from zarr.storage import StorePath
 
-from store.errors import DamagedError, StoreUsageError
+from store.errors import DamagedError
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -102,40 +101,3 @@ def validate_key(key: str) -> str:
 def validate_prefix(prefix: str) -> str:
     """Return `prefix` if it is empty (the root) or a key."""
     return prefix and validate_key(prefix)
-
-
-def backend_for(uri: str) -> Backend:
-    """Return the backend of a URI: a folder (plain or `file://`) or `s3://bucket/prefix`.
-
-    S3 takes endpoint and credentials from the usual AWS_* variables, AWS_ENDPOINT_URL among
-    them. Raises StoreUsageError for another scheme, a bucket that is not named, and what
-    `store.s3.s3_client` refuses.
-    """
-    scheme, separator, rest = uri.partition("://")
-    if not separator:
-        return _local(uri)
-    if scheme == "file":
-        return _local(rest)
-    if scheme == "s3":
-        return _s3(uri, *rest.strip("/").partition("/")[::2])
-    raise StoreUsageError(
-        f"cannot open the store {uri}: {scheme}:// is not supported; name a folder or s3://bucket/prefix"
-    )
-
-
-def _local(path: str) -> Backend:
-    from store.local import LocalBackend
-
-    if not path:
-        raise StoreUsageError("the store has an empty name: name a folder or s3://bucket/prefix")
-    # Absolute, since workers run in other folders than the driver.
-    return LocalBackend(Path(path).expanduser().absolute())
-
-
-def _s3(uri: str, bucket: str, prefix: str) -> Backend:
-    from store.objects import ObjectBackend
-    from store.s3 import s3_client
-
-    if not bucket:
-        raise StoreUsageError(f"{uri} names no bucket: write s3://bucket/prefix")
-    return ObjectBackend(s3_client(bucket, validate_prefix(prefix)), uri.rstrip("/"))

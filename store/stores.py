@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from store.backend import Backend, backend_for
+from store.backend import Backend
 from store.commits import committed_blocks
 from store.errors import StoreError, StoreUsageError
 from store.fingerprint import canonical_json, parse_record
@@ -19,6 +19,7 @@ from store.manifests import (
     read_manifest,
     require_schema_version,
 )
+from store.open_backend import backend_for
 from store.quarantine import Quarantined, quarantined_blocks, read_quarantine
 
 MARKER = "store.json"

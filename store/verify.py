@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from store.arrays import ArraySpec, chunk_key, open_array, read_checked, specs_from_json
-from store.backend import Backend, backend_for
+from store.backend import Backend
 from store.banks import SIGNS
 from store.checkpoints import FOLDER as CHECKPOINTS
 from store.checkpoints import checkpointed_blocks
@@ -45,6 +45,7 @@ from store.manifests import (
     matching_locations,
     read_manifest,
 )
+from store.open_backend import backend_for
 from store.plan import BlockPlan, format_blocks
 from store.quarantine import quarantine_key, quarantined_blocks, read_quarantine
 from store.stores import MARKER, Store, open_store, require_marker

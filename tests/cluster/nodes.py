@@ -183,7 +183,8 @@ Way = Literal["actors", "tasks"]
 
 
 def dispatch(way: Way, job: StoredJob, resources: WorkerResources, policy: RetryPolicy) -> Outcome:
-    from cluster.dispatch import dispatch_as_tasks, dispatch_to_actors
+    from cluster.tasks import dispatch_as_tasks
+    from tests.cluster.workers import dispatch_to_actors
 
     seen, started, blocks = Seen(), time.monotonic(), range(job.blocks)
     if way == "actors":

@@ -12,17 +12,21 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.dispatch import (
-    BlockReport,
-    DispatchReport,
-    RetryPolicy,
-    dispatch_as_tasks,
-    dispatch_to_actors,
-)
+from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
 from cluster.errors import ClusterError, ClusterUsageError
 from cluster.pool import WorkerPool, worker_pool
 from cluster.resources import WorkerResources
-from tests.cluster.workers import BrokenJob, Environment, Job, LargeArrays, crash, fail, hang
+from cluster.tasks import dispatch_as_tasks
+from tests.cluster.workers import (
+    BrokenJob,
+    Environment,
+    Job,
+    LargeArrays,
+    crash,
+    dispatch_to_actors,
+    fail,
+    hang,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 TWO = WorkerResources(workers=2)

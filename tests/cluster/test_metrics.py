@@ -12,7 +12,8 @@ from pathlib import Path
 PROGRAM = """
 import sys, time, urllib.request
 import ray
-from cluster.dispatch import BlockReport, RetryPolicy, dispatch_as_tasks
+from cluster.dispatch import BlockReport, RetryPolicy
+from cluster.tasks import dispatch_as_tasks
 from cluster.metrics import MetricsProgress
 from cluster.resources import WorkerResources
 from cluster.session import SessionConfig, ray_session

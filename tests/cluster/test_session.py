@@ -82,7 +82,8 @@ def test_the_environment_names_the_cluster(ray_home: Path) -> None:
 def test_messages_of_the_cluster_stay_off_standard_output(ray_home: Path) -> None:
     code = """
         import sys, time
-        from cluster.dispatch import RetryPolicy, dispatch_as_tasks
+        from cluster.dispatch import RetryPolicy
+        from cluster.tasks import dispatch_as_tasks
         from cluster.progress import make_progress
         from cluster.resources import WorkerResources
         from cluster.session import SessionConfig, ray_session

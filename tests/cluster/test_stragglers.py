@@ -13,10 +13,11 @@ from typing import Any, ClassVar
 import pytest
 
 from cluster.actors import ActorSlots, Host, HostedJob
-from cluster.dispatch import BlockReport, RetryPolicy, dispatch_as_tasks
+from cluster.dispatch import BlockReport, RetryPolicy
 from cluster.errors import ClusterUsageError
 from cluster.reduction import ReductionJob
 from cluster.resources import ResolvedResources, Room
+from cluster.tasks import dispatch_as_tasks
 from cluster.worker_log import Label
 from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 import ray
 
-from cluster.dispatch import RetryPolicy, dispatch_as_tasks, dispatch_to_actors
+from cluster.dispatch import RetryPolicy
+from cluster.tasks import dispatch_as_tasks
 from cluster.worker_log import REASON_CHARACTERS, AttemptError, Label, attempt, run_id
 from tests.cluster.test_dispatch import TWO, Recorder
-from tests.cluster.workers import Job, fail
+from tests.cluster.workers import Job, dispatch_to_actors, fail
 
 POLICY = RetryPolicy(3, 60, 60)
 

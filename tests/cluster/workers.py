@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from cluster.dispatch import BlockReport
+from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy, WorkerFactory
+from cluster.pool import worker_pool
+from cluster.progress import Progress
+from cluster.resources import WorkerResources
+from cluster.worker_log import Label
 
 
 class UnpicklableError(Exception):
@@ -106,3 +110,16 @@ class Environment:
         threads = f"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}"
         (self.folder / f"threads-{block}").write_text(threads)
         return BlockReport(block, True, 1, 0, 0, 0.0)
+
+
+def dispatch_to_actors(
+    factory: WorkerFactory,
+    blocks: Sequence[int],
+    resources: WorkerResources,
+    policy: RetryPolicy,
+    progress: Progress,
+    label: Label | None = None,
+) -> DispatchReport:
+    """Run `blocks` on a pool of actors that lives for this one dispatch."""
+    with worker_pool(resources) as pool:
+        return pool.dispatch(factory, blocks, policy, progress, label)

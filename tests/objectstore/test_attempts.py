@@ -12,9 +12,9 @@ from threading import Barrier as ThreadBarrier
 import numpy as np
 import pytest
 
-from store.backend import backend_for
 from store.element import BlockElement
 from store.errors import DamagedError
+from store.open_backend import backend_for
 from store.stores import open_store
 from store.verify import verify
 from tests.store.elements import FLOATS, INTS, fill, make, table, values

@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from store.backend import Backend, backend_for
+from store.backend import Backend
 from store.element import BlockElement
 from store.errors import DamagedError, StoreError
+from store.open_backend import backend_for
 from store.s3 import RETRY_VARIABLE
 from store.stores import open_store
 from store.verify import verify

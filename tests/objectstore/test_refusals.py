@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from pipelines.cli import COMMANDS
-from store.backend import backend_for
 from store.errors import StoreError, StoreUsageError
+from store.open_backend import backend_for
 from store.s3 import RETRY_VARIABLE
 from store.stores import open_store
 from tests.objectstore.server import READER, Server

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from store import local
-from store.backend import backend_for
 from store.errors import DamagedError, StoreError, StoreUsageError
 from store.local import LocalBackend
 from store.objects import ObjectBackend
+from store.open_backend import backend_for
 from store.stores import Store, open_store
 
 RACERS = 16
