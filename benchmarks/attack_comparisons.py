@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.rivals import by_foolbox, by_torchattacks, full_batch
 from regroup.attacks import AttackSpec, make_attack
 from regroup.attacks.attacked_network import AttackedNetwork
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 
 if TYPE_CHECKING:
     from benchmarks.attack_subject import Subject

@@ -45,8 +45,8 @@ from benchmarks.floors import PRODUCTS
 from benchmarks.machine import torch_threads
 from benchmarks.scoring import resnet50_taps
 from regroup.attacks.attacked_network import AttackedNetwork
-from regroup.attacks.minimal import MinimalSearch
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
+from regroup.attacks.pgd.minimal import MinimalSearch
 from regroup.bank import add_mixture, pmf
 from regroup.ranking import ascending
 from regroup.scoring import Scorer

@@ -9,14 +9,14 @@ import torch
 
 from regroup.attacks.attacked_network import cross_entropy
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.random_streams import start_noise
+from regroup.attacks.pgd.steps import start_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.pgd import PGD
+    from regroup.attacks.pgd.attack import PGD
 
 
 def by_foolbox(

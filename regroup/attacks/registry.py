@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 # Name -> module and class; in the order of docs/protocols.md.
 ATTACKS = {
-    "pgd": ("regroup.attacks.pgd", "PGD"),
+    "pgd": ("regroup.attacks.pgd.attack", "PGD"),
     "deepfool": ("regroup.attacks.deepfool", "DeepFool"),
     "carlini-wagner": ("regroup.attacks.carlini_wagner", "CarliniWagner"),
     "trust-region": ("regroup.attacks.trust_region", "TrustRegion"),

@@ -17,7 +17,7 @@ from benchmarks.attacks import Row, Skipped, main, measure, ratios, rotated
 from benchmarks.rivals import full_batch
 from regroup.attacks import run_attack
 from regroup.attacks.attacked_network import AttackedNetwork
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from benchmarks.attack_comparisons import EPSILON
 from benchmarks.attack_subject import on_digits
 from benchmarks.kernels import main, searched
 from regroup.attacks import run_attack
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.voting import ELECTIONS
 
 

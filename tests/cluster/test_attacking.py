@@ -18,7 +18,7 @@ import store.element
 from cluster.attacking import AttackRefusedError
 from cluster.errors import ClusterUsageError
 from regroup.attacks import AttackSpec, run_attack
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec
 from store.adversarials import IMAGES

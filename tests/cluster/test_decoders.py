@@ -15,7 +15,7 @@ import cluster.images
 from cluster.attacking import AttackJob
 from cluster.errors import ClusterUsageError
 from cluster.extraction import ExtractionJob, build_extractor
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.decoding import Decoder, TorchvisionDecoder, open_decoder
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier

@@ -12,7 +12,7 @@ import torch
 import cluster.device_room
 from cluster.device_room import NoRoomError
 from regroup.attacks import Verification, verify
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier
 from store.adversarials import IMAGES
 from tests.cluster.attacks import Coupled, noise

@@ -19,7 +19,7 @@ from pipelines.job import Job
 from pipelines.network import Network
 from pipelines.options import ClusterOptions
 from regroup.attacks import AttackSpec
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.models import Compute, ModelSpec
 from store.element import BlockElement
 from store.features import COLUMNS, LOGITS, features_spec

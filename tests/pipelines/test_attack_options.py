@@ -15,7 +15,7 @@ from pipelines.attack_options import attack_spec, parse_epsilon, typed
 from pipelines.errors import UsageError
 from pipelines.options import AttackOptions
 from regroup.attacks import ATTACKS
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.attacks.presets import PRESETS
 from regroup.attacks.spec import AttackFacts, Norm, Protocol
 from regroup.errors import ConfigurationError

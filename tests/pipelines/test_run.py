@@ -19,7 +19,7 @@ from pipelines.dry_run import overlaid
 from pipelines.errors import IncompleteError
 from pipelines.run import RunConfig, StudyIncompleteError, main
 from pipelines.subsets import draw_subset
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.intervals import wilson
 from store.element import BlockElement
 from store.indexes import SampleIndex

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, make_attack, predictions, run_attack
-from regroup.attacks.minimal import EpsilonSearch
-from regroup.attacks.pgd import PGD
-from regroup.attacks.random_streams import start_noise, stream
+from regroup.attacks.pgd.attack import PGD
+from regroup.attacks.pgd.minimal import EpsilonSearch
+from regroup.attacks.pgd.steps import start_noise
+from regroup.attacks.random_streams import stream
 from regroup.attacks.result import distances
 from regroup.errors import ConfigurationError
 

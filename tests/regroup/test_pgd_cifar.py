@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack, verify
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier, ModelSpec, load_classifier, save_weights, train_digits_cnn
 
 

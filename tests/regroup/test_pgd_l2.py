@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from regroup.attacks import predictions
 from regroup.attacks.balls import BALLS
-from regroup.attacks.pgd import PGD
-from regroup.attacks.random_streams import start_noise
+from regroup.attacks.pgd.attack import PGD
+from regroup.attacks.pgd.steps import start_noise
 from regroup.errors import ConfigurationError
 from tests.regroup.attack_subjects import (
     SHAPE,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, predictions, verify
-from regroup.attacks.minimal import EpsilonSearch
-from regroup.attacks.pgd import PGD
+from regroup.attacks.pgd.attack import PGD
+from regroup.attacks.pgd.minimal import EpsilonSearch
 from regroup.errors import ConfigurationError
 from tests.regroup.attack_subjects import (
     SHAPE,

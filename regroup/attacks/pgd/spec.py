@@ -1,27 +1,14 @@
-"""Projected gradient descent, L-infinity and L2, in both protocols (DESIGN §7)."""
+"""The parameters of projected gradient descent, L-infinity and L2, in both protocols."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-import torch
-from torch import Tensor
-
-from regroup.attacks.attacked_network import cross_entropy
 from regroup.attacks.balls import BALLS, Ball
-from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
-from regroup.attacks.random_streams import start_noise
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 from regroup.errors import ConfigurationError
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from regroup.attacks.attacked_network import AttackedNetwork
-    from regroup.attacks.batch import AttackBatch
 
 GROWTH = 1.5
 _GROWTH_LIMIT = 20
@@ -30,8 +17,8 @@ _LARGEST_IMAGE = 3 * 1024 * 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class PGD(AttackSpec):
-    """Projected gradient descent (Madry et al. 2018).
+class PGDSpec(AttackSpec):
+    """The parameters of projected gradient descent (Madry et al. 2018); `PGD` runs it.
 
     It climbs the cross-entropy of the true class; a targeted one descends the target's. Which class
     wins when it is untargeted is left open, with a confidence too.
@@ -100,12 +87,6 @@ class PGD(AttackSpec):
         """
         return math.inf if self.confidence is None else self.ball.whole_box(size)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
-        """Run the kernel of the protocol."""
-        from regroup.attacks.minimal import minimal
-
-        return (budget if self.protocol == "budget" else minimal)(self, network, batch)
-
     def cost(self) -> Cost:
         """Every step of every try; L2 without a limit: of images up to 1024 x 1024."""
         if self.protocol == "budget":
@@ -128,68 +109,3 @@ class PGD(AttackSpec):
         elif self.tries < math.inf:
             described["growth_limit"] = self.tries
         return described
-
-
-def objective(
-    spec: PGD, labels: Tensor, targets: Tensor
-) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """What a step climbs, and the classes (N,) that it takes beside the logits."""
-    return (_likelihood, targets) if spec.targeted else (cross_entropy, labels)
-
-
-def _likelihood(logits: Tensor, targets: Tensor) -> Tensor:
-    return -cross_entropy(logits, targets)
-
-
-def budget(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:
-    """`steps` full steps for every sample inside the ball of radius `epsilon`.
-
-    Kept: a sample's last successful iterate, or the final one when no iterate was successful (any
-    success in the ball counts).
-    """
-    clean, labels = batch.clean, batch.labels
-    starts = [start_noise(spec, name, 0, spec.radius, clean.shape[1:]) for name in batch.sample_ids]
-    x = (clean + torch.stack(starts).to(clean)).clamp(0, 1)
-    parts = [
-        [result[:count] for result in _full_steps(spec, network, *tensors)]
-        for count, tensors in network.batches(clean, x, labels, batch.targets)
-    ]
-    kept, found, failed = (torch.cat(part) for part in zip(*parts, strict=True))
-    steps = torch.full_like(labels, spec.steps)
-    epsilon = clean.new_full(labels.shape, spec.radius).double()  # of the precision it was used in
-    return Found(
-        torch.where(_column(failed), clean, kept),
-        found & ~failed,
-        epsilon.masked_fill(failed, torch.nan),
-        steps,
-        steps + 1,
-        steps,
-        dict.fromkeys(failed.nonzero().flatten().tolist(), spec.ball.failure),
-    )
-
-
-def _full_steps(
-    spec: PGD, network: AttackedNetwork, clean: Tensor, x: Tensor, labels: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
-    """One batch of the network's: images kept, (N,) whether they succeed, (N,) who failed."""
-    criterion, (climbed, classes) = Criterion.of(spec), objective(spec, labels, targets)
-    # A float32 product, as of the rows of `minimal`.
-    size = float(spec.step_ratio * torch.tensor(spec.radius, dtype=clean.dtype))
-    kept, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
-    failed = found.clone()
-    for _ in range(spec.steps):
-        logits, gradient = network.gradient(x, climbed, classes)
-        _keep(criterion.met(logits, labels, targets), x, kept, found)
-        x, usable = spec.ball.step(x, clean, gradient, size, spec.radius)
-        failed |= ~usable
-    _keep(criterion.met(network.logits(x), labels, targets), x, kept, found)
-    return torch.where(_column(found), kept, x), found, failed
-
-
-def _keep(success: Tensor, x: Tensor, kept: Tensor, found: Tensor) -> None:
-    torch.where(_column(success), x, kept, out=kept)
-    found |= success
-
-
-def _column(flags: Tensor) -> Tensor:
-    return flags.view(-1, 1, 1, 1)

@@ -19,15 +19,15 @@ import torch
 
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.found import Found
-from regroup.attacks.pgd import GROWTH, objective
-from regroup.attacks.random_streams import start_noise
+from regroup.attacks.pgd.spec import GROWTH
+from regroup.attacks.pgd.steps import objective, start_noise
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.pgd import PGD
+    from regroup.attacks.pgd.spec import PGDSpec
 
 
 @dataclass
@@ -65,7 +65,7 @@ class EpsilonSearch:
 class MinimalSearch:
     """The state of all samples of a batch; `run` steps them until every search has ended."""
 
-    def __init__(self, spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> None:
+    def __init__(self, spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> None:
         self.spec, self.network, self.batch = spec, network, batch
         self.criterion = Criterion.of(spec)
         clean, labels = batch.clean, batch.labels
@@ -166,6 +166,6 @@ class MinimalSearch:
         return failed
 
 
-def minimal(spec: PGD, network: AttackedNetwork, batch: AttackBatch) -> Found:
+def minimal(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> Found:
     """The smallest perturbation of each sample."""
     return MinimalSearch(spec, network, batch).run()

@@ -1,0 +1,24 @@
+"""Projected gradient descent: the kernel of the protocol, run on a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regroup.attacks.pgd.budget import budget
+from regroup.attacks.pgd.minimal import minimal
+from regroup.attacks.pgd.spec import PGDSpec
+
+if TYPE_CHECKING:
+    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.found import Found
+
+
+@dataclass(frozen=True, kw_only=True)
+class PGD(PGDSpec):
+    """Projected gradient descent (Madry et al. 2018); see `PGDSpec` for its parameters."""
+
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+        """Run the kernel of the protocol."""
+        return (budget if self.protocol == "budget" else minimal)(self, network, batch)
