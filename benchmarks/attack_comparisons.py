@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.rivals import by_foolbox, by_torchattacks, full_batch
 from regroup.attacks import AttackSpec, make_attack
-from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD
 
 if TYPE_CHECKING:

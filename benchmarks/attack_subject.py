@@ -11,10 +11,10 @@ from torch import Tensor
 
 from pipelines.train_demo_model import load_split
 from regroup.attacks import AttackSpec, predictions, run_attack
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.batch import AttackBatch
-from regroup.decoding import PilDecoder
+from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
+from regroup.images.decoding import PilDecoder
 from regroup.models import (
     DIGITS_METADATA,
     Classifier,

@@ -21,9 +21,9 @@ from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, S
 from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
 from regroup.accumulators import Extractor
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
+from regroup.kernels.sign_sums import kernels, plain_sums, sign_sums
 from regroup.models.compute import Compute
-from regroup.sign_sums import kernels, plain_sums, sign_sums
 from regroup.taps import TapPolicy, TapRecorder, plan_taps, respond
 
 if TYPE_CHECKING:

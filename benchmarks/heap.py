@@ -1,8 +1,8 @@
 """What freed memory that is kept brings a network: `python -m benchmarks.heap`.
 
 The same passes by two processes in turn, one of which keeps the memory that it frees as the workers
-of `regroup` do (`regroup.heap`) while the other leaves malloc as it is: forward, as extraction
-makes them, and with the gradient of the pixels, as attacks do. Random weights, float32,
+of `regroup` do (`regroup.kernels.allocator`) while the other leaves malloc as it is: forward, as
+extraction makes them, and with the gradient of the pixels, as attacks do. Random weights, float32,
 channels-last, one thread. Also the page faults of a pass in either.
 
 CPU alone: a GPU's memory is torch's own.
@@ -30,7 +30,7 @@ from benchmarks.alternating import (
     command,
 )
 from cluster.phases import peak_rss_bytes
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

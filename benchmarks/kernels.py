@@ -2,9 +2,9 @@
 
 On one thread of the CPU, since the other benchmarks have the whole:
 
-- sums of positive and negative responses (regroup/sign_sums.py) over two clamps and two sums by
+- sums of positive and negative responses (kernels/sign_sums.py) over two clamps and two sums by
   torch, of responses of ResNet-50, channels-last and contiguous; and the GB/s of each;
-- the ranking of 1000 classes (regroup/ranking.py) over torch's stable argsort, and NumPy's, which
+- the ranking of 1000 classes (kernels/ranking.py) over torch's stable argsort, and NumPy's, which
   is not stable; and nanoseconds a value of each;
 - adding PMFs to a bank's sums (regroup/bank.py) over `np.add.at`; and nanoseconds a value;
 - every voting rule over Borda, each k, 1000 classes and ResNet-50's taps;
@@ -44,13 +44,13 @@ from benchmarks.banks import random_accumulators, random_bank
 from benchmarks.floors import PRODUCTS
 from benchmarks.machine import torch_threads
 from benchmarks.scoring import resnet50_taps
-from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD
 from regroup.attacks.pgd.minimal import MinimalSearch
 from regroup.bank import add_mixture, pmf
-from regroup.ranking import ascending
+from regroup.kernels.ranking import ascending
+from regroup.kernels.sign_sums import plain_sums, sign_sums
 from regroup.scoring import Scorer
-from regroup.sign_sums import plain_sums, sign_sums
 from regroup.voting import ELECTIONS, RuleScorer
 
 if TYPE_CHECKING:

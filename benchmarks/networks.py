@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from regroup.images.preprocessing import Preprocessing
 from regroup.models import Classifier
 from regroup.models.classifier import IMAGENET_NORMALISATION
 from regroup.models.compute import Compute
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

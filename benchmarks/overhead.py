@@ -39,7 +39,7 @@ from benchmarks.extract_job import SmallJob
 from cluster.pool import worker_pool
 from cluster.resources import WorkerResources
 from cluster.session import SessionConfig, ray_session
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 from store.stores import open_store
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ from pipelines.extract import index_features_spec
 from pipelines.network import Network, open_network
 from pipelines.options import DecoderName, ModelOptions
 from regroup.accumulators import Extractor
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 from store.element import BlockElement
 from store.fingerprint import encoded_digest
 from store.indexes import COLUMNS, SampleIndex

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from benchmarks.alternating import Taken
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

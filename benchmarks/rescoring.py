@@ -5,7 +5,7 @@ classes. Ours is what a worker does with every block: read and check, score for 
 choice, write the votes. The baseline is the network's pass with `Extractor` over images of 224 px
 that lie decoded in memory, float32, channels-last, on fewer samples: reading and decoding, which a
 real job has on top, count as nothing. No Ray on either side; freed memory is kept as in a worker
-(`regroup.heap`). Both with one thread, which is how
+(`regroup.kernels.allocator`). Both with one thread, which is how
 `regroup` has a worker a core extract and score, and both with one for each core. A sample's time of
 the baseline over ours: at least 30 with all taps, 150 with the last five.
 
@@ -42,7 +42,7 @@ from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
 from cluster.scoring import ScoringJob, ScoringWorker
 from pipelines.extract import index_features_spec
 from regroup.accumulators import Extractor
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy
 from store.banks import BankSpec, create_bank

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from regroup.attacks.attacked_network import cross_entropy
 from regroup.attacks.criterion import Criterion
+from regroup.attacks.network import cross_entropy
 from regroup.attacks.pgd.steps import start_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.pgd.attack import PGD
 
 

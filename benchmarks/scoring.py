@@ -25,7 +25,7 @@ from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, c
 from benchmarks.banks import random_accumulators, random_bank
 from benchmarks.floors import ORDERS, PRODUCTS
 from benchmarks.networks import build, noise
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 from regroup.scoring import Scorer
 from regroup.taps import TapPolicy, discover_taps
 

@@ -23,7 +23,7 @@ from cluster.images import ImageBatch, IndexImages, map_labels
 from cluster.phases import Phases
 from cluster.weights import fetch_classifier
 from regroup.attacks import AttackSpec, Verification, run_attack, verify
-from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, forward_samples
 from store.adversarials import IMAGES

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from cluster.errors import ClusterUsageError
-from regroup.decoding import open_decoder
+from regroup.images.decoding import open_decoder
 from store.adversarials import IMAGES
 from store.element import BlockElement
 from store.fingerprint import encoded_digest
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup.decoding import Each
-    from regroup.pixels import Preprocessing
+    from regroup.images.decoding import Each
+    from regroup.images.preprocessing import Preprocessing
 
 ROW_COLUMNS = ["sample_id", "label", "locator", "digest"]
 # Batches that are read or decoded while the network has one: two bridge a slow read of a bucket.

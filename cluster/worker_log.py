@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable

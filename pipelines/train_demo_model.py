@@ -37,8 +37,8 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (n, 3, S, S) float32 in [0, 1] and labels (n,) of an embedded split."""
     import numpy as np
 
+    from regroup.images.preprocessing import Preprocessing, decode
     from regroup.models.digits import DIGITS_SIDE
-    from regroup.pixels import Preprocessing, decode
     from store.sources import open_source
 
     source = open_source(dataset)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.errors import ConfigurationError, RegroupError
+from regroup.kernels.sign_sums import sign_sums
 from regroup.models.classifier import Classifier
-from regroup.sign_sums import sign_sums
 from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps, respond
 
 if TYPE_CHECKING:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from regroup.bank import DELTA, SIGN_CHOICES, check_k
-from regroup.borda import BordaSums, kernels
 from regroup.errors import ConfigurationError, RegroupError
-from regroup.products import Product
-from regroup.ranking import ascending
+from regroup.kernels.borda import BordaSums, kernels
+from regroup.kernels.matmul import Product
+from regroup.kernels.ranking import ascending
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,7 +106,7 @@ class Tally:
 class Scorer:
     """Scores accumulators against a bank on `device`, computing in `dtype`.
 
-    Keeps the mixtures in that type alone, and on a CPU once more for `regroup.products`.
+    Keeps the mixtures in that type alone, and on a CPU once more for `regroup.kernels.matmul`.
 
     `delta`: added to every accumulator entry. `tie_break`: between classes of equal Borda sums,
     "class" lets the lower index win, "divergence" the smaller divergence summed over the same
@@ -190,7 +190,7 @@ class Scorer:
 
     @property
     def _compiled(self) -> bool:
-        """Whether `regroup.borda` does the same faster."""
+        """Whether `regroup.kernels.borda` does the same faster."""
         plain = self._device.type == "cpu" and self._dtype == torch.float32
         fits = self._tie_break == "class" and self._integer == torch.int32
         return plain and fits and kernels() is not None

@@ -26,10 +26,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from regroup.channel_axes import ChannelProvenance, function_name
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.models.classifier import Classifier
 from regroup.module_path import ModulePath
-from regroup.provenance import ChannelProvenance, function_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
-from regroup.majorities import Majorities, rank_dtype
+from regroup.kernels.copeland import Majorities, rank_dtype
 from regroup.scoring import Scorer, Tally
 
 if TYPE_CHECKING:

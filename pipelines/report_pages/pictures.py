@@ -121,7 +121,7 @@ class CleanImages:
         return attempt(lambda: self._decode(self._rows[sample_id]))
 
     def _decode(self, row: int) -> NDArray[np.float32]:
-        from regroup.pixels import Preprocessing, decode
+        from regroup.images.preprocessing import Preprocessing, decode
         from store.fingerprint import encoded_digest
 
         table = self.index.rows(slice(row, row + 1), ["locator", "digest"]).to_pylist()[0]

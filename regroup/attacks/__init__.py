@@ -1,6 +1,6 @@
 """Attacks in pixel space; each sample's example depends on its own random stream alone."""
 
-from regroup.attacks.attacked_network import predictions
+from regroup.attacks.network import predictions
 from regroup.attacks.registry import ATTACKS, attack_class, make_attack
 from regroup.attacks.result import AttackResult
 from regroup.attacks.run import run_attack

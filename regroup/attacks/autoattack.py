@@ -6,15 +6,15 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from regroup.attacks.library_kernels import LIBRARY, LIBRARY_NORMS, library, run_in_turn
+from regroup.attacks.libraries.grouped import LIBRARY, LIBRARY_NORMS, library, run_in_turn
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
-    from regroup.attacks.library_kernels import CountedNetwork, Kernel
+    from regroup.attacks.libraries.grouped import CountedNetwork, Kernel
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 # The targeted "difference of logits ratio" loss takes the four largest logits.
 _FEWEST_CLASSES = 4

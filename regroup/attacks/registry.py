@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 # Name -> module and class; in the order of docs/protocols.md.
 ATTACKS = {
     "pgd": ("regroup.attacks.pgd.attack", "PGD"),
-    "deepfool": ("regroup.attacks.deepfool", "DeepFool"),
-    "carlini-wagner": ("regroup.attacks.carlini_wagner", "CarliniWagner"),
-    "trust-region": ("regroup.attacks.trust_region", "TrustRegion"),
-    "boundary": ("regroup.attacks.boundary", "Boundary"),
-    "spatial": ("regroup.attacks.spatial", "Spatial"),
-    "spsa": ("regroup.attacks.spsa", "SPSA"),
-    "cadv": ("regroup.attacks.cadv", "CAdv"),
+    "deepfool": ("regroup.attacks.gradient.deepfool", "DeepFool"),
+    "carlini-wagner": ("regroup.attacks.gradient.carlini_wagner", "CarliniWagner"),
+    "trust-region": ("regroup.attacks.gradient.trust_region", "TrustRegion"),
+    "boundary": ("regroup.attacks.decision.boundary", "Boundary"),
+    "spatial": ("regroup.attacks.transforms.spatial", "Spatial"),
+    "spsa": ("regroup.attacks.score.spsa", "SPSA"),
+    "cadv": ("regroup.attacks.colour.cadv", "CAdv"),
     "autoattack": ("regroup.attacks.autoattack", "AutoAttack"),
-    "square": ("regroup.attacks.square", "Square"),
-    "hop-skip-jump": ("regroup.attacks.hop_skip_jump", "HopSkipJump"),
-    "noise": ("regroup.attacks.corruptions", "Noise"),
-    "rotation": ("regroup.attacks.corruptions", "Rotation"),
-    "contrast": ("regroup.attacks.corruptions", "Contrast"),
+    "square": ("regroup.attacks.score.square", "Square"),
+    "hop-skip-jump": ("regroup.attacks.decision.hop_skip_jump", "HopSkipJump"),
+    "noise": ("regroup.attacks.transforms.corruptions", "Noise"),
+    "rotation": ("regroup.attacks.transforms.corruptions", "Rotation"),
+    "contrast": ("regroup.attacks.transforms.corruptions", "Contrast"),
 }
 
 

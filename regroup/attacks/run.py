@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.batch import AttackBatch
-from regroup.attacks.found import Found, nothing_found
+from regroup.attacks.network import AttackedNetwork
+from regroup.attacks.outcome import Found, nothing_found
 from regroup.attacks.result import AttackResult, distances
 from regroup.attacks.targets import check_targets, draw_target
 from regroup.errors import ConfigurationError

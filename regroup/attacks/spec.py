@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 Norm = Literal["linf", "l2", "none"]
 Protocol = Literal["minimal", "budget"]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.criterion import Criterion
+from regroup.attacks.network import AttackedNetwork
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models.classifier import Classifier, Normalisation
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

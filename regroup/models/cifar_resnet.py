@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import Built, normalisation_of
 from regroup.models.classifier import IMAGENET_NORMALISATION
 from regroup.models.weights import file_or_random, seeded
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec

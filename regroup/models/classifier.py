@@ -13,7 +13,7 @@ from regroup.errors import ConfigurationError
 from regroup.models.compute import Compute
 
 if TYPE_CHECKING:
-    from regroup.pixels import Preprocessing
+    from regroup.images.preprocessing import Preprocessing
 
 _lock = threading.Lock()
 _forward_samples = 0

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import Built, normalisation_of
 from regroup.models.classifier import Normalisation, Normalize
 from regroup.models.weights import file_or_random, seeded
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     import numpy as np

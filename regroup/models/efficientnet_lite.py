@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.weights import file_or_random, seeded
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec

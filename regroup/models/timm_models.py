@@ -7,11 +7,11 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import INTERPOLATIONS, Interpolation, Preprocessing
 from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.weights import file_or_random, seeded, state_sha256
-from regroup.pixels import INTERPOLATIONS, Interpolation, Preprocessing
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,6 +11,7 @@ from urllib.parse import urlparse
 import torch
 
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import Built
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
@@ -23,7 +24,6 @@ from regroup.models.weights import (
     seeded,
     state_sha256,
 )
-from regroup.pixels import Preprocessing
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec

@@ -16,7 +16,7 @@ from benchmarks.attack_subject import Subject, on_digits
 from benchmarks.attacks import Row, Skipped, main, measure, ratios, rotated
 from benchmarks.rivals import full_batch
 from regroup.attacks import run_attack
-from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD
 
 

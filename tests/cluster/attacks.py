@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cluster.attacking import AttackJob
-from regroup.attacks.attacked_network import AttackedNetwork, predictions
 from regroup.attacks.batch import AttackBatch
-from regroup.attacks.found import Found
+from regroup.attacks.network import AttackedNetwork, predictions
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol
+from regroup.images.preprocessing import decode
 from regroup.models import Classifier, ModelSpec, load_classifier
-from regroup.pixels import decode
 from store.adversarials import adversarials_spec
 from store.element import BlockElement
 from store.fingerprint import encoded_digest

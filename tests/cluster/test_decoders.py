@@ -16,10 +16,10 @@ from cluster.attacking import AttackJob
 from cluster.errors import ClusterUsageError
 from cluster.extraction import ExtractionJob, build_extractor
 from regroup.attacks.pgd.attack import PGD
-from regroup.decoding import Decoder, TorchvisionDecoder, open_decoder
 from regroup.errors import ConfigurationError
+from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder
+from regroup.images.preprocessing import Preprocessing, decode
 from regroup.models import ModelSpec, load_classifier
-from regroup.pixels import Preprocessing, decode
 from store.adversarials import IMAGES, adversarials_spec
 from store.element import BlockElement
 from store.features import LOGITS, features_spec

@@ -243,7 +243,7 @@ def test_threads_follow_the_cpus_of_a_worker(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 def test_workers_keep_their_memory_between_blocks(tmp_path: Path) -> None:
-    """`regroup.heap`: the first array is written to pages of the system, the next to its own."""
+    """The first array is written to pages of the system, the next to its own."""
     share = WorkerResources(workers=1)
     dispatch_to_actors(LargeArrays(tmp_path), range(3), share, POLICY, Recorder())
     first, *others = (int((tmp_path / f"faults-{block}").read_text()) for block in range(3))

@@ -14,7 +14,6 @@ import pytest
 import torch
 from PIL import Image
 
-import regroup.decoding
 from cluster.errors import ClusterUsageError
 from cluster.images import (
     BATCHES_AHEAD,
@@ -24,7 +23,8 @@ from cluster.images import (
     IndexImages,
     decode_threads,
 )
-from regroup.pixels import Preprocessing, decode
+from regroup.images import decoding
+from regroup.images.preprocessing import Preprocessing, decode
 from store.adversarials import COLUMNS, IMAGES, adversarials_spec
 from store.element import BlockElement
 from store.errors import StoreError
@@ -255,7 +255,7 @@ def test_decode_workers_decode_at_once(
         three.wait()  # breaks where fewer than three images are decoded at a time
         return decode(data, preprocessing)
 
-    monkeypatch.setattr(regroup.decoding, "decode", together)
+    monkeypatch.setattr(decoding, "decode", together)
     images = IndexImages(*mixed_index[:2], 3, SIXTEEN, "cpu", 3)
     assert [b.rows.tolist() for b in images.batches(0, 3)] == [[0, 2]]
 

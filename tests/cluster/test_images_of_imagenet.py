@@ -14,7 +14,7 @@ from PIL import Image, ImageChops
 from torchvision import transforms
 
 from cluster.images import IndexImages
-from regroup.pixels import Preprocessing
+from regroup.images.preprocessing import Preprocessing
 from store.fingerprint import encoded_digest
 from store.indexes import COLUMNS, SampleIndex
 from store.sources import open_source

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from regroup.pixels import Preprocessing
+from regroup.images.preprocessing import Preprocessing
 
 MODEL = "tests.pipelines.colours:Colours"
 CLASS_NAMES = ("n00000002", "n00000009", "n00000008", "n00000003", "n00000007", "n00000001")

@@ -12,7 +12,7 @@ import torch
 
 from pipelines.options import ModelOptions
 from pipelines.robust import robust_classifier
-from regroup.pixels import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode
 from store.banks import read_bank
 from store.element import BlockElement
 from store.indexes import SampleIndex

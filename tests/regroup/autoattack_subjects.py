@@ -76,6 +76,6 @@ def middle(values: NDArray[np.float64]) -> float:
 
 
 def network_of(model: nn.Module) -> Any:
-    from regroup.attacks.attacked_network import AttackedNetwork
+    from regroup.attacks.network import AttackedNetwork
 
     return AttackedNetwork(model)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from regroup.attacks import make_attack, predictions, run_attack
 from regroup.attacks.autoattack import AutoAttack
-from regroup.attacks.square import Square
+from regroup.attacks.score.square import Square
 from regroup.attacks.verification import verify
 from regroup.errors import ConfigurationError
 from tests.regroup.autoattack_subjects import (
@@ -216,5 +216,5 @@ def test_cifar_images_fall_at_least_as_often_as_to_pgd(shared_data: Path) -> Non
 
 def test_the_module_imports_without_the_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyautoattack", None)
-    for module in ("autoattack", "square"):
+    for module in ("autoattack", "score.square"):
         importlib.reload(importlib.import_module(f"regroup.attacks.{module}"))

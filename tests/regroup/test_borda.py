@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from regroup import borda, scoring
+from regroup import scoring
 from regroup.bank import Bank
+from regroup.kernels import borda
 from regroup.scoring import Scorer, Votes
 
 pytestmark = pytest.mark.skipif(borda.kernels() is None, reason="Numba is not installed")

@@ -6,11 +6,11 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import run_attack
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.batch import AttackBatch
-from regroup.attacks.boundary import Boundary
+from regroup.attacks.decision.boundary import Boundary
+from regroup.attacks.decision.starting_points import Starts, starting_points
+from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.random_streams import stream
-from regroup.attacks.starting_points import Starts, starting_points
 from tests.regroup.foolbox_subjects import (
     MEASURES,
     SHAPE,

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, make_attack, predictions, run_attack, verify
-from regroup.attacks.cadv import CAdv
-from regroup.attacks.lab import lab_to_rgb, rgb_to_lab
+from regroup.attacks.colour.cadv import CAdv
+from regroup.attacks.colour.cielab import lab_to_rgb, rgb_to_lab
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier
 from regroup.models.colouriser import Colouriser

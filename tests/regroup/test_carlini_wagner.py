@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from regroup.attacks import run_attack
-from regroup.attacks.carlini_wagner import CarliniWagner
+from regroup.attacks.gradient.carlini_wagner import CarliniWagner
 from tests.regroup.foolbox_subjects import (
     MEASURES,
     SIZE,

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from regroup.attacks.cadv import Adam
-from regroup.attacks.colour_hints import hint_pixels, segments, surest
+from regroup.attacks.colour.cadv import Adam
+from regroup.attacks.colour.hints import hint_pixels, segments, surest
 
 
 def test_segments_are_the_groups_of_colours() -> None:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from regroup.accumulators import Extraction, Extractor
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models import Classifier, Compute, ModelSpec, load_classifier
-from regroup.pixels import Preprocessing
 
 CHOICES = [
     Compute(),

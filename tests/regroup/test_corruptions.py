@@ -15,7 +15,7 @@ from scipy.special import betainc
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, AttackSpec, make_attack, predictions, run_attack
-from regroup.attacks.corruptions import Contrast, Noise, Rotation
+from regroup.attacks.transforms.corruptions import Contrast, Noise, Rotation
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier
 

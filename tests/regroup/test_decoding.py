@@ -16,10 +16,10 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
 
-from regroup.decoding import Decoder, PilDecoder, TorchvisionDecoder, open_decoder
 from regroup.errors import ConfigurationError
+from regroup.images.decoding import Decoder, PilDecoder, TorchvisionDecoder, open_decoder
+from regroup.images.preprocessing import INTERPOLATIONS, Preprocessing, UnreadableImageError, decode
 from regroup.models import ModelSpec, load_classifier
-from regroup.pixels import INTERPOLATIONS, Preprocessing, UnreadableImageError, decode
 from tests.cluster.test_images_of_imagenet import BAD, GOOD
 
 PREPROCESSING = Preprocessing(crop=24, resize=32, decoder="cuda")

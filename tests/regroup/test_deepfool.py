@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from regroup.attacks.deepfool import DeepFool
+from regroup.attacks.gradient.deepfool import DeepFool
 from tests.regroup.foolbox_subjects import (
     MEASURES,
     Subject,

@@ -8,14 +8,14 @@ import torch
 from torch import Tensor
 
 from regroup.attacks import AttackSpec
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.batch import AttackBatch
-from regroup.attacks.boundary import Boundary
-from regroup.attacks.carlini_wagner import CarliniWagner
-from regroup.attacks.deepfool import DeepFool
-from regroup.attacks.foolbox_layer import Kernel, run_foolbox
-from regroup.attacks.found import Found
-from regroup.attacks.hop_skip_jump import HopSkipJump
+from regroup.attacks.decision.boundary import Boundary
+from regroup.attacks.decision.hop_skip_jump import HopSkipJump
+from regroup.attacks.gradient.carlini_wagner import CarliniWagner
+from regroup.attacks.gradient.deepfool import DeepFool
+from regroup.attacks.libraries.foolbox import Kernel, run_foolbox
+from regroup.attacks.network import AttackedNetwork
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import group_seed
 from tests.regroup.foolbox_subjects import (
     SHAPE,

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from regroup.attacks import AttackSpec, make_attack, run_attack
-from regroup.attacks.boundary import Boundary
-from regroup.attacks.carlini_wagner import CarliniWagner
-from regroup.attacks.deepfool import DeepFool
-from regroup.attacks.hop_skip_jump import HopSkipJump
+from regroup.attacks.decision.boundary import Boundary
+from regroup.attacks.decision.hop_skip_jump import HopSkipJump
+from regroup.attacks.gradient.carlini_wagner import CarliniWagner
+from regroup.attacks.gradient.deepfool import DeepFool
 from regroup.errors import ConfigurationError
 from tests.regroup.foolbox_subjects import (
     Affine,

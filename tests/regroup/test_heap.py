@@ -8,14 +8,14 @@ import sys
 
 import pytest
 
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mallopt is glibc's")
 
 FAULTS = """
 import resource, sys
 import numpy as np
-from regroup.heap import keep_freed_memory
+from regroup.kernels.allocator import keep_freed_memory
 
 if sys.argv[1] == "kept" and not keep_freed_memory():
     sys.exit("another C library than glibc")

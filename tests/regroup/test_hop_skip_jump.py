@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from regroup.attacks.hop_skip_jump import HopSkipJump, estimated_gradient
+from regroup.attacks.decision.hop_skip_jump import HopSkipJump, estimated_gradient
 from tests.regroup.foolbox_subjects import (
     MEASURES,
     SIZE,

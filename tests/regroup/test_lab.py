@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from regroup.attacks.lab import lab_to_rgb, rgb_to_lab
+from regroup.attacks.colour.cielab import lab_to_rgb, rgb_to_lab
 
 # Published for sRGB under D65 (for instance by B. Lindbloom's calculator), to two digits.
 KNOWN = [

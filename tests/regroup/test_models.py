@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import regroup.models.classifier as classifier_module
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models import (
     DIGITS_METADATA,
     ModelSpec,
@@ -25,7 +26,6 @@ from regroup.models import (
 from regroup.models.cifar_resnet import BasicBlock, CifarResNet
 from regroup.models.digits import DigitsCNN
 from regroup.models.weights import file_sha256
-from regroup.pixels import Preprocessing
 
 
 class Tiny(nn.Module):

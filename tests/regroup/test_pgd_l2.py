@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import predictions
-from regroup.attacks.balls import BALLS
+from regroup.attacks.lp_balls import BALLS
 from regroup.attacks.pgd.attack import PGD
 from regroup.attacks.pgd.steps import start_noise
 from regroup.errors import ConfigurationError

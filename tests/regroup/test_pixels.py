@@ -17,7 +17,7 @@ from PIL import Image
 from torchvision import transforms
 
 from regroup.errors import ConfigurationError
-from regroup.pixels import Interpolation, Preprocessing, UnreadableImageError, decode
+from regroup.images.preprocessing import Interpolation, Preprocessing, UnreadableImageError, decode
 
 MODES = {"RGB": 3, "L": 1, "RGBA": 4, "CMYK": 4, "LA": 2}
 TORCHVISION_MODES: dict[Interpolation, transforms.InterpolationMode] = {

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regroup.bank import Bank
-from regroup.products import Product
+from regroup.kernels.matmul import Product
 from regroup.scoring import Scorer
 
 MKLDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]

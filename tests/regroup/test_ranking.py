@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from regroup.ranking import ascending
+from regroup.kernels.ranking import ascending
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 1.1754944e-38, 3.4e38, -3.4e38, np.inf, -np.inf]
 FLOATS = st.one_of(st.sampled_from(SPECIAL), st.floats(width=32, allow_nan=False))

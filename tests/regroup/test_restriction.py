@@ -10,9 +10,9 @@ import torch
 
 from regroup.accumulators import Extractor
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import decode
 from regroup.models import Classifier, ModelSpec, load_classifier
 from regroup.models.imagenet import imagenet_wnids
-from regroup.pixels import decode
 from tests.pipelines.colours import CLASS_NAMES, MODEL
 
 WRONG = "tests.regroup.test_restriction:WronglyNamed"

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from regroup import sign_sums as module
-from regroup.sign_sums import plain_sums, sign_sums
-from regroup.threads import Team, team
+from regroup.kernels import sign_sums as module
+from regroup.kernels.sign_sums import plain_sums, sign_sums
+from regroup.kernels.threads import Team, team
 
 pytestmark = pytest.mark.skipif(module.kernels() is None, reason="Numba is not installed")
 FORMATS = (torch.channels_last, torch.contiguous_format)

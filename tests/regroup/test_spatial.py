@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, AttackSpec, make_attack, predictions, run_attack, verify
-from regroup.attacks.spatial import FOOLBOX3, Spatial
-from regroup.attacks.warps import Library, Transform, warp
+from regroup.attacks.transforms.spatial import FOOLBOX3, Spatial
+from regroup.attacks.transforms.warps import Library, Transform, warp
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier
 

@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from regroup.attacks import AttackResult, make_attack, predictions, run_attack, spsa
-from regroup.attacks.attacked_network import AttackedNetwork
+from regroup.attacks import AttackResult, make_attack, predictions, run_attack
 from regroup.attacks.batch import AttackBatch
+from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spsa import SPSA, Descent
+from regroup.attacks.score import spsa
+from regroup.attacks.score.spsa import SPSA, Descent
 from regroup.errors import ConfigurationError
 
 SHAPE = (3, 4, 4)

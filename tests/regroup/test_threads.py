@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from regroup import threads as module
-from regroup.threads import in_pieces, team
+from regroup.kernels import threads as module
+from regroup.kernels.threads import in_pieces, team
 
 needs_team = pytest.mark.skipif(team() is None, reason="torch's OpenMP library is not known here")
 Set = Callable[[int], None]

@@ -10,9 +10,9 @@ import torch
 
 from regroup.accumulators import Extractor
 from regroup.errors import ConfigurationError
+from regroup.images.preprocessing import Preprocessing
 from regroup.models import ModelSpec, load_classifier, save_weights
 from regroup.models.imagenet import imagenet_wnids
-from regroup.pixels import Preprocessing
 
 NAME = "timm:resnet18.a1_in1k"
 

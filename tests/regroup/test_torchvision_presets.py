@@ -12,8 +12,8 @@ import torchvision
 from PIL import Image
 
 from regroup.accumulators import Extractor
+from regroup.images.preprocessing import Preprocessing, decode
 from regroup.models import ModelSpec, load_classifier
-from regroup.pixels import Preprocessing, decode
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, make_attack, predictions, run_attack
-from regroup.attacks.attacked_network import AttackedNetwork
-from regroup.attacks.trust_region import TrustRegion, candidate_classes
+from regroup.attacks.gradient.trust_region import TrustRegion, candidate_classes
+from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
 
 SHAPE = (3, 4, 4)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regroup.attacks import predictions, run_attack
-from regroup.attacks.trust_region import TrustRegion
+from regroup.attacks.gradient.trust_region import TrustRegion
 
 SHAPE = (3, 4, 4)
 SIZE = math.prod(SHAPE)

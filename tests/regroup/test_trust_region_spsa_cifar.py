@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks import AttackResult, AttackSpec, predictions, run_attack
-from regroup.attacks.attacked_network import AttackedNetwork
 from regroup.attacks.batch import AttackBatch
-from regroup.attacks.spsa import SPSA, Descent, margin
-from regroup.attacks.trust_region import TrustRegion
+from regroup.attacks.gradient.trust_region import TrustRegion
+from regroup.attacks.network import AttackedNetwork
+from regroup.attacks.score.spsa import SPSA, Descent, margin
 from regroup.models import Classifier, ModelSpec, load_classifier
 
 _UNEQUAL = ("seconds", "failures")

@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 
-from regroup import majorities, reference, reference_voting, voting
+from regroup import reference, reference_voting, voting
 from regroup.bank import SIGN_CHOICES
 from regroup.errors import ConfigurationError
+from regroup.kernels import copeland as majorities
 from regroup.scoring import Scorer, TieBreak
 from regroup.voting import ELECTIONS, Borda, Copeland, MedianRank, Plurality, Rule, RuleScorer
 from tests.regroup.test_scoring import (

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from regroup.attacks.warps import Library, Transform, warp
+from regroup.attacks.transforms.warps import Library, Transform, warp
 from regroup.errors import ConfigurationError
 
 LIBRARIES: list[Library] = ["foolbox2", "foolbox3"]

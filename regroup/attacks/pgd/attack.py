@@ -10,9 +10,9 @@ from regroup.attacks.pgd.minimal import minimal
 from regroup.attacks.pgd.spec import PGDSpec
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 
 @dataclass(frozen=True, kw_only=True)

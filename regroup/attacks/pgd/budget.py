@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
+from regroup.attacks.outcome import Found
 from regroup.attacks.pgd.steps import objective, start_noise
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.pgd.spec import PGDSpec
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from regroup.attacks.balls import BALLS, Ball
+from regroup.attacks.lp_balls import BALLS, Ball
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 from regroup.errors import ConfigurationError
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regroup.attacks.attacked_network import cross_entropy
+from regroup.attacks.network import cross_entropy
 from regroup.attacks.random_streams import stream
 
 if TYPE_CHECKING:

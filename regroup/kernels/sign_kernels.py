@@ -1,4 +1,4 @@
-"""The compiled loops of `regroup.sign_sums`, of one thread and of all of torch's. Needs Numba."""
+"""The compiled loops of `kernels.sign_sums`, of one thread and of all of torch's. Needs Numba."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from llvmlite import binding
 from numba import cfunc, types
 from numba.np.numpy_support import carray
 
-from regroup.compiled import compiled
+from regroup.kernels.compilation import compiled
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regroup.threads import Team
+    from regroup.kernels.threads import Team
 
 # Responses that float32 adds up before float64 takes over: rounding stays near 1e-6.
 RUN = 128

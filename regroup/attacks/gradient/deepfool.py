@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
-from regroup.attacks.foolbox_layer import Kernel, check_no_epsilon, foolbox_attacks, run_foolbox
+from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks, run_foolbox
 from regroup.attacks.spec import (
     AttackFacts,
     AttackSpec,
@@ -18,9 +18,9 @@ from regroup.attacks.spec import (
 )
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 DeepFoolLoss = Literal["crossentropy", "logits"]
 

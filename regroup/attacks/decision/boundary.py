@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from regroup.attacks.foolbox_layer import Kernel, check_no_epsilon, foolbox_attacks
+from regroup.attacks.decision.starting_points import run_from_starts, starting_points
+from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
-from regroup.attacks.starting_points import run_from_starts, starting_points
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regroup.compiled import compiled
-from regroup.threads import in_pieces
+from regroup.kernels.compilation import compiled
+from regroup.kernels.threads import in_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

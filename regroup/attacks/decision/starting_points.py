@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.foolbox_layer import (
+from regroup.attacks.libraries.foolbox import (
     Kernel,
     NotFiniteError,
     group_network,
     isolated,
     run_foolbox,
 )
-from regroup.attacks.found import Found, nothing_found
+from regroup.attacks.outcome import Found, nothing_found
 from regroup.attacks.random_streams import stream
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.spec import AttackSpec
 
 

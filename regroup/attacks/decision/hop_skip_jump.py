@@ -15,18 +15,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from regroup.attacks.foolbox_layer import Kernel, check_no_epsilon, foolbox_attacks
+from regroup.attacks.decision.starting_points import run_from_starts, starting_points
+from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
-from regroup.attacks.starting_points import run_from_starts, starting_points
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 # Halvings that float32 pixels leave room for, in a search along one line.
 _HALVINGS = 30

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.threads import in_pieces
+from regroup.kernels.threads import in_pieces
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

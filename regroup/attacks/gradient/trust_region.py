@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import torch
 
-from regroup.attacks.balls import BALLS
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
+from regroup.attacks.lp_balls import BALLS
+from regroup.attacks.outcome import Found
 from regroup.attacks.spec import (
     AttackFacts,
     AttackSpec,
@@ -32,8 +32,8 @@ from regroup.errors import ConfigurationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
 
 Choice = Literal["nearest", "fixed", "worst"]
 

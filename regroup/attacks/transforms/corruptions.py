@@ -11,20 +11,25 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
+from regroup.attacks.candidate_search import Trials
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spatial import check_rotation, refuse_epsilon, spread, try_transforms
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
-from regroup.attacks.trials import Trials
-from regroup.attacks.warps import Transform
+from regroup.attacks.transforms.spatial import (
+    check_rotation,
+    refuse_epsilon,
+    spread,
+    try_transforms,
+)
+from regroup.attacks.transforms.warps import Transform
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from regroup.attacks.balls import BALLS
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
+from regroup.attacks.lp_balls import BALLS
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 from regroup.errors import ConfigurationError
@@ -23,8 +23,8 @@ from regroup.errors import ConfigurationError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
 
 # The most images that are made at once, whatever the batch and the number of directions.
 IMAGES = 128

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.compiled import compiled
-from regroup.threads import in_pieces
+from regroup.kernels.compilation import compiled
+from regroup.kernels.threads import in_pieces
 
 if TYPE_CHECKING:
     from collections.abc import Callable

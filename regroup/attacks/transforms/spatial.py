@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
+from regroup.attacks.candidate_search import Trials
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, one_of
-from regroup.attacks.trials import Trials
-from regroup.attacks.warps import Library, Transform, warp
+from regroup.attacks.transforms.warps import Library, Transform, warp
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 Search = Literal["grid", "random"]
 

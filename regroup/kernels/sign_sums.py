@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from regroup.threads import team
+from regroup.kernels.threads import team
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -84,9 +84,9 @@ def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.fl
 
 @cache
 def kernels() -> Any:
-    """The module `regroup.sign_kernels`; None where Numba is not installed."""
+    """The module `regroup.kernels.sign_kernels`; None where Numba is not installed."""
     try:
-        from regroup import sign_kernels
+        from regroup.kernels import sign_kernels
     except ImportError:
         return None
     return sign_kernels

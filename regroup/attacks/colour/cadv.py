@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from regroup.attacks.attacked_network import AttackedNetwork, cross_entropy
-from regroup.attacks.colour_hints import hint_pixels, segments, surest
-from regroup.attacks.found import Found
-from regroup.attacks.lab import lab_to_rgb, rgb_to_lab
+from regroup.attacks.colour.cielab import lab_to_rgb, rgb_to_lab
+from regroup.attacks.colour.hints import hint_pixels, segments, surest
+from regroup.attacks.network import AttackedNetwork, cross_entropy
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 from regroup.errors import ConfigurationError

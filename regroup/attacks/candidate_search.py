@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
+from regroup.attacks.outcome import Found
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.spec import AttackSpec
 
     # Rows of the batch, number of the candidate -> (rows, C, H, W) in [0, 1].

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from regroup.attacks.foolbox_layer import Kernel, check_no_epsilon, foolbox_attacks, run_foolbox
+from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks, run_foolbox
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
 
 if TYPE_CHECKING:
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.found import Found
+    from regroup.attacks.network import AttackedNetwork
+    from regroup.attacks.outcome import Found
 
 
 @dataclass(frozen=True, kw_only=True)

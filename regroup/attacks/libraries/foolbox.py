@@ -23,8 +23,8 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
-from regroup.attacks.library_state import frozen, seeded
+from regroup.attacks.libraries.isolation import frozen, seeded
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from types import ModuleType
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.spec import AttackSpec, Norm
 
 # Calls between looks for NaN: each look waits for the device.

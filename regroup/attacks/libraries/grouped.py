@@ -19,8 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.found import Found
-from regroup.attacks.library_state import frozen, seeded
+from regroup.attacks.libraries.isolation import frozen, seeded
+from regroup.attacks.outcome import Found
 from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import ModuleType
 
-    from regroup.attacks.attacked_network import AttackedNetwork
     from regroup.attacks.batch import AttackBatch
+    from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.spec import AttackSpec, Norm
 
     # From clean images (n, C, H, W) in [0, 1] and labels (n,) to images of the same shape.

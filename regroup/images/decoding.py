@@ -12,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
-from regroup.pixels import Preprocessing, UnreadableImageError, check_size, decode
+from regroup.images.preprocessing import Preprocessing, UnreadableImageError, check_size, decode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +59,7 @@ def open_decoder(preprocessing: Preprocessing, device: str) -> Decoder:
 
 
 class PilDecoder:
-    """`regroup.pixels.decode` of each image: pixels on the CPU.
+    """`regroup.images.preprocessing.decode` of each image: pixels on the CPU.
 
     Pillow holds Python's lock neither while it decompresses nor while it resizes, so several
     threads help.

@@ -1,0 +1,1 @@
+"""Attacks on colour, which leave the lightness of an image alone."""

@@ -1,0 +1,1 @@
+"""Kernels of other libraries under this project's definitions of sample, success and cost."""

@@ -1,0 +1,1 @@
+"""Rotations, translations and corruptions: attacks without a perturbation budget."""
