@@ -23,7 +23,7 @@ from regroup.models import (
     save_weights,
     train_digits_cnn,
 )
-from store.sources import open_source
+from regroup_store.sources import open_source
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from benchmarks.attack_comparisons import COMPARISONS, SIZES, Attack, Comparison
 from benchmarks.attack_subject import Subject, on_digits, on_images
 from benchmarks.machine import machine
 from regroup.errors import ConfigurationError
-from store.errors import StoreUsageError
+from regroup_store.errors import StoreUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
-from store.arrays import codecs as store_codecs
-from store.chunks import ZarrArray
-from store.element import BlockElement
-from store.errors import StoreError, StoreUsageError
-from store.stores import open_store
+from regroup_store.format.arrays import codecs as store_codecs
+from regroup_store.format.chunk_codec import ZarrArray
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (StoreError, StoreUsageError)
+from regroup_store.format.store import open_store
 
 Array = NDArray[np.generic]
 MB = 1e6

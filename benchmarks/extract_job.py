@@ -26,8 +26,8 @@ from cluster.resources import WorkerResources
 from pipelines.extract import index_features_spec
 from pipelines.network import open_network
 from pipelines.options import ModelOptions
-from store.element import BlockElement
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -27,7 +27,7 @@ from pipelines.evaluate import accuracy_row, rule_of_k, score
 from pipelines.index_dataset import index_dataset
 from pipelines.job import Job
 from pipelines.options import BankOptions, ClusterOptions, VotingOptions
-from store.banks import read_bank
+from regroup_store.kinds.banks import read_bank
 
 LIMIT = 1.10
 MIB = 2**20

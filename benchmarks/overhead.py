@@ -40,7 +40,7 @@ from cluster.pool import worker_pool
 from cluster.resources import WorkerResources
 from cluster.session import SessionConfig, ray_session
 from regroup.kernels.allocator import keep_freed_memory
-from store.stores import open_store
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -35,11 +35,11 @@ from pipelines.network import Network, open_network
 from pipelines.options import DecoderName, ModelOptions
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
-from store.element import BlockElement
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS, SampleIndex
-from store.sources import open_source
-from store.stores import Store, open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.sources import open_source
+from regroup_store.format.store import (Store, open_store)
 
 LIMIT = 0.90
 PHOTO = (500, 375)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from cluster.dispatch import BlockReport
-from store.element import BlockElement
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
 
 
 @lru_cache(maxsize=1)

@@ -45,16 +45,16 @@ from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy
-from store.banks import BankSpec, create_bank
-from store.element import BlockElement
-from store.stores import open_store
-from store.votes import votes_spec
+from regroup_store.kinds.banks import (BankSpec, create_bank)
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import votes_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from store.banks import BankWriter
-    from store.stores import Store
+    from regroup_store.kinds.banks import BankWriter
+    from regroup_store.format.store import Store
 
 ALL_TAPS, FEW_TAPS, K = 30.0, 150.0, 5
 SCORING = {"rule": "borda", "tie_break": "class", "delta": 1e-20}

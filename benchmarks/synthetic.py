@@ -16,10 +16,10 @@ from cluster.dispatch import BlockReport
 from cluster.phases import Phases
 from pipelines.extract import index_features_spec
 from pipelines.network import Network
-from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path
-from store.indexes import SampleIndex
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path)
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from pathlib import Path

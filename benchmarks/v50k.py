@@ -44,14 +44,14 @@ from pipelines.options import (
     VotingOptions,
 )
 from pipelines.verify import failure_sentence, find_all
-from store.banks import read_bank
+from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from pipelines.network import Network
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 MB = 1e6
 LIMIT_BYTES = 6e9

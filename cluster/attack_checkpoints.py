@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from cluster.attacked_block import AttackedBlock
-    from store.checkpoints import BlockCheckpoints
+    from regroup_store.format.checkpoints import BlockCheckpoints
 
 # A row each sample: its position in the block, its image (C order, little-endian float32; null
 # where the attack failed), why it failed, what it took, and its columns of the element.

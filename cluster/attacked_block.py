@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from store.adversarials import COLUMNS
+from regroup_store.kinds.adversarials import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

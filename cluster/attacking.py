@@ -26,9 +26,9 @@ from regroup.attacks import AttackSpec, Verification, run_attack, verify
 from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, forward_samples
-from store.adversarials import IMAGES
-from store.element import BlockElement
-from store.stores import open_store
+from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

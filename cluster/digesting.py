@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from cluster.dispatch import BlockReport
 from cluster.phases import Phases
-from store.element import BlockElement
-from store.fingerprint import encoded_digest
-from store.listings import DIGEST_COLUMNS, DIGESTS, Listing
-from store.sources import Source, open_source
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.listings import (DIGEST_COLUMNS, DIGESTS, Listing)
+from regroup_store.sources import (Source, open_source)
+from regroup_store.format.store import open_store
 
 # Images held at a time.
 BATCH = 64

@@ -23,9 +23,9 @@ from cluster.phases import Phases
 from cluster.weights import fetch_classifier
 from regroup.accumulators import Extraction, Extractor
 from regroup.models import Classifier, ModelSpec, forward_samples
-from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path)
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -125,7 +125,7 @@ class BlockResult:
         return sum(error is not None for error in self._errors)
 
     def table(self) -> pa.Table:
-        """The samples table of the block (`store.features.COLUMNS`), a row a sample."""
+        """The samples table of the block (`regroup_store.kinds.features.COLUMNS`), a row a sample."""
         outcome = _outcome(self.arrays[LOGITS], self._rows.labels)
         ok = np.array([error is None for error in self._errors])
         columns: dict[str, Any] = {

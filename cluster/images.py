@@ -13,12 +13,12 @@ import torch
 
 from cluster.errors import ClusterUsageError
 from regroup.images.decoding import open_decoder
-from store.adversarials import IMAGES
-from store.element import BlockElement
-from store.fingerprint import encoded_digest
-from store.indexes import SampleIndex
-from store.sources import open_source
-from store.stores import open_store
+from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.sources import open_source
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

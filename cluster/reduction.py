@@ -14,9 +14,9 @@ from dask.delayed import delayed
 from cluster.dispatch import BlockReport
 from cluster.phases import Phases
 from regroup.bank import Weighting, add_mixture, class_weights
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regroup.bank_samples import BankSamples
-    from store.banks import BankWriter
+    from regroup_store.kinds.banks import BankWriter
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,11 +16,11 @@ from regroup.bank import Bank
 from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
 from regroup.voting import Rule, RuleScorer
-from store.banks import read_bank
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.stores import open_store
-from store.votes import COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import (COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -19,9 +19,9 @@ from cluster.scoring import load_bank
 from cluster.weights import fetch_classifier
 from regroup.classifier import REGroupClassifier
 from regroup.models import forward_samples
-from store.indexes import SampleIndex
-from store.stores import open_store
-from store.studies import write_timing
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import write_timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -13,14 +13,14 @@ import numpy as np
 
 from regroup.bank import SIGN_CHOICES
 from regroup.intervals import wilson
-from store.votes import TAP_TRUE_RANK, TRUE_RANK
+from regroup_store.kinds.votes import (TAP_TRUE_RANK, TRUE_RANK)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 _COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]
 

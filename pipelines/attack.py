@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipelines.network import Network
     from regroup.attacks import AttackSpec
     from regroup.models import ModelSpec
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,8 +136,8 @@ def _element(
     block_rows: int | None,
 ) -> BlockElement:
     """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
-    from store.adversarials import adversarials_spec
-    from store.element import BlockElement
+    from regroup_store.kinds.adversarials import adversarials_spec
+    from regroup_store.format.element import BlockElement
 
     element_spec = adversarials_spec(
         name=element_name(index, spec),

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 _ALWAYS = ["status", "success", "linf", "l2", "queries"]
 # What elements of earlier releases do not have.

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from pipelines.bank_variants import BankOrigin
     from pipelines.job import Job
     from pipelines.rescore import RescoreConfig
-    from store.banks import StoredBank
-    from store.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
 
 Summaries = dict[str, dict[str, Any]]
 # Percentiles of the bootstrap's 95 % interval.

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from pipelines.options import BankOptions, WeightingName
-    from store.banks import StoredBank
+    from regroup_store.kinds.banks import StoredBank
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from pipelines.options import BankOptions
     from regroup.bank_samples import BankSamples
     from regroup.candidates import Candidates
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 COLUMNS = ["sample_id", "label", "prediction", "confidence"]
 SHOWN_CLASSES = 10
@@ -95,9 +95,9 @@ def _extracted(job: Job, network: Network, index: SampleIndex, batch: int) -> li
     """Features of images of `index` that the store holds; what they lack is tried again."""
     from pipelines.evaluate import source_of
     from pipelines.extract import extract_index, index_features_spec
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
-    from store.lineage import features_within
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.format.lineage import features_within
 
     like = index_features_spec(network, index, job.options.block_rows).inputs
     found = []
@@ -115,7 +115,7 @@ def candidates_of(
 ) -> Candidates:
     """The first `depths`, (M,) int64, images of each class; `labels`: as of `label_map`."""
     from regroup.candidates import CandidateSampler
-    from store.row_tables import PART_ROWS
+    from regroup_store.format.row_tables import PART_ROWS
 
     sampler = CandidateSampler(depths, seed)
     for start in range(0, index.rows_count, PART_ROWS):

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pipelines.bank_recipe import BankRecipe
     from pipelines.bank_rounds import LookUp
     from pipelines.job import Job
-    from store.banks import StoredBank
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
     Deepen = Callable[
         [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int], NDArray[np.int64]
@@ -52,9 +52,9 @@ class BankOrigin:
             UsageError: what the bank was made of is there no more.
         """
         from pipelines.job import log_gaps
-        from store.element import BlockElement
-        from store.indexes import SampleIndex
-        from store.lineage import features_within
+        from regroup_store.format.element import BlockElement
+        from regroup_store.kinds.indexes import SampleIndex
+        from regroup_store.format.lineage import features_within
 
         one = _features_of(job, bank)
         index = _training_index(job, bank, one)
@@ -107,7 +107,7 @@ class BankOrigin:
         """The bank of `recipe`, from what `look_up` found; the bank itself where it is its own."""
         from pipelines.bank_recipe import BankRecipe
         from pipelines.build_bank import reduce_bank
-        from store.banks import BankSpec, read_bank
+        from regroup_store.kinds.banks import (BankSpec, read_bank)
 
         own = BankRecipe.of_bank(self.bank)
         if recipe == own:
@@ -147,8 +147,8 @@ def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
 
 def _features_of(job: Job, bank: StoredBank) -> BlockElement:
     """One of the features elements that the bank was made of."""
-    from store.element import BlockElement
-    from store.manifests import find
+    from regroup_store.format.element import BlockElement
+    from regroup_store.format.manifests import find
 
     named: Any = bank.inputs["features"]
     for fingerprint in named if isinstance(named, list) else [named]:
@@ -159,9 +159,9 @@ def _features_of(job: Job, bank: StoredBank) -> BlockElement:
 
 def _training_index(job: Job, bank: StoredBank, features: BlockElement) -> str:
     """Fingerprint of the index of the whole dataset that `features` are of images of."""
-    from store.indexes import SampleIndex
-    from store.lineage import of_candidates
-    from store.manifests import find
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.format.lineage import of_candidates
+    from regroup_store.format.manifests import find
 
     source: Any = features.inputs["source"]
     fingerprint = str(source["index"])

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pipelines.bank_rounds import BankDraw
     from pipelines.job import Job
     from pipelines.network import Network
-    from store.banks import BankSpec, BankWriter
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.banks import (BankSpec, BankWriter)
+    from regroup_store.kinds.indexes import SampleIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ def build_bank(
     """
     from pipelines.bank_recipe import BankRecipe
     from pipelines.bank_rounds import class_names, draw_bank
-    from store.banks import BankSpec
+    from regroup_store.kinds.banks import BankSpec
 
     check_covered(index, network)
     draw = draw or draw_bank(job, network, index, options, batch)
@@ -67,7 +67,7 @@ def reduce_bank(job: Job, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) ->
         IncompleteError: a tap could not be reduced.
     """
     from pipelines.bank_rounds import log_short_classes
-    from store.banks import create_bank
+    from regroup_store.kinds.banks import create_bank
 
     started = time.perf_counter()
     writer, step = create_bank(job.store, spec), f"bank {spec.name}"
@@ -124,7 +124,7 @@ def main(config: BuildBankConfig) -> dict[str, Any]:
     from pipelines.index_dataset import index_dataset
     from pipelines.job import Job
     from pipelines.network import network_for, open_network
-    from store.banks import bank_counts
+    from regroup_store.kinds.banks import bank_counts
 
     network = open_network(config)
     with Job(config, allow_missing=config.allow_missing) as job:

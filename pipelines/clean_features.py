@@ -9,8 +9,8 @@ from pipelines.errors import UsageError
 if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.options import VotingOptions
-    from store.banks import StoredBank
-    from store.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
 
 
 def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -> BlockElement:
@@ -19,7 +19,7 @@ def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -
     Raises:
         UsageError: the store holds none.
     """
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
     for info in job.store.elements("features"):
         element = BlockElement.open(job.store, "features", info.ref)
@@ -34,7 +34,7 @@ def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -
 
 def clean_index(job: Job, adversarials: BlockElement) -> str:
     """Fingerprint of the index that the attacked samples were drawn from."""
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.indexes import SampleIndex
 
     index: SampleIndex = SampleIndex.open(job.store, str(adversarials.inputs["index"]))
     inputs: Any = index.manifest["inputs"]
@@ -48,7 +48,7 @@ def clean_features(job: Job, bank: StoredBank, features: BlockElement) -> BlockE
         UsageError: the store holds none that are whole.
     """
     from pipelines.evaluate import source_of
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
     attacked = source_of(features).get("adversarials")
     if attacked is None:
@@ -72,7 +72,7 @@ def tap_weights(
     from pipelines.evaluate import score
     from pipelines.job import log
     from pipelines.options import VotingOptions
-    from store.errors import GapError
+    from regroup_store.errors import GapError
 
     clean = clean_features(job, bank, features)
     alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)

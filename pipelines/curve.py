@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from regroup.robustness_curve import RobustnessCurve
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 Size = Literal["linf", "l2", "mse"]
 
@@ -70,7 +70,7 @@ def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
 
 def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
     """Whether REGroup is right on each readable sample, by id."""
-    from store.votes import SIGN_CHOICES, TRUE_RANK
+    from regroup_store.kinds.votes import (SIGN_CHOICES, TRUE_RANK)
 
     found: dict[str, bool] = {}
     for block in range(votes.plan.blocks):
@@ -184,8 +184,8 @@ def main(config: CurveConfig) -> dict[str, Any]:
     from pipelines.evaluate import check_k, rule_of_k, score, voting_taps
     from pipelines.job import Job, log_gaps
     from pipelines.tables import print_line, show
-    from store.banks import read_bank
-    from store.element import BlockElement
+    from regroup_store.kinds.banks import read_bank
+    from regroup_store.format.element import BlockElement
 
     if config.points < 2:
         raise UsageError(f"--points {config.points}: a curve has at least 2")

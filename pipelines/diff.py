@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from store.manifests import Location
-    from store.stores import Store
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
 
 # Of lists of one length, items that are told one by one.
 FEW = 4
@@ -71,7 +71,7 @@ def main(config: DiffConfig) -> dict[str, Any]:
     from rich.table import Table
 
     from pipelines.tables import print_line, show
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     stores = (
         open_store(config.store, writable=False),
@@ -94,7 +94,7 @@ def main(config: DiffConfig) -> dict[str, Any]:
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
     """Where both elements are; a kind that one of them states is the other's too."""
-    from store.refs import kind_of, one_element
+    from regroup_store.maintenance.lookup import (kind_of, one_element)
 
     kinds = [kind_of(ref)[0] for ref in (config.a, config.b)]
     first = one_element(stores[0], config.a, kinds[0] or kinds[1])
@@ -114,8 +114,8 @@ def compare_elements(
 
     Raises what `read_manifest` raises of these two; parents that cannot be read are notes.
     """
-    from store.lineage import parents
-    from store.manifests import read_manifest
+    from regroup_store.format.lineage import parents
+    from regroup_store.format.manifests import read_manifest
 
     inputs: list[Any] = [
         read_manifest(store.backend, place)["inputs"]
@@ -136,8 +136,8 @@ def _followed(
     stores: tuple[Store, Store], kind: str, found: Difference, seen: set[tuple[str, str]]
 ) -> Difference:
     """A difference of fingerprints with what makes them differ."""
-    from store.errors import StoreError
-    from store.manifests import find
+    from regroup_store.errors import StoreError
+    from regroup_store.format.manifests import find
 
     pair = (_text(found.a), _text(found.b))
     if not all(pair):

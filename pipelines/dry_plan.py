@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from pipelines.dry_run import DryJob, NotYetError, held_indexes
-from store.errors import GapError
+from regroup_store.errors import GapError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

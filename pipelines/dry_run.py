@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from obstore.store import MemoryStore
 
 from pipelines.job import Job, LedgerEntry
-from store.local import LocalBackend
-from store.objects import ObjectBackend
-from store.open_backend import backend_for
-from store.stores import Store, open_store
+from regroup_store.backends.local import LocalBackend
+from regroup_store.backends.object_store import ObjectBackend
+from regroup_store.backends.open import backend_for
+from regroup_store.format.store import (Store, open_store)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
     from cluster.dispatch import BlockReport, DispatchReport
     from cluster.resources import WorkerResources
-    from store.backend import Backend
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 
 class NotYetError(Exception):
@@ -133,7 +133,7 @@ def overlaid(uri: str) -> Store:
 
 def held_indexes(store: Store) -> list[SampleIndex]:
     """The indexes that an overlaid store had before anything was written to it."""
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.indexes import SampleIndex
 
     backend = store.backend
     below = backend.below if isinstance(backend, OverlayBackend) else backend
@@ -194,7 +194,7 @@ class DryJob(Job):
         """Commit a block of digests that nothing was read for, into memory; its rows."""
         import pyarrow as pa
 
-        from store.listings import DIGEST_COLUMNS, Listing
+        from regroup_store.kinds.listings import (DIGEST_COLUMNS, Listing)
 
         listed = Listing.open(self.store, listing_ref).rows(element.plan.span(block))
         rows: int = listed.num_rows

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.network import Network
     from regroup.choose_k import KChoice
-    from store.banks import StoredBank
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,8 +92,8 @@ def _votes(
     weights: tuple[int, ...] | None,
 ) -> BlockElement:
     """The votes, opened where they are there, else begun."""
-    from store.element import BlockElement
-    from store.votes import votes_spec
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.votes import votes_spec
 
     scoring: dict[str, Any] = {
         "rule": options.rule,
@@ -235,7 +235,7 @@ def accuracy_cells(
 def _adversarials(job: Job, ref: str) -> BlockElement:
     """The named adversarials; says how many samples they lack."""
     from pipelines.job import log_gaps
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
     element = BlockElement.open(job.store, "adversarials", ref)
     log_gaps(f"evaluate {element.name}", element)
@@ -249,7 +249,7 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
     from pipelines.job import Job
     from pipelines.network import network_for, open_network
     from pipelines.tables import accuracy_table, show
-    from store.banks import read_bank
+    from regroup_store.kinds.banks import read_bank
 
     with Job(config, create=False, allow_missing=config.allow_missing) as job:
         bank = read_bank(job.store, config.bank)

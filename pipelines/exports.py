@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.sample_rows import Evaluated
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 FormatName = Literal["parquet", "csv"]
 # Rows of a group of a Parquet file, and the most that are held in memory beside a block.
@@ -175,8 +175,8 @@ _FORMATS = {"parquet": _parquet, "csv": _csv}
 
 
 def _results(store: Store, study: str) -> Any:
-    from store.errors import StoreUsageError
-    from store.studies import read_study
+    from regroup_store.errors import StoreUsageError
+    from regroup_store.kinds.studies import read_study
 
     try:
         return read_study(store, study)
@@ -188,7 +188,7 @@ def main(config: ExportConfig) -> dict[str, Any]:
     """Write a study's samples."""
     from pipelines.tables import print_line
     from pipelines.units import human_size
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")

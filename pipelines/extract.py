@@ -11,8 +11,8 @@ from pipelines.options import ClusterOptions, GapOptions, ModelOptions
 if TYPE_CHECKING:
     from pipelines.job import Job
     from pipelines.network import Network
-    from store.element import BlockElement, ElementSpec
-    from store.indexes import SampleIndex
+    from regroup_store.format.element import (BlockElement, ElementSpec)
+    from regroup_store.kinds.indexes import SampleIndex
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ def _spec(
     block_rows: int,
     labels: tuple[int, ...] | None,
 ) -> ElementSpec:
-    from store.features import features_spec
+    from regroup_store.kinds.features import features_spec
 
     return features_spec(
         name=name,
@@ -91,7 +91,7 @@ def _extract(
     labels: tuple[int, ...] | None,
 ) -> BlockElement:
     from cluster.extraction import ExtractionJob
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, spec, {})
     factory_on = partial(

@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from pipelines.past_runs import PastRun
-    from store.manifests import Location
-    from store.removal import Member, Plan
-    from store.stores import Store
+    from regroup_store.format.manifests import Location
+    from regroup_store.maintenance.removal import (Member, Plan)
+    from regroup_store.format.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class HalfDoneError(Exception):
 def main(config: GcConfig) -> dict[str, Any]:
     """List, and with --delete remove, what nothing refers to."""
     from pipelines.tables import print_line, show
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
         raise UsageError(
@@ -80,7 +80,7 @@ def main(config: GcConfig) -> dict[str, Any]:
 
 def _plan(store: Store, config: GcConfig) -> Plan:
     from pipelines.past_runs import past_runs, unfinished_refs
-    from store.removal import plan_removal
+    from regroup_store.maintenance.removal import plan_removal
 
     keep = [location for ref in config.keep for location in _kept(store, ref)]
     begun = unfinished_refs(past_runs(store))
@@ -89,8 +89,8 @@ def _plan(store: Store, config: GcConfig) -> Plan:
 
 def _kept(store: Store, ref: str) -> list[Location]:
     """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
-    from store.errors import StoreUsageError
-    from store.refs import named_elements
+    from regroup_store.errors import StoreUsageError
+    from regroup_store.maintenance.lookup import named_elements
 
     try:
         return named_elements(store, ref)
@@ -107,7 +107,7 @@ def _running(store: Store) -> PastRun | None:
 
 def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
     """Say why nothing may be removed; raises NotNowError, UsageError."""
-    from store.studies import studies
+    from regroup_store.kinds.studies import studies
 
     if run := _running(store):
         raise NotNowError(
@@ -205,8 +205,8 @@ def _both(plan: Plan, again: Plan) -> Plan:
 
 def _removed(store: Store, plan: Plan) -> list[str]:
     from pipelines.job import log
-    from store.errors import StoreError
-    from store.removal import remove
+    from regroup_store.errors import StoreError
+    from regroup_store.maintenance.removal import remove
 
     gone: list[str] = []
     for member in plan.unreferenced:

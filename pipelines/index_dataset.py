@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from pipelines.job import Job
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
-    from store.listings import Listing
-    from store.sources import Source
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.kinds.listings import Listing
+    from regroup_store.sources import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,9 +56,9 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
     whatever is made from the index.
     """
-    from store.indexes import SampleIndex
-    from store.listings import Listing
-    from store.sources import open_source
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.kinds.listings import Listing
+    from regroup_store.sources import open_source
 
     started = time.perf_counter()
     source = open_source(dataset)
@@ -81,7 +81,7 @@ def _digest(job: Job, listing: Listing) -> BlockElement:
     the samples that would have to count as failed.
     """
     from cluster.digesting import DigestingJob
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, listing.digests_spec(), {})
     task = DigestingJob(job.store.uri, listing.ref, element.ref)

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from cluster.timing import TimingJob
     from pipelines.job import Job
     from pipelines.network import Network
-    from store.banks import StoredBank
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.kinds.indexes import SampleIndex
 
 Row = dict[str, Any]
 TABLE = "table-6"
@@ -55,7 +55,7 @@ class Question:
 
     def ref(self, device: str) -> str:
         """What the timing is kept under."""
-        from store.studies import timing_ref
+        from regroup_store.kinds.studies import timing_ref
 
         return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
 
@@ -114,7 +114,7 @@ def _step(device: str) -> str:
 
 
 def _kept(job: Job, question: Question, device: str) -> Row | None:
-    from store.studies import read_timing
+    from regroup_store.kinds.studies import read_timing
 
     return read_timing(job.store, question.study, question.ref(device), question.inputs(device))
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from rich.tree import Tree
 
-    from store.lineage import Relative
-    from store.manifests import Location
-    from store.stores import Store
+    from regroup_store.format.lineage import Relative
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
 
 # Items of a list that people are shown.
 SHOWN = 4
@@ -42,10 +42,10 @@ def main(config: InspectConfig) -> dict[str, Any]:
     from rich.table import Table
 
     from pipelines.tables import show
-    from store.lineage import ancestors, descendants
-    from store.manifests import read_manifest
-    from store.refs import one_element
-    from store.stores import open_store
+    from regroup_store.format.lineage import (ancestors, descendants)
+    from regroup_store.format.manifests import read_manifest
+    from regroup_store.maintenance.lookup import one_element
+    from regroup_store.format.store import open_store
 
     store = open_store(config.store, writable=False)
     location = one_element(store, config.ref)

@@ -11,7 +11,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from pipelines.errors import IncompleteError
-from store.stores import open_store
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from cluster.worker_log import Label
     from pipelines.options import ClusterOptions
     from pipelines.run_record import RunRecord
-    from store.element import BlockElement
-    from store.stores import Store
+    from regroup_store.format.element import BlockElement
+    from regroup_store.format.store import Store
 
 
 GO_ON = ", or with --allow-missing to go on without them"
@@ -312,7 +312,7 @@ def log_failures(step: str, report: DispatchReport) -> None:
 
 def log_gaps(step: str, element: BlockElement) -> None:
     """Say loudly how many samples an element was finalised without."""
-    from store.plan import format_blocks
+    from regroup_store.format.block_plan import format_blocks
 
     if gaps := element.gaps:
         rows = sum(element.plan.size(block) for block in gaps)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
-    from store.stores import ElementInfo
+    from regroup_store.format.store import ElementInfo
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class LsConfig(StoreOptions):
 
 def state_of(info: ElementInfo) -> str:
     """Whether an element is whole, and what it lacks."""
-    from store.plan import format_blocks
+    from regroup_store.format.block_plan import format_blocks
 
     if info.problem:
         return info.problem
@@ -52,7 +52,7 @@ def main(config: LsConfig) -> dict[str, Any]:
 
     from pipelines.tables import print_line, show
     from pipelines.units import human_size
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     store = open_store(config.store, writable=False)
     elements, runs = store.elements(), len(store.backend.children("runs"))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pipelines.options import ClassesName, ModelOptions
     from regroup.models import ModelSpec
     from regroup.taps import TapPolicy
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.indexes import SampleIndex
 
 _WNID = re.compile(r"n\d{8}")
 

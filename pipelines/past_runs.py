@@ -11,7 +11,7 @@ from pipelines.run_record import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 # A driver writes progress.json every few seconds while blocks are done, but not while it lists a
 # large dataset or sums up a large element.
@@ -44,8 +44,8 @@ def past_runs(store: Store) -> list[PastRun]:
 
 
 def _run(store: Store, name: str) -> Iterator[PastRun]:
-    from store.errors import DamagedError
-    from store.fingerprint import parse_record
+    from regroup_store.errors import DamagedError
+    from regroup_store.format.fingerprint import parse_record
 
     for file in ("run.json", "progress.json"):
         key = f"{FOLDER}/{name}/{file}"

@@ -11,9 +11,9 @@ from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
 from pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
-    from store.manifests import Location
-    from store.repair import Repair
-    from store.stores import Store
+    from regroup_store.format.manifests import Location
+    from regroup_store.maintenance.repair import Repair
+    from regroup_store.format.store import Store
 
 # The order in which the commands have to be run: what an element comes from goes first.
 COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore")
@@ -35,8 +35,8 @@ class RepairConfig(StoreOptions):
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:
     """The command that wrote an element and (shell-quoted) what is known of its options."""
-    from store.errors import StoreError
-    from store.manifests import read_manifest
+    from regroup_store.errors import StoreError
+    from regroup_store.format.manifests import read_manifest
 
     try:
         manifest: Any = read_manifest(store.backend, location)
@@ -49,7 +49,7 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
 
 def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     """The command that writes elements of a kind."""
-    from store.lineage import of_candidates
+    from regroup_store.format.lineage import of_candidates
 
     if of_candidates(store, kind, inputs):
         return "build-bank"
@@ -62,7 +62,7 @@ def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
 
 
 def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
-    from store.fingerprint import short
+    from regroup_store.format.fingerprint import short
 
     inputs = manifest["inputs"]
     if kind == "votes":
@@ -77,9 +77,9 @@ def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str
 
 def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
     """Where the images are that an element comes from, if its index can be read."""
-    from store.errors import StoreError
-    from store.lineage import parents
-    from store.manifests import ROW_KINDS, locate, read_manifest
+    from regroup_store.errors import StoreError
+    from regroup_store.format.lineage import parents
+    from regroup_store.format.manifests import (ROW_KINDS, locate, read_manifest)
 
     if kind in ROW_KINDS:
         return str(manifest["source_spec"])
@@ -94,7 +94,7 @@ def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
 
 def describe(store: Store, repair: Repair) -> dict[str, Any]:
     """A repair as plain JSON: what is done, what is kept, what to run."""
-    from store.repair import kept_elements
+    from regroup_store.maintenance.repair import kept_elements
 
     place = repair.location
     command, options = command_for(store, place) if place else ("", "")
@@ -112,7 +112,7 @@ def describe(store: Store, repair: Repair) -> dict[str, Any]:
 
 def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
     """What is done about one element, for people."""
-    from store.plan import format_blocks
+    from regroup_store.format.block_plan import format_blocks
 
     blocks = format_blocks(done["blocks"])
     what = {
@@ -146,8 +146,8 @@ def main(config: RepairConfig) -> dict[str, Any]:
     from pipelines.errors import DamageFoundError
     from pipelines.tables import print_line
     from pipelines.verify import find_all
-    from store.repair import apply_repair, plan_repairs
-    from store.verify import open_to_verify
+    from regroup_store.maintenance.repair import (apply_repair, plan_repairs)
+    from regroup_store.maintenance.verify import open_to_verify
 
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)

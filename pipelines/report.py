@@ -13,7 +13,7 @@ from pipelines.errors import UsageError
 from pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 # Of the whole report, of however many studies: what other pages leave, the explorers share.
 # Estimates of what a page takes may be a little low.
@@ -43,7 +43,7 @@ def main(config: ReportConfig) -> dict[str, Any]:
     from pipelines.report_pages.folder import check_output, replaced_folder
     from pipelines.tables import print_line
     from pipelines.units import human_size
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     if config.images < 0:
         raise UsageError(f"--images {config.images}: give 0 or more")
@@ -75,7 +75,7 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
         UsageError: the store holds none, or not the one that is named.
     """
     from pipelines.declared_attacks import near
-    from store.studies import studies
+    from regroup_store.kinds.studies import studies
 
     names = studies(store)
     if not names:
@@ -95,7 +95,7 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     from pipelines.report_pages.pages import StudyPages
     from pipelines.report_pages.site import Site
     from pipelines.run_record import public
-    from store.studies import read_study
+    from regroup_store.kinds.studies import read_study
 
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from pipelines.job import Job
-    from store.banks import StoredBank
-    from store.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[Blo
     Raises:
         UsageError: the store holds none.
     """
-    from store.element import BlockElement
-    from store.lineage import of_candidates
+    from regroup_store.format.element import BlockElement
+    from regroup_store.format.lineage import of_candidates
 
     if refs:
         return [BlockElement.open(job.store, "features", ref) for ref in refs]
@@ -132,7 +132,7 @@ def main(config: RescoreConfig) -> dict[str, Any]:
     from pipelines.bank_comparison import asks_for_others
     from pipelines.evaluate import check_k, voting_taps
     from pipelines.job import Job
-    from store.banks import read_bank
+    from regroup_store.kinds.banks import read_bank
 
     with Job(config, create=False) as job:
         bank = read_bank(job.store, config.bank)

@@ -28,8 +28,8 @@ def robust_classifier(
     from pipelines.evaluate import check_network
     from pipelines.network import open_network, restricted
     from regroup.classifier import REGroupClassifier
-    from store.banks import read_bank
-    from store.stores import open_store
+    from regroup_store.kinds.banks import read_bank
+    from regroup_store.format.store import open_store
 
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)

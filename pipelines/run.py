@@ -157,7 +157,7 @@ def _cost(job: Job, started: float) -> dict[str, Any]:
 
 def _keep(results: dict[str, Any], job: Job) -> None:
     """Leave the results in the store, unless they are there: what they cost was told then."""
-    from store.studies import read_study, studies, write_study
+    from regroup_store.kinds.studies import (read_study, studies, write_study)
 
     name, results = results["study"], json.loads(json.dumps(results))
     kept = read_study(job.store, name) if name in studies(job.store) else {}

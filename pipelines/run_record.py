@@ -20,14 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from cluster.phases import peak_rss_bytes
 from cluster.progress import Tally
-from store.errors import StoreError
-from store.recorded import git_dirty, recorded_now
+from regroup_store.errors import StoreError
+from regroup_store.format.environment import (git_dirty, recorded_now)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from cluster.dispatch import BlockReport
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 FOLDER = "runs"
 EVERY_S, EVERY_S_REMOTE = 2.0, 15.0

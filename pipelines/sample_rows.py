@@ -13,15 +13,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from store.element import BlockElement
-from store.errors import DamagedError
-from store.manifests import find, locate, read_manifest
-from store.votes import PREDICTION, SIGN_CHOICES, TRUE_RANK
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import DamagedError
+from regroup_store.format.manifests import (find, locate, read_manifest)
+from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES, TRUE_RANK)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 # Few different values over many rows.
 WORD = pa.dictionary(pa.int32(), pa.string())

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 
 def tables(element: BlockElement, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:

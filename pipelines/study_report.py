@@ -31,7 +31,7 @@ from pipelines.paper_tables import (
 from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.tables import format_accuracy, plot_k, plot_taps
 from pipelines.whole_subset import whole_lines
-from store.votes import SIGN_CHOICES
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from store.votes import SIGN_CHOICES
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from pipelines.study import Study
     from pipelines.study_steps import StudySteps
     from regroup.choose_k import KChoice
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 
 @dataclass

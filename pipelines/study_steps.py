@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from pipelines.options import TapPolicyName
     from pipelines.study import Study
     from pipelines.subsets import DrawnSubset
-    from store.banks import StoredBank
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 T = TypeVar("T")
 
@@ -94,8 +94,8 @@ class StudySteps:
             check_attackable(network, self.study.attacks[name].spec())
 
     def _check_datasets(self) -> None:
-        from store.errors import StoreUsageError
-        from store.sources import open_source
+        from regroup_store.errors import StoreUsageError
+        from regroup_store.sources import open_source
 
         classes: dict[str, tuple[str, ...]] = {}
         for name in self.study.used:
@@ -271,7 +271,7 @@ class StudySteps:
     def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
         """A bank."""
         from pipelines.build_bank import build_bank
-        from store.banks import read_bank
+        from regroup_store.kinds.banks import read_bank
 
         def build() -> StoredBank:
             """Have the samples reduced."""

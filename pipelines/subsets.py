@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from pipelines.declared_attacks import Subset
     from pipelines.job import Job
-    from store.element import BlockElement
-    from store.indexes import SampleIndex
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
 
 Key = tuple[bytes, int]
 

@@ -39,7 +39,7 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
     from regroup.images.preprocessing import Preprocessing, decode
     from regroup.models.digits import DIGITS_SIDE
-    from store.sources import open_source
+    from regroup_store.sources import open_source
 
     source = open_source(dataset)
     rows = list(source.rows())
@@ -92,7 +92,7 @@ def main(config: TrainDemoModelConfig) -> dict[str, Any]:
 
 def _train_into(uri: str, seed: int) -> dict[str, Any]:
     """Train for a store; weights that it has are kept as they are."""
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     store = open_store(uri, create=True)
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:

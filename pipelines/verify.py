@@ -12,8 +12,8 @@ from pipelines.options import StoreOptions
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from store.findings import Finding
-    from store.stores import Store
+    from regroup_store.maintenance.findings import Finding
+    from regroup_store.format.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ class VerifyConfig(StoreOptions):
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
     """Every finding about the elements that `refs` name; a line of log an element."""
     from pipelines.job import log
-    from store.verify import check_element, check_marker, chosen
+    from regroup_store.maintenance.verify import (check_element, check_marker, chosen)
 
     locations = chosen(store, refs)
     findings = list(check_marker(store))
@@ -56,7 +56,7 @@ def findings_table(findings: list[Finding], title: str) -> Table:
 
 def failure_sentence(findings: list[Finding]) -> str | None:
     """One sentence that names everything damaged or unreadable; None where all is well."""
-    from store.plan import format_blocks
+    from regroup_store.format.block_plan import format_blocks
 
     bad = [f for f in findings if f.level != "note"]
     if not bad:
@@ -75,7 +75,7 @@ def main(config: VerifyConfig) -> dict[str, Any]:
     """Print every finding; raises `DamageFoundError` when one is more than a note."""
     from pipelines.errors import DamageFoundError
     from pipelines.tables import print_line, show
-    from store.verify import open_to_verify
+    from regroup_store.maintenance.verify import open_to_verify
 
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from pipelines.report_pages.evaluation import Row, Study
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
 
 def read_runs(store: Store) -> list[Row]:

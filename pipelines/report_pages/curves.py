@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from pipelines.curve import Size
     from pipelines.report_pages.evaluation import Evaluation, Row
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 POINTS_SHOWN = 300
 

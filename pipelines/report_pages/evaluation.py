@@ -6,16 +6,16 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from store.banks import KIND as BANKS
-from store.element import BlockElement
-from store.manifests import find, locate, read_manifest
+from regroup_store.kinds.banks import KIND as BANKS
+from regroup_store.format.element import BlockElement
+from regroup_store.format.manifests import (find, locate, read_manifest)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
     from pipelines.report_pages.outcomes import Outcomes, Votes
-    from store.stores import Store
+    from regroup_store.format.store import Store
 
     T = TypeVar("T")
 
@@ -33,7 +33,7 @@ def attempt(read: Callable[[], T]) -> T | Missing:
     """What `read` returns, or why the store, or a dataset, does not give it any more."""
     from pipelines.errors import UsageError
     from regroup.errors import RegroupError
-    from store.errors import StoreError
+    from regroup_store.errors import StoreError
 
     try:
         return read()
@@ -113,7 +113,7 @@ class Evaluation:
 
     def features(self, images: str) -> BlockElement:
         """The features that those votes are of, as far as their gaps say."""
-        from store.errors import StoreUsageError
+        from regroup_store.errors import StoreUsageError
 
         votes = self.votes(images)
         full = str(votes.inputs["features"])

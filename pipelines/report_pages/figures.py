@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from store.votes import SIGN_CHOICES
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from pipelines.report_pages.evaluation import Evaluation, Row

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.samples import tables
-from store.votes import PREDICTION, SIGN_CHOICES, TRUE_RANK
+from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES, TRUE_RANK)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from pipelines.report_pages.evaluation import Evaluation, Row
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 SIZES = ("l2", "linf")
 # Where the value of an attack's column is not known.

@@ -26,7 +26,7 @@ from pipelines.report_pages.evaluation import Missing, attempt
 from pipelines.report_pages.figures import PER_CENT, series, slug
 from pipelines.report_pages.tables import Cell, Table, text_cell
 from pipelines.study_report import paper_latex, whole_note
-from store.votes import SIGN_CHOICES
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from pipelines.report_pages.evaluation import Evaluation, Row

@@ -16,7 +16,7 @@ from regroup.scoring import VOTING_SIGNS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 BORDA = "borda"
 # Of the rule, of the chart, and how to read it.

@@ -10,9 +10,9 @@ from pipelines.report_pages.curves import is_minimal
 from pipelines.report_pages.evaluation import Missing, attempt
 from pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
 from pipelines.run_record import public
-from store.fingerprint import short
-from store.lineage import parents
-from store.manifests import locate, read_manifest
+from regroup_store.format.fingerprint import short
+from regroup_store.format.lineage import parents
+from regroup_store.format.manifests import (locate, read_manifest)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -9,7 +9,7 @@ from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
 from pipelines.study_report import accuracy_rows, k_rows, taps_rows
 from pipelines.tables import format_accuracy
 from pipelines.whole_subset import whole_lines
-from store.votes import SIGN_CHOICES
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipelines.report_pages.points import rule_of, running_points
-from store.features import accumulators_path
-from store.votes import PREDICTION, SIGN_CHOICES
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.report_pages.evaluation import Evaluation
     from pipelines.report_pages.points import VotingRule
     from regroup.scoring import Scorer
-    from store.element import BlockElement
+    from regroup_store.format.element import BlockElement
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def open_scorer(evaluation: Evaluation, votes: BlockElement) -> Scorer:
     """Scores as the votes were scored: the same taps, the same delta."""
     from regroup.bank import Bank
     from regroup.scoring import Scorer
-    from store.banks import read_bank
+    from regroup_store.kinds.banks import read_bank
 
     stored = read_bank(evaluation.study.store, evaluation.row["bank_ref"])
     mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))

@@ -23,11 +23,11 @@ from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol
 from regroup.images.preprocessing import decode
 from regroup.models import Classifier, ModelSpec, load_classifier
-from store.adversarials import adversarials_spec
-from store.element import BlockElement
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS, SampleIndex
-from store.stores import Store, open_store
+from regroup_store.kinds.adversarials import adversarials_spec
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.format.store import (Store, open_store)
 
 MODEL = ModelSpec("digits-cnn", weights="random")
 FACTS = AttackFacts(

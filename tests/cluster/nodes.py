@@ -221,10 +221,10 @@ class StoredJob:
         """The element, made when it is not there."""
         import pyarrow as pa
 
-        from store.arrays import ArraySpec
-        from store.element import BlockElement, ElementSpec
-        from store.stores import open_store
-        from store.tables import STATUS_FIELDS
+        from regroup_store.format.arrays import ArraySpec
+        from regroup_store.format.element import (BlockElement, ElementSpec)
+        from regroup_store.format.store import open_store
+        from regroup_store.format.parquet_parts import STATUS_FIELDS
 
         arrays = (ArraySpec("values.zarr", (3,), "float32"),)
         inputs = {"source": {"index": "0" * 64}}
@@ -294,7 +294,7 @@ class StoredJob:
 
 
 def element_columns() -> Any:
-    from store.tables import STATUS_FIELDS
+    from regroup_store.format.parquet_parts import STATUS_FIELDS
 
     return [*STATUS_FIELDS]
 

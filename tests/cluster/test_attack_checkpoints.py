@@ -15,10 +15,10 @@ import pytest
 import torch
 
 from cluster.attacking import AttackJob
-from store.adversarials import IMAGES
-from store.element import BlockElement
-from store.stores import open_store
-from store.verify import verify
+from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
+from regroup_store.maintenance.verify import verify
 from tests.cluster.attacks import Broken, Coupled, Noise, Slow, noise
 
 ROWS = 7

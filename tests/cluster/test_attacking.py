@@ -14,14 +14,14 @@ import pytest
 import torch
 
 import cluster.attacking
-import store.element
+import regroup_store.format.element
 from cluster.attacking import AttackRefusedError
 from cluster.errors import ClusterUsageError
 from regroup.attacks import AttackSpec, run_attack
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec
-from store.adversarials import IMAGES
+from regroup_store.kinds.adversarials import IMAGES
 from tests.cluster.attacks import Broken, Coupled, Liar, Noise, Targeted, noise
 
 ATTACK = PGD(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")

@@ -20,12 +20,12 @@ from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder
 from regroup.images.preprocessing import Preprocessing, decode
 from regroup.models import ModelSpec, load_classifier
-from store.adversarials import IMAGES, adversarials_spec
-from store.element import BlockElement
-from store.features import LOGITS, features_spec
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS, SampleIndex
-from store.stores import Store, open_store
+from regroup_store.kinds.adversarials import (IMAGES, adversarials_spec)
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (LOGITS, features_spec)
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.format.store import (Store, open_store)
 
 MODEL = ModelSpec("digits-cnn", weights="random", decoder="cuda")
 ATTACK = PGD(epsilon=1e-6, steps=1, protocol="budget")

@@ -14,7 +14,7 @@ from cluster.device_room import NoRoomError
 from regroup.attacks import Verification, verify
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier
-from store.adversarials import IMAGES
+from regroup_store.kinds.adversarials import IMAGES
 from tests.cluster.attacks import Coupled, noise
 
 ATTACK = PGD(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")

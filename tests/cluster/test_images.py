@@ -25,14 +25,14 @@ from cluster.images import (
 )
 from regroup.images import decoding
 from regroup.images.preprocessing import Preprocessing, decode
-from store.adversarials import COLUMNS, IMAGES, adversarials_spec
-from store.element import BlockElement
-from store.errors import StoreError
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS as INDEX_COLUMNS
-from store.indexes import SampleIndex
-from store.sources.source import Source
-from store.stores import open_store
+from regroup_store.kinds.adversarials import (COLUMNS, IMAGES, adversarials_spec)
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import StoreError
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.sources.source import Source
+from regroup_store.format.store import open_store
 
 GREY = (0, 50, 100, 150, 200, 250, 30)
 

@@ -15,10 +15,10 @@ from torchvision import transforms
 
 from cluster.images import IndexImages
 from regroup.images.preprocessing import Preprocessing
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS, SampleIndex
-from store.sources import open_source
-from store.stores import open_store
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.sources import open_source
+from regroup_store.format.store import open_store
 from tests.store.imagenet_layouts import TRAIN_TAR, put, tar
 
 PREPROCESSING = Preprocessing(crop=24, resize=32)

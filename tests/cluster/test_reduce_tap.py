@@ -11,9 +11,9 @@ import pytest
 
 from cluster.reduction import Selection, reduce_tap
 from regroup.bank import DELTA, partial_mixture
-from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path, features_spec
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path, features_spec)
+from regroup_store.format.store import open_store
 
 ROWS, BLOCK, CHANNELS, CLASSES = 107, 5, 6, 4
 

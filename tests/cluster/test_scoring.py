@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from cluster.scoring import ScoringJob
 from regroup.bank import Bank
 from regroup.scoring import Scorer, TieBreak
-from store.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
-from store.adversarials import IMAGES, adversarials_spec
-from store.banks import BankSpec, create_bank
-from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, accumulators_path, features_spec
-from store.stores import Store, open_store
-from store.votes import PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK, votes_spec
+from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
+from regroup_store.kinds.adversarials import (IMAGES, adversarials_spec)
+from regroup_store.kinds.banks import (BankSpec, create_bank)
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path, features_spec)
+from regroup_store.format.store import (Store, open_store)
+from regroup_store.kinds.votes import (PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK, votes_spec)
 
 TAPS, CLASSES = (("a", 4), ("b", 3)), 6
 OK = np.array([False, True, True, False, True, True])

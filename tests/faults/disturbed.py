@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from cluster.dispatch import BlockReport
-from store import local
+from regroup_store.backends import local
 
 
 @dataclass(frozen=True)

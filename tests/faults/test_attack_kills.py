@@ -20,8 +20,8 @@ from pipelines.job import Job
 from pipelines.network import open_network
 from pipelines.options import ClusterOptions, ModelOptions
 from regroup.attacks import AttackSpec, make_attack
-from store.element import BlockElement
-from store.indexes import SampleIndex
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import SampleIndex
 from tests.cluster.attacks import Slow
 from tests.faults.conftest import Study, contents
 from tests.faults.disturbed import Disturbance, disturb

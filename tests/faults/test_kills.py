@@ -25,11 +25,11 @@ from pipelines.extract import extract_index
 from pipelines.job import Job, LedgerEntry
 from pipelines.network import open_network
 from pipelines.options import AttackOptions, ClusterOptions, ModelOptions, VotingOptions
-from store.banks import read_bank
-from store.element import BlockElement
-from store.indexes import SampleIndex
-from store.stores import open_store
-from store.verify import verify
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.store import open_store
+from regroup_store.maintenance.verify import verify
 from tests.faults.conftest import Study, commits, contents
 from tests.faults.disturbed import JOBS, Disturbance, disturb
 from tests.faults.driver import start_driver

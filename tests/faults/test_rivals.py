@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 
 from cluster.pool import release_open_pools
-from store import local
-from store.element import BlockElement
-from store.errors import StoreError
-from store.stores import open_store
+from regroup_store.backends import local
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import StoreError
+from regroup_store.format.store import open_store
 from tests.faults.conftest import Study, contents
 from tests.faults.disturbed import Disturbance, disturb
 from tests.faults.driver import start_driver

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from cluster.pool import release_open_pools
-from store.element import BlockElement
-from store.local import LocalBackend
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.backends.local import LocalBackend
+from regroup_store.format.store import open_store
 from tests.faults.conftest import Study, commits
 from tests.faults.disturbed import Disturbance, disturb
 from tests.pipelines.conftest import Outcome, Run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from store.s3 import RETRY_VARIABLE
+from regroup_store.backends.s3 import RETRY_VARIABLE
 from tests.objectstore.proxy import Proxy, proxying
 from tests.objectstore.server import BUCKET, Server, end, program, running
 from tests.pipelines.conftest import Outcome

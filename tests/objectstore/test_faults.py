@@ -9,13 +9,13 @@ import time
 import numpy as np
 import pytest
 
-from store.backend import Backend
-from store.element import BlockElement
-from store.errors import DamagedError, StoreError
-from store.open_backend import backend_for
-from store.s3 import RETRY_VARIABLE
-from store.stores import open_store
-from store.verify import verify
+from regroup_store.backends.base import Backend
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (DamagedError, StoreError)
+from regroup_store.backends.open import backend_for
+from regroup_store.backends.s3 import RETRY_VARIABLE
+from regroup_store.format.store import open_store
+from regroup_store.maintenance.verify import verify
 from tests.objectstore.conftest import ROOT
 from tests.objectstore.proxy import Fault, Proxy
 from tests.store.elements import FLOATS, fill, make, table, values

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from pipelines.cli import COMMANDS
-from store.errors import StoreError, StoreUsageError
-from store.open_backend import backend_for
-from store.s3 import RETRY_VARIABLE
-from store.stores import open_store
+from regroup_store.errors import (StoreError, StoreUsageError)
+from regroup_store.backends.open import backend_for
+from regroup_store.backends.s3 import RETRY_VARIABLE
+from regroup_store.format.store import open_store
 from tests.objectstore.server import READER, Server
 from tests.pipelines.conftest import Run, run
 

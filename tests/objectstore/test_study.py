@@ -16,10 +16,10 @@ import numpy as np
 import obstore
 import pytest
 
-from store.element import BlockElement
-from store.manifests import KINDS
-from store.s3 import s3_client
-from store.stores import Store, open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.manifests import KINDS
+from regroup_store.backends.s3 import s3_client
+from regroup_store.format.store import (Store, open_store)
 from tests.objectstore.conftest import ROOT, Command
 from tests.objectstore.server import BUCKET, Server, end
 from tests.store.test_damage import flip

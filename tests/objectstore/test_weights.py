@@ -7,8 +7,8 @@ import pytest
 
 from cluster.weights import fetch_classifier
 from regroup.models import ModelSpec
-from store.errors import StoreError
-from store.s3 import RETRY_VARIABLE, s3_client
+from regroup_store.errors import StoreError
+from regroup_store.backends.s3 import (RETRY_VARIABLE, s3_client)
 from tests.objectstore.conftest import Command
 from tests.objectstore.proxy import Proxy
 from tests.objectstore.server import BUCKET

@@ -14,10 +14,10 @@ from pipelines import report
 from pipelines.report import ReportConfig
 from pipelines.report_pages.evaluation import Study
 from pipelines.run import RunConfig, main
-from store.element import BlockElement
-from store.stores import Store, open_store
-from store.studies import read_study, write_study
-from store.votes import SIGN_CHOICES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import (Store, open_store)
+from regroup_store.kinds.studies import (read_study, write_study)
+from regroup_store.kinds.votes import SIGN_CHOICES
 from tests.pipelines.colours import (
     BLUE,
     CLASS_NAMES,

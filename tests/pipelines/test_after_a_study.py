@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from pipelines.run import RunConfig, main
-from store.stores import open_store
+from regroup_store.format.store import open_store
 from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
 from tests.pipelines.conftest import Run
 from tests.pipelines.test_exports import assert_same_counts

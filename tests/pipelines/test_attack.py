@@ -21,10 +21,10 @@ from pipelines.options import ClusterOptions
 from regroup.attacks import AttackSpec
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Compute, ModelSpec
-from store.element import BlockElement
-from store.features import COLUMNS, LOGITS, features_spec
-from store.indexes import COLUMNS as INDEX_COLUMNS
-from store.indexes import SampleIndex
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import (COLUMNS, LOGITS, features_spec)
+from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
+from regroup_store.kinds.indexes import SampleIndex
 from tests.cluster.attacks import BlackBox, Coupled, Fake, Targeted
 
 IDS = [f"s{row:02d}" for row in range(12)]

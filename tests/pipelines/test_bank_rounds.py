@@ -24,9 +24,9 @@ from pipelines.network import network_for, open_network
 from pipelines.options import BankOptions, ClusterOptions, ModelOptions
 from regroup.bank_samples import BankSamples
 from regroup.candidates import first_depth, next_depths
-from store.banks import read_bank
-from store.element import BlockElement
-from store.stores import open_store
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, SIDE
 from tests.pipelines.conftest import Outcome, Run
 

@@ -17,10 +17,10 @@ from pipelines.job import Job
 from pipelines.network import open_network
 from pipelines.options import BankOptions, ClusterOptions, ModelOptions
 from regroup.bank import pmf
-from store.banks import StoredBank, read_bank
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.stores import open_store
+from regroup_store.kinds.banks import (StoredBank, read_bank)
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.store import open_store
 from tests.pipelines.conftest import FinishedDemo, Run
 
 BANK = "digits-train-digits-cnn"

@@ -27,7 +27,7 @@ from pipelines.options import (
     VotingOptions,
 )
 from pipelines.rescore import rescore
-from store.banks import read_bank
+from regroup_store.kinds.banks import read_bank
 
 pytestmark = pytest.mark.shared_data
 

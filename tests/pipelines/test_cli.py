@@ -193,7 +193,7 @@ print(sorted(set({names}) & set(sys.modules)), file=sys.stderr)
 def test_starting_imports_nothing_heavy(
     words: list[str], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
     from tests.pipelines.small_study import write_index
 
     store = str(tmp_path / "store")
@@ -208,7 +208,7 @@ def test_starting_imports_nothing_heavy(
 
 def test_sizes_are_for_people(run: Run, tmp_path: Path) -> None:
     from pipelines.units import human_size
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
     from tests.pipelines.small_study import write_small_study
 
     assert [human_size(n) for n in (0, 999, 1000, 3_400_000, 5 * 10**12)] == [

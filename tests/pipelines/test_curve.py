@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from store.element import BlockElement
-from store.stores import open_store
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
 from tests.pipelines.conftest import FinishedDemo, Outcome, Run
 
 MADE = "digits-val-digits-cnn-pgd-minimal"

@@ -10,8 +10,8 @@ import pytest
 
 from pipelines import demo
 from regroup.intervals import wilson
-from store.stores import open_store
-from store.studies import read_study
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import read_study
 from tests.pipelines.conftest import FinishedDemo, Run
 
 

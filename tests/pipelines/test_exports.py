@@ -15,7 +15,7 @@ import pytest
 
 from pipelines import exports
 from pipelines.sample_rows import SCHEMA, WORD
-from store.stores import Store, open_store
+from regroup_store.format.store import (Store, open_store)
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import IDS, STATUS, TITLE, write_small_study
 from tests.store.elements import memory_store
@@ -186,7 +186,7 @@ def test_what_fails_half_way_leaves_what_was_there(
     (folder / "small-samples.csv").write_text("of before")
     ref = results["evaluations"][0]["votes"]["pgd"]
     store.backend.delete(f"votes/{ref}/true_rank.zarr/c/1/0/0")
-    from store.errors import DamagedError
+    from regroup_store.errors import DamagedError
 
     with pytest.raises(DamagedError, match="true_rank"):
         exports.export(store, results, folder, ("parquet", "csv"))
@@ -197,7 +197,7 @@ def test_what_fails_half_way_leaves_what_was_there(
 def test_other_samples_are_refused(small: tuple[Store, dict[str, Any]], tmp_path: Path) -> None:
     """Features whose rows are not those of the votes: refused, not mixed up."""
     from pipelines.exports import evaluated
-    from store.errors import DamagedError
+    from regroup_store.errors import DamagedError
 
     clean, pgd = evaluated(*small)
     swapped = pgd._features

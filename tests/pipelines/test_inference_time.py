@@ -14,7 +14,7 @@ from pipelines.errors import UsageError
 from pipelines.inference_table import inference_rows, measured_text
 from pipelines.paper_values import read_paper_values
 from pipelines.run import RunConfig, StudyIncompleteError, main
-from store.stores import open_store
+from regroup_store.format.store import open_store
 from tests.pipelines.colours import MODEL, colour_folder, study_text
 from tests.pipelines.conftest import Run
 from tests.store.elements import snapshot

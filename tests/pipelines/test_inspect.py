@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipelines.diff import compare
 from pipelines.inspect_element import shortened
-from store.stores import Store, open_store
+from regroup_store.format.store import (Store, open_store)
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import (
     ATTACK,
@@ -180,7 +180,7 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_compare_finds_a_difference_exactly_where_there_is_one(a: Any, b: Any) -> None:
-    from store.fingerprint import canonical_json
+    from regroup_store.format.fingerprint import canonical_json
 
     assert bool([*compare(a, b)]) == (canonical_json(a) != canonical_json(b))
     there, back = [*compare(a, b)], [*compare(b, a)]

@@ -21,11 +21,11 @@ from regroup import reference
 from regroup.bank import BankStatistics
 from regroup.bank_samples import BankSampler
 from regroup.models import ModelSpec, load_classifier
-from store.banks import read_bank
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.stores import open_store
-from store.votes import PREDICTION
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import PREDICTION
 from tests.pipelines.conftest import FinishedDemo, Run
 
 

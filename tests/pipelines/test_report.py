@@ -15,7 +15,7 @@ from pipelines.report_pages import cost, failures
 from pipelines.report_pages.curves import budget_points, minimal_curve
 from pipelines.report_pages.evaluation import Evaluation
 from regroup.intervals import wilson
-from store.element import BlockElement
+from regroup_store.format.element import BlockElement
 from tests.pipelines.reported import IMAGE, Reported, study_of
 
 

@@ -15,11 +15,11 @@ from pipelines.report_pages import voters
 from pipelines.report_pages.evaluation import Evaluation
 from pipelines.report_pages.pictures import Album, difference, encode
 from regroup import reference
-from store.adversarials import IMAGES
-from store.banks import read_bank
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.votes import PREDICTION, TRUE_RANK
+from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.kinds.votes import (PREDICTION, TRUE_RANK)
 from tests.pipelines.reported import POSITIVE, Reported, column, embedded, study_of
 
 

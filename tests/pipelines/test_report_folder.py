@@ -14,7 +14,7 @@ from pipelines.errors import UsageError
 from pipelines.report import ReportConfig
 from pipelines.report_pages import folder
 from pipelines.report_pages.folder import MARKER, replaced_folder
-from store.stores import open_store
+from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.reported import Reported
 

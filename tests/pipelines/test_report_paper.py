@@ -15,8 +15,8 @@ import pytest
 from pipelines import report
 from pipelines.report import ReportConfig
 from pipelines.study_report import LATEX, TABLES
-from store.stores import open_store
-from store.studies import write_study
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import write_study
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.colours import paper_values
 from tests.pipelines.reported import MODEL, Reported, embedded

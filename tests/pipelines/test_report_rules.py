@@ -16,9 +16,9 @@ from pipelines.report import ReportConfig
 from pipelines.report_pages.points import WORDS, VotingRule, running_points
 from pipelines.run import RunConfig, main
 from regroup.voting import ELECTIONS, Rule
-from store.element import BlockElement
-from store.stores import open_store
-from store.votes import PREDICTION, SIGN_CHOICES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES)
 from tests.pipelines.browser import chromium, visit
 from tests.pipelines.reported import Reported, column, embedded
 

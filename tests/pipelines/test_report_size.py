@@ -16,8 +16,8 @@ from pipelines.report import ReportConfig
 from pipelines.report_pages import voters
 from pipelines.report_pages.evaluation import Evaluation
 from pipelines.report_pages.outcomes import Outcomes
-from store.stores import open_store
-from store.studies import write_study
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import write_study
 from tests.pipelines.reported import Reported, embedded
 
 COUNT, TAPS, SIDE = 10_000, 54, 224

@@ -9,9 +9,9 @@ import torch
 from pipelines.options import ModelOptions
 from pipelines.robust import robust_classifier
 from regroup.errors import ConfigurationError
-from store.element import BlockElement
-from store.stores import open_store
-from store.votes import PREDICTION, SIGN_CHOICES
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES)
 from tests.pipelines.conftest import FinishedDemo
 
 

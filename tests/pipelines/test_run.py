@@ -21,11 +21,11 @@ from pipelines.run import RunConfig, StudyIncompleteError, main
 from pipelines.subsets import draw_subset
 from regroup.attacks.pgd.attack import PGD
 from regroup.intervals import wilson
-from store.element import BlockElement
-from store.indexes import SampleIndex
-from store.stores import open_store
-from store.studies import read_study, studies
-from store.votes import TRUE_RANK
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import (read_study, studies)
+from regroup_store.kinds.votes import TRUE_RANK
 from tests.pipelines.colour_study import Finished, plan_and_run
 from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run

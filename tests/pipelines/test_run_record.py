@@ -19,9 +19,9 @@ from pipelines import run_record
 from pipelines.job import Job
 from pipelines.options import ClusterOptions
 from pipelines.run_record import RunRecord, outcome, public
-from store.errors import StoreError
-from store.objects import ObjectBackend
-from store.stores import Store, open_store
+from regroup_store.errors import StoreError
+from regroup_store.backends.object_store import ObjectBackend
+from regroup_store.format.store import (Store, open_store)
 
 MIB = 2**20
 

@@ -11,7 +11,7 @@ from pipelines.errors import UsageError
 from pipelines.study import SOURCES, Study
 from pipelines.study_file import find_study, load_study, shipped_studies
 from regroup.attacks.pgd.attack import PGD
-from store.sources import LOCATED
+from regroup_store.sources import LOCATED
 from tests.pipelines.conftest import Run
 
 PLAIN = """name = "plain"

@@ -15,11 +15,11 @@ from pipelines.evaluate import score
 from pipelines.job import Job
 from pipelines.options import ClusterOptions, VotingOptions
 from regroup.voting import RULES, RuleScorer
-from store.banks import read_bank
-from store.element import BlockElement
-from store.features import accumulators_path
-from store.stores import open_store
-from store.votes import PREDICTION, TRUE_RANK
+from regroup_store.kinds.banks import read_bank
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.store import open_store
+from regroup_store.kinds.votes import (PREDICTION, TRUE_RANK)
 from tests.pipelines.conftest import FinishedDemo, Run
 
 BANK = "digits-train-digits-cnn"

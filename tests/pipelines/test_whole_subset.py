@@ -12,10 +12,10 @@ from pipelines.declared_attacks import Subset
 from pipelines.subsets import subset_rows
 from pipelines.whole_subset import whole_lines, whole_subset
 from regroup.intervals import wilson
-from store import votes
-from store.element import BlockElement
-from store.indexes import COLUMNS, SampleIndex
-from store.stores import Store
+from regroup_store.kinds import votes
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.format.store import Store
 from tests.store.elements import memory_store
 
 ROWS, TAPS = 23, 3

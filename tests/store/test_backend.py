@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from store import local
-from store.errors import DamagedError, StoreError, StoreUsageError
-from store.local import LocalBackend
-from store.objects import ObjectBackend
-from store.open_backend import backend_for
-from store.stores import Store, open_store
+from regroup_store.backends import local
+from regroup_store.errors import (DamagedError, StoreError, StoreUsageError)
+from regroup_store.backends.local import LocalBackend
+from regroup_store.backends.object_store import ObjectBackend
+from regroup_store.backends.open import backend_for
+from regroup_store.format.store import (Store, open_store)
 
 RACERS = 16
 

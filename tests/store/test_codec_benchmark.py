@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks.codec import candidates, main
-from store.stores import Store
+from regroup_store.format.store import Store
 from tests.store.elements import fill, make
 
 

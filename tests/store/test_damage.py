@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.element import BlockElement
-from store.errors import DamagedError, GapError, StoreError
-from store.stores import Store
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (DamagedError, GapError, StoreError)
+from regroup_store.format.store import Store
 from tests.store.elements import FLOATS, INTS, fill, make, memory_store, table, values
 
 CHUNK = f"{FLOATS}/c/1/0/0"

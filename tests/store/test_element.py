@@ -15,19 +15,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.arrays import ArraySpec
-from store.element import BlockElement, ElementSpec
-from store.errors import (
-    DamagedError,
-    FingerprintMismatchError,
-    GapError,
-    SchemaVersionError,
-    StoreError,
-    StoreUsageError,
-)
-from store.fingerprint import fingerprint, seal
-from store.stores import Store, open_store
-from store.votes import COLUMNS
+from regroup_store.format.arrays import ArraySpec
+from regroup_store.format.element import (BlockElement, ElementSpec)
+from regroup_store.errors import (DamagedError, FingerprintMismatchError, GapError, SchemaVersionError, StoreError, StoreUsageError)
+from regroup_store.format.fingerprint import (fingerprint, seal)
+from regroup_store.format.store import (Store, open_store)
+from regroup_store.kinds.votes import COLUMNS
 from tests.store.elements import (
     ARRAYS,
     FLOATS,
@@ -347,7 +340,7 @@ def test_a_full_or_read_only_disk_commits_nothing_and_keeps_the_rest(
     def fail(path: Path, *args: object, **kwargs: object) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr("store.local._write_new", fail)
+    monkeypatch.setattr("regroup_store.backends.local._write_new", fail)
     with pytest.raises(StoreError, match=r"No space left|read-only") as caught:
         element.write_block(1, values(element, 1), table(element, 1), {})
     assert caught.value.exit_status == status

@@ -5,14 +5,14 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from store.element import BlockElement
-from store.errors import DamagedError, GapError, StoreUnavailableError
-from store.fingerprint import seal, unseal
-from store.indexes import SampleIndex
-from store.local import LocalBackend
-from store.repair import plan_repairs
-from store.stores import Store
-from store.verify import verify
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (DamagedError, GapError, StoreUnavailableError)
+from regroup_store.format.fingerprint import (seal, unseal)
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.backends.local import LocalBackend
+from regroup_store.maintenance.repair import plan_repairs
+from regroup_store.format.store import Store
+from regroup_store.maintenance.verify import verify
 from tests.store.elements import FLOATS, INTS, fill, spec, table, values
 from tests.store.test_damage import empty, flip, truncate
 from tests.store.test_verify import repair, told, write_index

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from store.arrays import write_chunk
-from store.errors import DamagedError
+from regroup_store.format.arrays import write_chunk
+from regroup_store.errors import DamagedError
 from tests.store.elements import FLOATS, INTS, make, memory_store, snapshot, table, values
 
 
@@ -81,7 +81,7 @@ def test_what_comes_back_otherwise_is_damage(monkeypatch: pytest.MonkeyPatch) ->
         *where, written = place
         write(*where, written + 1)
 
-    monkeypatch.setattr("store.element.write_chunk", other)
+    monkeypatch.setattr("regroup_store.format.element.write_chunk", other)
     with pytest.raises(DamagedError, match="do not match the checksum"):
         element.write_block(0, values(element, 0), lambda _: table(element, 0), {})
     assert element.committed() == set()

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from store import adversarials, features, votes
-from store.element import BlockElement, ElementSpec
-from store.stores import Store
+from regroup_store.kinds import (adversarials, features, votes)
+from regroup_store.format.element import (BlockElement, ElementSpec)
+from regroup_store.format.store import Store
 
 MODEL = {"name": "tiny", "weights": "0" * 64}
 

@@ -8,13 +8,13 @@ from typing import Any, cast
 
 import pytest
 
-from store.backend import Backend
-from store.element import BlockElement
-from store.errors import GapError, StoreError
-from store.manifests import BLOCK_KINDS, KINDS, Location, folders
-from store.removal import REMOVAL, Plan, plan_removal, remove
-from store.stores import Store
-from store.verify import verify
+from regroup_store.backends.base import Backend
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (GapError, StoreError)
+from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, Location, folders)
+from regroup_store.maintenance.removal import (REMOVAL, Plan, plan_removal, remove)
+from regroup_store.format.store import Store
+from regroup_store.maintenance.verify import verify
 from tests.data.make_store import write_all
 from tests.pipelines.small_study import (
     ATTACK,
@@ -124,7 +124,7 @@ def write_all_into(store: Store) -> None:
     import tempfile
     from pathlib import Path
 
-    from store.stores import open_store
+    from regroup_store.format.store import open_store
 
     with tempfile.TemporaryDirectory() as folder:
         write_all(Path(folder) / "s")
@@ -231,7 +231,7 @@ def test_empty_folders_and_partial_files_go_too(store: Store) -> None:
 
 def test_a_study_is_referred_to_by_whatever_names_it(any_store: Store) -> None:
     """Refs and whole fingerprints count wherever in the results they stand."""
-    from store.studies import write_study
+    from regroup_store.kinds.studies import write_study
 
     index = write_index(any_store)
     clean = write_features(any_store, "pets", {"index": index.fingerprint}, [0, 0, -1, 1])

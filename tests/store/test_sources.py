@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 import sklearn
 
-from store.errors import StoreUsageError
-from store.sources import Source, SourceRow, open_source
+from regroup_store.errors import StoreUsageError
+from regroup_store.sources import (Source, SourceRow, open_source)
 
 
 def read_all(source: Source) -> list[bytes | OSError]:

@@ -14,12 +14,12 @@ import fsspec
 import pyarrow as pa
 import pytest
 
-from store.errors import StoreUsageError
-from store.fingerprint import encoded_digest
-from store.indexes import COLUMNS, SampleIndex
-from store.sources import Source, open_source
-from store.sources.imagenet_labels import wnids
-from store.stores import open_store
+from regroup_store.errors import StoreUsageError
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.sources import (Source, open_source)
+from regroup_store.sources.imagenet_labels import wnids
+from regroup_store.format.store import open_store
 from tests.store import imagenet_layouts as layouts
 from tests.store.imagenet_layouts import CLASSES, IMAGES, LAYOUTS, TRAIN_TAR, VAL_TAR, Make
 
@@ -145,7 +145,7 @@ def test_opening_and_reading_scan_no_archive(
 ) -> None:
     layouts.train_in_archive(tmp_path)
     row = list(open_source(f"imagenet:train:{tmp_path}").rows())[-1]
-    monkeypatch.setattr("store.sources.tar_members.tarfile.open", None)
+    monkeypatch.setattr("regroup_store.sources.tar_members.tarfile.open", None)
     assert open_source(f"imagenet:train:{tmp_path}").read([row.locator]) == [
         expected("train")[-1][2]
     ]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import StoreUsageError
-from store.sources import open_source
+from regroup_store.errors import StoreUsageError
+from regroup_store.sources import open_source
 from tests.store import imagenet_layouts as layouts
 from tests.store.imagenet_layouts import TRAIN, TRAIN_TAR, VAL, VAL_TAR, Make, put, tar
 

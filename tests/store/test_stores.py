@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from store.errors import SchemaVersionError, StoreUsageError
-from store.fingerprint import seal
-from store.stores import Store, open_store
+from regroup_store.errors import (SchemaVersionError, StoreUsageError)
+from regroup_store.format.fingerprint import seal
+from regroup_store.format.store import (Store, open_store)
 from tests.store.elements import fill, make
 
 

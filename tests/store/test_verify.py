@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from store.banks import BankSpec, create_bank, read_bank
-from store.element import BlockElement
-from store.errors import GapError, StoreError, StoreUsageError
-from store.fingerprint import seal, unseal
-from store.indexes import COLUMNS, SampleIndex
-from store.local import LocalBackend
-from store.repair import apply_repair, kept_elements, plan_repairs
-from store.stores import Store
-from store.verify import chosen, verify
+from regroup_store.kinds.banks import (BankSpec, create_bank, read_bank)
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (GapError, StoreError, StoreUsageError)
+from regroup_store.format.fingerprint import (seal, unseal)
+from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.backends.local import LocalBackend
+from regroup_store.maintenance.repair import (apply_repair, kept_elements, plan_repairs)
+from regroup_store.format.store import Store
+from regroup_store.maintenance.verify import (chosen, verify)
 from tests.store.elements import (
     FLOATS,
     INTS,
@@ -326,7 +326,7 @@ def test_begun_indexes_and_partial_files_are_notes(store: Store) -> None:
 def test_a_reader_keeps_a_bounded_number_of_commit_records(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("store.element.COMMITS_KEPT", 2)
+    monkeypatch.setattr("regroup_store.format.element.COMMITS_KEPT", 2)
     element = fill(make(store))
     for block in range(3):
         element.read_table(block)

@@ -1,0 +1,314 @@
+"""A store in a folder: atomic, durable, create-only writes on a POSIX file system."""
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from zarr.storage import LocalStore, StorePath
+
+from regroup_store.backends.base import (PARTIAL_SUFFIX, validate_key, validate_prefix)
+from regroup_store.errors import (StoreError, StoreUnavailableError, StoreUsageError)
+
+_READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+# A writer holds a slot for the seconds that one block's files take to write.
+LOCK_PATIENCE_S = 120.0
+SYNCS_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class LocalBackend:
+    """The folder `root`; see `regroup_store.backends.base.Backend` for the methods."""
+
+    locks: ClassVar[bool] = True
+
+    root: Path
+
+    @property
+    def uri(self) -> str:
+        """The absolute path of the folder."""
+        return str(self.root)
+
+    def prepare(self, *, create: bool) -> None:
+        """Make sure that the root is a folder, making it when asked to; StoreUsageError."""
+        if self.root.is_dir():
+            return
+        if self.root.exists():
+            raise StoreUsageError(f"{self.root} is a file, not a store: name a folder")
+        if not create:
+            raise StoreUsageError(f"there is no store at {self.root}: check --store")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreUsageError(
+                f"cannot make a store at {self.root}: {error.strerror}; choose another --store"
+            ) from error
+
+    def require_writable(self) -> None:
+        """Refuse a folder that this user or this mount cannot write; StoreUsageError."""
+        if not os.access(self.root, os.W_OK | os.X_OK):
+            raise self._error("anything", PermissionError(errno.EACCES, "permission denied"))
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes under `key`; raises FileNotFoundError."""
+        with self.reads(key):
+            return self._path(key).read_bytes()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a file beside `key`, then link it in place: the link fails if `key` exists."""
+        path = self._path(key)
+        with self.writes(key), self._written_beside(path, data) as partial:
+            try:
+                os.link(partial, path)
+            except FileExistsError:
+                return False
+            _sync(path.parent)
+        return True
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Write a file beside `key`, then rename it over `key`."""
+        path = self._path(key)
+        with self.writes(key), self._written_beside(path, data) as partial:
+            os.replace(partial, path)  # noqa: PTH105  (as its neighbours, a call on the os)
+            _sync(path.parent)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file beside `key`, then rename it over `key`; fsync nothing."""
+        path = self._path(key)
+        partial = _partial(path)
+        with self.writes(key):
+            self._make_folder(path.parent, durable=False)
+            try:
+                _write_new(partial, data, durable=False)
+                partial.replace(path)
+            finally:
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` is a file; a store that has vanished says nothing."""
+        found = self._path(key).is_file()
+        if not found:
+            self._require_root(key)
+        return found
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the sorted keys below `prefix`."""
+        return sorted(path.relative_to(self.root).as_posix() for path in self._files(prefix))
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Return the sorted names in the folder `prefix`; none where there is no such folder."""
+        folder = self._folder(prefix)
+        try:
+            names = os.listdir(folder)  # noqa: PTH208  (names are what is wanted)
+        except (FileNotFoundError, NotADirectoryError):
+            self._require_root(prefix)
+            return []
+        return sorted(name for name in names if not name.endswith(PARTIAL_SUFFIX))
+
+    def partials(self, prefix: str) -> list[str]:
+        """Return the sorted keys of the temporary files below `prefix`."""
+        found = self._files(prefix, partial=True)
+        return sorted(path.relative_to(self.root).as_posix() for path in found)
+
+    def size(self, prefix: str) -> int:
+        """Return the bytes of the files below `prefix`."""
+        total = 0
+        for path in self._files(prefix):
+            with contextlib.suppress(FileNotFoundError):
+                total += path.stat().st_size
+        return total
+
+    def delete(self, key: str) -> None:
+        """Remove the file `key` if it is there."""
+        with self.writes(key):
+            self._path(key).unlink(missing_ok=True)
+
+    def prune(self, prefix: str) -> None:
+        """Remove the empty folders, the deepest first; one that got a file meanwhile stays."""
+        for folder, _, _ in os.walk(self.root / validate_key(prefix), topdown=False):
+            with contextlib.suppress(OSError):
+                Path(folder).rmdir()
+
+    @contextlib.contextmanager
+    def lock(self, key: str, slot: int) -> Iterator[None]:
+        """Lock byte `slot` of the file `key`: between processes, threads and NFS clients alike."""
+        with self.writes(key):
+            descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            self._acquire(descriptor, key, slot)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def sync(self, keys: list[str]) -> None:
+        """Fsync the files and the folders that hold them, many at once.
+
+        One after the other each waits for a commit of the file system's journal of its own.
+        """
+        paths = [self._path(key) for key in keys]
+        # Chunk folders (c/, c/<block>/, ...) may be new: their own entries count too.
+        folders = {parent for path in paths for parent in self._parents(path)}
+        with self.writes("a block"), ThreadPoolExecutor(SYNCS_AT_ONCE) as pool:
+            for group in (paths, folders):
+                list(pool.map(_sync, group))
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Have the system read the files ahead, while others of them are decoded."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            for key in keys:
+                with contextlib.suppress(OSError):
+                    _read_ahead(self._path(key))
+
+    @contextlib.contextmanager
+    def reads(self, what: str) -> Iterator[None]:
+        """Turn an OSError inside into one sentence.
+
+        FileNotFoundError stays what it is, unless the whole store is gone.
+        """
+        try:
+            yield
+        except FileNotFoundError:
+            self._require_root(what)
+            raise
+        except OSError as error:
+            raise StoreError(
+                f"cannot read {what} of the store {self.root}: {error.strerror}"
+            ) from error
+
+    @contextlib.contextmanager
+    def writes(self, what: str) -> Iterator[None]:
+        """Turn an OSError inside into one sentence: exit status 2 if read-only, else 1."""
+        try:
+            yield
+        except OSError as error:
+            raise self._error(what, error) from error
+
+    def zarr_store(self, prefix: str) -> StorePath:
+        """Return zarr's client for the folder `prefix`."""
+        return StorePath(LocalStore(self.root), validate_key(prefix))
+
+    def _path(self, key: str) -> Path:
+        return self.root / validate_key(key)
+
+    def _folder(self, prefix: str) -> Path:
+        return self.root / validate_prefix(prefix)
+
+    def _files(self, prefix: str, *, partial: bool = False) -> Iterator[Path]:
+        for folder, _, names in os.walk(self._folder(prefix)):
+            yield from (Path(folder, n) for n in names if n.endswith(PARTIAL_SUFFIX) == partial)
+
+    def _parents(self, path: Path) -> list[Path]:
+        return [folder for folder in path.parents if folder.is_relative_to(self.root)]
+
+    def _acquire(self, descriptor: int, key: str, slot: int) -> None:
+        # Open-file-description locks: unlike lockf's they also exclude threads of one process.
+        request = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, slot, 1, 0)
+        deadline = time.monotonic() + LOCK_PATIENCE_S
+        while True:
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, request)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreError(
+                        f"another process has been writing block {slot} of {key} in the store "
+                        f"{self.root} for {LOCK_PATIENCE_S:.0f} s: stop it, then run again"
+                    ) from None
+                time.sleep(0.02)
+            except OSError as error:
+                if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOLCK):
+                    raise self._error(key, error) from error
+                return  # A file system without locks: late writers are detected by checksums.
+
+    @contextlib.contextmanager
+    def _written_beside(self, path: Path, data: bytes) -> Iterator[Path]:
+        self._make_folder(path.parent)
+        partial = _partial(path)
+        try:
+            _write_new(partial, data)
+            yield partial
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+
+    def _make_folder(self, folder: Path, *, durable: bool = True) -> None:
+        """Make `folder` and the missing ones above it, but never the root itself."""
+        if folder == self.root or folder.is_dir():
+            return
+        self._make_folder(folder.parent, durable=durable)
+        folder.mkdir(exist_ok=True)
+        if durable:
+            _sync(folder.parent)
+
+    def _vanished(self) -> bool:
+        """Whether the root is gone, or an empty folder, as the mount point of a lost mount is."""
+        try:
+            return next(self.root.iterdir(), None) is None
+        except OSError:
+            return True
+
+    def _vanishing(self, what: str) -> StoreUnavailableError:
+        return StoreUnavailableError(
+            f"the store {self.root} has vanished (at {what or 'its root'}): bring it back, then "
+            "run the same command again"
+        )
+
+    def _require_root(self, what: str) -> None:
+        """Tell a key that is not there from a store that is not there; StoreUnavailableError."""
+        if not self.root.is_dir():
+            raise self._vanishing(what)
+
+    def _error(self, what: str, error: OSError) -> StoreError:
+        if error.errno in _READ_ONLY:
+            return StoreUsageError(
+                f"the store {self.root} is read-only for this user (writing {what}: "
+                f"{error.strerror}): choose another with --store, or change its permissions"
+            )
+        if error.errno in _FULL:
+            return StoreUnavailableError(
+                f"No space left for the store {self.root} (writing {what}): what was committed "
+                "stays readable; free space and run the same command again"
+            )
+        if self._vanished():
+            return self._vanishing(what)
+        return StoreError(f"cannot write {what} of the store {self.root}: {error.strerror}")
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+
+
+def _write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        if durable:
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _read_ahead(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_WILLNEED)
+    finally:
+        os.close(descriptor)
+
+
+def _sync(path: Path) -> None:
+    """Fsync `path`, a file or a folder."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,137 @@
+"""S3: the one place that makes clients of the AWS_* variables, and sentences of their errors."""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from urllib.parse import urlsplit
+
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.store import S3Store
+
+from regroup_store.errors import (StoreError, StoreUsageError)
+
+RETRY_VARIABLE = "REGROUP_S3_RETRY_SECONDS"
+RETRY_DEFAULT_S = 120.0
+# A request is signed once and retried as it is: after five minutes the signature may be too old.
+RETRY_MOST_S = 280.0
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
+
+ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_REQUEST = re.compile(
+    r"Error performing (\w+ [^\s?]+)\S* in (\S+?)(, after \d+ retries)?(?:,.*?)? - (.*)"
+)
+_CODE = re.compile(r"(?:<Code>|\(code: )(\w+)")
+_METADATA = re.compile(r"http://169\.254\.|/latest/(api/token|meta-data)")
+# What S3 answers to credentials or a region that are not right, with a status of 400.
+_REFUSALS = {
+    "AuthorizationHeaderMalformed", "ExpiredToken", "InvalidAccessKeyId", "InvalidToken",
+    "AccessDenied", "SignatureDoesNotMatch", "InvalidBucketName",
+}  # fmt: skip
+
+
+def s3_client(bucket: str, prefix: str = "") -> S3Store:
+    """Return the client of a bucket, or of what is below `prefix` in it.
+
+    Endpoint, region and credentials come from the AWS_* variables of this process: a pickled
+    client holds no secret, and takes those of the process that unpickles it. Raises
+    StoreUsageError for a name that is no bucket's, an endpoint that is no URL, and a
+    REGROUP_S3_RETRY_SECONDS that is no number of seconds.
+    """
+    if not _BUCKET.fullmatch(bucket):
+        raise StoreUsageError(f"{bucket!r} cannot be a bucket: write s3://bucket/prefix")
+    return S3Store(
+        bucket,
+        prefix=prefix or None,
+        client_options={"allow_http": _plain_http()},
+        retry_config={
+            "max_retries": 1000,  # bounded by time alone
+            "retry_timeout": timedelta(seconds=retry_seconds()),
+            "backoff": {
+                "init_backoff": timedelta(seconds=FIRST_PAUSE_S),
+                "max_backoff": timedelta(seconds=LONGEST_PAUSE_S),
+                "base": 2,
+            },
+        },
+    )
+
+
+def retry_seconds() -> float:
+    """Return for how many seconds a request that fails is tried again."""
+    text = os.environ.get(RETRY_VARIABLE, "")
+    try:
+        seconds = float(text) if text else RETRY_DEFAULT_S
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= RETRY_MOST_S:
+        raise StoreUsageError(f"{RETRY_VARIABLE}={text}: give seconds, 0 to {RETRY_MOST_S:g}")
+    return seconds
+
+
+def _plain_http() -> bool:
+    """Say whether the endpoint is http://, which the client refuses unless told."""
+    plain = False
+    for name in ENDPOINT_VARIABLES:
+        if endpoint := os.environ.get(name):
+            parts = urlsplit(endpoint)
+            if parts.scheme not in ("http", "https") or not parts.netloc:
+                raise StoreUsageError(f"{name}={endpoint} is no URL: write https://host[:port]")
+            plain = plain or parts.scheme == "http"
+    return plain
+
+
+@contextlib.contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn obstore's errors inside into one sentence that begins with `what`.
+
+    Raises StoreUsageError where the server refused (exit status 2), StoreError where it failed.
+    FileNotFoundError stays what it is.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except (BaseError, OSError) as error:
+        raise failure(what, error) from error
+
+
+def failure(what: str, error: Exception) -> StoreError:
+    """Return the error of the store that an error of obstore is."""
+    text = str(error)
+    code = match[1] if (match := _CODE.search(text)) else ""
+    message = f"{what}: {_reason(text, code) or type(error).__name__}"
+    if _METADATA.search(text.split("\n", 1)[0]):
+        return StoreUsageError(
+            f"{what}: no credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or run "
+            "where an instance profile or a service account gives them"
+        )
+    if code == "NoSuchBucket":
+        return StoreUsageError(f"{what}: there is no such bucket; check its name and the endpoint")
+    if _refused(error, text, code):
+        return StoreUsageError(f"{message}; check the AWS_* variables and the bucket's policy")
+    return StoreError(f"{message}; run the same command again when the server is back")
+
+
+def may_be_done(error: Exception) -> bool:
+    """Say whether a request that failed so may yet have been done: its answer was lost."""
+    return re.search(r"status code: 4\d\d\b", str(error)) is None
+
+
+def _refused(error: Exception, text: str, code: str) -> bool:
+    """Say whether trying again with the same settings must fail."""
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _REFUSALS:
+        return True
+    # Listings raise GenericError whatever the status was.
+    return bool(re.search(r"status code: 40[13]\b|incorrectly configured region", text))
+
+
+def _reason(text: str, code: str) -> str:
+    """Return one line of obstore's message, which goes on with XML and a dump of its source."""
+    line = text.split("\n", 1)[0].partition(": <")[0]
+    if match := _REQUEST.search(line):
+        request, took, retries, why = match.groups()
+        why = why.removeprefix("Server returned non-2xx status code: ").strip().rstrip(":")
+        line = f"{why} ({request}, {took}{retries or ''})"
+    return line if not code or code in line else f"{line} {code}"

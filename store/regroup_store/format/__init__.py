@@ -1,0 +1,1 @@
+"""The format (docs/format.md): fingerprints, manifests, arrays, tables, commits and elements."""

@@ -1,0 +1,244 @@
+"""Block arrays in zarr format 3: one chunk a block, written whole by exactly one attempt."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.storage import MemoryStore
+
+from regroup_store.backends.base import Backend
+from regroup_store.format.chunk_codec import (ZarrArray, decodable, decode, encode)
+from regroup_store.errors import (DamagedError, StoreError)
+from regroup_store.format.fingerprint import checksum_array
+from regroup_store.format.manifests import Location
+
+DTYPES = ("float32", "float64", "int32", "int64")
+
+
+def codecs() -> list[BloscCodec | Crc32cCodec]:
+    """Return the codecs of every array, chosen by benchmarks/codec.py.
+
+    The crc32c goes round the compressed bytes, so that damaged ones never reach the decompressor.
+    """
+    return [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
+
+
+@dataclass(frozen=True)
+class ArraySpec:
+    """One array of an element: rows first, then `tail`.
+
+    `path`: below the element, "<name>.zarr" or "<name>.zarr/<member>"; `dtype`: one of DTYPES.
+    """
+
+    path: str
+    tail: tuple[int, ...]
+    dtype: str
+
+    def __post_init__(self) -> None:
+        root, _, member = self.path.partition("/")
+        if not root.endswith(".zarr") or "/" in member:
+            raise ValueError(f"{self.path!r} is not '<name>.zarr' or '<name>.zarr/<member>'")
+        if self.dtype not in DTYPES or any(size < 1 for size in self.tail):
+            raise ValueError(f"{self} is not an array that a store can hold")
+
+    @property
+    def fill(self) -> float:
+        """What a row without a value holds: NaN, or -1 for integers."""
+        return float("nan") if self.dtype.startswith("float") else -1
+
+    def shape(self, rows: int) -> tuple[int, ...]:
+        """Return the shape of the array, or of a block of it, with `rows` rows."""
+        return (rows, *self.tail)
+
+
+def create_array(
+    backend: Backend, location: Location, spec: ArraySpec, rows: int, chunk_rows: int
+) -> None:
+    """Create the metadata of an array of `rows` rows; one that is there is left alone.
+
+    zarr composes it in memory and the backend creates it, so that it is atomic and durable, and
+    so that zarr does not turn every folder above into a group.
+    """
+    root, _, member = spec.path.partition("/")
+    memory = MemoryStore()
+    if member:
+        zarr.create_group(memory)
+    zarr.create_array(
+        memory,
+        name=member or None,
+        shape=spec.shape(rows),
+        chunks=spec.shape(min(chunk_rows, rows)),
+        dtype=spec.dtype,
+        fill_value=spec.fill,
+        compressors=codecs(),
+    )
+    for key, data in _contents(memory).items():
+        backend.create(location.key(root, key), data)
+
+
+def _contents(memory: MemoryStore) -> dict[str, bytes]:
+    return {key: memory._store_dict[key].to_bytes() for key in memory._store_dict}
+
+
+def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int) -> ZarrArray:
+    """Open an array of the element.
+
+    Raises DamagedError if it is not what the manifest says, StoreError if it cannot be read.
+    """
+    where = f"{location.key(spec.path)} of the store {backend.uri}"
+    try:
+        with backend.reads(location.key(spec.path)):
+            array = zarr.open_array(
+                backend.zarr_store(location.key(spec.path)),
+                mode="r+",
+                zarr_format=3,
+            ).with_config({"write_empty_chunks": True})
+    except StoreError:
+        raise
+    except Exception as error:
+        raise DamagedError(f"{where} cannot be opened: {error!r}") from error
+    if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
+        raise DamagedError(
+            f"{where} is {array.dtype} {array.shape}, but the manifest says "
+            f"{spec.dtype} {spec.shape(rows)}"
+        )
+    return array
+
+
+def chunk_key(location: Location, spec: ArraySpec, chunk: int) -> str:
+    """Return the key of the chunk that holds block `chunk`."""
+    return location.key(spec.path, "c", str(chunk), *("0" for _ in spec.tail))
+
+
+def read_checked(
+    array: ZarrArray,
+    backend: Backend,
+    location: Location,
+    spec: ArraySpec,
+    span: slice,
+    checksum: str,
+) -> NDArray[np.generic]:
+    """Return rows `span` of the array, compared with their checksum.
+
+    Raises DamagedError where they are not what was written, StoreError where they did not arrive.
+    """
+    where = f"rows {span.start}-{span.stop - 1} of {location.key(spec.path)}"
+    again = f"of the store {backend.uri}: repair or rewrite this block"
+    try:
+        with backend.reads(location.key(spec.path)):
+            values = _values(array, backend, location, spec, span)
+    except StoreError:
+        raise
+    except FileNotFoundError:
+        values = None
+    except Exception as error:
+        raise DamagedError(f"{where} cannot be decoded ({error!r}) {again}") from error
+    if values is not None and checksum_array(values) == checksum:
+        return values
+    chunk = chunk_key(location, spec, span.start // array.chunks[0])
+    if not backend.exists(chunk):
+        raise DamagedError(f"the chunk {chunk} is missing {again}")
+    raise DamagedError(f"{where} do not match the checksum of their commit {again}")
+
+
+def write_chunk(
+    array: ZarrArray,
+    backend: Backend,
+    location: Location,
+    spec: ArraySpec,
+    span: slice,
+    values: NDArray[np.generic],
+) -> None:
+    """Write `values`, rows `span` of an array and a whole chunk of it; durable after `sync`."""
+    data = encode(array, values)
+    if data is None:
+        array[span] = values
+    else:
+        backend.write(chunk_key(location, spec, span.start // array.chunks[0]), data)
+
+
+def stored_chunk_rows(
+    backend: Backend, location: Location, specs: Sequence[ArraySpec], rows: int
+) -> int | None:
+    """Return the rows of a block of an element without a manifest; None where nothing is there.
+
+    Where the manifest was lost (see `regroup_store.maintenance.repair`) the arrays and commits of its plan are still
+    there, and other blocks would not fit them.
+    """
+    if backend.children(location.key("commits")):
+        for spec in specs:
+            with suppress(DamagedError):
+                return int(open_array(backend, location, spec, rows).chunks[0])
+    return None
+
+
+def _values(
+    array: ZarrArray, backend: Backend, location: Location, spec: ArraySpec, span: slice
+) -> NDArray[np.generic]:
+    """Rows `span`: one whole chunk, as blocks are, without zarr; FileNotFoundError then."""
+    rows = span.stop - span.start
+    chunk, offset = divmod(span.start, array.chunks[0])
+    if offset or rows > array.chunks[0] or not decodable(array):
+        return np.asarray(array[span])
+    data = backend.read(chunk_key(location, spec, chunk))
+    return decode(data, array.chunks, spec.dtype)[:rows]
+
+
+def specs_to_json(specs: Sequence[ArraySpec], rows: int) -> list[dict[str, object]]:
+    """Return array specs as the manifest holds them: path, whole shape, dtype."""
+    return [{"path": s.path, "shape": list(s.shape(rows)), "dtype": s.dtype} for s in specs]
+
+
+def specs_from_json(entries: object, where: str) -> tuple[ArraySpec, ...]:
+    """Return the array specs of a manifest; raises DamagedError."""
+    try:
+        return tuple(_spec(entry) for entry in entries)  # type: ignore[attr-defined]
+    except (TypeError, KeyError, ValueError) as error:
+        raise DamagedError(f"{where} is damaged: its arrays are not readable ({error})") from error
+
+
+def _spec(entry: Mapping[str, object]) -> ArraySpec:
+    tail = tuple(int(size) for size in entry["shape"][1:])  # type: ignore[index]
+    return ArraySpec(str(entry["path"]), tail, str(entry["dtype"]))
+
+
+def storable_values(
+    specs: Sequence[ArraySpec],
+    arrays: Mapping[str, NDArray[np.generic]],
+    rows: int,
+    failed: NDArray[np.bool_],
+) -> dict[str, NDArray[np.generic]]:
+    """Return a block's arrays by path, failed rows blanked; ValueError if they do not fit."""
+    if set(arrays) != {spec.path for spec in specs}:
+        raise ValueError(f"arrays {sorted(arrays)} are not those of {[s.path for s in specs]}")
+    return {spec.path: _blanked(arrays[spec.path], spec, rows, failed) for spec in specs}
+
+
+def _blanked(
+    array: NDArray[np.generic], spec: ArraySpec, rows: int, failed: NDArray[np.bool_]
+) -> NDArray[np.generic]:
+    """Return `array` with failed rows set to the fill value; raises ValueError for its shape."""
+    if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
+        raise ValueError(
+            f"{spec.path} is {array.dtype} {array.shape}, but the manifest says "
+            f"{spec.dtype} {spec.shape(rows)}"
+        )
+    if not failed.any():
+        return array
+    blank = array.copy()
+    blank[failed] = np.asarray(spec.fill, dtype=array.dtype)
+    return blank
+
+
+def require_blank(
+    specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[np.generic]], failed: NDArray[np.bool_]
+) -> None:
+    """Raise ValueError unless the failed rows of a block's arrays hold the fill value."""
+    for spec in specs:
+        rows, blank = arrays[spec.path][failed], np.asarray(spec.fill, spec.dtype)
+        if not np.array_equal(rows, np.full_like(rows, blank), equal_nan=spec.fill != -1):
+            raise ValueError(f"{spec.path} holds values of rows that failed")

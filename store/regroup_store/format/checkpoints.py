@@ -1,0 +1,82 @@
+"""Checkpoints: what a long attempt at a block has made so far, kept until the block is committed.
+
+They only save work: a reader of the element never looks at them, and a checkpoint that is damaged,
+or of other rows, is removed as if it had not been written (docs/format.md, "Checkpoints").
+"""
+
+import re
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from regroup_store.backends.base import Backend
+from regroup_store.format.fingerprint import checksum_bytes
+from regroup_store.format.manifests import Location
+from regroup_store.format.parquet_parts import encode_table
+
+FOLDER = "checkpoints"
+_FILE = re.compile(r"\d{5,}-([0-9a-f]{16})\.parquet")
+
+
+@dataclass(frozen=True)
+class BlockCheckpoints:
+    """The checkpoints of one block: Parquet files named after their first row and checksum."""
+
+    backend: Backend
+    location: Location
+    block: int
+
+    def add(self, first_row: int, table: pa.Table) -> None:
+        """Keep `table`; durable when this returns. Attempts at once do not write over each other.
+
+        `first_row`: a row of the block that is in it, to tell files apart for people.
+        """
+        data = encode_table(table)
+        name = f"{first_row:05d}-{checksum_bytes(data)}.parquet"
+        self.backend.replace(f"{self._folder}/{name}", data)
+
+    def read(self, fits: Callable[[pa.Table], bool]) -> list[pa.Table]:
+        """Return the tables that are whole and that `fits` accepts; the other files are removed."""
+        found = []
+        for name in self.backend.children(self._folder):
+            table = self._read(name)
+            if table is not None and fits(table):
+                found.append(table)
+            else:
+                self.backend.delete(f"{self._folder}/{name}")
+        return found
+
+    def clear(self) -> None:
+        """Remove them all: the block is committed."""
+        for key in self.backend.keys(self._folder):
+            self.backend.delete(key)
+
+    @property
+    def _folder(self) -> str:
+        return self.location.key(FOLDER, f"{self.block:05d}")
+
+    def _read(self, name: str) -> pa.Table | None:
+        """Return a table whose bytes have the checksum that names them; None for others."""
+        match = _FILE.fullmatch(name)
+        try:
+            data = self.backend.read(f"{self._folder}/{name}") if match else b""
+        except FileNotFoundError:  # Another attempt at the block has just committed it.
+            return None
+        if not match or checksum_bytes(data) != match[1]:
+            return None
+        return pq.read_table(pa.BufferReader(data))
+
+
+def checkpointed_blocks(backend: Backend, location: Location) -> list[int]:
+    """Return the blocks that have a checkpoint, in order."""
+    prefix = location.key(FOLDER)
+    names = (key.removeprefix(f"{prefix}/").partition("/")[0] for key in backend.keys(prefix))
+    return sorted({int(name) for name in names if name.isdigit()})
+
+
+def clear_checkpoints(backend: Backend, location: Location, blocks: Collection[int]) -> None:
+    """Remove the checkpoints of `blocks`."""
+    for block in blocks:
+        BlockCheckpoints(backend, location, block).clear()

@@ -1,0 +1,101 @@
+"""Commit records: a block is real only when its record exists (DESIGN §5).
+
+A record is written last and create-only, so of two attempts at one block exactly one commits.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import (DamagedError, GapError)
+from regroup_store.format.fingerprint import (checksum_array, checksum_bytes, seal, unseal)
+from regroup_store.format.manifests import Location
+from regroup_store.format.block_plan import BlockPlan
+from regroup_store.format.parquet_parts import failed_rows
+
+_FILE = re.compile(r"(\d{5,})\.json")
+
+
+@dataclass(frozen=True)
+class Commit:
+    """What one attempt committed.
+
+    `arrays`: path -> xxh3_64 of the block's values; `table`: xxh3_64 of the Parquet part's bytes;
+    `failed`: rows with status "failed"; `report`: the attempt's own account (seconds, ...).
+    """
+
+    block: int
+    rows: int
+    failed: int
+    arrays: Mapping[str, str]
+    table: str
+    report: Mapping[str, object]
+
+    def same_content(self, other: "Commit") -> bool:
+        """Say whether two attempts stored the same bytes."""
+        return dict(self.arrays) == dict(other.arrays) and self.table == other.table
+
+
+def describe(
+    block: int,
+    values: Mapping[str, NDArray[np.generic]],
+    table: pa.Table,
+    part: bytes,
+    report: Mapping[str, object],
+) -> Commit:
+    """Return the record of what an attempt stored: arrays by path, a table and its Parquet file."""
+    return Commit(
+        block=block,
+        rows=table.num_rows,
+        failed=int(failed_rows(table).sum()),
+        arrays={path: checksum_array(array) for path, array in values.items()},
+        table=checksum_bytes(part),
+        report=dict(report),
+    )
+
+
+def commit_key(location: Location, block: int) -> str:
+    """Return the key of a block's commit record."""
+    return location.key("commits", f"{block:05d}.json")
+
+
+def numbered(names: Iterable[str]) -> set[int]:
+    """Return the blocks that record files are named after; other names are left out."""
+    return {int(match[1]) for match in map(_FILE.fullmatch, names) if match}
+
+
+def committed_blocks(backend: Backend, location: Location, plan: BlockPlan) -> set[int]:
+    """Return the planned blocks that have a commit record."""
+    found = numbered(backend.children(location.key("commits")))
+    return {block for block in found if block < plan.blocks}
+
+
+def write_commit(backend: Backend, location: Location, commit: Commit) -> bool:
+    """Create the record; False when another attempt's record is there."""
+    record = {**asdict(commit), "arrays": dict(commit.arrays), "report": dict(commit.report)}
+    return backend.create(commit_key(location, commit.block), seal(record))
+
+
+def read_commit(backend: Backend, location: Location, block: int) -> Commit:
+    """Return the record of `block`; raises GapError where there is none, DamagedError."""
+    key = commit_key(location, block)
+    try:
+        data = backend.read(key)
+    except FileNotFoundError:
+        raise GapError(
+            f"block {block} of {location.folder} in the store {backend.uri} is not committed: "
+            "run the job that writes it again"
+        ) from None
+    record = unseal(data, f"{key} of the store {backend.uri}")
+    try:
+        commit = Commit(**record)  # type: ignore[arg-type]
+    except TypeError as error:
+        raise DamagedError(f"{key} of the store {backend.uri} is damaged: {error}") from error
+    if commit.block != block:
+        raise DamagedError(f"{key} of the store {backend.uri} is the record of another block")
+    return commit

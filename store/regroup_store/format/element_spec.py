@@ -1,0 +1,68 @@
+"""What a block element is to be, before anything of it is written."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from regroup_store.format.arrays import (ArraySpec, specs_to_json)
+from regroup_store.errors import FingerprintMismatchError
+from regroup_store.format.manifests import (SCHEMA_VERSION, element_fingerprint)
+from regroup_store.format.environment import recorded_now
+from regroup_store.format.parquet_parts import columns_to_json
+
+
+@dataclass(frozen=True)
+class ElementSpec:
+    """What an element is to be.
+
+    `inputs` is all that determines the content and is hashed; name, rows and block plan are not
+    (`inputs` hold the fingerprint of the index that determines the rows).
+    """
+
+    kind: str
+    name: str
+    inputs: Mapping[str, object]
+    rows: int
+    block_rows: int
+    arrays: tuple[ArraySpec, ...]
+    columns: pa.Schema
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of the element, 64 hex characters."""
+        return element_fingerprint(self.kind, self.inputs)
+
+    def manifest(self, recorded: Mapping[str, object]) -> dict[str, object]:
+        """Return the manifest of a new element."""
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "kind": self.kind,
+            "name": self.name,
+            "fingerprint": self.fingerprint,
+            "inputs": dict(self.inputs),
+            "rows": self.rows,
+            "block_rows": self.block_rows,
+            "arrays": specs_to_json(self.arrays, self.rows),
+            "columns": columns_to_json(self.columns),
+            "recorded": recorded_now(recorded),
+        }
+
+
+def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) -> None:
+    """Refuse an element with the fingerprint of `spec` but other rows, columns or arrays.
+
+    `where`: names it. Raises FingerprintMismatchError.
+    """
+    expected = spec.manifest({})
+    for key in ("rows", "columns"):
+        if manifest.get(key) != expected[key]:
+            raise FingerprintMismatchError(
+                f"{where} has the fingerprint asked for but other {key}; was it written by a "
+                "development version? Remove the folder and run the job again"
+            )
+    if manifest.get("arrays") != expected["arrays"]:
+        raise FingerprintMismatchError(
+            f"{where} has the fingerprint asked for but other arrays; remove the folder and run "
+            "the job again"
+        )

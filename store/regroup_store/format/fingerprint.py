@@ -1,0 +1,107 @@
+"""Canonical JSON, fingerprints and sealed records (docs/format.md, "Canonical JSON").
+
+What determines an element's content is hashed; what merely describes how it came to be is
+recorded beside it. Checksums guard bytes against damage, fingerprints guard meaning.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from regroup_store.errors import DamagedError
+
+SHORT_LENGTH = 16
+_SEAL = "checksum"
+
+
+def canonical_json(value: object) -> bytes:
+    """Return the one JSON text of `value`: ASCII, sorted keys, no spaces, no NaN.
+
+    Tuples count as lists. Raises ValueError for NaN and infinities, TypeError for keys that
+    are not strings and for anything that JSON has no word for (NumPy scalars among them).
+    """
+    _require_string_keys(value)
+    text = json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+    )
+    return text.encode("ascii")
+
+
+def _require_string_keys(value: object) -> None:
+    """Refuse mappings such as {1: ...}, which json would silently turn into {"1": ...}."""
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"a JSON object needs string keys, not {key!r}")
+            _require_string_keys(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            _require_string_keys(item)
+
+
+def fingerprint(value: Mapping[str, object]) -> str:
+    """Return the sha256 over the canonical JSON of `value`: 64 lower-case hex characters."""
+    return hashlib.sha256(canonical_json(dict(value))).hexdigest()
+
+
+def short(full: str) -> str:
+    """Return the part of a fingerprint that names folders: its first 16 characters."""
+    return full[:SHORT_LENGTH]
+
+
+def checksum_bytes(data: bytes) -> str:
+    """Return the xxh3_64 of `data`: 16 lower-case hex characters."""
+    return xxhash.xxh3_64_hexdigest(data)
+
+
+def checksum_array(array: NDArray[np.generic]) -> str:
+    """Return the xxh3_64 of the little-endian, C-ordered bytes of `array` (any shape)."""
+    little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+    flat = np.ascontiguousarray(little).reshape(-1)
+    return xxhash.xxh3_64_hexdigest(flat.view(np.uint8).data)
+
+
+def encoded_digest(data: bytes) -> str:
+    """Return the digest of an encoded image, as an index holds it: xxh3_128, 32 hex characters."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def seal(record: Mapping[str, object]) -> bytes:
+    """Return `record` as a JSON file that carries the checksum of its own canonical JSON."""
+    body = dict(record)
+    sealed = {**body, _SEAL: checksum_bytes(canonical_json(body))}
+    return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def parse_record(data: bytes, where: str) -> dict[str, object]:
+    """Return the JSON object in `data`, its checksum not yet looked at.
+
+    Raises DamagedError, naming `where`, when `data` is not a JSON object.
+    """
+    try:
+        record = json.loads(data)
+    except (ValueError, RecursionError):
+        record = None
+    if not isinstance(record, dict):
+        raise DamagedError(f"{where} is damaged: it is not a JSON object")
+    return record
+
+
+def unseal(data: bytes, where: str) -> dict[str, object]:
+    """Return the record that `seal` wrote, without its checksum.
+
+    Raises DamagedError, naming `where`, when it is not what was written.
+    """
+    record = parse_record(data, where)
+    expected = record.pop(_SEAL, None)
+    try:
+        actual = checksum_bytes(canonical_json(record))
+    except ValueError:
+        actual = "not canonical"
+    if expected != actual:
+        raise DamagedError(f"{where} is damaged: its content does not match its own checksum")
+    return record

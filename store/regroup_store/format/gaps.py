@@ -1,0 +1,89 @@
+"""Known gaps: the rows of blocks that an element was finalised without, as its readers see them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pyarrow as pa
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import (DamagedError, GapError)
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.lineage import parents
+from regroup_store.format.manifests import (find, read_manifest)
+from regroup_store.format.store import Store
+
+# What a column without a value holds in a failed row, by its type in the manifest: class numbers
+# are int32, counts int64.
+_FILLS: dict[str, tuple[pa.DataType, object]] = {
+    "string": (pa.string(), None),
+    "bool": (pa.bool_(), None),
+    "int32": (pa.int32(), -1),
+    "int64": (pa.int64(), 0),
+    "float": (pa.float32(), float("nan")),
+    "list<int32>": (pa.list_(pa.int32()), None),
+}
+
+
+def missing_blocks(summary: Mapping[str, object] | None, where: str) -> frozenset[int]:
+    """Return the blocks that a summary says the element was finalised without; DamagedError."""
+    listed = (summary or {}).get("missing_blocks", [])
+    if not isinstance(listed, list) or any(type(block) is not int for block in listed):
+        raise DamagedError(f"{where} is damaged: its missing_blocks are no list of numbers")
+    return frozenset(listed)
+
+
+def accepted_gaps(inputs: Mapping[str, Any]) -> list[int]:
+    """Return the blocks of its source that an element was made without, from its own inputs."""
+    blocks: list[int] = inputs.get("input_gaps", {}).get("blocks", [])
+    return blocks
+
+
+def failed_table(samples: pa.Table, columns: list[Mapping[str, Any]], error: str) -> pa.Table:
+    """Return `samples` (sample_id, label) as failed rows of an element's columns (its manifest's).
+
+    A column that is not known to failed rows holds null, -1, 0 or NaN, by its type.
+    """
+    rows = samples.num_rows
+    known = {
+        "sample_id": samples["sample_id"],
+        "label": samples["label"],
+        "status": pa.array(["failed"] * rows),
+        "error": pa.array([error] * rows),
+    }
+    arrays = [known.get(c["name"], _filled(c["type"], rows)) for c in columns]
+    fields = [pa.field(c["name"], _FILLS[c["type"]][0], nullable=c["nullable"]) for c in columns]
+    return pa.table(arrays, schema=pa.schema(fields))
+
+
+def _filled(kind: str, rows: int) -> pa.Array:
+    arrow, fill = _FILLS[kind]
+    return pa.array([fill] * rows, type=arrow)
+
+
+def _mapped(samples: pa.Table, labels: list[int] | None) -> pa.Table:
+    """`samples` with the model's classes as labels, as in the element's other rows."""
+    if labels is None:
+        return samples
+    found = pa.array(labels, pa.int32()).take(samples["label"].combine_chunks())
+    return pa.table({"sample_id": samples["sample_id"], "label": found})
+
+
+def rows_of_index(
+    backend: Backend, kind: str, inputs: Mapping[str, Any], span: slice, what: str
+) -> pa.Table:
+    """Return sample_id and label of rows `span`, from the index that an element comes from.
+
+    Raises GapError, naming `what`, when that index is not in the store.
+    """
+    parent, full = parents(kind, inputs)[0]
+    location = find(backend, parent, full)
+    if location is None:
+        raise GapError(
+            f"{what} is missing, and so are the {parent} {full[:16]} that would say whose rows "
+            f"they are: run the job that writes it again in the store {backend.uri}"
+        )
+    if parent == "indexes":
+        index = SampleIndex.open(Store(backend), location.ref)
+        return _mapped(index.rows(span, ["sample_id", "label"]), inputs.get("labels"))
+    inputs = read_manifest(backend, location)["inputs"]  # type: ignore[assignment]
+    return rows_of_index(backend, parent, inputs, span, what)

@@ -1,0 +1,167 @@
+"""Manifests: what an element is, under which fingerprint, and how a name finds it.
+
+A manifest is created once and never changed, with the exceptions that docs/format.md names.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import (DamagedError, FingerprintMismatchError, SchemaVersionError, StoreUsageError)
+from regroup_store.format.fingerprint import (fingerprint, parse_record, short, unseal)
+from regroup_store.format.block_plan import BlockPlan
+
+SCHEMA_VERSION = 1
+ROW_KINDS = ("listings", "indexes")
+BLOCK_KINDS = ("digests", "features", "adversarials", "votes")
+KINDS = (*ROW_KINDS, *BLOCK_KINDS, "banks")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_FOLDER = re.compile(rf"({_NAME.pattern})-([0-9a-f]{{16}})")
+_PREFIX = re.compile(r"[0-9a-f]{4,64}")
+
+
+def validate_name(name: str) -> str:
+    """Return `name` if it can name an element; raises StoreUsageError otherwise."""
+    if not _NAME.fullmatch(name):
+        raise StoreUsageError(
+            f"{name!r} cannot name an element: use up to 100 letters, digits, '.', '_' and '-', "
+            "a letter or digit first"
+        )
+    return name
+
+
+def element_fingerprint(kind: str, inputs: Mapping[str, object]) -> str:
+    """Return the fingerprint of all that determines an element's content (DESIGN §5)."""
+    if clash := {"schema_version", "kind"} & set(inputs):
+        raise ValueError(f"inputs may not contain {sorted(clash)}: the store adds them")
+    return fingerprint({"schema_version": SCHEMA_VERSION, "kind": kind, **inputs})
+
+
+def require_schema_version(found: object, where: str) -> None:
+    """Refuse any schema version but this release's, before anything else is believed."""
+    if found == SCHEMA_VERSION:
+        return
+    if isinstance(found, int) and found > SCHEMA_VERSION:
+        advice = "install a newer release of regroup-ray to read it"
+    else:
+        advice = "read it with the release that wrote it, or write it anew"
+    raise SchemaVersionError(
+        f"{where} has schema version {found}, this release reads version {SCHEMA_VERSION}: {advice}"
+    )
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an element is: `<kind>/<name>-<first 16 of its fingerprint>`."""
+
+    kind: str
+    ref: str
+
+    @property
+    def folder(self) -> str:
+        """The key prefix of everything that belongs to the element."""
+        return f"{self.kind}/{self.ref}"
+
+    @property
+    def name(self) -> str:
+        """The element's name, without the fingerprint."""
+        return self.ref[:-17]
+
+    def key(self, *parts: str) -> str:
+        """Return the key of something inside the element."""
+        return "/".join((self.folder, *parts))
+
+
+def locate_new(kind: str, name: str, full: str) -> Location:
+    """Return where an element of this name and fingerprint goes."""
+    return Location(kind, f"{validate_name(name)}-{short(full)}")
+
+
+def read_manifest(backend: Backend, location: Location) -> dict[str, object]:
+    """Return the manifest, checked: schema version, then fingerprint, then checksum.
+
+    Raises FileNotFoundError, SchemaVersionError, FingerprintMismatchError or DamagedError.
+    """
+    where = f"{location.folder}/manifest.json of the store {backend.uri}"
+    data = backend.read(location.key("manifest.json"))
+    claimed = parse_record(data, where)
+    require_schema_version(claimed.get("schema_version"), where)
+    _require_fingerprint(claimed, location, where)
+    return unseal(data, where)
+
+
+def _require_fingerprint(manifest: Mapping[str, object], location: Location, where: str) -> None:
+    """Recompute the fingerprint from the inputs and compare it with manifest and folder."""
+    inputs, stated = manifest.get("inputs"), manifest.get("fingerprint")
+    if not isinstance(inputs, dict) or manifest.get("kind") != location.kind:
+        raise DamagedError(f"{where} is damaged: it does not describe {location.kind}")
+    try:
+        actual = element_fingerprint(location.kind, inputs)
+    except ValueError as error:
+        raise DamagedError(f"{where} is damaged: {error}") from error
+    if stated != actual or short(actual) != location.ref[-16:]:
+        raise FingerprintMismatchError(
+            f"{where} states fingerprint {str(stated)[:16]}, but its inputs give {short(actual)}: "
+            "it was edited or moved; restore it, or remove the folder and run the job again"
+        )
+
+
+def block_plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
+    """Return the block plan of a block element; raises DamagedError."""
+    try:
+        return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
+    except (KeyError, ValueError) as error:
+        raise DamagedError(f"{location.folder}/manifest.json has no block plan: {error}") from error
+
+
+def folders(backend: Backend, kind: str) -> list[Location]:
+    """Return where elements of one kind are or were begun, with a manifest or without."""
+    return [Location(kind, ref) for ref in backend.children(kind) if _FOLDER.fullmatch(ref)]
+
+
+def locations(backend: Backend, kind: str) -> list[Location]:
+    """Return the elements of one kind that have a manifest, by name."""
+    found = folders(backend, kind)
+    return [location for location in found if backend.exists(location.key("manifest.json"))]
+
+
+def locate(backend: Backend, kind: str, ref: str) -> Location:
+    """Return the one element that `ref` names: a name, `<name>-<fp>`, or a fingerprint's start.
+
+    Raises StoreUsageError, listing what there is, when none or several match.
+    """
+    known = locations(backend, kind)
+    matching = matching_locations(known, ref)
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(location.ref for location in matching)
+        raise StoreUsageError(
+            f"{ref!r} names {len(matching)} {kind} in the store {backend.uri}: say which of {names}"
+        )
+    names = ", ".join(location.ref for location in known) or "none"
+    raise StoreUsageError(
+        f"there are no {kind} {ref!r} in the store {backend.uri}; it holds: {names}"
+    )
+
+
+def matching_locations(known: list[Location], ref: str) -> list[Location]:
+    """Return those of `known` that `ref` names: the exact ones, else by name or fingerprint."""
+    exact = [location for location in known if location.ref == ref]
+    return exact or [location for location in known if _matches(location, ref)]
+
+
+def _matches(location: Location, ref: str) -> bool:
+    if location.name == ref:
+        return True
+    return bool(_PREFIX.fullmatch(ref)) and location.ref[-16:].startswith(short(ref))
+
+
+def find(backend: Backend, kind: str, full: str) -> Location | None:
+    """Return the element with exactly this fingerprint, whatever its name, or None."""
+    for location in locations(backend, kind):
+        if location.ref[-16:] == short(full):
+            stated = read_manifest(backend, location)["fingerprint"]
+            return location if stated == full else None
+    return None

@@ -1,0 +1,76 @@
+"""Parquet parts: the columns of an element's rows, written and read whole with a checksum."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import DamagedError
+from regroup_store.format.fingerprint import checksum_bytes
+
+# Every samples/ part starts with these: a sample that cannot be read keeps its row.
+STATUS_FIELDS = (
+    pa.field("sample_id", pa.string(), nullable=False),
+    pa.field("status", pa.string(), nullable=False),
+    pa.field("error", pa.string()),
+    pa.field("label", pa.int32(), nullable=False),
+)
+STATUSES = ("ok", "failed")
+
+
+def part_name(part: int) -> str:
+    """Return the file name of part `part`."""
+    return f"part-{part:05d}.parquet"
+
+
+def encode_table(table: pa.Table) -> bytes:
+    """Return `table` as one Parquet file."""
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, compression="zstd")
+    return bytes(sink.getvalue())
+
+
+def read_part(
+    backend: Backend, key: str, checksum: str, columns: Sequence[str] | None = None
+) -> pa.Table:
+    """Return a part, or some columns of it, after its bytes matched `checksum`; DamagedError."""
+    where = f"{key} of the store {backend.uri}"
+    try:
+        data = backend.read(key)
+    except FileNotFoundError:
+        raise DamagedError(f"{where} is missing: repair or rewrite it") from None
+    if checksum_bytes(data) != checksum:
+        raise DamagedError(f"{where} does not match its checksum: repair or rewrite it")
+    return pq.read_table(pa.BufferReader(data), columns=None if columns is None else [*columns])
+
+
+def columns_to_json(schema: pa.Schema) -> list[dict[str, object]]:
+    """Return columns as a manifest holds them: name, Arrow type, nullable, in order."""
+    return [{"name": f.name, "type": _type_name(f.type), "nullable": f.nullable} for f in schema]
+
+
+def _type_name(kind: pa.DataType) -> str:
+    """Return a name that does not change with pyarrow's release: "list<int32>", "float"."""
+    return f"list<{kind.value_type}>" if pa.types.is_list(kind) else str(kind)
+
+
+def require_columns(table: pa.Table, columns: object, rows: int) -> None:
+    """Raise ValueError unless `table` has exactly the manifest's columns and `rows` rows."""
+    if columns_to_json(table.schema) != columns:
+        raise ValueError(f"the columns are {table.schema}, but the manifest says {columns}")
+    if table.num_rows != rows:
+        raise ValueError(f"the table has {table.num_rows} rows, but the block has {rows}")
+    nulls = [f.name for f in table.schema if not f.nullable and table[f.name].null_count]
+    if nulls:
+        raise ValueError(f"the columns {nulls} hold nulls but are not nullable")
+
+
+def failed_rows(table: pa.Table) -> NDArray[np.bool_]:
+    """Return which rows failed, (rows,) bool; raises ValueError for an unknown status."""
+    status = np.asarray(table["status"].to_pylist(), dtype=object)
+    if unknown := set(status) - set(STATUSES):
+        raise ValueError(f"unknown status {sorted(map(str, unknown))}: use one of {STATUSES}")
+    return np.asarray(status == "failed", dtype=np.bool_)

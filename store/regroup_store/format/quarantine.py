@@ -1,0 +1,56 @@
+"""Quarantine: why blocks were given up, kept beside the element until they are committed."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+
+from regroup_store.backends.base import Backend
+from regroup_store.format.commits import numbered
+from regroup_store.errors import DamagedError
+from regroup_store.format.fingerprint import (seal, unseal)
+from regroup_store.format.manifests import Location
+
+FOLDER = "quarantine"
+
+
+@dataclass(frozen=True)
+class Quarantined:
+    """A block that the last run gave up: after how many attempts, and the last one's reason."""
+
+    block: int
+    attempts: int
+    reason: str
+
+    @property
+    def cause(self) -> str:
+        """The last line of the reason, which may be a traceback."""
+        return (self.reason.strip().splitlines() or ["no reason was given"])[-1]
+
+
+def quarantine_key(location: Location, block: int) -> str:
+    """Return the key of a block's quarantine record."""
+    return location.key(FOLDER, f"{block:05d}.json")
+
+
+def write_quarantine(backend: Backend, location: Location, given_up: Quarantined) -> None:
+    """Write the record of a block, over that of an earlier run."""
+    backend.replace(quarantine_key(location, given_up.block), seal(asdict(given_up)))
+
+
+def read_quarantine(backend: Backend, location: Location, block: int) -> Quarantined:
+    """Return the record of a block; raises FileNotFoundError, DamagedError."""
+    key = quarantine_key(location, block)
+    where = f"{key} of the store {backend.uri}"
+    record = unseal(backend.read(key), where)
+    if not _is_record(record) or record["block"] != block:
+        raise DamagedError(f"{where} is damaged: it does not say why block {block} was given up")
+    return Quarantined(**record)  # type: ignore[arg-type]
+
+
+def _is_record(record: Mapping[str, object]) -> bool:
+    kinds = {"block": int, "attempts": int, "reason": str}
+    return set(record) == set(kinds) and all(type(record[k]) is kinds[k] for k in kinds)
+
+
+def quarantined_blocks(backend: Backend, location: Location) -> list[int]:
+    """Return the blocks that have a record, in order."""
+    return sorted(numbered(backend.children(location.key(FOLDER))))

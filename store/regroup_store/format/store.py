@@ -1,0 +1,153 @@
+"""Opening a store, and listing what it holds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from regroup_store.backends.base import Backend
+from regroup_store.format.commits import committed_blocks
+from regroup_store.errors import (StoreError, StoreUsageError)
+from regroup_store.format.fingerprint import (canonical_json, parse_record)
+from regroup_store.backends.local import LocalBackend
+from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, SCHEMA_VERSION, Location, block_plan, find, locations, read_manifest, require_schema_version)
+from regroup_store.backends.open import backend_for
+from regroup_store.format.quarantine import (Quarantined, quarantined_blocks, read_quarantine)
+
+MARKER = "store.json"
+FORMAT = "regroup-store"
+
+
+@dataclass(frozen=True)
+class ElementInfo:
+    """One line of `regroup ls`.
+
+    `problem` says why the manifest cannot be read, else None; `missing_blocks` are those that are
+    not committed, `quarantined` those among them that the last run gave up.
+    """
+
+    kind: str
+    ref: str
+    name: str
+    fingerprint: str
+    rows: int
+    blocks_committed: int
+    blocks_planned: int
+    finalised: bool
+    size_bytes: int
+    problem: str | None = None
+    missing_blocks: tuple[int, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
+
+
+@dataclass(frozen=True)
+class Store:
+    """An open store: a backend whose marker has been read."""
+
+    backend: Backend
+
+    @property
+    def uri(self) -> str:
+        """Where the store is; `open_store(uri)` reaches it from any process."""
+        return self.backend.uri
+
+    def elements(self, kind: str | None = None) -> list[ElementInfo]:
+        """Return what the store holds, of one kind or all; a damaged element is listed too."""
+        kinds = KINDS if kind is None else (kind,)
+        if kind is not None and kind not in KINDS:
+            raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
+        return [self.info(location) for each in kinds for location in locations(self.backend, each)]
+
+    def find(self, kind: str, full: str) -> str | None:
+        """Return the ref of the element with exactly this fingerprint, or None."""
+        location = find(self.backend, kind, full)
+        return location.ref if location else None
+
+    def info(self, location: Location) -> ElementInfo:
+        """Return what there is to say of one element, damaged or not."""
+        size = self.backend.size(location.folder)
+        try:
+            manifest = read_manifest(self.backend, location)
+        except StoreError as error:
+            return ElementInfo(
+                location.kind, location.ref, location.name, location.ref[-16:],
+                0, 0, 0, False, size, str(error),
+            )  # fmt: skip
+        rows = int(str(manifest.get("rows", 0)))
+        # An index's or a bank's manifest is written last: it is one block, and there.
+        whole = ElementInfo(
+            location.kind, location.ref, location.name, str(manifest["fingerprint"]),
+            rows, 1, 1, True, size,
+        )  # fmt: skip
+        return self._progress(whole, location, manifest) if location.kind in BLOCK_KINDS else whole
+
+    def _progress(
+        self, whole: ElementInfo, location: Location, manifest: dict[str, object]
+    ) -> ElementInfo:
+        plan = block_plan(manifest, location)
+        committed = committed_blocks(self.backend, location, plan)
+        missing = tuple(sorted(set(range(plan.blocks)) - committed))
+        return replace(
+            whole,
+            blocks_committed=len(committed),
+            blocks_planned=plan.blocks,
+            finalised=self.backend.exists(location.key("summary.json")),
+            missing_blocks=missing,
+            quarantined=self._quarantined(location, missing),
+        )
+
+    def _quarantined(self, location: Location, missing: Sequence[int]) -> tuple[Quarantined, ...]:
+        blocks = quarantined_blocks(self.backend, location) if missing else []
+        return tuple(self._reason(location, block) for block in blocks if block in missing)
+
+    def _reason(self, location: Location, block: int) -> Quarantined:
+        """Return why a block was given up; a record that cannot be read must not end a listing."""
+        try:
+            return read_quarantine(self.backend, location, block)
+        except (StoreError, FileNotFoundError) as error:
+            return Quarantined(block, 0, str(error))
+
+
+def open_store(uri: str, *, create: bool = False, writable: bool = True) -> Store:
+    """Open the store at `uri`, a folder or `s3://bucket/prefix`.
+
+    With `create`, one that does not exist yet is made. With `writable`, a folder that cannot be
+    written is refused now rather than after hours of work. Raises StoreUsageError when there is
+    no store, when something else is there, and SchemaVersionError.
+    """
+    backend = backend_for(uri)
+    if isinstance(backend, LocalBackend):
+        backend.prepare(create=create)
+    if not backend.exists(MARKER):
+        _start(backend, create=create)
+    require_marker(backend)
+    if writable and isinstance(backend, LocalBackend):
+        backend.require_writable()
+    return Store(backend)
+
+
+def _start(backend: Backend, *, create: bool) -> None:
+    """Write the marker into an empty place."""
+    others = [name for name in backend.children() if name != MARKER]
+    if others and not backend.exists(MARKER):
+        raise StoreUsageError(
+            f"{backend.uri} is not a regroup store: it has no {MARKER} but holds {others[0]}; "
+            "name a store, or a new or empty place to make one"
+        )
+    if not create:
+        raise StoreUsageError(f"there is no store at {backend.uri}: check --store")
+    backend.create(MARKER, marker())
+
+
+def marker() -> bytes:
+    """Return the content of a store's marker."""
+    return canonical_json({"format": FORMAT, "schema_version": SCHEMA_VERSION}) + b"\n"
+
+
+def require_marker(backend: Backend) -> None:
+    """Check the marker; raises FileNotFoundError, DamagedError, StoreUsageError (another format
+    or schema version).
+    """
+    where = f"{MARKER} of the store {backend.uri}"
+    found = parse_record(backend.read(MARKER), where)
+    if found.get("format") != FORMAT:
+        raise StoreUsageError(f"{backend.uri} is not a regroup store: {MARKER} is not one of ours")
+    require_schema_version(found.get("schema_version"), where)

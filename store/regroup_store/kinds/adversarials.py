@@ -1,0 +1,61 @@
+"""Adversarials: the images that an attack made, and what it took to make them."""
+
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from regroup_store.format.arrays import ArraySpec
+from regroup_store.format.element import ElementSpec
+from regroup_store.format.parquet_parts import STATUS_FIELDS
+
+KIND = "adversarials"
+IMAGES = "images.zarr"
+# Raised when columns are added: it is part of the fingerprint, so that an element written before
+# keeps its own and stays readable, without the columns that it has not.
+COLUMNS_VERSION = 2
+# Class -1: none (adversarial_class of a failed attack, target of an untargeted one). epsilon and
+# the distances are in pixel units of [0, 1]; queries and backward_passes count the sample's own.
+COLUMNS = pa.schema(
+    [
+        *STATUS_FIELDS,
+        pa.field("success", pa.bool_()),
+        pa.field("success_8bit", pa.bool_()),
+        pa.field("claimed", pa.bool_()),
+        pa.field("adversarial_class", pa.int32(), nullable=False),
+        pa.field("target", pa.int32(), nullable=False),
+        pa.field("epsilon", pa.float32()),
+        pa.field("l2", pa.float32()),
+        pa.field("linf", pa.float32()),
+        pa.field("mse", pa.float32()),
+        pa.field("steps", pa.int64(), nullable=False),
+        pa.field("queries", pa.int64(), nullable=False),
+        pa.field("backward_passes", pa.int64(), nullable=False),
+    ]
+)
+
+
+def adversarials_spec(
+    name: str,
+    *,
+    model: Mapping[str, object],
+    attack: Mapping[str, object],
+    index_fingerprint: str,
+    image_shape: tuple[int, int, int],
+    rows: int,
+    block_rows: int,
+    labels: Sequence[int] | None = None,
+) -> ElementSpec:
+    """Describe adversarials: images (channel, height, width) float32 in [0, 1].
+
+    `model`, `attack`: what determines them, seed included, as JSON; `labels`: the model's class
+    of every label of the index, where they differ.
+    """
+    inputs: dict[str, object] = {
+        "model": dict(model),
+        "attack": dict(attack),
+        "index": index_fingerprint,
+        "columns": COLUMNS_VERSION,
+        **({"labels": list(labels)} if labels else {}),
+    }
+    arrays = (ArraySpec(IMAGES, image_shape, "float32"),)
+    return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS)

@@ -1,0 +1,67 @@
+"""Listings: what a dataset held when it was looked at, before any image was read.
+
+A listing is what indexing starts from: the images' digests are computed over its rows, block by
+block, and kept for as long as the dataset lists the same.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice
+from typing import ClassVar
+
+import pyarrow as pa
+
+from regroup_store.format.element import ElementSpec
+from regroup_store.format.row_tables import (Draft, RowTable)
+from regroup_store.sources import Source
+from regroup_store.format.parquet_parts import STATUS_FIELDS
+
+KIND = "listings"
+DIGESTS = "digests"
+# Images digested by one task.
+BLOCK_ROWS = 1024
+# stamp: what changes when the image's file does (size and time of change, an object's ETag).
+COLUMNS = pa.schema(
+    [
+        pa.field("sample_id", pa.string(), nullable=False),
+        pa.field("label", pa.int32(), nullable=False),
+        pa.field("locator", pa.string(), nullable=False),
+        pa.field("stamp", pa.string(), nullable=False),
+    ]
+)
+# digest: xxh3_128 of the encoded image, "" where it could not be read (error says why).
+DIGEST_COLUMNS = pa.schema([*STATUS_FIELDS, pa.field("digest", pa.string(), nullable=False)])
+
+
+class Listing(RowTable):
+    """The rows of a dataset, as its source lists them."""
+
+    kind: ClassVar[str] = KIND
+    columns: ClassVar[pa.Schema] = COLUMNS
+    hashed: ClassVar[tuple[str, ...]] = ("sample_id", "label", "locator", "stamp")
+
+    @classmethod
+    @contextmanager
+    def drafted(cls, name: str, source: Source) -> Iterator[Draft["Listing"]]:
+        """List `source`, and give out what writes the listing into a store.
+
+        Raises StoreUsageError for what the source refuses, no images, or a repeated sample_id:
+        before any store is touched.
+        """
+        rows = _tables(source)
+        inputs = {"class_names": list(source.class_names), "source": source.spec}
+        with cls._drafted(name, rows, inputs, source.spec) as draft:
+            yield draft
+
+    def digests_spec(self) -> ElementSpec:
+        """What the element that holds the digests of these images is to be."""
+        inputs = {"listing": self.fingerprint, "digest": "xxh3_128 of the encoded image"}
+        rows = self.rows_count
+        return ElementSpec(DIGESTS, self.name, inputs, rows, BLOCK_ROWS, (), DIGEST_COLUMNS)
+
+
+def _tables(source: Source) -> Iterator[pa.Table]:
+    stream = source.rows()
+    while chunk := list(islice(stream, BLOCK_ROWS)):
+        columns = {name: [getattr(row, name) for row in chunk] for name in COLUMNS.names}
+        yield pa.table(columns, schema=COLUMNS)

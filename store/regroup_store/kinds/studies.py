@@ -1,0 +1,96 @@
+"""Studies: what came of each, kept by name in the store that it ran in.
+
+A name, not a fingerprint: a study that is run again, with more attacks or another k, replaces what
+it said before. Everything that its numbers come from stays under its own fingerprint. Timings,
+which are measured and not computed, are kept beside the results, each once.
+"""
+
+import re
+from collections.abc import Mapping
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import (DamagedError, StoreUsageError)
+from regroup_store.format.fingerprint import (fingerprint, seal, short, unseal)
+from regroup_store.format.store import Store
+
+FOLDER = "studies"
+RESULTS = "results.json"
+TIMINGS = "timings"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+def write_study(store: Store, name: str, results: Mapping[str, object]) -> None:
+    """Keep the results of a study, plain JSON, over those of its last run.
+
+    Raises StoreUsageError for a name other than letters, digits, '_' and '-'.
+    """
+    store.backend.replace(_key(name), seal({"study": name, "results": dict(results)}))
+
+
+def read_study(store: Store, name: str) -> dict[str, object]:
+    """Return the results of a study; raises StoreUsageError (there are none), DamagedError."""
+    where = f"{_key(name)} of the store {store.uri}"
+    try:
+        record = unseal(store.backend.read(_key(name)), where)
+    except FileNotFoundError:
+        there = ", ".join(studies(store)) or "none: run one with `regroup run`"
+        raise StoreUsageError(f"{store.uri} has no study {name!r}: it has {there}") from None
+    results = record.get("results")
+    if record.get("study") != name or not isinstance(results, dict):
+        raise DamagedError(f"{where} is damaged: it does not hold the results of {name}")
+    return results
+
+
+def studies(store: Store) -> list[str]:
+    """Return the names of the studies whose results the store holds, sorted."""
+    return sorted(name for name in store.backend.children(FOLDER) if _has(store.backend, name))
+
+
+def timing_ref(label: str, inputs: Mapping[str, object]) -> str:
+    """Return what a timing is kept under: `<label>-<fp>`, of all that was asked, plain JSON."""
+    return f"{label}-{short(fingerprint(inputs))}"
+
+
+def write_timing(
+    store: Store, study: str, ref: str, inputs: Mapping[str, object], found: Mapping[str, object]
+) -> bool:
+    """Keep what was `found`, plain JSON; False where one is kept already, which stays.
+
+    The seconds themselves are no function of `inputs`: taken again they differ.
+    """
+    record = {"study": study, "inputs": dict(inputs), "found": dict(found)}
+    return store.backend.create(_timing_key(study, ref), seal(record))
+
+
+def read_timing(
+    store: Store, study: str, ref: str, inputs: Mapping[str, object]
+) -> dict[str, object] | None:
+    """Return a timing that is kept, or None; raises DamagedError."""
+    key = _timing_key(study, ref)
+    where = f"{key} of the store {store.uri}"
+    try:
+        record = unseal(store.backend.read(key), where)
+    except FileNotFoundError:
+        return None
+    found = record.get("found")
+    if fingerprint({"inputs": record.get("inputs")}) != fingerprint({"inputs": dict(inputs)}):
+        raise DamagedError(f"{where} is damaged: it is a timing of something else")
+    if not isinstance(found, dict):
+        raise DamagedError(f"{where} is damaged: it holds no timing")
+    return found
+
+
+def _timing_key(study: str, ref: str) -> str:
+    if not _NAME.fullmatch(ref):
+        raise StoreUsageError(f"{ref!r} names no timing: use letters, digits, '_' and '-'")
+    return f"{_key(study).removesuffix(RESULTS)}{TIMINGS}/{ref}.json"
+
+
+def _has(backend: Backend, name: str) -> bool:
+    return bool(_NAME.fullmatch(name)) and backend.exists(_key(name))
+
+
+def _key(name: str) -> str:
+    if not _NAME.fullmatch(name):
+        raise StoreUsageError(f"{name!r} names no study: use letters, digits, '_' and '-'")
+    return f"{FOLDER}/{name}/{RESULTS}"

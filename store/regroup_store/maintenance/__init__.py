@@ -1,0 +1,1 @@
+"""Verifying, repairing and removing what a store holds, and finding it by name."""

@@ -1,0 +1,85 @@
+"""Findings: what verification tells, and how errors of reading become findings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from regroup_store.backends.base import Backend
+from regroup_store.errors import (DamagedError, StoreError)
+from regroup_store.format.manifests import Location
+
+# damaged: it is not what was written. unreadable: it could not be read (an I/O error, another
+# schema version), so nothing is known of it. note: information; nothing is wrong.
+Level = Literal["damaged", "unreadable", "note"]
+What = Literal[
+    "marker", "manifest", "metadata", "commit", "chunk", "part", "summary",
+    "quarantine", "gap", "leftover", "parent",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as a whole store has it.
+
+    `kind`, `ref`: the element, empty for the store's own marker; `block`: of a block element, or
+    None; `path`: the key; `problem`: one sentence.
+    """
+
+    level: Level
+    what: What
+    kind: str
+    ref: str
+    block: int | None
+    path: str
+    problem: str
+
+
+def finding_at(
+    level: Level, what: What, location: Location, name: str, problem: str, block: int | None = None
+) -> Finding:
+    """Return a finding about `name`, which is below the element's folder."""
+    path = location.key(name)
+    return Finding(level, what, location.kind, location.ref, block, path, problem)
+
+
+def failure_at(
+    error: Exception, what: What, location: Location, name: str, block: int | None = None
+) -> Finding:
+    """Return the finding that an error of reading `name` is."""
+    problem = sentence(error, location.key(name))
+    return finding_at(level_of(error), what, location, name, problem, block)
+
+
+def sentence(error: Exception, key: str) -> str:
+    """Return what a finding says of an error of reading `key`."""
+    return f"{key} is missing" if isinstance(error, FileNotFoundError) else str(error)
+
+
+def level_of(error: Exception) -> Level:
+    """Tell bytes that are wrong or gone from bytes that could not be read or understood."""
+    return "damaged" if isinstance(error, DamagedError | FileNotFoundError) else "unreadable"
+
+
+def attempt(read: Callable[..., object], *arguments: object) -> Exception | None:
+    """Return the error of reading, a FileNotFoundError included, or None."""
+    try:
+        read(*arguments)
+    except (StoreError, FileNotFoundError) as error:
+        return error
+    return None
+
+
+def value_error(backend: Backend, keys: list[str], read: Callable[[], object]) -> Exception | None:
+    """Return why `read`, which goes through zarr to `keys`, fails, or None.
+
+    zarr does not tell bytes that are wrong from bytes that did not arrive (a connection that
+    broke): so they are read again without it before anything is called damaged.
+    """
+    error = attempt(read)
+    if error is None:
+        return None
+    for key in keys:
+        again = attempt(backend.read, key)
+        if again is not None and not isinstance(again, FileNotFoundError):
+            return again
+    return error if attempt(read) else None

@@ -1,0 +1,71 @@
+"""What a user's words name: elements of any kind, by name, name-fingerprint or fingerprint."""
+
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from regroup_store.errors import StoreUsageError
+from regroup_store.format.manifests import (KINDS, Location, locations, matching_locations)
+from regroup_store.format.store import Store
+
+SUGGESTED = 5
+
+
+def every_element(store: Store) -> list[Location]:
+    """Return the elements that have a manifest, in the order of KINDS."""
+    return [location for kind in KINDS for location in locations(store.backend, kind)]
+
+
+def named_elements(store: Store, ref: str, kind: str | None = None) -> list[Location]:
+    """Return every element that `ref` names, of `kind` where that is given.
+
+    A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
+    Raises StoreUsageError, with the nearest there are, for one that names nothing.
+    """
+    stated, rest = kind_of(ref)
+    kind = stated or kind
+    known = [each for each in every_element(store) if kind in (None, each.kind)]
+    found = matching_locations(known, rest)
+    if not found:
+        raise StoreUsageError(
+            f"there is no {kind or 'element'} {rest!r} in the store {store.uri}: "
+            f"{_nearest(known, rest)}"
+        )
+    return found
+
+
+def one_element(store: Store, ref: str, kind: str | None = None) -> Location:
+    """Return the one element that `ref` names, as `named_elements` reads it.
+
+    Raises StoreUsageError, with the candidates, for several.
+    """
+    found = named_elements(store, ref, kind)
+    if len(found) > 1:
+        names = ", ".join(location.folder for location in found)
+        raise StoreUsageError(
+            f"{ref!r} names {len(found)} elements in the store {store.uri}: say which of {names}"
+        )
+    return found[0]
+
+
+def kind_of(ref: str) -> tuple[str | None, str]:
+    """Return the kind that a ref states, or None, and what comes after it; StoreUsageError."""
+    kind, slash, rest = ref.rpartition("/")
+    if slash and kind not in KINDS:
+        near = get_close_matches(kind, KINDS, 1) or KINDS
+        raise StoreUsageError(
+            f"{ref!r} names no element: {kind!r} is no kind of element: did you mean "
+            f"{' or '.join(near)}?"
+        )
+    return kind or None, rest
+
+
+def _nearest(known: Sequence[Location], ref: str) -> str:
+    names = {location.name for location in known}
+    refs = {location.ref: location.folder for location in known}
+    near = get_close_matches(ref, [*names, *refs], 3, 0.5)
+    if near:
+        return f"did you mean {' or '.join(refs.get(name, name) for name in near)}?"
+    if not known:
+        return "it holds none"
+    shown = ", ".join(location.folder for location in known[:SUGGESTED])
+    return f"it holds {shown}{', ...' if len(known) > SUGGESTED else ''} (see `regroup ls`)"

@@ -1,0 +1,104 @@
+"""Repair: what is damaged is made to be written again by the job that wrote it, nothing else."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from regroup_store.format.arrays import create_array
+from regroup_store.format.commits import commit_key
+from regroup_store.format.element import BlockElement
+from regroup_store.maintenance.findings import Finding
+from regroup_store.format.lineage import derived
+from regroup_store.format.manifests import (BLOCK_KINDS, Location)
+from regroup_store.format.store import (MARKER, Store, marker)
+
+Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
+
+
+@dataclass(frozen=True)
+class Repair:
+    """What is to be done about one element, or (`location` None) about the store's marker.
+
+    `action`: "rewrite" (here and now, from what is known), "requeue" (the next run of the job
+    computes `blocks`), "rebuild" (the next run writes the manifest and, of a bank or an index, the
+    rest), "summarise" (the next run writes the summary from the blocks), "forget" (the reason why
+    a block was given up, of which nothing is made, is removed). `removed`: keys that are deleted,
+    in this order; `rewritten`: keys that are written again here.
+    """
+
+    location: Location | None
+    action: Action
+    blocks: tuple[int, ...] = ()
+    removed: tuple[str, ...] = ()
+    rewritten: tuple[str, ...] = ()
+
+
+def plan_repairs(store: Store, findings: Iterable[Finding]) -> list[Repair]:
+    """Return the repairs of all findings of level "damaged", one an element, in their order."""
+    by_place: dict[Location | None, list[Finding]] = {}
+    for finding in findings:
+        if finding.level == "damaged":
+            location = Location(finding.kind, finding.ref) if finding.ref else None
+            by_place.setdefault(location, []).append(finding)
+    return [_plan(store, location, found) for location, found in by_place.items()]
+
+
+def apply_repair(store: Store, repair: Repair) -> None:
+    """Do what a repair says; doing it twice is no different. Raises StoreError."""
+    for key in repair.removed:
+        store.backend.delete(key)
+    if repair.location is None:
+        store.backend.replace(MARKER, marker())
+    elif repair.rewritten:
+        _rewrite_metadata(store, repair.location, repair.rewritten)
+
+
+def kept_elements(store: Store, repair: Repair) -> list[Location]:
+    """Return what was derived from values that are computed again, and stays as it is.
+
+    Its own checksums are right or are findings of their own, and the values come back the same.
+    """
+    if repair.location is None or repair.action not in ("requeue", "rebuild"):
+        return []
+    return derived(store, repair.location)
+
+
+def _plan(store: Store, location: Location | None, found: list[Finding]) -> Repair:
+    if location is None:
+        return Repair(None, "rewrite", rewritten=(MARKER,))
+    if location.kind not in BLOCK_KINDS or any(f.what == "manifest" for f in found):
+        return Repair(location, "rebuild", removed=_remains(store, location))
+    blocks = sorted({f.block for f in found if f.block is not None})
+    metadata = tuple(f.path for f in found if f.what == "metadata")
+    reasons = [f.path for f in found if f.what == "quarantine"]
+    summary = [location.key("summary.json")] if len(metadata) + len(reasons) < len(found) else []
+    removed = (*summary, *(commit_key(location, block) for block in blocks), *reasons)
+    return Repair(location, _action(blocks, summary, metadata), tuple(blocks), removed, metadata)
+
+
+def _action(blocks: Sequence[int], summary: Sequence[str], metadata: Sequence[str]) -> Action:
+    """Return the most that has to be done about a block element."""
+    if blocks:
+        return "requeue"
+    if summary:
+        return "summarise"
+    return "rewrite" if metadata else "forget"
+
+
+def _remains(store: Store, location: Location) -> tuple[str, ...]:
+    """Return what goes before an element is built anew, its manifest first.
+
+    A bank is written whole again. Blocks and the parts of an index are not touched: committed
+    blocks are found again under the new manifest, parts are written over.
+    """
+    manifest = location.key("manifest.json")
+    others = store.backend.keys(location.folder) if location.kind == "banks" else []
+    return (manifest, *(key for key in others if key != manifest))
+
+
+def _rewrite_metadata(store: Store, location: Location, keys: Iterable[str]) -> None:
+    element = BlockElement.open(store, location.kind, location.ref)
+    for key in keys:
+        store.backend.delete(key)
+    for spec in element.arrays:
+        create_array(store.backend, location, spec, element.plan.rows, element.plan.block_rows)

@@ -1,0 +1,339 @@
+"""Verification: everything that is stored against its checksums (docs/format.md, "Verifying").
+
+Reads one block of one array at a time, and goes on after every finding.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any
+
+from regroup_store.format.arrays import (ArraySpec, chunk_key, open_array, read_checked, specs_from_json)
+from regroup_store.backends.base import Backend
+from regroup_store.kinds.banks import SIGNS
+from regroup_store.format.checkpoints import FOLDER as CHECKPOINTS
+from regroup_store.format.checkpoints import checkpointed_blocks
+from regroup_store.format.commits import commit_key
+from regroup_store.format.element import BlockElement
+from regroup_store.errors import (DamagedError, FingerprintMismatchError, SchemaVersionError, StoreError, StoreUnavailableError, StoreUsageError)
+from regroup_store.maintenance.findings import (Finding, Level, attempt, failure_at, finding_at, level_of, sentence, value_error)
+from regroup_store.format.fingerprint import (parse_record, unseal)
+from regroup_store.format.lineage import parents
+from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, ROW_KINDS, Location, find, folders, matching_locations, read_manifest)
+from regroup_store.backends.open import backend_for
+from regroup_store.format.block_plan import (BlockPlan, format_blocks)
+from regroup_store.format.quarantine import (quarantine_key, quarantined_blocks, read_quarantine)
+from regroup_store.format.store import (MARKER, Store, open_store, require_marker)
+from regroup_store.format.parquet_parts import (part_name, read_part)
+
+
+def open_to_verify(uri: str) -> Store:
+    """Open the store at `uri` even where its marker is damaged or missing.
+
+    Raises StoreUsageError where there is no store, and SchemaVersionError.
+    """
+    try:
+        return open_store(uri, writable=False)
+    except SchemaVersionError:
+        raise
+    except StoreError:
+        store = Store(backend_for(uri))
+        with contextlib.suppress(StoreUnavailableError):
+            if chosen(store):
+                return store
+        raise
+
+
+def chosen(store: Store, refs: Sequence[str] = ()) -> list[Location]:
+    """Return what `refs` name, of any kind, or everything, finished or not.
+
+    A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
+    Raises StoreUsageError for one that names nothing.
+    """
+    known = [location for kind in KINDS for location in folders(store.backend, kind)]
+    if not refs:
+        return known
+    wanted = {location for ref in refs for location in _named(store, known, ref)}
+    return [location for location in known if location in wanted]
+
+
+def _named(store: Store, known: list[Location], ref: str) -> list[Location]:
+    kind, _, rest = ref.rpartition("/")
+    found = matching_locations([each for each in known if kind in ("", each.kind)], rest)
+    if not found:
+        names = ", ".join(location.folder for location in known) or "nothing"
+        raise StoreUsageError(f"there is no {ref!r} in the store {store.uri}; it holds: {names}")
+    return found
+
+
+def verify(store: Store, refs: Sequence[str] = ()) -> Iterator[Finding]:
+    """Check the marker and the elements that `refs` name (default: all).
+
+    Raises StoreUsageError for a ref that names nothing, StoreError when the store cannot be listed.
+    """
+    yield from check_marker(store)
+    for location in chosen(store, refs):
+        yield from check_element(store, location)
+
+
+def check_marker(store: Store) -> Iterator[Finding]:
+    """Check store.json."""
+    if error := attempt(require_marker, store.backend):
+        level, problem = level_of(error), sentence(error, MARKER)
+        # Another format, in the midst of our elements, is a damaged marker.
+        if isinstance(error, StoreUsageError) and not isinstance(error, SchemaVersionError):
+            level = "damaged"
+        yield Finding(level, "marker", "", "", None, MARKER, problem)
+
+
+def check_element(store: Store, location: Location) -> Iterator[Finding]:
+    """Check everything below the folder of one element."""
+    yield from _check_partials(store.backend, location)
+    try:
+        manifest = read_manifest(store.backend, location)
+    except FileNotFoundError:
+        yield from _check_unfinished(store.backend, location)
+        return
+    except StoreError as error:
+        level = _manifest_level(store.backend, location, error)
+        yield finding_at(level, "manifest", location, "manifest.json", str(error))
+        return
+    yield from _CHECKS[location.kind](store.backend, location, manifest)
+    yield from _check_parents(store.backend, location, manifest)
+
+
+def _manifest_level(backend: Backend, location: Location, error: StoreError) -> Level:
+    """Of a manifest that contradicts its fingerprint: one whose seal holds was moved here whole."""
+    if isinstance(error, FingerprintMismatchError):
+        try:
+            unseal(backend.read(location.key("manifest.json")), location.folder)
+        except DamagedError:
+            return "damaged"
+    return level_of(error)
+
+
+def _check_partials(backend: Backend, location: Location) -> Iterator[Finding]:
+    for key in backend.partials(location.folder):
+        name = key.removeprefix(f"{location.folder}/")
+        problem = "a write in progress, or left by a process that was killed: never read"
+        yield finding_at("note", "leftover", location, name, problem)
+
+
+def _check_unfinished(backend: Backend, location: Location) -> Iterator[Finding]:
+    """No manifest: it is the first file of a block element, and the last of the others."""
+    if location.kind in BLOCK_KINDS and backend.children(location.key("commits")):
+        problem = f"{location.key('manifest.json')} is missing, but blocks are committed"
+        yield finding_at("damaged", "manifest", location, "manifest.json", problem)
+    else:
+        problem = (
+            "begun but not finished: never read; the job that writes it goes on when run again"
+        )
+        yield finding_at("note", "leftover", location, "manifest.json", problem)
+
+
+def _check_parents(
+    backend: Backend, location: Location, manifest: Mapping[str, Any]
+) -> Iterator[Finding]:
+    for kind, full in parents(location.kind, manifest["inputs"]):
+        try:
+            absent = find(backend, kind, full) is None
+        except (StoreError, FileNotFoundError):
+            continue  # It is there, and what is wrong with it is a finding of its own.
+        if absent:
+            problem = f"it comes from {kind} {full[:16]}, not in this store"
+            yield finding_at("note", "parent", location, "manifest.json", problem)
+
+
+def _check_rows(
+    backend: Backend, location: Location, manifest: Mapping[str, Any]
+) -> Iterator[Finding]:
+    for number, checksum in enumerate(manifest["parts"]):
+        name = part_name(number)
+        if error := attempt(read_part, backend, location.key(name), checksum):
+            yield failure_at(error, "part", location, name)
+
+
+def _check_bank(
+    backend: Backend, location: Location, manifest: Mapping[str, Any]
+) -> Iterator[Finding]:
+    specs = specs_from_json(manifest["arrays"], f"{location.folder}/manifest.json")
+    findings, sound = _check_metadata(backend, location, specs, BlockPlan(SIGNS, 1))
+    yield from findings
+    for spec, checksum in zip(specs, manifest["checksums"], strict=True):
+        if spec in sound:
+            keys = [chunk_key(location, spec, sign) for sign in range(SIGNS)]
+            read = partial(_read_mixtures, backend, location, spec, checksum)
+            if error := value_error(backend, keys, read):
+                yield failure_at(error, "chunk", location, spec.path)
+
+
+def _read_mixtures(backend: Backend, location: Location, spec: ArraySpec, checksum: str) -> None:
+    array = open_array(backend, location, spec, SIGNS)
+    read_checked(array, backend, location, spec, slice(0, SIGNS), checksum)
+
+
+def _check_blocks(
+    backend: Backend, location: Location, manifest: dict[str, object]
+) -> Iterator[Finding]:
+    element = BlockElement(backend, location, manifest)
+    findings, sound = _check_metadata(backend, location, element.arrays, element.plan)
+    yield from findings
+    for block in sorted(element.committed()):
+        yield from _check_block(backend, location, element, sound, block)
+    if error := attempt(lambda: element.listed_gaps):
+        yield failure_at(error, "summary", location, "summary.json")
+    yield from _check_uncommitted(backend, location, element, known=error is None)
+    yield from _check_checkpoints(backend, location)
+    yield from _check_quarantine(backend, location)
+
+
+def _check_block(
+    backend: Backend,
+    location: Location,
+    element: BlockElement,
+    specs: Sequence[ArraySpec],
+    block: int,
+) -> Iterator[Finding]:
+    if error := attempt(_require_planned, element, block):
+        yield failure_at(error, "commit", location, _commit_name(location, block), block)
+        return
+    wanted = element.in_turn([(spec.path, block) for spec in specs])
+    for spec, each in zip(specs, wanted, strict=True):
+        key = chunk_key(location, spec, block)
+        if error := value_error(backend, [key], partial(element.read_array, *each)):
+            yield failure_at(error, "chunk", location, _name(location, key), block)
+    if error := attempt(element.read_table, block):
+        yield failure_at(error, "part", location, f"samples/{part_name(block)}", block)
+
+
+def _name(location: Location, key: str) -> str:
+    return key.removeprefix(f"{location.folder}/")
+
+
+def _commit_name(location: Location, block: int) -> str:
+    return _name(location, commit_key(location, block))
+
+
+def _require_planned(element: BlockElement, block: int) -> None:
+    """Refuse a record of another block plan; raises DamagedError, and what reading it raises."""
+    rows, planned = element.commit(block).rows, element.plan.size(block)
+    if rows != planned:
+        raise DamagedError(
+            f"the commit record of block {block} of {element.kind}/{element.ref} is of {rows} "
+            f"rows, but the manifest plans {planned}"
+        )
+
+
+def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]:
+    """Why blocks were given up: nothing is made of it but what `regroup ls` tells."""
+    for block in quarantined_blocks(backend, location):
+        if error := attempt(read_quarantine, backend, location, block):
+            name = _name(location, quarantine_key(location, block))
+            yield failure_at(error, "quarantine", location, name)
+
+
+def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding]:
+    """What saves work, whole or not: an attempt removes one that is damaged when it reads it."""
+    if blocks := checkpointed_blocks(backend, location):
+        problem = (
+            f"what was made so far of blocks ({format_blocks(blocks)}): the job that writes them "
+            "goes on from there, and removes it"
+        )
+        yield finding_at("note", "leftover", location, CHECKPOINTS, problem)
+
+
+def _check_uncommitted(
+    backend: Backend, location: Location, element: BlockElement, *, known: bool
+) -> Iterator[Finding]:
+    """Blocks without a record: work to do, but damage once the element was finalised with them.
+
+    `known`: its summary can be read, and so tells which blocks it was finalised without.
+    """
+    missing = element.missing()
+    if not missing:
+        return
+    if not backend.exists(location.key("summary.json")):
+        yield from _check_gap(backend, location, element, missing)
+        return
+    if known and (gaps := [block for block in missing if block in element.listed_gaps]):
+        problem = (
+            f"finalised without {len(gaps)} of {element.plan.blocks} blocks "
+            f"({format_blocks(gaps)}): their samples are read as failed rows"
+        )
+        yield finding_at("note", "gap", location, "summary.json", problem)
+        missing = [block for block in missing if block not in gaps]
+    for block in missing:
+        name = _commit_name(location, block)
+        problem = f"{location.key(name)} is missing, but {location.ref} was finalised with it"
+        yield finding_at("damaged", "commit", location, name, problem, block)
+
+
+def _check_gap(
+    backend: Backend, location: Location, element: BlockElement, missing: list[int]
+) -> Iterator[Finding]:
+    problem = (
+        f"{len(missing)} of {element.plan.blocks} blocks are not committed "
+        f"({format_blocks(missing)}): the job that writes them goes on when it is run again"
+    )
+    yield finding_at("note", "gap", location, "commits", problem)
+    if stray := sorted(_written(backend, location, element).intersection(missing)):
+        problem = (
+            f"values of blocks that are not committed ({format_blocks(stray)}): never read; "
+            "the next run writes over them"
+        )
+        yield finding_at("note", "leftover", location, "samples", problem)
+
+
+def _written(backend: Backend, location: Location, element: BlockElement) -> set[int]:
+    """Return the blocks of which a chunk or a part is there."""
+    parts = backend.children(location.key("samples"))
+    found = {int(name[5:-8]) for name in parts if name[5:-8].isdigit()}
+    for spec in element.arrays:
+        chunks = backend.children(location.key(spec.path, "c"))
+        found |= {int(name) for name in chunks if name.isdigit()}
+    return found
+
+
+def _check_metadata(
+    backend: Backend, location: Location, specs: Sequence[ArraySpec], plan: BlockPlan
+) -> tuple[list[Finding], list[ArraySpec]]:
+    """Return what is wrong with zarr's metadata, and the arrays whose metadata is sound."""
+    findings, sound = [], []
+    roots = dict.fromkeys(s.path.partition("/")[0] for s in specs if "/" in s.path)
+    for name in (f"{root}/zarr.json" for root in roots):
+        if error := attempt(_require_group, backend, location.key(name)):
+            findings.append(failure_at(error, "metadata", location, name))
+    for spec in specs:
+        name = f"{spec.path}/zarr.json"
+        read = partial(_require_chunks, backend, location, spec, plan)
+        if error := value_error(backend, [location.key(name)], read):
+            findings.append(failure_at(error, "metadata", location, name))
+        else:
+            sound.append(spec)
+    return findings, sound
+
+
+def _require_group(backend: Backend, key: str) -> None:
+    """Check what other zarr readers need to list the arrays of a group."""
+    record = parse_record(backend.read(key), f"{key} of the store {backend.uri}")
+    if (record.get("node_type"), record.get("zarr_format")) != ("group", 3):
+        raise DamagedError(f"{key} of the store {backend.uri} is not the metadata of a group")
+
+
+def _require_chunks(backend: Backend, location: Location, spec: ArraySpec, plan: BlockPlan) -> None:
+    chunks, planned = (
+        open_array(backend, location, spec, plan.rows).chunks,
+        spec.shape(plan.size(0)),
+    )
+    if chunks != planned:
+        raise DamagedError(
+            f"{location.key(spec.path)} of the store {backend.uri} has chunks of {chunks}, but the "
+            f"manifest's blocks are {planned}"
+        )
+
+
+_CHECKS: dict[str, Callable[[Backend, Location, dict[str, Any]], Iterator[Finding]]] = {
+    **dict.fromkeys(ROW_KINDS, _check_rows),
+    "banks": _check_bank,
+    **dict.fromkeys(BLOCK_KINDS, _check_blocks),
+}

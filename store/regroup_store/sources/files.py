@@ -1,0 +1,111 @@
+"""The files of a dataset: listed, found by their names, and read many at a time."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from regroup_store.errors import StoreUsageError
+from regroup_store.sources.source import (one_line, unreadable)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+# Files read at once: an object store answers late, but many requests at a time.
+READERS = 16
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff")
+
+Place = TypeVar("Place")
+
+
+def is_image(name: str) -> bool:
+    """Whether a file is an image by its extension, in any case."""
+    return name.lower().endswith(EXTENSIONS)
+
+
+def last_part(path: str) -> str:
+    """The name of the file at `path`."""
+    return path.rpartition("/")[2]
+
+
+def list_folder(fs: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
+    """Name of each entry of a folder, and what its file system says of it."""
+    try:
+        found: list[dict[str, Any]] = fs.ls(path, detail=True)
+    except OSError as error:
+        raise StoreUsageError(f"{path} cannot be listed: {one_line(error)}") from error
+    return [(last_part(entry["name"]), entry) for entry in found]
+
+
+def is_folder(fs: Any, entry: dict[str, Any]) -> bool:
+    """Whether a listed entry is (a link to) a folder."""
+    if entry.get("islink"):
+        return bool(fs.isdir(entry["name"]))
+    return bool(entry["type"] == "directory")
+
+
+def as_text(path: str, where: str) -> str:
+    """`path` itself; StoreUsageError for a name that no table of strings can hold."""
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise StoreUsageError(
+            f"{where}: the file name {path!r} is not UTF-8; rename it."
+        ) from error
+    return path
+
+
+def find_by_name(fs: Any, patterns: Iterable[str], spec: str, example: str) -> dict[str, str]:
+    """Path of each file that the glob patterns match, by its name, in the order of the names.
+
+    Raises:
+        StoreUsageError: a pattern matches nothing, or two files share their name.
+    """
+    matches = [path for pattern in patterns for path in _matches(fs, pattern, spec, example)]
+    paths: dict[str, str] = {}
+    for path in sorted(sorted(set(matches)), key=last_part):
+        if (name := last_part(path)) in paths:
+            raise StoreUsageError(
+                f"{spec}: {paths[name]} and {path} have the same name, which "
+                "sample ids are made of; rename one, or index them as two datasets."
+            )
+        paths[name] = path
+    return paths
+
+
+def _matches(fs: Any, pattern: str, spec: str, example: str) -> list[str]:
+    found = [path for path in fs.glob(pattern) if fs.isfile(path)]
+    if not found:
+        missing = "" if spec.endswith(pattern) else f" {last_part(pattern)}"
+        raise StoreUsageError(f"{spec}: no file matches{missing}; name files, as in {example!r}.")
+    return found
+
+
+def read_each(
+    read: Callable[[Place], bytes | OSError], places: Sequence[Place]
+) -> list[bytes | OSError]:
+    """What `read` returns for each of `places`, in their order; many at a time."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return list(readers.map(read, places))
+
+
+def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[bytes | OSError]:
+    """Bytes of the files at these paths below `root`; StoreUsageError for one that leaves it."""
+    for locator in locators:
+        _check_inside(locator, spec)
+
+    def read(locator: str) -> bytes | OSError:
+        """The bytes of one file, or why it cannot be read."""
+        try:
+            return bytes(fs.cat_file(f"{root}/{locator}"))
+        except OSError as error:
+            return unreadable(locator, error)
+
+    return read_each(read, locators)
+
+
+def _check_inside(locator: str, spec: str) -> None:
+    path = PurePosixPath(locator)
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in locator:
+        raise StoreUsageError(f"{locator!r} is not a path inside {spec}.")

@@ -1,0 +1,74 @@
+"""The objects of S3 as files that a dataset is read from."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+from typing import TYPE_CHECKING, Any
+
+from fsspec.spec import AbstractBufferedFile
+from obstore.fsspec import FsspecStore
+
+from regroup_store.backends.s3 import (s3_client, told)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from obstore.store import S3Store
+
+
+class S3Files(FsspecStore):
+    """The objects of all buckets as files, `bucket/key`, for datasets.
+
+    Raises FileNotFoundError for an object that is not there, and StoreError for every other
+    failure: a server that fails says nothing about an image.
+    """
+
+    protocol = "s3"
+    cachable = False  # A client is of the variables that it was made under.
+
+    def __init__(self) -> None:
+        super().__init__("s3")
+
+    def _construct_store(self, bucket: str) -> S3Store:
+        return s3_client(bucket)
+
+    async def _cat_file(
+        self, path: str, start: int | None = None, end: int | None = None, **options: Any
+    ) -> bytes:
+        with _told_of(path):
+            return await super()._cat_file(path, start, end, **options)
+
+    async def _info(self, path: str, **options: Any) -> dict[str, Any]:
+        with _told_of(path):
+            return await super()._info(path, **options)
+
+    async def _ls(self, path: str, detail: bool = False, **options: Any) -> Any:
+        with _told_of(path):
+            entries = await super()._ls(path, detail=True, **options)
+        return entries if detail else sorted(entry["name"] for entry in entries)
+
+    async def _isfile(self, path: str) -> bool:
+        try:
+            return bool((await self._info(path))["type"] == "file")
+        except FileNotFoundError:
+            return False
+
+    def _open(self, path: str, mode: str = "rb", **_: Any) -> _RangeReader:  # type: ignore[override]
+        return _RangeReader(self, path, mode)
+
+
+class _RangeReader(AbstractBufferedFile):  # type: ignore[misc]
+    """A file read in ranges, so that its errors are those of `S3Files`."""
+
+    def _fetch_range(self, start: int, end: int) -> bytes:
+        return bytes(self.fs.cat_file(self.path, start, end))
+
+
+@contextlib.contextmanager
+def _told_of(path: str) -> Iterator[None]:
+    try:
+        with told(f"reading s3://{path} failed"):
+            yield
+    except FileNotFoundError as error:
+        raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error

@@ -1,0 +1,121 @@
+"""What every image source offers, and the one way to turn a location into a file system."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import fsspec
+
+from regroup_store.errors import StoreUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRow:
+    """One image of a dataset.
+
+    Attributes:
+        sample_id: unique within the dataset, and the same wherever the dataset lies.
+        label: class index, in the order of the source's `class_names`.
+        locator: where the image lies within the source; what `Source.read` takes.
+        stamp: changes when the image does: size and time of change of its file, an object's ETag.
+    """
+
+    sample_id: str
+    label: int
+    locator: str
+    stamp: str
+
+
+class Source(Protocol):
+    """A dataset of encoded images with labels."""
+
+    @property
+    def spec(self) -> str:
+        """Opens the same dataset again from any working directory."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names in the order of the class indices."""
+
+    def rows(self) -> Iterator[SourceRow]:
+        """All images, always in the same order; raises StoreUsageError for bad labels or none."""
+
+    def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
+        """Encoded bytes in the order of `locators`; an unreadable one is returned as its error.
+
+        Raises StoreUsageError for a locator that cannot be one of this source.
+        """
+
+
+def file_system(location: str, spec: str) -> tuple[Any, str]:
+    """Return the fsspec file system of `location`, and the absolute path on it.
+
+    S3 is read through the store's own clients, whose failures are StoreErrors.
+
+    Raises:
+        StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
+    """
+    if location.startswith("s3://"):
+        from regroup_store.sources.s3_files import S3Files
+
+        if not (path := S3Files._strip_protocol(location)):
+            raise StoreUsageError(f"{spec}: names no bucket; write s3://bucket/path")
+        return S3Files(), str(path)
+    try:
+        fs, path = fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as error:
+        raise StoreUsageError(f"{spec}: cannot be opened: {one_line(error)}") from error
+    return fs, str(path)
+
+
+def absolute(fs: Any, path: str) -> str:
+    """`path` with its protocol, where it is not a local file's."""
+    return path if "file" in fs.protocol else str(fs.unstrip_protocol(path))
+
+
+# What file systems that are not local call the things that change with an object.
+STAMP_KEYS = (
+    "e_tag",
+    "ETag",
+    "etag",
+    "md5Hash",
+    "last_modified",
+    "LastModified",
+    "mtime",
+    "created",
+)
+
+
+def stamp(fs: Any, entry: Mapping[str, Any]) -> str:
+    """What changes when the listed file `entry` does; "missing" where it is not there (or no more).
+
+    Of an object: its size and all that its store says of its version.
+    """
+    if "file" in fs.protocol:
+        return _file_stamp(entry["name"])
+    said = [f"{key}={entry[key]}" for key in STAMP_KEYS if entry.get(key) is not None]
+    return " ".join([str(entry.get("size")), *said])
+
+
+def _file_stamp(path: str) -> str:
+    try:
+        status = Path(path).stat()  # of what a link points to, which fsspec's own entry is not
+    except OSError:
+        return "missing"
+    return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
+
+
+def one_line(error: Exception) -> str:
+    """The message of `error` in one line; of an OSError, the part without this machine's path."""
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(text.split()) or type(error).__name__
+
+
+def unreadable(locator: str, error: Exception) -> OSError:
+    """The error kept in place of an image's bytes."""
+    return OSError(f"{locator} cannot be read: {one_line(error)}")
