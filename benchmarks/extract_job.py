@@ -19,10 +19,10 @@ from PIL import Image
 from benchmarks.alternating import THIS_PROCESS, Taken
 from benchmarks.machine import torch_threads
 from benchmarks.pipeline import write_index
-from cluster.dispatch import RetryPolicy
-from cluster.extraction import ExtractionJob
-from cluster.pool import worker_pool
-from cluster.resources import WorkerResources
+from regroup_cluster.dispatch.blocks import RetryPolicy
+from regroup_cluster.workers.extraction import ExtractionJob
+from regroup_cluster.dispatch.actor_pool import worker_pool
+from regroup_cluster.resources import WorkerResources
 from pipelines.extract import index_features_spec
 from pipelines.network import open_network
 from pipelines.options import ModelOptions
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from cluster.dispatch import BlockReport, DispatchReport
-    from cluster.extraction import ExtractionWorker
-    from cluster.pool import WorkerPool
-    from cluster.progress import Progress
+    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport)
+    from regroup_cluster.workers.extraction import ExtractionWorker
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.dispatch.progress import Progress
 
 CLASSES, BATCH = 10, 64
 PROCESSOR = "processor"
@@ -113,7 +113,7 @@ class CountedWorker:
 class SmallJob:
     """Images, index and network below `folder`; `blocks` blocks of `block_rows` samples.
 
-    `decode_workers`: threads that decode beside the network's, see `cluster.images.decode_threads`.
+    `decode_workers`: threads that decode beside the network's, see `regroup_cluster.workers.images.decode_threads`.
 
     Attributes:
         samples: of one run.

@@ -29,7 +29,7 @@ from benchmarks.alternating import (
     Taken,
     command,
 )
-from cluster.phases import peak_rss_bytes
+from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup.kernels.allocator import keep_freed_memory
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.synthetic import fill_features, synthetic_network, write_dataset
-from cluster.phases import peak_rss_bytes
+from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import accuracy_row, rule_of_k, score
 from pipelines.index_dataset import index_dataset

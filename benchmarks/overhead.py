@@ -36,16 +36,16 @@ from benchmarks.alternating import (
     command,
 )
 from benchmarks.extract_job import SmallJob
-from cluster.pool import worker_pool
-from cluster.resources import WorkerResources
-from cluster.session import SessionConfig, ray_session
+from regroup_cluster.dispatch.actor_pool import worker_pool
+from regroup_cluster.resources import WorkerResources
+from regroup_cluster.session import (SessionConfig, ray_session)
 from regroup.kernels.allocator import keep_freed_memory
 from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from cluster.pool import WorkerPool
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
 
 SHARE, EXTRA_S = 1.03, 0.5
 CPUS = 2

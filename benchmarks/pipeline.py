@@ -27,9 +27,9 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from cluster.extraction import ExtractionJob, build_extractor
-from cluster.images import IndexImages
-from cluster.weights import fetch_classifier
+from regroup_cluster.workers.extraction import (ExtractionJob, build_extractor)
+from regroup_cluster.workers.images import IndexImages
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from pipelines.extract import index_features_spec
 from pipelines.network import Network, open_network
 from pipelines.options import DecoderName, ModelOptions

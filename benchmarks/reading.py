@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 
-from cluster.dispatch import BlockReport
+from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 

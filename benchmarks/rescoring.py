@@ -39,7 +39,7 @@ from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
 from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
-from cluster.scoring import ScoringJob, ScoringWorker
+from regroup_cluster.workers.scoring import (ScoringJob, ScoringWorker)
 from pipelines.extract import index_features_spec
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory

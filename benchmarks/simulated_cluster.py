@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from cluster.dispatch import BlockReport, RetryPolicy
+from regroup_cluster.dispatch.blocks import (BlockReport, RetryPolicy)
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from cluster.pool import WorkerPool
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
 
 NODE_CPUS = 8
 # Ray replaces 127.0.0.1 by the machine's outward address.
@@ -102,9 +102,9 @@ def _start(workers: int) -> None:
     """Start nodes and driver; every worker has slept once when this returns."""
     from ray.cluster_utils import Cluster
 
-    from cluster.pool import worker_pool
-    from cluster.resources import WorkerResources
-    from cluster.session import SessionConfig, ray_session
+    from regroup_cluster.dispatch.actor_pool import worker_pool
+    from regroup_cluster.resources import WorkerResources
+    from regroup_cluster.session import (SessionConfig, ray_session)
 
     head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": ADDRESS}
     cluster = Cluster(initialize_head=True, head_node_args=head)

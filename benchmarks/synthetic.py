@@ -12,8 +12,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from cluster.dispatch import BlockReport
-from cluster.phases import Phases
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
 from pipelines.extract import index_features_spec
 from pipelines.network import Network
 from regroup_store.format.element import BlockElement

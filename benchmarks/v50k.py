@@ -30,7 +30,7 @@ from benchmarks.floors import bare_scoring, forget, raw_read, raw_write
 from benchmarks.machine import forget_peak
 from benchmarks.reading import ReadJob
 from benchmarks.synthetic import fill_features, write_dataset
-from cluster.phases import peak_rss_bytes
+from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from pipelines.build_bank import build_bank
 from pipelines.evaluate import accuracy_row, score
 from pipelines.index_dataset import index_dataset

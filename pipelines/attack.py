@@ -103,7 +103,7 @@ def attack_index(
     Raises:
         UsageError: the network cannot be attacked so.
     """
-    from cluster.attacking import AttackJob
+    from regroup_cluster.workers.attack import AttackJob
     from pipelines.attack_summary import summarise_attack
     from pipelines.network import label_map
 
@@ -206,8 +206,8 @@ def gives_gradient(spec: ModelSpec) -> bool:
     """Whether the classifier's logits depend on its input by autograd, tried on a grey image."""
     import torch
 
-    from cluster.extraction import example_pixels
-    from cluster.weights import fetch_classifier
+    from regroup_cluster.workers.extraction import example_pixels
+    from regroup_cluster.workers.remote_weights import fetch_classifier
 
     classifier = fetch_classifier(spec)
     with torch.enable_grad():

@@ -98,7 +98,7 @@ def _reduce(
     recipe: BankRecipe,
     started: float,
 ) -> None:
-    from cluster.reduction import ReductionJob, weigh
+    from regroup_cluster.workers.bank import (ReductionJob, weigh)
     from pipelines.job import log_failures, refuse_failures
 
     taps, classes = writer.spec.taps, len(writer.spec.class_names)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipelines.study_steps import Step, StudySteps
 
 SAMPLES, PASSES = "samples", "forward_passes"
-# Both contenders of cluster.timing, in every round and the one to warm up; a test holds it to that.
+# Both contenders of regroup_cluster.workers.latency, in every round and the one to warm up; a test holds it to that.
 PASSES_OF_TIMING = 12
 
 
@@ -167,7 +167,7 @@ class Planner:
 
     def _most_timed(self) -> int:
         """On every device."""
-        from cluster.timing import images_timed
+        from regroup_cluster.workers.latency import images_timed
         from pipelines.inference_time import DEVICES
 
         rows = self.steps.index(self.steps.study.scoring.dataset).rows_count

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from zarr.storage import StorePath
 
-    from cluster.dispatch import BlockReport, DispatchReport
-    from cluster.resources import WorkerResources
+    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport)
+    from regroup_cluster.resources import WorkerResources
     from regroup_store.backends.base import Backend
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
@@ -183,7 +183,7 @@ class DryJob(Job):
 
         Digesting reads every image: a dry run only lists them.
         """
-        from cluster.digesting import DigestingJob
+        from regroup_cluster.workers.indexing import DigestingJob
 
         super().score(step, element, task)
         if isinstance(task, DigestingJob):

@@ -56,7 +56,7 @@ def score(
     Raises:
         UsageError: features and bank come from different models or tap policies.
     """
-    from cluster.scoring import ScoringJob
+    from regroup_cluster.workers.scoring import ScoringJob
     from pipelines.accuracy import summarise
     from pipelines.clean_features import tap_weights
 

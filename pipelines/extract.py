@@ -90,7 +90,7 @@ def _extract(
     batch: int,
     labels: tuple[int, ...] | None,
 ) -> BlockElement:
-    from cluster.extraction import ExtractionJob
+    from regroup_cluster.workers.extraction import ExtractionJob
     from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, spec, {})

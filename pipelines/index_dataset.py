@@ -80,7 +80,7 @@ def _digest(job: Job, listing: Listing) -> BlockElement:
     Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
     the samples that would have to count as failed.
     """
-    from cluster.digesting import DigestingJob
+    from regroup_cluster.workers.indexing import DigestingJob
     from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, listing.digests_spec(), {})
@@ -113,7 +113,7 @@ class _IndexRows:
 
     def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
         """Read once more what could not be read: it may be mended though its stamp is the same."""
-        from cluster.digesting import digests_of
+        from regroup_cluster.workers.indexing import digests_of
 
         bad = [row for row, digest in enumerate(digests) if not digest]
         found = digests_of(self._source, [locators[row] for row in bad])

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cluster.timing import TimingJob
+    from regroup_cluster.workers.latency import TimingJob
     from pipelines.job import Job
     from pipelines.network import Network
     from regroup_store.kinds.banks import StoredBank
@@ -36,7 +36,7 @@ class Question:
 
     def inputs(self, device: str) -> Row:
         """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
-        from cluster.timing import ROUNDS, SINGLES
+        from regroup_cluster.workers.latency import (ROUNDS, SINGLES)
 
         return {
             "what": "inference time",
@@ -61,7 +61,7 @@ class Question:
 
     def task(self, job: Job, device: str) -> TimingJob:
         """The Ray task that measures it."""
-        from cluster.timing import TimingJob
+        from regroup_cluster.workers.latency import TimingJob
 
         return TimingJob(
             store_uri=job.store.uri,
@@ -132,8 +132,8 @@ def _gpu_at_hand(job: Job) -> bool:
 
 
 def _measure(job: Job, question: Question, device: str) -> Row | None:
-    from cluster.resources import WorkerResources
-    from cluster.timing import images_timed
+    from regroup_cluster.resources import WorkerResources
+    from regroup_cluster.workers.latency import images_timed
     from pipelines.job import log_failures, refuse_failures
 
     started, step, ref = time.perf_counter(), _step(device), question.ref(device)

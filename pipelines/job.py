@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
-    from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy, WorkerFactory
-    from cluster.pool import WorkerPool
-    from cluster.progress import Progress
-    from cluster.resources import WorkerResources
-    from cluster.worker_log import Label
+    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy, WorkerFactory)
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.dispatch.progress import Progress
+    from regroup_cluster.resources import WorkerResources
+    from regroup_cluster.dispatch.worker_log import Label
     from pipelines.options import ClusterOptions
     from pipelines.run_record import RunRecord
     from regroup_store.format.element import BlockElement
@@ -99,7 +99,7 @@ class Job:
     @property
     def resources(self) -> WorkerResources:
         """What each worker gets, from the options."""
-        from cluster.resources import WorkerResources
+        from regroup_cluster.resources import WorkerResources
 
         o = self.options
         return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
@@ -111,7 +111,7 @@ class Job:
 
     def _join(self) -> None:
         """Start or join Ray, once."""
-        from cluster.session import SessionConfig, ray_session
+        from regroup_cluster.session import (SessionConfig, ray_session)
 
         if not self._joined:
             self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
@@ -119,7 +119,7 @@ class Job:
 
     def workers(self) -> WorkerPool:
         """The pool of worker actors, started on first use and kept for the whole job."""
-        from cluster.pool import worker_pool
+        from regroup_cluster.dispatch.actor_pool import worker_pool
 
         self._join()
         if self._pool is None:
@@ -171,7 +171,7 @@ class Job:
 
         `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
         """
-        from cluster.tasks import dispatch_as_tasks
+        from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 
         self._join()
         progress = self._progress(step, rows, done)
@@ -180,7 +180,7 @@ class Job:
         )
 
     def _policy(self) -> RetryPolicy:
-        from cluster.dispatch import RetryPolicy
+        from regroup_cluster.dispatch.blocks import RetryPolicy
 
         policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
         # Without locks the later of two attempts at once could write over what the first committed.
@@ -188,13 +188,13 @@ class Job:
 
     def _label(self, step: str) -> Label:
         """Names a dispatch of this run in the workers' logs."""
-        from cluster.worker_log import Label
+        from regroup_cluster.dispatch.worker_log import Label
 
         return Label(self._recorded().id, step)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
-        from cluster.metrics import MetricsProgress
-        from cluster.progress import Broadcast, make_progress
+        from regroup_cluster.dispatch.metrics import MetricsProgress
+        from regroup_cluster.dispatch.progress import (Broadcast, make_progress)
 
         shown = self._recorded().step(step, rows, done)
         return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
@@ -251,7 +251,7 @@ class Job:
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
     ) -> None:
         """Enter what a dispatch did into the ledger."""
-        from cluster.phases import add_seconds
+        from regroup_cluster.dispatch.stopwatch import add_seconds
 
         done, phases = report.reports, dict[str, float]()
         for each in done:

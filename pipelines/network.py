@@ -62,8 +62,8 @@ def open_network(options: ModelOptions) -> Network:
 
 
 def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
-    from cluster.extraction import build_extractor
-    from cluster.weights import fetch_classifier
+    from regroup_cluster.workers.extraction import build_extractor
+    from regroup_cluster.workers.remote_weights import fetch_classifier
 
     classifier = fetch_classifier(spec)
     taps = build_extractor(classifier, policy, "cpu").taps

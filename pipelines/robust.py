@@ -22,9 +22,9 @@ def robust_classifier(
         StoreError: no such store or bank, or it is damaged.
         ConfigurationError: k out of range, unknown signs, or a model that cannot be built.
     """
-    from cluster.extraction import example_pixels
-    from cluster.scoring import load_bank
-    from cluster.weights import fetch_classifier
+    from regroup_cluster.workers.extraction import example_pixels
+    from regroup_cluster.workers.scoring import load_bank
+    from regroup_cluster.workers.remote_weights import fetch_classifier
     from pipelines.evaluate import check_network
     from pipelines.network import open_network, restricted
     from regroup.classifier import REGroupClassifier

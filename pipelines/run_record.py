@@ -18,15 +18,15 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from cluster.phases import peak_rss_bytes
-from cluster.progress import Tally
+from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
+from regroup_cluster.dispatch.progress import Tally
 from regroup_store.errors import StoreError
 from regroup_store.format.environment import (git_dirty, recorded_now)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.dispatch import BlockReport
+    from regroup_cluster.dispatch.blocks import BlockReport
     from regroup_store.format.store import Store
 
 FOLDER = "runs"

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from cluster.actors import Host
-    from cluster.pool import WorkerPool
-    from cluster.resources import ResolvedResources, WorkerResources
+    from regroup_cluster.dispatch.actor_slots import Host
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.resources import (ResolvedResources, WorkerResources)
 
 # Ray ends idle processes of tasks beyond this number, by default that of the CPUs, and starts as
 # many as there are CPUs for tasks without our environment, of which there are none.
@@ -37,14 +37,14 @@ def kept_workers() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        patch.setattr("cluster.pool.worker_pool", lasting_pool)
+        patch.setattr("regroup_cluster.dispatch.actor_pool.worker_pool", lasting_pool)
         yield
 
 
 def _pool(resources: WorkerResources, hosts: dict[float, list[Host]]) -> WorkerPool:
     """A pool on the hosts that have as many threads, which tasks need not wait for."""
-    from cluster import pool as module
-    from cluster.resources import resolve_on_cluster
+    from regroup_cluster.dispatch import actor_pool as module
+    from regroup_cluster.resources import resolve_on_cluster
 
     pool = module.WorkerPool(resolve_on_cluster(resources))
     module._open_pools.discard(pool)
@@ -57,7 +57,7 @@ def _without_cpus(share: ResolvedResources) -> object:
     """Hosts that hold no CPUs of Ray's, so that tasks find theirs beside them."""
     import ray
 
-    from cluster.actors import WorkerHost
+    from regroup_cluster.dispatch.actor_slots import WorkerHost
 
     return ray.remote(WorkerHost).options(
         num_cpus=0,

@@ -55,7 +55,7 @@ class Spent:
 
 def spent(study: Study, runs: Iterable[Row]) -> list[Spent]:
     """What every element of the study took, in the order of its steps; zeros: no record says."""
-    from cluster.phases import add_seconds
+    from regroup_cluster.dispatch.stopwatch import add_seconds
 
     steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
     found = []

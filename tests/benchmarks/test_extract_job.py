@@ -11,8 +11,8 @@ import pytest
 from benchmarks.extract_job import Counted, CountedWorker, SmallJob
 from benchmarks.overhead import InTurn
 from benchmarks.plain_processes import plain_processes
-from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
-from cluster.progress import Progress
+from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.dispatch.progress import Progress
 
 PAUSE_S = 0.25
 

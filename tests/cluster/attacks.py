@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from cluster.attacking import AttackJob
+from regroup_cluster.workers.attack import AttackJob
 from regroup.attacks.batch import AttackBatch
 from regroup.attacks.network import AttackedNetwork, predictions
 from regroup.attacks.outcome import Found

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
-from cluster.resources import WorkerResources
+from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.resources import WorkerResources
 
 PATIENCE_S = 60
 # A lost node is known within about three seconds, not Ray's thirty.
@@ -135,7 +135,7 @@ _session = contextlib.ExitStack()
 
 
 def connect(address: str) -> None:
-    from cluster.session import SessionConfig, ray_session
+    from regroup_cluster.session import (SessionConfig, ray_session)
 
     _session.enter_context(ray_session(SessionConfig(address)))
 
@@ -183,7 +183,7 @@ Way = Literal["actors", "tasks"]
 
 
 def dispatch(way: Way, job: StoredJob, resources: WorkerResources, policy: RetryPolicy) -> Outcome:
-    from cluster.tasks import dispatch_as_tasks
+    from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
     from tests.cluster.workers import dispatch_to_actors
 
     seen, started, blocks = Seen(), time.monotonic(), range(job.blocks)

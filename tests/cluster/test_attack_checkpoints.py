@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from cluster.attacking import AttackJob
+from regroup_cluster.workers.attack import AttackJob
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-import cluster.attacking
+import regroup_cluster.workers.attack
 import regroup_store.format.element
-from cluster.attacking import AttackRefusedError
-from cluster.errors import ClusterUsageError
+from regroup_cluster.workers.attack import AttackRefusedError
+from regroup_cluster.errors import ClusterUsageError
 from regroup.attacks import AttackSpec, run_attack
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError

@@ -11,10 +11,10 @@ import pytest
 import torch
 from PIL import Image
 
-import cluster.images
-from cluster.attacking import AttackJob
-from cluster.errors import ClusterUsageError
-from cluster.extraction import ExtractionJob, build_extractor
+import regroup_cluster.workers.images
+from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.extraction import (ExtractionJob, build_extractor)
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder

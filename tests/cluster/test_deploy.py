@@ -19,7 +19,7 @@ import tyro
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from cluster.resources import WorkerResources, resolve
+from regroup_cluster.resources import (WorkerResources, resolve)
 from pipelines.cli import COMMANDS
 from pipelines.options import ClusterOptions
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-import cluster.device_room
-from cluster.device_room import NoRoomError
+import regroup_cluster.workers.batch_size
+from regroup_cluster.workers.batch_size import NoRoomError
 from regroup.attacks import Verification, verify
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier
@@ -92,7 +92,7 @@ def test_running_out_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         return verify(*args)
 
     worker._room.batch = 4
-    monkeypatch.setattr("cluster.attacking.verify", limited)
+    monkeypatch.setattr("regroup_cluster.workers.attack.verify", limited)
     worker.process(0)
     assert calls == [4, 4, 2, 2]
     plain = noise(tmp_path / "plain", 8)

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
-from cluster.errors import ClusterError, ClusterUsageError
-from cluster.pool import WorkerPool, worker_pool
-from cluster.resources import WorkerResources
-from cluster.tasks import dispatch_as_tasks
+from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.errors import (ClusterError, ClusterUsageError)
+from regroup_cluster.dispatch.actor_pool import (WorkerPool, worker_pool)
+from regroup_cluster.resources import WorkerResources
+from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 from tests.cluster.workers import (
     BrokenJob,
     Environment,
@@ -265,8 +265,8 @@ def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
 
 
 def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
-    from cluster.actors import ActorSlots, HostedJob
-    from cluster.worker_log import Label
+    from regroup_cluster.dispatch.actor_slots import (ActorSlots, HostedJob)
+    from regroup_cluster.dispatch.worker_log import Label
 
     with worker_pool(WorkerResources(workers=1)) as pool:
         job = HostedJob(Job(tmp_path), Label(), 60)
@@ -280,7 +280,7 @@ def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
 
 
 def run(slots: object, block: int) -> None:
-    from cluster.actors import ActorSlots
+    from regroup_cluster.dispatch.actor_slots import ActorSlots
 
     assert isinstance(slots, ActorSlots)
     while not slots.tend(1):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from cluster.extraction import BlockResult
-from cluster.images import BlockRows, ImageBatch
+from regroup_cluster.workers.extraction import BlockResult
+from regroup_cluster.workers.images import (BlockRows, ImageBatch)
 from regroup.accumulators import Extraction
 from regroup.taps import Tap
 

@@ -14,15 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cluster.errors import ClusterUsageError
-from cluster.images import (
-    BATCHES_AHEAD,
-    AdversarialImages,
-    ImageBatch,
-    Images,
-    IndexImages,
-    decode_threads,
-)
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.images import (BATCHES_AHEAD, AdversarialImages, ImageBatch, Images, IndexImages, decode_threads)
 from regroup.images import decoding
 from regroup.images.preprocessing import Preprocessing, decode
 from regroup_store.kinds.adversarials import (COLUMNS, IMAGES, adversarials_spec)

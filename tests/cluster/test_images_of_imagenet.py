@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from torchvision import transforms
 
-from cluster.images import IndexImages
+from regroup_cluster.workers.images import IndexImages
 from regroup.images.preprocessing import Preprocessing
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from cluster.session import LOOPBACK
+from regroup_cluster.session import LOOPBACK
 from pipelines.train_demo_model import train_demo_model
 
 ROOT = Path(__file__).parents[2]

@@ -12,11 +12,11 @@ from pathlib import Path
 PROGRAM = """
 import sys, time, urllib.request
 import ray
-from cluster.dispatch import BlockReport, RetryPolicy
-from cluster.tasks import dispatch_as_tasks
-from cluster.metrics import MetricsProgress
-from cluster.resources import WorkerResources
-from cluster.session import SessionConfig, ray_session
+from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
+from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
+from regroup_cluster.dispatch.metrics import MetricsProgress
+from regroup_cluster.resources import WorkerResources
+from regroup_cluster.session import SessionConfig, ray_session
 
 def task(block):
     if block == 3:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.dispatch import RetryPolicy
-from cluster.resources import WorkerResources
+from regroup_cluster.dispatch.blocks import RetryPolicy
+from regroup_cluster.resources import WorkerResources
 from tests.cluster.nodes import PATIENCE_S, Lab, Outcome, StoredJob, Way, lab, send, wait_for
 
 pytestmark = pytest.mark.timeout(300)

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from cluster.dispatch import RetryPolicy
-from cluster.resources import WorkerResources
+from regroup_cluster.dispatch.blocks import RetryPolicy
+from regroup_cluster.resources import WorkerResources
 from tests.cluster.nodes import (
     PATIENCE_S,
     StoredJob,

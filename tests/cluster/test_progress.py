@@ -7,8 +7,8 @@ import select
 import time
 from typing import Any
 
-from cluster.dispatch import BlockReport
-from cluster.progress import Broadcast, JsonLinesProgress, Tally, TerminalProgress, make_progress
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.progress import (Broadcast, JsonLinesProgress, Tally, TerminalProgress, make_progress)
 
 
 class Clock:

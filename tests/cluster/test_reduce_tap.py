@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from cluster.reduction import Selection, reduce_tap
+from regroup_cluster.workers.bank import (Selection, reduce_tap)
 from regroup.bank import DELTA, partial_mixture
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path, features_spec)

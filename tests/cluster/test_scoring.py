@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from cluster.scoring import ScoringJob
+from regroup_cluster.workers.scoring import ScoringJob
 from regroup.bank import Bank
 from regroup.scoring import Scorer, TieBreak
 from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS

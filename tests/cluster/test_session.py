@@ -10,13 +10,13 @@ from textwrap import dedent
 import pytest
 import ray
 
-from cluster.errors import ClusterUsageError
-from cluster.session import LOOPBACK, SessionConfig, ray_session
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.session import (LOOPBACK, SessionConfig, ray_session)
 
 JOIN = """
     import sys
-    from cluster.errors import ClusterUsageError
-    from cluster.session import SessionConfig, ray_session
+    from regroup_cluster.errors import ClusterUsageError
+    from regroup_cluster.session import SessionConfig, ray_session
     for address in sys.argv[1:] or [None]:
         try:
             with ray_session(SessionConfig(address)):
@@ -82,11 +82,11 @@ def test_the_environment_names_the_cluster(ray_home: Path) -> None:
 def test_messages_of_the_cluster_stay_off_standard_output(ray_home: Path) -> None:
     code = """
         import sys, time
-        from cluster.dispatch import RetryPolicy
-        from cluster.tasks import dispatch_as_tasks
-        from cluster.progress import make_progress
-        from cluster.resources import WorkerResources
-        from cluster.session import SessionConfig, ray_session
+        from regroup_cluster.dispatch.blocks import RetryPolicy
+        from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
+        from regroup_cluster.dispatch.progress import make_progress
+        from regroup_cluster.resources import WorkerResources
+        from regroup_cluster.session import SessionConfig, ray_session
         from tests.cluster.workers import crash
         def work(block):
             print("loud", flush=True)
@@ -126,8 +126,8 @@ def test_a_token_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_importing_the_cluster_package_does_not_import_ray(tmp_path: Path) -> None:
     code = """
         import sys
-        import cluster.dispatch, cluster.errors, cluster.progress, cluster.resources
-        import cluster.session
+        import regroup_cluster.dispatch.blocks, regroup_cluster.errors, regroup_cluster.dispatch.progress, regroup_cluster.resources
+        import regroup_cluster.session
         print("ray" in sys.modules)
     """
     assert python(code, tmp_path) == "False\n"

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 from ray.exceptions import RayError
 
-from cluster import resources, tasks
-from cluster.actors import ActorSlots, Host, HostedJob
-from cluster.resources import ResolvedResources, Room
-from cluster.tasks import TaskSlots
-from cluster.worker_log import Label
+from regroup_cluster import resources
+from regroup_cluster.dispatch import task_slots as tasks
+from regroup_cluster.dispatch.actor_slots import (ActorSlots, Host, HostedJob)
+from regroup_cluster.resources import (ResolvedResources, Room)
+from regroup_cluster.dispatch.task_slots import TaskSlots
+from regroup_cluster.dispatch.worker_log import Label
 from tests.cluster.workers import Job
 
 AUTO = ResolvedResources(2, 1, 0, auto=True)
@@ -35,8 +36,8 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     found = Cluster({"a": {"CPU": 2.0}, "b": {"CPU": 1.0}, "head": {}})
     monkeypatch.setattr(resources, "_living_nodes", lambda: dict(found.nodes))
     monkeypatch.setattr(resources, "time", SimpleNamespace(monotonic=lambda: found.now))
-    monkeypatch.setattr("cluster.actors.ray.kill", found.killed.append)
-    monkeypatch.setattr("cluster.actors.ray.put", lambda value: value)
+    monkeypatch.setattr("regroup_cluster.dispatch.actor_slots.ray.kill", found.killed.append)
+    monkeypatch.setattr("regroup_cluster.dispatch.actor_slots.ray.put", lambda value: value)
     return found
 
 
@@ -89,7 +90,7 @@ def test_actors_without_a_place_are_not_waited_for(cluster: Cluster) -> None:
 def task_slots(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> TaskSlots:
     clock = SimpleNamespace(monotonic=lambda: cluster.now)
     monkeypatch.setattr(tasks, "time", clock)
-    monkeypatch.setattr("cluster.tasks.ray.put", lambda value: value)
+    monkeypatch.setattr("regroup_cluster.dispatch.task_slots.ray.put", lambda value: value)
     sent = SimpleNamespace(remote=lambda _, block, number, label: f"block {block}")
     monkeypatch.setattr(tasks, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
     monkeypatch.setattr(tasks, "_attempt", SimpleNamespace(options=lambda **_: sent))

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cluster import timing
-from cluster.machine import in_words, machine
-from cluster.timing import ROUNDS, SINGLES, alternate, images_timed, time_both
+from regroup_cluster.workers import latency as timing
+from regroup_cluster.machine import (in_words, machine)
+from regroup_cluster.workers.latency import (ROUNDS, SINGLES, alternate, images_timed, time_both)
 
 
 class Told(nn.Module):
@@ -31,7 +31,7 @@ class Told(nn.Module):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr("cluster.timing.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("regroup_cluster.workers.latency.time.perf_counter", lambda: now[0])
     return now
 
 

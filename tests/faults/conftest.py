@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.session import SessionConfig, ray_session
+from regroup_cluster.session import (SessionConfig, ray_session)
 from pipelines import attack, build_bank, extract
 from tests.kept_workers import kept_workers
 from tests.pipelines.conftest import run

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.dispatch import BlockReport
+from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_store.backends import local
 
 
@@ -110,9 +110,9 @@ class DisturbedWorker:
 
 
 JOBS = (
-    "cluster.extraction.ExtractionJob",
-    "cluster.attacking.AttackJob",
-    "cluster.scoring.ScoringJob",
+    "regroup_cluster.workers.extraction.ExtractionJob",
+    "regroup_cluster.workers.attack.AttackJob",
+    "regroup_cluster.workers.scoring.ScoringJob",
 )
 
 

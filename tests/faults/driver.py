@@ -12,7 +12,7 @@ import pytest
 import ray
 import torch  # noqa: F401  (preloaded)
 
-from cluster import attacking, extraction, scoring  # noqa: F401  (preloaded)
+from regroup_cluster.workers import (attack as attacking, extraction, scoring)  # noqa: F401  (preloaded)
 from pipelines import attack, evaluate, rescore  # noqa: F401  (preloaded)
 from pipelines.cli import main
 from tests.faults.disturbed import Disturbance, disturb

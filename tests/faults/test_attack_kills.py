@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from cluster.attacking import AttackJob
-from cluster.pool import release_open_pools
+from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.dispatch.actor_pool import release_open_pools
 from pipelines.attack import attack_index
 from pipelines.job import Job
 from pipelines.network import open_network
@@ -57,7 +57,7 @@ def test_a_worker_killed_within_a_block(
     """One block of 18 sub-batches; the next attempt, in another process, goes on."""
     release_open_pools()
     job: Any = partial(AttackJob, checkpoint_s=0.0)
-    monkeypatch.setattr("cluster.attacking.AttackJob", job)
+    monkeypatch.setattr("regroup_cluster.workers.attack.AttackJob", job)
     slow = Slow(log=str(tmp_path / "log"), seconds=0.2)
     killer = threading.Thread(target=kill_after, args=(slow, BEFORE))
     killer.start()
@@ -96,10 +96,10 @@ def test_a_worker_killed_within_a_block_of_carlini_wagner(
     spec = make_attack("carlini-wagner", binary_searches=2, steps=60)
     plain = attack(study, tmp_path / "plain", spec, 1, ROWS)
     release_open_pools()
-    monkeypatch.setattr("cluster.attacking.AttackJob", partial(AttackJob, checkpoint_s=0.0))
+    monkeypatch.setattr("regroup_cluster.workers.attack.AttackJob", partial(AttackJob, checkpoint_s=0.0))
     (tmp_path / "attempts").mkdir()
     disturbance = Disturbance(tmp_path / "attempts")
-    disturb(monkeypatch, disturbance, "cluster.attacking.AttackJob")
+    disturb(monkeypatch, disturbance, "regroup_cluster.workers.attack.AttackJob")
     watch = threading.Thread(
         target=kill_after_a_checkpoint, args=(tmp_path / "killed", disturbance)
     )

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cluster.pool import release_open_pools
+from regroup_cluster.dispatch.actor_pool import release_open_pools
 from tests.faults.conftest import Study, contents
 from tests.pipelines.conftest import Run
 from tests.store.test_damage import flip, truncate

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from cluster.pool import release_open_pools
+from regroup_cluster.dispatch.actor_pool import release_open_pools
 from pipelines.attack import attack_index
 from pipelines.attack_options import attack_spec
 from pipelines.errors import IncompleteError

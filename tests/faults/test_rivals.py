@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.pool import release_open_pools
+from regroup_cluster.dispatch.actor_pool import release_open_pools
 from regroup_store.backends import local
 from regroup_store.format.element import BlockElement
 from regroup_store.errors import StoreError

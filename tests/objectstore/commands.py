@@ -12,7 +12,7 @@ import json
 import os
 import sys
 
-from cluster.session import SessionConfig, ray_session
+from regroup_cluster.session import (SessionConfig, ray_session)
 from pipelines.cli import main
 from tests.kept_workers import kept_workers
 

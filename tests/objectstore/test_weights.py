@@ -5,7 +5,7 @@ from __future__ import annotations
 import obstore
 import pytest
 
-from cluster.weights import fetch_classifier
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.models import ModelSpec
 from regroup_store.errors import StoreError
 from regroup_store.backends.s3 import (RETRY_VARIABLE, s3_client)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from cluster.session import SessionConfig, ray_session
+from regroup_cluster.session import (SessionConfig, ray_session)
 from pipelines import demo
 from pipelines.cli import main
 from pipelines.train_demo_model import train_demo_model

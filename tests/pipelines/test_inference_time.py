@@ -146,7 +146,7 @@ def test_a_dry_run_where_there_is_a_gpu_tells_both_devices(
 def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     timed: Timed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from cluster.timing import TimingJob
+    from regroup_cluster.workers.latency import TimingJob
 
     real = inference_time.Question.task
     monkeypatch.setattr(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from obstore.store import MemoryStore
 
-from cluster.dispatch import BlockReport
-from cluster.errors import ClusterUsageError
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.errors import ClusterUsageError
 from pipelines import run_record
 from pipelines.job import Job
 from pipelines.options import ClusterOptions

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.scoring import load_bank
+from regroup_cluster.workers.scoring import load_bank
 from pipelines.errors import UsageError
 from pipelines.evaluate import score
 from pipelines.job import Job

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tyro
 
-from cluster.resources import WorkerResources
+from regroup_cluster.resources import WorkerResources
 from pipelines.build_bank import BuildBankConfig
 from tests.pipelines.colours import MODEL, colour_folder
 from tests.pipelines.conftest import Run

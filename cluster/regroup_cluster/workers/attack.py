@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from cluster.attack_checkpoints import AttackCheckpoints
-from cluster.attacked_block import AttackedBlock
-from cluster.device_room import DeviceRoom
-from cluster.dispatch import BlockReport
-from cluster.errors import ClusterUsageError
-from cluster.images import ImageBatch, IndexImages, map_labels
-from cluster.phases import Phases
-from cluster.weights import fetch_classifier
+from regroup_cluster.workers.attack_checkpoints import AttackCheckpoints
+from regroup_cluster.workers.attack_buffer import AttackedBlock
+from regroup_cluster.workers.batch_size import DeviceRoom
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.images import (ImageBatch, IndexImages, map_labels)
+from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.attacks import AttackSpec, Verification, run_attack, verify
 from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from cluster.actors import ActorSlots, Host, HostedJob, WorkerHost
-from cluster.driver import drive
-from cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
-from cluster.worker_log import Label
+from regroup_cluster.dispatch.actor_slots import (ActorSlots, Host, HostedJob, WorkerHost)
+from regroup_cluster.dispatch.scheduler import drive
+from regroup_cluster.resources import (ResolvedResources, Room, WorkerResources, resolve_on_cluster)
+from regroup_cluster.dispatch.worker_log import Label
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from cluster.dispatch import DispatchReport, RetryPolicy, WorkerFactory
-    from cluster.progress import Progress
+    from regroup_cluster.dispatch.blocks import (DispatchReport, RetryPolicy, WorkerFactory)
+    from regroup_cluster.dispatch.progress import Progress
 
 
 class WorkerPool:

@@ -8,8 +8,8 @@ from functools import lru_cache
 
 import pyarrow as pa
 
-from cluster.dispatch import BlockReport
-from cluster.phases import Phases
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.kinds.listings import (DIGEST_COLUMNS, DIGESTS, Listing)

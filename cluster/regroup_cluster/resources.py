@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor
 from typing import TYPE_CHECKING, Literal
 
-from cluster.errors import ClusterUsageError
+from regroup_cluster.errors import ClusterUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from rich.progress import TaskID
 
-    from cluster.dispatch import BlockReport
+    from regroup_cluster.dispatch.blocks import BlockReport
 
 LINE_EVERY_S = 30.0
 

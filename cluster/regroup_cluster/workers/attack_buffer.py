@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from cluster.images import BlockRows
+    from regroup_cluster.workers.images import BlockRows
     from regroup.attacks import AttackResult, Verification
 
 # Columns that an attack fills: their types, and what a row without an outcome holds.

@@ -11,8 +11,8 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
-from cluster.dispatch import BlockReport
-from cluster.phases import Phases
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
 from regroup.bank import Weighting, add_mixture, class_weights
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import accumulators_path

@@ -10,17 +10,10 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from cluster.dispatch import BlockReport
-from cluster.images import (
-    AdversarialImages,
-    BlockRows,
-    ImageBatch,
-    Images,
-    IndexImages,
-    map_labels,
-)
-from cluster.phases import Phases
-from cluster.weights import fetch_classifier
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.workers.images import (AdversarialImages, BlockRows, ImageBatch, Images, IndexImages, map_labels)
+from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.accumulators import Extraction, Extractor
 from regroup.models import Classifier, ModelSpec, forward_samples
 from regroup_store.format.element import BlockElement
@@ -61,7 +54,7 @@ class ExtractionJob:
         batch: samples a forward pass.
         device: torch device of the network.
         labels: the model's class of every label of the index, None where they agree.
-        decode_workers: threads that decode, see `cluster.images.decode_threads`.
+        decode_workers: threads that decode, see `regroup_cluster.workers.images.decode_threads`.
     """
 
     store_uri: str

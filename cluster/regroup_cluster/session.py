@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cluster.errors import ClusterUsageError
+from regroup_cluster.errors import ClusterUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

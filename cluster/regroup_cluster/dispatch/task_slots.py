@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from cluster.driver import drive
-from cluster.pool import release_open_pools
-from cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
-from cluster.worker_log import Label, attempt
+from regroup_cluster.dispatch.scheduler import drive
+from regroup_cluster.dispatch.actor_pool import release_open_pools
+from regroup_cluster.resources import (ResolvedResources, Room, WorkerResources, resolve_on_cluster)
+from regroup_cluster.dispatch.worker_log import (Label, attempt)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ray.exceptions import RayError
 
-    from cluster.dispatch import BlockReport, DispatchReport, RetryPolicy
-    from cluster.progress import Progress
+    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+    from regroup_cluster.dispatch.progress import Progress
 
 
 def dispatch_as_tasks(

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from cluster.attacked_block import OUTCOME
+from regroup_cluster.workers.attack_buffer import OUTCOME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from cluster.attacked_block import AttackedBlock
+    from regroup_cluster.workers.attack_buffer import AttackedBlock
     from regroup_store.format.checkpoints import BlockCheckpoints
 
 # A row each sample: its position in the block, its image (C order, little-endian float32; null

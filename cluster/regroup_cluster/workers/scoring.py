@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from cluster.dispatch import BlockReport
-from cluster.phases import Phases
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
 from regroup.bank import Bank
 from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes

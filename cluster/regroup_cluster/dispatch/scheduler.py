@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.exceptions import RayError
 
-from cluster.dispatch import BlockFailure, BlockReport, DispatchReport, RetryPolicy
-from cluster.errors import ClusterError, ClusterUsageError
-from cluster.worker_log import AttemptError
+from regroup_cluster.dispatch.blocks import (BlockFailure, BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.errors import (ClusterError, ClusterUsageError)
+from regroup_cluster.dispatch.worker_log import AttemptError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from cluster.progress import Progress
+    from regroup_cluster.dispatch.progress import Progress
 
 TICK_S = 1.0
 # An answer that ray.wait called ready is here at once, unless its node went in between.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ray.util.metrics import Counter, Histogram
 
 if TYPE_CHECKING:
-    from cluster.dispatch import BlockReport
+    from regroup_cluster.dispatch.blocks import BlockReport
 
 _TAGS = ("kind", "step")
 # Seconds; a block is meant to take minutes at the most.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import torch
 
-from cluster.errors import ClusterUsageError
+from regroup_cluster.errors import ClusterUsageError
 from regroup.images.decoding import open_decoder
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.format.element import BlockElement

@@ -23,7 +23,7 @@ from regroup.kernels.allocator import keep_freed_memory
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cluster.dispatch import BlockReport
+    from regroup_cluster.dispatch.blocks import BlockReport
 
 LOGGER = "cluster.worker"
 # Ray sends answers below 100 kB in line; a larger one would be fetched from the worker's node,

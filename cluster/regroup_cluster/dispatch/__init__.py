@@ -1,0 +1,1 @@
+"""Blocks are handed to workers, tried again and reported: one loop over actors and tasks."""
