@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from pipelines.train_demo_model import load_split
 from regroup.attacks import AttackSpec, predictions, run_attack
 from regroup.attacks.batch import AttackBatch
 from regroup.attacks.network import AttackedNetwork
@@ -23,6 +22,7 @@ from regroup.models import (
     save_weights,
     train_digits_cnn,
 )
+from regroup_pipelines.steps.demo_model import load_split
 from regroup_store.sources import open_source
 
 

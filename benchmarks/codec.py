@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import BloscCodec, ZstdCodec
 
+from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.arrays import codecs as store_codecs
 from regroup_store.format.chunk_codec import ZarrArray
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import (StoreError, StoreUsageError)
 from regroup_store.format.store import open_store
 
 Array = NDArray[np.generic]

@@ -19,13 +19,13 @@ from PIL import Image
 from benchmarks.alternating import THIS_PROCESS, Taken
 from benchmarks.machine import torch_threads
 from benchmarks.pipeline import write_index
-from regroup_cluster.dispatch.blocks import RetryPolicy
-from regroup_cluster.workers.extraction import ExtractionJob
 from regroup_cluster.dispatch.actor_pool import worker_pool
+from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.resources import WorkerResources
-from pipelines.extract import index_features_spec
-from pipelines.network import open_network
-from pipelines.options import ModelOptions
+from regroup_cluster.workers.extraction import ExtractionJob
+from regroup_pipelines.options import ModelOptions
+from regroup_pipelines.steps.extraction import index_features_spec
+from regroup_pipelines.steps.network import open_network
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport)
-    from regroup_cluster.workers.extraction import ExtractionWorker
     from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport
     from regroup_cluster.dispatch.progress import Progress
+    from regroup_cluster.workers.extraction import ExtractionWorker
 
 CLASSES, BATCH = 10, 64
 PROCESSOR = "processor"
@@ -113,7 +113,7 @@ class CountedWorker:
 class SmallJob:
     """Images, index and network below `folder`; `blocks` blocks of `block_rows` samples.
 
-    `decode_workers`: threads that decode beside the network's, see `regroup_cluster.workers.images.decode_threads`.
+    `decode_workers`: threads that decode beside the network's, see `decode_threads`.
 
     Attributes:
         samples: of one run.

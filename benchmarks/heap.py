@@ -29,8 +29,8 @@ from benchmarks.alternating import (
     Taken,
     command,
 )
-from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup.kernels.allocator import keep_freed_memory
+from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

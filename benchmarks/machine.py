@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from regroup_cluster.machine import machine
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
+from regroup_cluster.machine import machine
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

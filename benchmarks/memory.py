@@ -22,11 +22,11 @@ from typing import Any
 
 from benchmarks.synthetic import fill_features, synthetic_network, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
-from pipelines.build_bank import build_bank
-from pipelines.evaluate import accuracy_row, rule_of_k, score
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job
-from pipelines.options import BankOptions, ClusterOptions, VotingOptions
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.options import BankOptions, ClusterOptions, VotingOptions
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.scoring import accuracy_row, rule_of_k, score
+from regroup_pipelines.steps.session import Job
 from regroup_store.kinds.banks import read_bank
 
 LIMIT = 1.10

@@ -36,10 +36,10 @@ from benchmarks.alternating import (
     command,
 )
 from benchmarks.extract_job import SmallJob
+from regroup.kernels.allocator import keep_freed_memory
 from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.resources import WorkerResources
-from regroup_cluster.session import (SessionConfig, ray_session)
-from regroup.kernels.allocator import keep_freed_memory
+from regroup_cluster.session import SessionConfig, ray_session
 from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
@@ -157,7 +157,7 @@ def start_up(folder: Path) -> Comparison:
     open_store(store, create=True)
     commands = {"regroup --help": ["--help"], "regroup ls": ["ls", "--store", store]}
     contenders = tuple(
-        Contender(what, _started("-m", "pipelines.cli", *words), EXTRA_S, "extra")
+        Contender(what, _started("-m", "regroup_pipelines.cli", *words), EXTRA_S, "extra")
         for what, words in commands.items()
     )
     return Comparison("python -c pass", _started("-c", "pass"), contenders)

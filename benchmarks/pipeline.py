@@ -27,19 +27,19 @@ import pyarrow as pa
 import torch
 from PIL import Image
 
-from regroup_cluster.workers.extraction import (ExtractionJob, build_extractor)
-from regroup_cluster.workers.images import IndexImages
-from regroup_cluster.workers.remote_weights import fetch_classifier
-from pipelines.extract import index_features_spec
-from pipelines.network import Network, open_network
-from pipelines.options import DecoderName, ModelOptions
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
+from regroup_cluster.workers.extraction import ExtractionJob, build_extractor
+from regroup_cluster.workers.images import IndexImages
+from regroup_cluster.workers.remote_weights import fetch_classifier
+from regroup_pipelines.options import DecoderName, ModelOptions
+from regroup_pipelines.steps.extraction import index_features_spec
+from regroup_pipelines.steps.network import Network, open_network
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 from regroup_store.sources import open_source
-from regroup_store.format.store import (Store, open_store)
 
 LIMIT = 0.90
 PHOTO = (500, 375)

@@ -39,22 +39,22 @@ from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
 from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
-from regroup_cluster.workers.scoring import (ScoringJob, ScoringWorker)
-from pipelines.extract import index_features_spec
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy
-from regroup_store.kinds.banks import (BankSpec, create_bank)
+from regroup_cluster.workers.scoring import ScoringJob, ScoringWorker
+from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import BankSpec, create_bank
 from regroup_store.kinds.votes import votes_spec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from regroup_store.kinds.banks import BankWriter
     from regroup_store.format.store import Store
+    from regroup_store.kinds.banks import BankWriter
 
 ALL_TAPS, FEW_TAPS, K = 30.0, 150.0, 5
 SCORING = {"rule": "borda", "tie_break": "class", "delta": 1e-20}

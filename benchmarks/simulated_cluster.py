@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from regroup_cluster.dispatch.blocks import (BlockReport, RetryPolicy)
+from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -104,7 +104,7 @@ def _start(workers: int) -> None:
 
     from regroup_cluster.dispatch.actor_pool import worker_pool
     from regroup_cluster.resources import WorkerResources
-    from regroup_cluster.session import (SessionConfig, ray_session)
+    from regroup_cluster.session import SessionConfig, ray_session
 
     head: dict[str, Any] = {"num_cpus": 0, "include_dashboard": False, "node_ip_address": ADDRESS}
     cluster = Cluster(initialize_head=True, head_node_args=head)

@@ -14,19 +14,19 @@ import pyarrow.parquet as pq
 
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.stopwatch import Phases
-from pipelines.extract import index_features_spec
-from pipelines.network import Network
+from regroup_pipelines.steps.extraction import index_features_spec
+from regroup_pipelines.steps.network import Network
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path)
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.format.store import open_store
+from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path
+from regroup_store.kinds.indexes import SampleIndex
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
 
-    from pipelines.job import Job
+    from regroup_pipelines.steps.session import Job
 
 TAPS = (("tap0", 16), ("tap1", 16), ("tap2", 16))
 CLASSES = 10

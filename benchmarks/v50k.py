@@ -31,25 +31,25 @@ from benchmarks.machine import forget_peak
 from benchmarks.reading import ReadJob
 from benchmarks.synthetic import fill_features, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
-from pipelines.build_bank import build_bank
-from pipelines.evaluate import accuracy_row, score
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job, refuse_failures
-from pipelines.network import open_network
-from pipelines.options import (
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.commands.verify import failure_sentence, find_all
+from regroup_pipelines.options import (
     BankOptions,
     ClusterOptions,
     ModelOptions,
     TapPolicyName,
     VotingOptions,
 )
-from pipelines.verify import failure_sentence, find_all
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.scoring import accuracy_row, score
+from regroup_pipelines.steps.session import Job, refuse_failures
 from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from pipelines.network import Network
+    from regroup_pipelines.steps.network import Network
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
 

@@ -30,7 +30,7 @@ from benchmarks.plain_processes import plain_processes
 from benchmarks.simulated_cluster import SimulatedCluster
 from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.resources import WorkerResources
-from regroup_cluster.session import (SessionConfig, ray_session)
+from regroup_cluster.session import SessionConfig, ray_session
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from regroup_cluster.dispatch.actor_slots import Host
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.resources import (ResolvedResources, WorkerResources)
+    from regroup_cluster.dispatch.actor_slots import Host
+    from regroup_cluster.resources import ResolvedResources, WorkerResources
 
 # Ray ends idle processes of tasks beyond this number, by default that of the CPUs, and starts as
 # many as there are CPUs for tasks without our environment, of which there are none.

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.extract_job import Counted, CountedWorker, SmallJob
 from benchmarks.overhead import InTurn
 from benchmarks.plain_processes import plain_processes
-from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.dispatch.progress import Progress
 
 PAUSE_S = 0.25

@@ -15,7 +15,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from regroup_cluster.workers.attack import AttackJob
 from regroup.attacks.batch import AttackBatch
 from regroup.attacks.network import AttackedNetwork, predictions
 from regroup.attacks.outcome import Found
@@ -23,11 +22,12 @@ from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol
 from regroup.images.preprocessing import decode
 from regroup.models import Classifier, ModelSpec, load_classifier
-from regroup_store.kinds.adversarials import adversarials_spec
+from regroup_cluster.workers.attack import AttackJob
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.adversarials import adversarials_spec
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 
 MODEL = ModelSpec("digits-cnn", weights="random")
 FACTS = AttackFacts(

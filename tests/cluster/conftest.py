@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup_cluster.session import (SessionConfig, ray_session)
+from regroup_cluster.session import SessionConfig, ray_session
 from tests.kept_workers import ENVIRONMENT
 
 

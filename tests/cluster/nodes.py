@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.resources import WorkerResources
 
 PATIENCE_S = 60
@@ -135,7 +135,7 @@ _session = contextlib.ExitStack()
 
 
 def connect(address: str) -> None:
-    from regroup_cluster.session import (SessionConfig, ray_session)
+    from regroup_cluster.session import SessionConfig, ray_session
 
     _session.enter_context(ray_session(SessionConfig(address)))
 
@@ -222,9 +222,9 @@ class StoredJob:
         import pyarrow as pa
 
         from regroup_store.format.arrays import ArraySpec
-        from regroup_store.format.element import (BlockElement, ElementSpec)
-        from regroup_store.format.store import open_store
+        from regroup_store.format.element import BlockElement, ElementSpec
         from regroup_store.format.parquet_parts import STATUS_FIELDS
+        from regroup_store.format.store import open_store
 
         arrays = (ArraySpec("values.zarr", (3,), "float32"),)
         inputs = {"source": {"index": "0" * 64}}

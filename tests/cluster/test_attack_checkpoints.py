@@ -15,9 +15,9 @@ import pytest
 import torch
 
 from regroup_cluster.workers.attack import AttackJob
-from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.maintenance.verify import verify
 from tests.cluster.attacks import Broken, Coupled, Noise, Slow, noise
 

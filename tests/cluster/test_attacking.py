@@ -13,14 +13,12 @@ import numpy as np
 import pytest
 import torch
 
-import regroup_cluster.workers.attack
-import regroup_store.format.element
-from regroup_cluster.workers.attack import AttackRefusedError
-from regroup_cluster.errors import ClusterUsageError
 from regroup.attacks import AttackSpec, run_attack
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.attack import AttackRefusedError
 from regroup_store.kinds.adversarials import IMAGES
 from tests.cluster.attacks import Broken, Coupled, Liar, Noise, Targeted, noise
 
@@ -100,7 +98,7 @@ def test_what_is_judged_is_what_the_store_holds(
     first = given.job(ATTACK, ROWS)
     first().process(0)
     assert any(given.element(first).samples()["success"].to_pylist()), "else this shows nothing"
-    monkeypatch.setattr(store.element, "read_checked", lambda *_: given.pixels)
+    monkeypatch.setattr("regroup_store.format.element.read_checked", lambda *_: given.pixels)
     second = given.job(replace(ATTACK, seed=2), ROWS)
     second().process(0)
     monkeypatch.undo()
@@ -193,7 +191,7 @@ def test_an_attack_that_the_model_does_not_allow_ends_the_job(
 
     given = noise(tmp_path, 2)
     worker = given.job(ATTACK, 2)()
-    monkeypatch.setattr(cluster.attacking, "run_attack", refused)
+    monkeypatch.setattr("regroup_cluster.workers.attack.run_attack", refused)
     with pytest.raises(AttackRefusedError, match="gives no gradient") as told:
         worker.process(0)
     assert (told.value.ends_job, told.value.exit_status) == (True, 2)

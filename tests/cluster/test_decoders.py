@@ -11,21 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
-import regroup_cluster.workers.images
-from regroup_cluster.workers.attack import AttackJob
-from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.workers.extraction import (ExtractionJob, build_extractor)
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder
 from regroup.images.preprocessing import Preprocessing, decode
 from regroup.models import ModelSpec, load_classifier
-from regroup_store.kinds.adversarials import (IMAGES, adversarials_spec)
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.workers.extraction import ExtractionJob, build_extractor
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (LOGITS, features_spec)
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.adversarials import IMAGES, adversarials_spec
+from regroup_store.kinds.features import LOGITS, features_spec
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 
 MODEL = ModelSpec("digits-cnn", weights="random", decoder="cuda")
 ATTACK = PGD(epsilon=1e-6, steps=1, protocol="budget")
@@ -92,7 +91,7 @@ def decoder_without_gpu(preprocessing: Preprocessing, device: str) -> Decoder:
 def test_features_and_attacks_see_the_same_pixels(
     index: tuple[Store, SampleIndex], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster.images, "open_decoder", decoder_without_gpu)
+    monkeypatch.setattr("regroup_cluster.workers.images.open_decoder", decoder_without_gpu)
     store, rows = index
     classifier = load_classifier(MODEL)
     pixels = TorchvisionDecoder(classifier.preprocessing, "cpu")(encoded_images(rows)).pixels

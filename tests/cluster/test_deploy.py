@@ -19,9 +19,9 @@ import tyro
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from regroup_cluster.resources import (WorkerResources, resolve)
-from pipelines.cli import COMMANDS
-from pipelines.options import ClusterOptions
+from regroup_cluster.resources import WorkerResources, resolve
+from regroup_pipelines.cli import COMMANDS
+from regroup_pipelines.options import ClusterOptions
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "cluster" / "deploy"

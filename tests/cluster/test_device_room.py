@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-import regroup_cluster.workers.batch_size
-from regroup_cluster.workers.batch_size import NoRoomError
 from regroup.attacks import Verification, verify
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier
+from regroup_cluster.workers.batch_size import NoRoomError
 from regroup_store.kinds.adversarials import IMAGES
 from tests.cluster.attacks import Coupled, noise
 
@@ -25,7 +24,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, object]]]
     """What the worker logs."""
     lines: list[tuple[str, dict[str, object]]] = []
     monkeypatch.setattr(
-        cluster.device_room, "log_event", lambda event, **fields: lines.append((event, fields))
+        "regroup_cluster.workers.batch_size.log_event",
+        lambda event, **fields: lines.append((event, fields)),
     )
     return lines
 

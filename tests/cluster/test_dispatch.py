@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import ray
 
-from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
-from regroup_cluster.errors import (ClusterError, ClusterUsageError)
-from regroup_cluster.dispatch.actor_pool import (WorkerPool, worker_pool)
-from regroup_cluster.resources import WorkerResources
+from regroup_cluster.dispatch.actor_pool import WorkerPool, worker_pool
+from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
+from regroup_cluster.errors import ClusterError, ClusterUsageError
+from regroup_cluster.resources import WorkerResources
 from tests.cluster.workers import (
     BrokenJob,
     Environment,
@@ -265,7 +265,7 @@ def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
 
 
 def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
-    from regroup_cluster.dispatch.actor_slots import (ActorSlots, HostedJob)
+    from regroup_cluster.dispatch.actor_slots import ActorSlots, HostedJob
     from regroup_cluster.dispatch.worker_log import Label
 
     with worker_pool(WorkerResources(workers=1)) as pool:

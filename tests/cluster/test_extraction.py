@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from regroup_cluster.workers.extraction import BlockResult
-from regroup_cluster.workers.images import (BlockRows, ImageBatch)
 from regroup.accumulators import Extraction
 from regroup.taps import Tap
+from regroup_cluster.workers.extraction import BlockResult
+from regroup_cluster.workers.images import BlockRows, ImageBatch
 
 
 def test_outcomes_of_a_block_with_a_failed_row() -> None:

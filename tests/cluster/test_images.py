@@ -14,18 +14,25 @@ import pytest
 import torch
 from PIL import Image
 
-from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.workers.images import (BATCHES_AHEAD, AdversarialImages, ImageBatch, Images, IndexImages, decode_threads)
 from regroup.images import decoding
 from regroup.images.preprocessing import Preprocessing, decode
-from regroup_store.kinds.adversarials import (COLUMNS, IMAGES, adversarials_spec)
-from regroup_store.format.element import BlockElement
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.images import (
+    BATCHES_AHEAD,
+    AdversarialImages,
+    ImageBatch,
+    Images,
+    IndexImages,
+    decode_threads,
+)
 from regroup_store.errors import StoreError
+from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.format.store import open_store
+from regroup_store.kinds.adversarials import COLUMNS, IMAGES, adversarials_spec
 from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.sources.source import Source
-from regroup_store.format.store import open_store
 
 GREY = (0, 50, 100, 150, 200, 250, 30)
 

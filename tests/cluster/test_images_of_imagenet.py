@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageChops
 from torchvision import transforms
 
-from regroup_cluster.workers.images import IndexImages
 from regroup.images.preprocessing import Preprocessing
+from regroup_cluster.workers.images import IndexImages
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
-from regroup_store.sources import open_source
 from regroup_store.format.store import open_store
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
+from regroup_store.sources import open_source
 from tests.store.imagenet_layouts import TRAIN_TAR, put, tar
 
 PREPROCESSING = Preprocessing(crop=24, resize=32)

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from regroup_cluster.session import LOOPBACK
-from pipelines.train_demo_model import train_demo_model
+from regroup_pipelines.steps.demo_model import train_demo_model
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -8,7 +8,13 @@ import time
 from typing import Any
 
 from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.progress import (Broadcast, JsonLinesProgress, Tally, TerminalProgress, make_progress)
+from regroup_cluster.dispatch.progress import (
+    Broadcast,
+    JsonLinesProgress,
+    Tally,
+    TerminalProgress,
+    make_progress,
+)
 
 
 class Clock:

@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from regroup_cluster.workers.bank import (Selection, reduce_tap)
 from regroup.bank import DELTA, partial_mixture
+from regroup_cluster.workers.bank import Selection, reduce_tap
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path, features_spec)
 from regroup_store.format.store import open_store
+from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path, features_spec
 
 ROWS, BLOCK, CHANNELS, CLASSES = 107, 5, 6, 4
 

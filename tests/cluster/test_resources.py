@@ -5,7 +5,7 @@ import re
 import pytest
 
 from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.resources import (ResolvedResources, WorkerResources, resolve)
+from regroup_cluster.resources import ResolvedResources, WorkerResources, resolve
 
 CPU_NODES = [{"CPU": 4.0}, {"CPU": 3.0}, {"memory": 1e9}]
 GPU_NODES = [{"CPU": 8.0, "GPU": 4.0}, {"CPU": 64.0}, {"CPU": 2.0, "GPU": 4.0}]

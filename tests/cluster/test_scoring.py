@@ -9,16 +9,22 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from regroup_cluster.workers.scoring import ScoringJob
 from regroup.bank import Bank
 from regroup.scoring import Scorer, TieBreak
-from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
-from regroup_store.kinds.adversarials import (IMAGES, adversarials_spec)
-from regroup_store.kinds.banks import (BankSpec, create_bank)
+from regroup_cluster.workers.scoring import ScoringJob
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path, features_spec)
-from regroup_store.format.store import (Store, open_store)
-from regroup_store.kinds.votes import (PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK, votes_spec)
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
+from regroup_store.kinds.adversarials import IMAGES, adversarials_spec
+from regroup_store.kinds.banks import BankSpec, create_bank
+from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path, features_spec
+from regroup_store.kinds.votes import (
+    PREDICTION,
+    TAP_PREDICTION,
+    TAP_TRUE_RANK,
+    TRUE_RANK,
+    votes_spec,
+)
 
 TAPS, CLASSES = (("a", 4), ("b", 3)), 6
 OK = np.array([False, True, True, False, True, True])

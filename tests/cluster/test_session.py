@@ -11,7 +11,7 @@ import pytest
 import ray
 
 from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.session import (LOOPBACK, SessionConfig, ray_session)
+from regroup_cluster.session import LOOPBACK, SessionConfig, ray_session
 
 JOIN = """
     import sys
@@ -126,7 +126,8 @@ def test_a_token_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:
 def test_importing_the_cluster_package_does_not_import_ray(tmp_path: Path) -> None:
     code = """
         import sys
-        import regroup_cluster.dispatch.blocks, regroup_cluster.errors, regroup_cluster.dispatch.progress, regroup_cluster.resources
+        import regroup_cluster.dispatch.blocks, regroup_cluster.dispatch.progress
+        import regroup_cluster.errors, regroup_cluster.resources
         import regroup_cluster.session
         print("ray" in sys.modules)
     """

@@ -13,10 +13,10 @@ from ray.exceptions import RayError
 
 from regroup_cluster import resources
 from regroup_cluster.dispatch import task_slots as tasks
-from regroup_cluster.dispatch.actor_slots import (ActorSlots, Host, HostedJob)
-from regroup_cluster.resources import (ResolvedResources, Room)
+from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob
 from regroup_cluster.dispatch.task_slots import TaskSlots
 from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.resources import ResolvedResources, Room
 from tests.cluster.workers import Job
 
 AUTO = ResolvedResources(2, 1, 0, auto=True)

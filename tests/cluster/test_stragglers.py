@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from regroup_cluster.dispatch.actor_slots import (ActorSlots, Host, HostedJob)
-from regroup_cluster.dispatch.blocks import (BlockReport, RetryPolicy)
-from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.workers.bank import ReductionJob
-from regroup_cluster.resources import (ResolvedResources, Room)
+from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob
+from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.resources import ResolvedResources, Room
+from regroup_cluster.workers.bank import ReductionJob
 from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
     TWO,

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from regroup_cluster.machine import in_words, machine
 from regroup_cluster.workers import latency as timing
-from regroup_cluster.machine import (in_words, machine)
-from regroup_cluster.workers.latency import (ROUNDS, SINGLES, alternate, images_timed, time_both)
+from regroup_cluster.workers.latency import ROUNDS, SINGLES, alternate, images_timed, time_both
 
 
 class Told(nn.Module):
@@ -78,7 +78,7 @@ def test_a_batch_of_one_is_timed_once(clock: list[float]) -> None:
 
 
 def test_the_plan_of_a_dry_run_is_what_is_run() -> None:
-    from pipelines.dry_plan import PASSES_OF_TIMING
+    from regroup_pipelines.study.plan import PASSES_OF_TIMING
 
     assert len(timing.CONTENDERS) * (ROUNDS + 1) == PASSES_OF_TIMING
     assert ROUNDS >= 5

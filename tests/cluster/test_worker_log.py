@@ -10,7 +10,13 @@ import ray
 
 from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
-from regroup_cluster.dispatch.worker_log import (REASON_CHARACTERS, AttemptError, Label, attempt, run_id)
+from regroup_cluster.dispatch.worker_log import (
+    REASON_CHARACTERS,
+    AttemptError,
+    Label,
+    attempt,
+    run_id,
+)
 from tests.cluster.test_dispatch import TWO, Recorder
 from tests.cluster.workers import Job, dispatch_to_actors, fail
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy, WorkerFactory)
 from regroup_cluster.dispatch.actor_pool import worker_pool
+from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy, WorkerFactory
 from regroup_cluster.dispatch.progress import Progress
-from regroup_cluster.resources import WorkerResources
 from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.resources import WorkerResources
 
 
 class UnpicklableError(Exception):

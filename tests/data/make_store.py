@@ -17,16 +17,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from regroup_store.kinds import (adversarials, features, votes)
-from regroup_store.kinds.banks import (BankSpec, create_bank)
 from regroup_store.format.element import BlockElement
+from regroup_store.format.element_spec import ElementSpec
+from regroup_store.format.manifests import SCHEMA_VERSION
+from regroup_store.format.store import open_store
+from regroup_store.kinds import adversarials, features, votes
+from regroup_store.kinds.banks import BankSpec, create_bank
 from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
-from regroup_store.format.manifests import SCHEMA_VERSION
 from regroup_store.sources import SourceRow
-from regroup_store.format.element_spec import ElementSpec
-from regroup_store.format.store import open_store
 
 TAPS = (("conv-1", 3), ("logits", 2))
 MODEL = {"name": "tiny", "weights": "none"}

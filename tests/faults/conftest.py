@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from regroup_cluster.session import (SessionConfig, ray_session)
-from pipelines import attack, build_bank, extract
+from regroup_cluster.session import SessionConfig, ray_session
+from regroup_pipelines.banks import build as build_bank
+from regroup_pipelines.steps import attacking as attack
+from regroup_pipelines.steps import extraction as extract
 from tests.kept_workers import kept_workers
 from tests.pipelines.conftest import run
 
@@ -30,8 +32,8 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network that gets some samples of every class right: all that these tests ask of it."""
     import torch
 
-    from pipelines.train_demo_model import load_split
     from regroup.models import DIGITS_METADATA, save_weights, train_digits_cnn
+    from regroup_pipelines.steps.demo_model import load_split
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -85,7 +87,7 @@ def make_study(local_ray: None, weights: Path) -> Any:
     """How a finished study is made in a folder."""
 
     def make(folder: Path) -> Study:
-        from pipelines import rescore
+        from regroup_pipelines.steps import rescoring as rescore
 
         store = str(folder)
         model: Any = {"store": store, "model": "digits-cnn", "weights": str(weights), "workers": 1}

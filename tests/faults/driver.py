@@ -12,9 +12,9 @@ import pytest
 import ray
 import torch  # noqa: F401  (preloaded)
 
-from regroup_cluster.workers import (attack as attacking, extraction, scoring)  # noqa: F401  (preloaded)
-from pipelines import attack, evaluate, rescore  # noqa: F401  (preloaded)
-from pipelines.cli import main
+from regroup_cluster.workers import attack as attacking  # noqa: F401  (preloaded)
+from regroup_pipelines.cli import main
+from regroup_pipelines.steps import attacking as attack  # noqa: F401  (preloaded)
 from tests.faults.disturbed import Disturbance, disturb
 
 _PROCESSES = multiprocessing.get_context("forkserver")

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from regroup_cluster.workers.attack import AttackJob
-from regroup_cluster.dispatch.actor_pool import release_open_pools
-from pipelines.attack import attack_index
-from pipelines.job import Job
-from pipelines.network import open_network
-from pipelines.options import ClusterOptions, ModelOptions
 from regroup.attacks import AttackSpec, make_attack
+from regroup_cluster.dispatch.actor_pool import release_open_pools
+from regroup_cluster.workers.attack import AttackJob
+from regroup_pipelines.options import ClusterOptions, ModelOptions
+from regroup_pipelines.steps.attacking import attack_index
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.indexes import SampleIndex
 from tests.cluster.attacks import Slow
@@ -96,7 +96,9 @@ def test_a_worker_killed_within_a_block_of_carlini_wagner(
     spec = make_attack("carlini-wagner", binary_searches=2, steps=60)
     plain = attack(study, tmp_path / "plain", spec, 1, ROWS)
     release_open_pools()
-    monkeypatch.setattr("regroup_cluster.workers.attack.AttackJob", partial(AttackJob, checkpoint_s=0.0))
+    monkeypatch.setattr(
+        "regroup_cluster.workers.attack.AttackJob", partial(AttackJob, checkpoint_s=0.0)
+    )
     (tmp_path / "attempts").mkdir()
     disturbance = Disturbance(tmp_path / "attempts")
     disturb(monkeypatch, disturbance, "regroup_cluster.workers.attack.AttackJob")

@@ -17,18 +17,18 @@ from typing import Any
 import pytest
 
 from regroup_cluster.dispatch.actor_pool import release_open_pools
-from pipelines.attack import attack_index
-from pipelines.attack_options import attack_spec
-from pipelines.errors import IncompleteError
-from pipelines.evaluate import score
-from pipelines.extract import extract_index
-from pipelines.job import Job, LedgerEntry
-from pipelines.network import open_network
-from pipelines.options import AttackOptions, ClusterOptions, ModelOptions, VotingOptions
-from regroup_store.kinds.banks import read_bank
+from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.options import AttackOptions, ClusterOptions, ModelOptions, VotingOptions
+from regroup_pipelines.schema.attack_options import attack_spec
+from regroup_pipelines.steps.attacking import attack_index
+from regroup_pipelines.steps.extraction import extract_index
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.scoring import score
+from regroup_pipelines.steps.session import Job, LedgerEntry
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import read_bank
+from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.maintenance.verify import verify
 from tests.faults.conftest import Study, commits, contents
 from tests.faults.disturbed import JOBS, Disturbance, disturb

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from regroup_cluster.dispatch.actor_pool import release_open_pools
-from regroup_store.format.element import BlockElement
 from regroup_store.errors import GapError
-from regroup_store.kinds.features import accumulators_path
+from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.features import accumulators_path
 from tests.faults.conftest import Study, commits
 from tests.faults.disturbed import Disturbance, disturb
 from tests.pipelines.conftest import Outcome, Run

@@ -16,8 +16,8 @@ import pytest
 
 from regroup_cluster.dispatch.actor_pool import release_open_pools
 from regroup_store.backends import local
-from regroup_store.format.element import BlockElement
 from regroup_store.errors import StoreError
+from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from tests.faults.conftest import Study, contents
 from tests.faults.disturbed import Disturbance, disturb

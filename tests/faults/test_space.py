@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from regroup_cluster.dispatch.actor_pool import release_open_pools
-from regroup_store.format.element import BlockElement
 from regroup_store.backends.local import LocalBackend
+from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from tests.faults.conftest import Study, commits
 from tests.faults.disturbed import Disturbance, disturb

@@ -12,8 +12,8 @@ import json
 import os
 import sys
 
-from regroup_cluster.session import (SessionConfig, ray_session)
-from pipelines.cli import main
+from regroup_cluster.session import SessionConfig, ray_session
+from regroup_pipelines.cli import main
 from tests.kept_workers import kept_workers
 
 

@@ -12,9 +12,9 @@ from threading import Barrier as ThreadBarrier
 import numpy as np
 import pytest
 
-from regroup_store.format.element import BlockElement
-from regroup_store.errors import DamagedError
 from regroup_store.backends.open import backend_for
+from regroup_store.errors import DamagedError
+from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.maintenance.verify import verify
 from tests.store.elements import FLOATS, INTS, fill, make, table, values
@@ -42,7 +42,9 @@ def _race(
 def test_of_sixteen_processes_one_commits(uri: str) -> None:
     fork = multiprocessing.get_context("forkserver")
     # Sixteen imports take longer than the race.
-    fork.set_forkserver_preload([__name__, "regroup_store.backends.object_store", "regroup_store.backends.s3"])
+    fork.set_forkserver_preload(
+        [__name__, "regroup_store.backends.object_store", "regroup_store.backends.s3"]
+    )
     barrier, won = fork.Barrier(RACERS), fork.SimpleQueue()
     shared = (dict(os.environ), uri)
     racers = [

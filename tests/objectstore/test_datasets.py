@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from regroup_store.backends.s3 import RETRY_VARIABLE, s3_client
+from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import (StoreError, StoreUsageError)
-from regroup_store.backends.s3 import (RETRY_VARIABLE, s3_client)
-from regroup_store.sources import open_source
 from regroup_store.format.store import open_store
+from regroup_store.sources import open_source
 from tests.objectstore.conftest import Command
 from tests.objectstore.proxy import Proxy
 from tests.objectstore.server import BUCKET

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from regroup_store.backends.base import Backend
-from regroup_store.format.element import BlockElement
-from regroup_store.errors import (DamagedError, StoreError)
 from regroup_store.backends.open import backend_for
 from regroup_store.backends.s3 import RETRY_VARIABLE
+from regroup_store.errors import DamagedError, StoreError
+from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.maintenance.verify import verify
 from tests.objectstore.conftest import ROOT
@@ -184,7 +184,7 @@ def test_a_command_ends_with_status_1_and_one_sentence(
     monkeypatch.setenv(RETRY_VARIABLE, "0.5")
     proxy.fail("dropped")
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", "ls", "--store", uri],
+        [sys.executable, "-m", "regroup_pipelines.cli", "ls", "--store", uri],
         cwd=ROOT, capture_output=True, text=True, timeout=120, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (1, "")

@@ -9,10 +9,10 @@ from typing import Any
 import duckdb
 import pytest
 
-from pipelines.cli import main
+from regroup_pipelines.cli import main
 from regroup_store.errors import StoreError
-from regroup_store.maintenance.removal import plan_removal
 from regroup_store.format.store import open_store
+from regroup_store.maintenance.removal import plan_removal
 from tests.objectstore.proxy import Proxy
 from tests.pipelines.small_study import ATTACK, write_adversarials, write_index, write_small_study
 from tests.store.elements import snapshot

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipelines.cli import COMMANDS
-from regroup_store.errors import (StoreError, StoreUsageError)
+from regroup_pipelines.cli import COMMANDS
 from regroup_store.backends.open import backend_for
 from regroup_store.backends.s3 import RETRY_VARIABLE
+from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.store import open_store
 from tests.objectstore.server import READER, Server
 from tests.pipelines.conftest import Run, run

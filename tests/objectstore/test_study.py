@@ -16,10 +16,10 @@ import numpy as np
 import obstore
 import pytest
 
+from regroup_store.backends.s3 import s3_client
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import KINDS
-from regroup_store.backends.s3 import s3_client
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
 from tests.objectstore.conftest import ROOT, Command
 from tests.objectstore.server import BUCKET, Server, end
 from tests.store.test_damage import flip
@@ -172,7 +172,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     environment["HOME"] = str(tmp_path)
     job = subprocess.Popen(
-        [sys.executable, "-m", "pipelines.cli", *arguments], cwd=ROOT, env=environment,
+        [sys.executable, "-m", "regroup_pipelines.cli", *arguments], cwd=ROOT, env=environment,
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import obstore
 import pytest
 
-from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.models import ModelSpec
+from regroup_cluster.workers.remote_weights import fetch_classifier
+from regroup_store.backends.s3 import RETRY_VARIABLE, s3_client
 from regroup_store.errors import StoreError
-from regroup_store.backends.s3 import (RETRY_VARIABLE, s3_client)
 from tests.objectstore.conftest import Command
 from tests.objectstore.proxy import Proxy
 from tests.objectstore.server import BUCKET

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.run import RunConfig, main
+from regroup_pipelines.study.run import RunConfig, main
 from tests.pipelines.colours import LATER, STRONG, colour_folder, least, study_text
 
 STUDY = study_text(

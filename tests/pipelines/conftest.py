@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from regroup_cluster.session import (SessionConfig, ray_session)
-from pipelines import demo
-from pipelines.cli import main
-from pipelines.train_demo_model import train_demo_model
+from regroup_cluster.session import SessionConfig, ray_session
+from regroup_pipelines.cli import main
+from regroup_pipelines.commands import demo
+from regroup_pipelines.steps.demo_model import train_demo_model
 from tests.kept_workers import kept_workers
 from tests.pipelines.reported import Reported, make_report
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import report
-from pipelines.report import ReportConfig
-from pipelines.report_pages.evaluation import Study
-from pipelines.run import RunConfig, main
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.report_pages.evaluation import Study
+from regroup_pipelines.study.run import RunConfig, main
 from regroup_store.format.element import BlockElement
-from regroup_store.format.store import (Store, open_store)
-from regroup_store.kinds.studies import (read_study, write_study)
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.studies import read_study, write_study
 from regroup_store.kinds.votes import SIGN_CHOICES
 from tests.pipelines.colours import (
     BLUE,

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipelines.accuracy import summarise
-from pipelines.evaluate import accuracy_row
-from regroup_store.kinds import (adversarials, features, votes)
-from regroup_store.kinds.banks import (BankSpec, create_bank)
+from regroup_pipelines.results.accuracy import summarise
+from regroup_pipelines.steps.scoring import accuracy_row
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.store import Store
+from regroup_store.kinds import adversarials, features, votes
+from regroup_store.kinds.banks import BankSpec, create_bank
+from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
+from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.studies import write_study
 
 TAPS = (("conv-1", 3), ("logits", 2))
@@ -118,7 +118,7 @@ def write_votes(
     delta: float = 1e-20,
 ) -> BlockElement:  # fmt: skip
     """REGroup is right about the first sample at every k, about the last at k = 2 alone."""
-    from regroup_store.format.manifests import (locate, read_manifest)
+    from regroup_store.format.manifests import locate, read_manifest
 
     stored = read_manifest(store.backend, locate(store.backend, "banks", bank))
     spec = votes.votes_spec(

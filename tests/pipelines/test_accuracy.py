@@ -6,10 +6,22 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.accuracy import regroup_accuracy, softmax_accuracy, summarise, tap_accuracy
-from pipelines.evaluate import accuracy_row
+from regroup_pipelines.results.accuracy import (
+    regroup_accuracy,
+    softmax_accuracy,
+    summarise,
+    tap_accuracy,
+)
+from regroup_pipelines.steps.scoring import accuracy_row
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.votes import (COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK, votes_spec)
+from regroup_store.kinds.votes import (
+    COLUMNS,
+    PREDICTION,
+    TAP_PREDICTION,
+    TAP_TRUE_RANK,
+    TRUE_RANK,
+    votes_spec,
+)
 from tests.store.elements import memory_store
 
 # One row a sample; the two blocks hold three and two of them.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from pipelines.run import RunConfig, main
+from regroup_pipelines.study.run import RunConfig, main
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
 from tests.pipelines.conftest import Run

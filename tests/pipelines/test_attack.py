@@ -12,17 +12,17 @@ import pyarrow as pa
 import pytest
 import torch
 
-from pipelines.attack import attack_index, check_attackable, correct_samples
-from pipelines.dry_run import DryJob
-from pipelines.errors import UsageError
-from pipelines.job import Job
-from pipelines.network import Network
-from pipelines.options import ClusterOptions
 from regroup.attacks import AttackSpec
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Compute, ModelSpec
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
+from regroup_pipelines.steps.network import Network
+from regroup_pipelines.steps.session import Job
+from regroup_pipelines.study.dry_run import DryJob
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (COLUMNS, LOGITS, features_spec)
+from regroup_store.kinds.features import COLUMNS, LOGITS, features_spec
 from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
 from regroup_store.kinds.indexes import SampleIndex
 from tests.cluster.attacks import BlackBox, Coupled, Fake, Targeted

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from pipelines import attack_list
 from regroup.attacks import ATTACKS
 from regroup.attacks.presets import PRESETS
+from regroup_pipelines.commands import attack_list
 from tests.pipelines.conftest import Run
 
 
@@ -59,7 +59,7 @@ def test_coupling_is_said() -> None:
 
 def test_nothing_of_a_job_is_loaded() -> None:
     code = (
-        "import sys\nfrom pipelines.cli import main\n"
+        "import sys\nfrom regroup_pipelines.cli import main\n"
         "try:\n    main(['attack', '--list', '--json'])\n"
         "except SystemExit as end:\n    assert end.code == 0\n"
         "print([m for m in ('ray', 'zarr', 'pyarrow', 'foolbox') if m in sys.modules],"

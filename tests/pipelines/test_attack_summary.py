@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.attack_summary import summarise_attack, summary_lines, tell_attack
-from regroup_store.kinds.adversarials import (COLUMNS, IMAGES, adversarials_spec)
+from regroup_pipelines.results.attack_summary import summarise_attack, summary_lines, tell_attack
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.adversarials import COLUMNS, IMAGES, adversarials_spec
 from tests.store.elements import memory_store
 
 OLD = Path(__file__).parents[1] / "data" / "schema-1" / "store"

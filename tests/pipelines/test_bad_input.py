@@ -199,7 +199,10 @@ def test_epsilon_in_grey_levels(run: Run, tmp_path: Path, weights: Path) -> None
 )
 def test_unknown_options_have_status_2(args: list[str]) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "pipelines.cli", *args], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "regroup_pipelines.cli", *args],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
@@ -217,7 +220,7 @@ def test_every_job_is_a_program_of_its_own(program: str, tmp_path: Path) -> None
 
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m pipelines.cli --help | head -1"
+    command = f"{sys.executable} -m regroup_pipelines.cli --help | head -1"
     done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
     assert "usage: regroup" in done.stdout
     assert done.stderr == ""

@@ -13,20 +13,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.bank_recipe import BankRecipe
-from pipelines.bank_rounds import BankDraw, draw_bank
-from pipelines.bank_variants import BankOrigin, just_enough
-from pipelines.build_bank import build_bank
-from pipelines.extract import extract_index
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job
-from pipelines.network import network_for, open_network
-from pipelines.options import BankOptions, ClusterOptions, ModelOptions
 from regroup.bank_samples import BankSamples
 from regroup.candidates import first_depth, next_depths
-from regroup_store.kinds.banks import read_bank
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.banks.recipe import BankRecipe
+from regroup_pipelines.banks.rounds import BankDraw, draw_bank
+from regroup_pipelines.banks.variants import BankOrigin, just_enough
+from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions
+from regroup_pipelines.steps.extraction import extract_index
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import read_bank
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, SIDE
 from tests.pipelines.conftest import Outcome, Run
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.bank_comparison import spread
-from pipelines.build_bank import build_bank
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job
-from pipelines.network import open_network
-from pipelines.options import BankOptions, ClusterOptions, ModelOptions
 from regroup.bank import pmf
-from regroup_store.kinds.banks import (StoredBank, read_bank)
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.banks.comparison import spread
+from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import accumulators_path
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import StoredBank, read_bank
+from regroup_store.kinds.features import accumulators_path
 from tests.pipelines.conftest import FinishedDemo, Run
 
 BANK = "digits-train-digits-cnn"

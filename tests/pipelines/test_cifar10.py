@@ -11,22 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines.attack import attack_index, correct_samples
-from pipelines.attack_options import attack_spec
-from pipelines.build_bank import build_bank
-from pipelines.evaluate import rule_of_k
-from pipelines.extract import extract_adversarials, extract_index
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job
-from pipelines.network import open_network
-from pipelines.options import (
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.options import (
     AttackOptions,
     BankOptions,
     ClusterOptions,
     ModelOptions,
     VotingOptions,
 )
-from pipelines.rescore import rescore
+from regroup_pipelines.schema.attack_options import attack_spec
+from regroup_pipelines.steps.attacking import attack_index, correct_samples
+from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.rescoring import rescore
+from regroup_pipelines.steps.scoring import rule_of_k
+from regroup_pipelines.steps.session import Job
 from regroup_store.kinds.banks import read_bank
 
 pytestmark = pytest.mark.shared_data

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.options import ModelOptions
-from pipelines.robust import robust_classifier
 from regroup.images.preprocessing import Preprocessing, decode
-from regroup_store.kinds.banks import read_bank
+from regroup_pipelines.options import ModelOptions
+from regroup_pipelines.robust import robust_classifier
 from regroup_store.format.element import BlockElement
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.format.store import (Store, open_store)
-from regroup_store.kinds.votes import (PREDICTION, TRUE_RANK)
+from regroup_store.kinds.votes import PREDICTION, TRUE_RANK
 from tests.pipelines.colours import BLUE, CLASSES, GREEN, MODEL, RED, SIDE, colour_folder
 from tests.pipelines.conftest import Outcome, Run
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import tyro
 
-from pipelines.cli import ALONE, COMMANDS, main
+from regroup_pipelines.cli import ALONE, COMMANDS, main
 from tests.pipelines.conftest import Run
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -90,7 +90,9 @@ def test_help_is_one_screen_and_names_every_command(run: Run) -> None:
     assert 24 <= len(lines) <= 40
     assert max(map(len, lines)) <= 80
     named = [line.split()[0] for line in lines if re.match(r"  \S", line)]
-    assert sorted(named) == sorted(COMMANDS), "pipelines/help_page.py names every command, once"
+    assert sorted(named) == sorted(COMMANDS), (
+        "pipelines/regroup_pipelines/help_page.py names every command, once"
+    )
     assert "--tyro-print-completion" in "".join(lines[-2:])
     assert run("-h").out == run("help").out == shown.out
     assert run().err == shown.out
@@ -170,7 +172,7 @@ def test_bash_completes(tmp_path: Path) -> None:
 HEAVY = ("torch", "ray", "matplotlib", "pandas", "dask", "torchvision")
 STARTED = """
 import sys
-from pipelines.cli import main
+from regroup_pipelines.cli import main
 try:
     main({words})
 except SystemExit as stop:
@@ -207,7 +209,7 @@ def test_starting_imports_nothing_heavy(
 
 
 def test_sizes_are_for_people(run: Run, tmp_path: Path) -> None:
-    from pipelines.units import human_size
+    from regroup_pipelines.render.units import human_size
     from regroup_store.format.store import open_store
     from tests.pipelines.small_study import write_small_study
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from pipelines import demo
 from regroup.intervals import wilson
+from regroup_pipelines.commands import demo
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import read_study
 from tests.pipelines.conftest import FinishedDemo, Run

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipelines import exports
-from pipelines.sample_rows import SCHEMA, WORD
-from regroup_store.format.store import (Store, open_store)
+from regroup_pipelines.commands import export as exports
+from regroup_pipelines.results.sample_rows import SCHEMA, WORD
+from regroup_store.format.store import Store, open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import IDS, STATUS, TITLE, write_small_study
 from tests.store.elements import memory_store
@@ -152,7 +152,7 @@ def test_memory_is_flat_in_the_samples(
     format: str,
 ) -> None:
     """What Arrow holds while a hundred blocks are written is what it holds for ten."""
-    from pipelines.sample_rows import Evaluated
+    from regroup_pipelines.results.sample_rows import Evaluated
 
     monkeypatch.setattr(exports, "GROUP_ROWS", 4096)
     (part, _) = exports.evaluated(*small)
@@ -196,7 +196,7 @@ def test_what_fails_half_way_leaves_what_was_there(
 
 def test_other_samples_are_refused(small: tuple[Store, dict[str, Any]], tmp_path: Path) -> None:
     """Features whose rows are not those of the votes: refused, not mixed up."""
-    from pipelines.exports import evaluated
+    from regroup_pipelines.commands.export import evaluated
     from regroup_store.errors import DamagedError
 
     clean, pgd = evaluated(*small)

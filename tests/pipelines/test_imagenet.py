@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.format.store import open_store
+from regroup_store.kinds.indexes import SampleIndex
 from tests.pipelines.conftest import Run
 from tests.store import imagenet_layouts as layouts
 

@@ -8,16 +8,16 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from pipelines.index_dataset import index_dataset
-from pipelines.job import Job, LedgerEntry
-from pipelines.options import ClusterOptions
+from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.session import Job, LedgerEntry
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.format.store import open_store
 from regroup_store.kinds.listings import DIGEST_COLUMNS
+from regroup_store.maintenance.verify import verify
 from regroup_store.sources import open_source
 from regroup_store.sources.imagefolder import ImageFolderSource
-from regroup_store.format.store import open_store
-from regroup_store.maintenance.verify import verify
 from tests.store.test_row_tables import list_into
 
 IMAGES = 2500  # three blocks

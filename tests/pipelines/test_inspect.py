@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.diff import compare
-from pipelines.inspect_element import shortened
-from regroup_store.format.store import (Store, open_store)
+from regroup_pipelines.commands.diff import compare
+from regroup_pipelines.commands.inspect import shortened
+from regroup_store.format.store import Store, open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import (
     ATTACK,

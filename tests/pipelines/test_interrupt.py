@@ -22,7 +22,9 @@ def test_terminated_job_says_how_to_go_on_and_does(
         "--steps", "10", "--limit", "32", "--block-rows", "4", "--batch", "4", "--workers", "1",
         "--json",
     ]  # fmt: skip
-    job = subprocess.Popen([sys.executable, "-m", "pipelines.cli", *args], stderr=subprocess.PIPE)
+    job = subprocess.Popen(
+        [sys.executable, "-m", "regroup_pipelines.cli", *args], stderr=subprocess.PIPE
+    )
     patience = time.monotonic() + 120
     while not list(store.glob("adversarials/*/commits/*.json")):
         assert job.poll() is None, "the job ended before its first block"

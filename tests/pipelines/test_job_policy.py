@@ -5,8 +5,8 @@ from __future__ import annotations
 from math import inf
 from pathlib import Path
 
-from pipelines.job import Job
-from pipelines.options import ClusterOptions
+from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.steps.session import Job
 from tests.store.elements import memory_store
 
 

@@ -10,21 +10,21 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.build_bank import build_bank
-from pipelines.evaluate import score
-from pipelines.extract import extract_index
-from pipelines.index_dataset import dataset_name, index_dataset
-from pipelines.job import Job
-from pipelines.network import open_network
-from pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
 from regroup import reference
 from regroup.bank import BankStatistics
 from regroup.bank_samples import BankSampler
 from regroup.models import ModelSpec, load_classifier
-from regroup_store.kinds.banks import read_bank
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
+from regroup_pipelines.steps.extraction import extract_index
+from regroup_pipelines.steps.indexing import dataset_name, index_dataset
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.scoring import score
+from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import accumulators_path
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import read_bank
+from regroup_store.kinds.features import accumulators_path
 from regroup_store.kinds.votes import PREDICTION
 from tests.pipelines.conftest import FinishedDemo, Run
 

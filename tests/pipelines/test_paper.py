@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from pipelines import paper_figures
-from pipelines.latex import escaped, latex_table
-from pipelines.paper_tables import PAPER_TABLES, paper_note, paper_rows
-from pipelines.run import RunConfig, main
+from regroup_pipelines.render import paper_figures
+from regroup_pipelines.render.latex import escaped, latex_table
+from regroup_pipelines.render.paper_tables import PAPER_TABLES, paper_note, paper_rows
+from regroup_pipelines.study.run import RunConfig, main
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
 from tests.pipelines.test_paper_values import VALUES
@@ -308,7 +308,7 @@ def test_captions_of_subsets_of_correct_samples(paper: Paper) -> None:
 
 
 def test_svg_is_the_same_every_time(paper: Paper, tmp_path: Path) -> None:
-    from pipelines.paper_figures import figure_2
+    from regroup_pipelines.render.paper_figures import figure_2
 
     figure_2(paper.results, paper.results["evaluations"][0], tmp_path / "figure-2.png")
     again = (tmp_path / "figure-2.svg").read_bytes()

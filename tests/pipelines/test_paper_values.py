@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UsageError
-from pipelines.paper_values import SHIPPED, read_paper_values
-from pipelines.study_file import find_study, load_study
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.schema.loading import find_study, load_study
+from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
 from tests.pipelines.colours import paper_values
 
 VALUES = paper_values("A_defense & 50 %")

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.report_pages import cost, failures
-from pipelines.report_pages.curves import budget_points, minimal_curve
-from pipelines.report_pages.evaluation import Evaluation
 from regroup.intervals import wilson
+from regroup_pipelines.report_pages import cost, failures
+from regroup_pipelines.report_pages.curves import budget_points, minimal_curve
+from regroup_pipelines.report_pages.evaluation import Evaluation
 from regroup_store.format.element import BlockElement
 from tests.pipelines.reported import IMAGE, Reported, study_of
 

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines import report
-from pipelines.report import ReportConfig
-from pipelines.report_pages import voters
-from pipelines.report_pages.evaluation import Evaluation
-from pipelines.report_pages.pictures import Album, difference, encode
 from regroup import reference
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.report_pages import voters
+from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.pictures import Album, difference, encode
+from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.banks import read_bank
-from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import accumulators_path
-from regroup_store.kinds.votes import (PREDICTION, TRUE_RANK)
+from regroup_store.kinds.votes import PREDICTION, TRUE_RANK
 from tests.pipelines.reported import POSITIVE, Reported, column, embedded, study_of
 
 

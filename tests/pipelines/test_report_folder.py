@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from pipelines import report
-from pipelines.errors import UsageError
-from pipelines.report import ReportConfig
-from pipelines.report_pages import folder
-from pipelines.report_pages.folder import MARKER, replaced_folder
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.report_pages import folder
+from regroup_pipelines.report_pages.folder import MARKER, replaced_folder
 from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.reported import Reported
@@ -104,8 +104,8 @@ def test_a_report_that_fails_leaves_the_old_one(tmp_path: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-from pipelines.cli import main
-from pipelines.report_pages.pages import StudyPages
+from regroup_pipelines.cli import main
+from regroup_pipelines.report_pages.pages import StudyPages
 StudyPages._cost = lambda self: os.kill(os.getpid(), signal.SIGKILL)
 main(["report", "--store", sys.argv[1], "-o", sys.argv[2]])
 """

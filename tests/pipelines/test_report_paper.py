@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from pipelines import report
-from pipelines.report import ReportConfig
-from pipelines.study_report import LATEX, TABLES
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.render.study_files import LATEX, TABLES
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines import report
-from pipelines.report import ReportConfig
-from pipelines.report_pages.points import WORDS, VotingRule, running_points
-from pipelines.run import RunConfig, main
 from regroup.voting import ELECTIONS, Rule
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.report_pages.points import WORDS, VotingRule, running_points
+from regroup_pipelines.study.run import RunConfig, main
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
-from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES)
+from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
 from tests.pipelines.browser import chromium, visit
 from tests.pipelines.reported import Reported, column, embedded
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines import report
-from pipelines.report import ReportConfig
-from pipelines.report_pages import voters
-from pipelines.report_pages.evaluation import Evaluation
-from pipelines.report_pages.outcomes import Outcomes
+from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.report_pages import voters
+from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.outcomes import Outcomes
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
 from tests.pipelines.reported import Reported, embedded
@@ -47,9 +47,9 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Evaluation, "outcomes", lambda *_: Outcomes(names, columns))
     monkeypatch.setattr(Evaluation, "taps", [f"layer4.2.relu-{i}" for i in range(TAPS)])
-    monkeypatch.setattr("pipelines.report_pages.explorer.read_ranks", ranks)
+    monkeypatch.setattr("regroup_pipelines.report_pages.explorer.read_ranks", ranks)
     for kind in ("CleanImages", "AttackedImages"):
-        path = f"pipelines.report_pages.pictures.{kind}.read"
+        path = f"regroup_pipelines.report_pages.pictures.{kind}.read"
         monkeypatch.setattr(path, lambda *_: noise[rng.integers(8)])
 
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from pipelines.options import ModelOptions
-from pipelines.robust import robust_classifier
 from regroup.errors import ConfigurationError
+from regroup_pipelines.options import ModelOptions
+from regroup_pipelines.robust import robust_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
-from regroup_store.kinds.votes import (PREDICTION, SIGN_CHOICES)
+from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
 from tests.pipelines.conftest import FinishedDemo
 
 

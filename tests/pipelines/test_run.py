@@ -13,25 +13,27 @@ import numpy as np
 import pytest
 from rich.table import Table
 
-from pipelines import attack, study_report, tables
-from pipelines.declared_attacks import Subset
-from pipelines.dry_run import overlaid
-from pipelines.errors import IncompleteError
-from pipelines.run import RunConfig, StudyIncompleteError, main
-from pipelines.subsets import draw_subset
 from regroup.attacks.pgd.attack import PGD
 from regroup.intervals import wilson
+from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.render import study_files as study_report
+from regroup_pipelines.render import terminal as tables
+from regroup_pipelines.schema.attacks import Subset
+from regroup_pipelines.steps import attacking as attack
+from regroup_pipelines.study.dry_run import overlaid
+from regroup_pipelines.study.run import RunConfig, StudyIncompleteError, main
+from regroup_pipelines.study.subsets import draw_subset
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.format.store import open_store
-from regroup_store.kinds.studies import (read_study, studies)
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.kinds.studies import read_study, studies
 from regroup_store.kinds.votes import TRUE_RANK
 from tests.pipelines.colour_study import Finished, plan_and_run
 from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run
 
 if TYPE_CHECKING:
-    from pipelines.job import Job
+    from regroup_pipelines.steps.session import Job
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +341,7 @@ def test_an_interrupted_run_goes_on_from_what_it_has(
 def test_datasets_of_other_classes_are_refused(finished: Finished, tmp_path: Path) -> None:
     other = colour_folder(tmp_path / "other")
     (other / "n00000003").rename(tmp_path / "away")
-    from pipelines.errors import UsageError
+    from regroup_pipelines.errors import UsageError
 
     config = RunConfig(
         study=finished.config.study,

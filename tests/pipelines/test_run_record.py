@@ -15,13 +15,13 @@ from obstore.store import MemoryStore
 
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.errors import ClusterUsageError
-from pipelines import run_record
-from pipelines.job import Job
-from pipelines.options import ClusterOptions
-from pipelines.run_record import RunRecord, outcome, public
-from regroup_store.errors import StoreError
+from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.steps import run_record
+from regroup_pipelines.steps.run_record import RunRecord, outcome, public
+from regroup_pipelines.steps.session import Job
 from regroup_store.backends.object_store import ObjectBackend
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.errors import StoreError
+from regroup_store.format.store import Store, open_store
 
 MIB = 2**20
 
@@ -59,7 +59,7 @@ def run_task(store: Path, task: Task, cpus: float = 1) -> None:
         started = time.perf_counter()
         report = job.tasks("make x", task, range(3), 30)
         job.record("make x", "x-0123456789abcdef", report, 0, started)
-        from pipelines.job import refuse_failures
+        from regroup_pipelines.steps.session import refuse_failures
 
         refuse_failures("make x", report)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipelines.study_attacks import HEADS, attack_cells, attack_rows, attacks_of
+from regroup_pipelines.render.attack_table import HEADS, attack_cells, attack_rows, attacks_of
 
 
 def share(correct: int, total: int) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.errors import UsageError
-from pipelines.study import SOURCES, Study
-from pipelines.study_file import find_study, load_study, shipped_studies
 from regroup.attacks.pgd.attack import PGD
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.schema.loading import find_study, load_study, shipped_studies
+from regroup_pipelines.schema.study import SOURCES, Study
 from regroup_store.sources import LOCATED
 from tests.pipelines.conftest import Run
 

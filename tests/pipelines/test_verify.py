@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipelines.cli import COMMANDS
-from regroup_store.kinds.banks import read_bank
+from regroup_pipelines.cli import COMMANDS
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import read_bank
 from tests.pipelines.conftest import FinishedDemo, Outcome, Run
 from tests.store.elements import snapshot
 from tests.store.test_damage import flip, truncate
@@ -177,7 +177,7 @@ def test_damaged_votes_are_scored_again_without_the_network(copied: Path, run: R
 
 def test_what_was_left_alone_is_said(copied: Path, run: Run) -> None:
     """A manifest of a newer release may be right: it is not ours to remove."""
-    from regroup_store.format.fingerprint import (seal, unseal)
+    from regroup_store.format.fingerprint import seal, unseal
 
     def newer(data: bytes) -> bytes:
         return seal({**unseal(data, "manifest"), "schema_version": 9})

@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regroup_cluster.workers.scoring import load_bank
-from pipelines.errors import UsageError
-from pipelines.evaluate import score
-from pipelines.job import Job
-from pipelines.options import ClusterOptions, VotingOptions
 from regroup.voting import RULES, RuleScorer
-from regroup_store.kinds.banks import read_bank
+from regroup_cluster.workers.scoring import load_bank
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import ClusterOptions, VotingOptions
+from regroup_pipelines.steps.scoring import score
+from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import accumulators_path
 from regroup_store.format.store import open_store
-from regroup_store.kinds.votes import (PREDICTION, TRUE_RANK)
+from regroup_store.kinds.banks import read_bank
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.kinds.votes import PREDICTION, TRUE_RANK
 from tests.pipelines.conftest import FinishedDemo, Run
 
 BANK = "digits-train-digits-cnn"

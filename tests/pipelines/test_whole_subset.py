@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipelines.declared_attacks import Subset
-from pipelines.subsets import subset_rows
-from pipelines.whole_subset import whole_lines, whole_subset
 from regroup.intervals import wilson
-from regroup_store.kinds import votes
+from regroup_pipelines.results.whole_subset import whole_lines, whole_subset
+from regroup_pipelines.schema.attacks import Subset
+from regroup_pipelines.study.subsets import subset_rows
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
 from regroup_store.format.store import Store
+from regroup_store.kinds import votes
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 from tests.store.elements import memory_store
 
 ROWS, TAPS = 23, 3

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
 from tests.store.elements import memory_store
 
 

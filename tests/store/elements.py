@@ -7,11 +7,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from obstore.store import MemoryStore
 
-from regroup_store.format.arrays import ArraySpec
-from regroup_store.format.element import (BlockElement, ElementSpec)
-from regroup_store.format.fingerprint import canonical_json
 from regroup_store.backends.object_store import ObjectBackend
-from regroup_store.format.store import (MARKER, Store)
+from regroup_store.format.arrays import ArraySpec
+from regroup_store.format.element import BlockElement, ElementSpec
+from regroup_store.format.fingerprint import canonical_json
+from regroup_store.format.store import MARKER, Store
 from regroup_store.kinds.votes import COLUMNS
 
 INPUTS = {"model": {"name": "tiny", "epsilon": 0.1}, "index": "a" * 64}

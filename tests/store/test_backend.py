@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from regroup_store.backends import local
-from regroup_store.errors import (DamagedError, StoreError, StoreUsageError)
 from regroup_store.backends.local import LocalBackend
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.backends.open import backend_for
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.errors import DamagedError, StoreError, StoreUsageError
+from regroup_store.format.store import Store, open_store
 
 RACERS = 16
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from regroup_store.kinds.banks import (BankSpec, BankWriter, create_bank, read_bank)
-from regroup_store.errors import (DamagedError, StoreUsageError)
+from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.store import Store
+from regroup_store.kinds.banks import BankSpec, BankWriter, create_bank, read_bank
 
 TAPS = (("relu-0", 4), ("relu-1", 3), ("logits", 2))
 SPEC = BankSpec("bank", {"features": "f" * 64, "per_class": 50, "seed": 0}, TAPS, ("cat", "dog"))

@@ -7,9 +7,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from regroup_store.format.checkpoints import (BlockCheckpoints, checkpointed_blocks)
+from regroup_store.format.checkpoints import BlockCheckpoints, checkpointed_blocks
 from regroup_store.format.element import BlockElement
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
 from tests.store.elements import make, memory_store, table, values
 
 

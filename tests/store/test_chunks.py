@@ -14,10 +14,11 @@ from zarr.abc.codec import BytesBytesCodec
 from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
-from regroup_store.format import (arrays, chunk_codec as chunks)
+from regroup_store.errors import DamagedError
+from regroup_store.format import arrays
+from regroup_store.format import chunk_codec as chunks
 from regroup_store.format.arrays import codecs
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import DamagedError
 from regroup_store.format.store import Store
 from tests.store.elements import FLOATS, fill, make, values
 

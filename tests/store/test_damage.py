@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regroup_store.errors import DamagedError, GapError, StoreError
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import (DamagedError, GapError, StoreError)
 from regroup_store.format.store import Store
 from tests.store.elements import FLOATS, INTS, fill, make, memory_store, table, values
 

@@ -15,11 +15,18 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from regroup_store.errors import (
+    DamagedError,
+    FingerprintMismatchError,
+    GapError,
+    SchemaVersionError,
+    StoreError,
+    StoreUsageError,
+)
 from regroup_store.format.arrays import ArraySpec
-from regroup_store.format.element import (BlockElement, ElementSpec)
-from regroup_store.errors import (DamagedError, FingerprintMismatchError, GapError, SchemaVersionError, StoreError, StoreUsageError)
-from regroup_store.format.fingerprint import (fingerprint, seal)
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.element import BlockElement, ElementSpec
+from regroup_store.format.fingerprint import fingerprint, seal
+from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.votes import COLUMNS
 from tests.store.elements import (
     ARRAYS,

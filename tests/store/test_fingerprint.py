@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from regroup_store.errors import DamagedError
-from regroup_store.format.fingerprint import (canonical_json, checksum_array, fingerprint, seal, short, unseal)
+from regroup_store.format.fingerprint import (
+    canonical_json,
+    checksum_array,
+    fingerprint,
+    seal,
+    short,
+    unseal,
+)
 
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from regroup_store.format.element import BlockElement
-from regroup_store.errors import (DamagedError, GapError, StoreUnavailableError)
-from regroup_store.format.fingerprint import (seal, unseal)
-from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.backends.local import LocalBackend
-from regroup_store.maintenance.repair import plan_repairs
+from regroup_store.errors import DamagedError, GapError, StoreUnavailableError
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import seal, unseal
 from regroup_store.format.store import Store
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.maintenance.repair import plan_repairs
 from regroup_store.maintenance.verify import verify
 from tests.store.elements import FLOATS, INTS, fill, spec, table, values
 from tests.store.test_damage import empty, flip, truncate

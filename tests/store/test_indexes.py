@@ -6,10 +6,10 @@ import json
 import pyarrow as pa
 import pytest
 
+from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format import row_tables
-from regroup_store.errors import (DamagedError, StoreUsageError)
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
 from regroup_store.format.store import Store
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 from tests.store.elements import memory_store, snapshot
 
 CLASSES = ("cat", "dog", "newt")

@@ -9,8 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from regroup_store.format.arrays import write_chunk
 from regroup_store.errors import DamagedError
+from regroup_store.format.arrays import write_chunk
 from tests.store.elements import FLOATS, INTS, make, memory_store, snapshot, table, values
 
 

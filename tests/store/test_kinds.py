@@ -4,9 +4,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from regroup_store.kinds import (adversarials, features, votes)
-from regroup_store.format.element import (BlockElement, ElementSpec)
+from regroup_store.format.element import BlockElement, ElementSpec
 from regroup_store.format.store import Store
+from regroup_store.kinds import adversarials, features, votes
 
 MODEL = {"name": "tiny", "weights": "0" * 64}
 

@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regroup_store.kinds.banks import read_bank
-from regroup_store.format.element import BlockElement
 from regroup_store.errors import SchemaVersionError
-from regroup_store.format.fingerprint import (seal, unseal)
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import seal, unseal
+from regroup_store.format.manifests import BLOCK_KINDS, KINDS, ROW_KINDS, SCHEMA_VERSION
+from regroup_store.format.row_tables import RowTable
+from regroup_store.format.store import Store, open_store
+from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
-from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, ROW_KINDS, SCHEMA_VERSION)
-from regroup_store.format.row_tables import RowTable
-from regroup_store.format.store import (Store, open_store)
 from regroup_store.maintenance.verify import verify
 
 DATA = Path(__file__).parents[1] / "data"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regroup_store.format.block_plan import (BlockPlan, format_blocks)
+from regroup_store.format.block_plan import BlockPlan, format_blocks
 
 
 @given(st.integers(1, 500), st.integers(1, 600))

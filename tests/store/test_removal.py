@@ -9,11 +9,11 @@ from typing import Any, cast
 import pytest
 
 from regroup_store.backends.base import Backend
+from regroup_store.errors import GapError, StoreError
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import (GapError, StoreError)
-from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, Location, folders)
-from regroup_store.maintenance.removal import (REMOVAL, Plan, plan_removal, remove)
+from regroup_store.format.manifests import BLOCK_KINDS, KINDS, Location, folders
 from regroup_store.format.store import Store
+from regroup_store.maintenance.removal import REMOVAL, Plan, plan_removal, remove
 from regroup_store.maintenance.verify import verify
 from tests.data.make_store import write_all
 from tests.pipelines.small_study import (

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regroup_store.format import row_tables
 from regroup_store.errors import StoreUsageError
+from regroup_store.format import row_tables
+from regroup_store.format.store import Store
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
-from regroup_store.sources import (Source, open_source)
-from regroup_store.format.store import Store
 from regroup_store.maintenance.verify import verify
+from regroup_store.sources import Source, open_source
 from tests.store.elements import memory_store, snapshot
 from tests.store.test_indexes import CLASSES, rows
 

@@ -14,7 +14,7 @@ import pytest
 import sklearn
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources import (Source, SourceRow, open_source)
+from regroup_store.sources import Source, SourceRow, open_source
 
 
 def read_all(source: Source) -> list[bytes | OSError]:

@@ -16,10 +16,10 @@ import pytest
 
 from regroup_store.errors import StoreUsageError
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
-from regroup_store.sources import (Source, open_source)
-from regroup_store.sources.imagenet_labels import wnids
 from regroup_store.format.store import open_store
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
+from regroup_store.sources import Source, open_source
+from regroup_store.sources.imagenet_labels import wnids
 from tests.store import imagenet_layouts as layouts
 from tests.store.imagenet_layouts import CLASSES, IMAGES, LAYOUTS, TRAIN_TAR, VAL_TAR, Make
 

@@ -15,7 +15,7 @@ import fsspec
 import pytest
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources import (Source, open_source)
+from regroup_store.sources import Source, open_source
 from tests.store.imagenet_layouts import put, tar
 
 
@@ -93,7 +93,9 @@ def test_they_travel_to_workers_and_are_read_from_several_threads(
     wanted = list(zip([row.locator for row in source.rows()], read_all(source), strict=True)) * 9
     copy = pickle.loads(pickle.dumps(source))  # noqa: S301 - what Ray does
     monkeypatch.chdir("/")
-    monkeypatch.setattr("regroup_store.sources.tar_members.tarfile.open", None)  # nothing is scanned
+    monkeypatch.setattr(
+        "regroup_store.sources.tar_members.tarfile.open", None
+    )  # nothing is scanned
     for worker in (copy, open_source(source.spec)):
         with ThreadPoolExecutor(8) as threads:
             found = list(threads.map(worker.read, [[locator] for locator, _ in wanted]))

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from regroup_store.errors import (SchemaVersionError, StoreUsageError)
+from regroup_store.errors import SchemaVersionError, StoreUsageError
 from regroup_store.format.fingerprint import seal
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.format.store import Store, open_store
 from tests.store.elements import fill, make
 
 

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from regroup_store.errors import (DamagedError, StoreUsageError)
+from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.store import Store
-from regroup_store.kinds.studies import (read_study, read_timing, studies, timing_ref, write_study, write_timing)
+from regroup_store.kinds.studies import (
+    read_study,
+    read_timing,
+    studies,
+    timing_ref,
+    write_study,
+    write_timing,
+)
 
 
 def test_the_last_results_are_kept(any_store: Store) -> None:

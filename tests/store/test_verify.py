@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from regroup_store.kinds.banks import (BankSpec, create_bank, read_bank)
-from regroup_store.format.element import BlockElement
-from regroup_store.errors import (GapError, StoreError, StoreUsageError)
-from regroup_store.format.fingerprint import (seal, unseal)
-from regroup_store.kinds.indexes import (COLUMNS, SampleIndex)
 from regroup_store.backends.local import LocalBackend
-from regroup_store.maintenance.repair import (apply_repair, kept_elements, plan_repairs)
+from regroup_store.errors import GapError, StoreError, StoreUsageError
+from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import seal, unseal
 from regroup_store.format.store import Store
-from regroup_store.maintenance.verify import (chosen, verify)
+from regroup_store.kinds.banks import BankSpec, create_bank, read_bank
+from regroup_store.kinds.indexes import COLUMNS, SampleIndex
+from regroup_store.maintenance.repair import apply_repair, kept_elements, plan_repairs
+from regroup_store.maintenance.verify import chosen, verify
 from tests.store.elements import (
     FLOATS,
     INTS,

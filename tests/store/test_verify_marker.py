@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from regroup_store.errors import (SchemaVersionError, StoreUsageError)
-from regroup_store.format.store import (Store, open_store)
+from regroup_store.errors import SchemaVersionError, StoreUsageError
+from regroup_store.format.store import Store, open_store
 from regroup_store.maintenance.verify import open_to_verify
 from tests.store.test_verify import repair, told, write_index
 

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from regroup_cluster.dispatch.actor_slots import (ActorSlots, Host, HostedJob, WorkerHost)
+from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob, WorkerHost
 from regroup_cluster.dispatch.scheduler import drive
-from regroup_cluster.resources import (ResolvedResources, Room, WorkerResources, resolve_on_cluster)
 from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from regroup_cluster.dispatch.blocks import (DispatchReport, RetryPolicy, WorkerFactory)
+    from regroup_cluster.dispatch.blocks import DispatchReport, RetryPolicy, WorkerFactory
     from regroup_cluster.dispatch.progress import Progress
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
-from regroup_cluster.dispatch.scheduler import (ANSWER_S, TICK_S)
-from regroup_cluster.errors import (ClusterError, ClusterUsageError)
-from regroup_cluster.dispatch.worker_log import (REASON_CHARACTERS, AttemptError, Label, attempt)
+from regroup_cluster.dispatch.scheduler import ANSWER_S, TICK_S
+from regroup_cluster.dispatch.worker_log import REASON_CHARACTERS, AttemptError, Label, attempt
+from regroup_cluster.errors import ClusterError, ClusterUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regroup_cluster.dispatch.blocks import (BlockReport, BlockWorker, WorkerFactory)
+    from regroup_cluster.dispatch.blocks import BlockReport, BlockWorker, WorkerFactory
     from regroup_cluster.resources import Room
 
 # A worker that cannot be built is tried again this many times round, if none can.

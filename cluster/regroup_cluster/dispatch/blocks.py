@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
+from regroup_cluster.errors import ClusterUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

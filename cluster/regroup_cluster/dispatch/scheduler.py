@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.exceptions import RayError
 
-from regroup_cluster.dispatch.blocks import (BlockFailure, BlockReport, DispatchReport, RetryPolicy)
-from regroup_cluster.errors import (ClusterError, ClusterUsageError)
+from regroup_cluster.dispatch.blocks import BlockFailure, BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.dispatch.worker_log import AttemptError
+from regroup_cluster.errors import ClusterError, ClusterUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

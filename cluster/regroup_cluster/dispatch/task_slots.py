@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from regroup_cluster.dispatch.scheduler import drive
 from regroup_cluster.dispatch.actor_pool import release_open_pools
-from regroup_cluster.resources import (ResolvedResources, Room, WorkerResources, resolve_on_cluster)
-from regroup_cluster.dispatch.worker_log import (Label, attempt)
+from regroup_cluster.dispatch.scheduler import drive
+from regroup_cluster.dispatch.worker_log import Label, attempt
+from regroup_cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ray.exceptions import RayError
 
-    from regroup_cluster.dispatch.blocks import (BlockReport, DispatchReport, RetryPolicy)
+    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
     from regroup_cluster.dispatch.progress import Progress
 
 

@@ -14,21 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 import torch
 
-from regroup_cluster.workers.attack_checkpoints import AttackCheckpoints
-from regroup_cluster.workers.attack_buffer import AttackedBlock
-from regroup_cluster.workers.batch_size import DeviceRoom
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.workers.images import (ImageBatch, IndexImages, map_labels)
-from regroup_cluster.dispatch.stopwatch import Phases
-from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.attacks import AttackSpec, Verification, run_attack, verify
 from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, forward_samples
-from regroup_store.kinds.adversarials import IMAGES
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.workers.attack_buffer import AttackedBlock
+from regroup_cluster.workers.attack_checkpoints import AttackCheckpoints
+from regroup_cluster.workers.batch_size import DeviceRoom
+from regroup_cluster.workers.images import ImageBatch, IndexImages, map_labels
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
+from regroup_store.kinds.adversarials import IMAGES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup_cluster.workers.images import BlockRows
     from regroup.attacks import AttackResult, Verification
+    from regroup_cluster.workers.images import BlockRows
 
 # Columns that an attack fills: their types, and what a row without an outcome holds.
 OUTCOME: dict[str, tuple[type[np.generic], float]] = {

@@ -11,12 +11,12 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
+from regroup.bank import Weighting, add_mixture, class_weights
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.stopwatch import Phases
-from regroup.bank import Weighting, add_mixture, class_weights
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import accumulators_path
 from regroup_store.format.store import open_store
+from regroup_store.kinds.features import accumulators_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
-from regroup_cluster.errors import ClusterError
 from regroup_cluster.dispatch.worker_log import log_event
+from regroup_cluster.errors import ClusterError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

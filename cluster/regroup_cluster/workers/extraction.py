@@ -10,15 +10,22 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.workers.images import (AdversarialImages, BlockRows, ImageBatch, Images, IndexImages, map_labels)
-from regroup_cluster.dispatch.stopwatch import Phases
-from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.accumulators import Extraction, Extractor
 from regroup.models import Classifier, ModelSpec, forward_samples
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.workers.images import (
+    AdversarialImages,
+    BlockRows,
+    ImageBatch,
+    Images,
+    IndexImages,
+    map_labels,
+)
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import (COLUMNS, LOGITS, accumulators_path)
 from regroup_store.format.store import open_store
+from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -118,7 +125,7 @@ class BlockResult:
         return sum(error is not None for error in self._errors)
 
     def table(self) -> pa.Table:
-        """The samples table of the block (`regroup_store.kinds.features.COLUMNS`), a row a sample."""
+        """The samples table of the block (`kinds.features.COLUMNS`), a row a sample."""
         outcome = _outcome(self.arrays[LOGITS], self._rows.labels)
         ok = np.array([error is None for error in self._errors])
         columns: dict[str, Any] = {

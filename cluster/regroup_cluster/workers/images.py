@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 import torch
 
-from regroup_cluster.errors import ClusterUsageError
 from regroup.images.decoding import open_decoder
-from regroup_store.kinds.adversarials import IMAGES
+from regroup_cluster.errors import ClusterUsageError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.format.store import open_store
+from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.sources import open_source
-from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

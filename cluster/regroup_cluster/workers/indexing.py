@@ -12,9 +12,9 @@ from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.stopwatch import Phases
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
-from regroup_store.kinds.listings import (DIGEST_COLUMNS, DIGESTS, Listing)
-from regroup_store.sources import (Source, open_source)
 from regroup_store.format.store import open_store
+from regroup_store.kinds.listings import DIGEST_COLUMNS, DIGESTS, Listing
+from regroup_store.sources import Source, open_source
 
 # Images held at a time.
 BATCH = 64

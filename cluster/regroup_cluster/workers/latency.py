@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.errors import ClusterError
-from regroup_cluster.workers.extraction import example_pixels
-from regroup_cluster.workers.images import IndexImages
-from regroup_cluster.machine import (in_words, machine)
-from regroup_cluster.dispatch.stopwatch import Phases
-from regroup_cluster.workers.scoring import load_bank
-from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup.classifier import REGroupClassifier
 from regroup.models import forward_samples
-from regroup_store.kinds.indexes import SampleIndex
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.errors import ClusterError
+from regroup_cluster.machine import in_words, machine
+from regroup_cluster.workers.extraction import example_pixels
+from regroup_cluster.workers.images import IndexImages
+from regroup_cluster.workers.remote_weights import fetch_classifier
+from regroup_cluster.workers.scoring import load_bank
 from regroup_store.format.store import open_store
+from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.studies import write_timing
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import obstore
 
 from regroup.errors import ConfigurationError
 from regroup.models import load_classifier
-from regroup_store.backends.s3 import (s3_client, told)
+from regroup_store.backends.s3 import s3_client, told
 
 if TYPE_CHECKING:
     from regroup.models import Classifier, ModelSpec

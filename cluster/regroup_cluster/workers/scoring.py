@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
 from regroup.bank import Bank
 from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
 from regroup.voting import Rule, RuleScorer
-from regroup_store.kinds.banks import read_bank
+from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.stopwatch import Phases
 from regroup_store.format.element import BlockElement
-from regroup_store.kinds.features import accumulators_path
 from regroup_store.format.store import open_store
-from regroup_store.kinds.votes import (COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK)
+from regroup_store.kinds.banks import read_bank
+from regroup_store.kinds.features import accumulators_path
+from regroup_store.kinds.votes import COLUMNS, PREDICTION, TAP_PREDICTION, TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

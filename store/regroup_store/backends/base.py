@@ -1,7 +1,7 @@
 """Where a store's bytes live: the backend interface, and the one place that reads a URI.
 
 `backend_for` turns a URI into a backend, and a backend into every client that the store uses (its
-own reads and create-only writes, and zarr's). Clients of S3 are made in `regroup_store.backends.s3`.
+own reads and create-only writes, and zarr's). Clients of S3 are made in `backends.s3`.
 """
 
 from collections.abc import Iterable

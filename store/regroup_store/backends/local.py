@@ -15,8 +15,8 @@ from typing import ClassVar
 
 from zarr.storage import LocalStore, StorePath
 
-from regroup_store.backends.base import (PARTIAL_SUFFIX, validate_key, validate_prefix)
-from regroup_store.errors import (StoreError, StoreUnavailableError, StoreUsageError)
+from regroup_store.backends.base import PARTIAL_SUFFIX, validate_key, validate_prefix
+from regroup_store.errors import StoreError, StoreUnavailableError, StoreUsageError
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -13,8 +13,15 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 from obstore.store import MemoryStore, S3Store
 from zarr.storage import ObjectStore, StorePath
 
-from regroup_store.backends.base import (validate_key, validate_prefix)
-from regroup_store.backends.s3 import (FIRST_PAUSE_S, LONGEST_PAUSE_S, failure, may_be_done, retry_seconds, told)
+from regroup_store.backends.base import validate_key, validate_prefix
+from regroup_store.backends.s3 import (
+    FIRST_PAUSE_S,
+    LONGEST_PAUSE_S,
+    failure,
+    may_be_done,
+    retry_seconds,
+    told,
+)
 
 # User metadata of an object that was created where there was none: which call did it.
 CALL = "regroup-call"
@@ -22,7 +29,7 @@ CALL = "regroup-call"
 
 @dataclass(frozen=True)
 class ObjectBackend:
-    """The objects below `client`'s prefix; see `regroup_store.backends.base.Backend` for the methods."""
+    """The objects below `client`'s prefix; see `Backend` for the methods."""
 
     client: S3Store | MemoryStore
     uri: str

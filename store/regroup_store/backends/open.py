@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup_store.backends.base import validate_prefix
-from regroup_store.errors import StoreUsageError
 from regroup_store.backends.local import LocalBackend
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.backends.s3 import s3_client
+from regroup_store.errors import StoreUsageError
 
 if TYPE_CHECKING:
     from regroup_store.backends.base import Backend

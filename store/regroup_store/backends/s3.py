@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from regroup_store.errors import (StoreError, StoreUsageError)
+from regroup_store.errors import StoreError, StoreUsageError
 
 RETRY_VARIABLE = "REGROUP_S3_RETRY_SECONDS"
 RETRY_DEFAULT_S = 120.0

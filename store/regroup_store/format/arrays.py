@@ -11,8 +11,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
 from regroup_store.backends.base import Backend
-from regroup_store.format.chunk_codec import (ZarrArray, decodable, decode, encode)
-from regroup_store.errors import (DamagedError, StoreError)
+from regroup_store.errors import DamagedError, StoreError
+from regroup_store.format.chunk_codec import ZarrArray, decodable, decode, encode
 from regroup_store.format.fingerprint import checksum_array
 from regroup_store.format.manifests import Location
 
@@ -166,7 +166,7 @@ def stored_chunk_rows(
 ) -> int | None:
     """Return the rows of a block of an element without a manifest; None where nothing is there.
 
-    Where the manifest was lost (see `regroup_store.maintenance.repair`) the arrays and commits of its plan are still
+    Where the manifest was lost (see `maintenance.repair`) the arrays and commits of its plan are still
     there, and other blocks would not fit them.
     """
     if backend.children(location.key("commits")):

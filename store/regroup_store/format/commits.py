@@ -12,10 +12,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, GapError)
-from regroup_store.format.fingerprint import (checksum_array, checksum_bytes, seal, unseal)
-from regroup_store.format.manifests import Location
+from regroup_store.errors import DamagedError, GapError
 from regroup_store.format.block_plan import BlockPlan
+from regroup_store.format.fingerprint import checksum_array, checksum_bytes, seal, unseal
+from regroup_store.format.manifests import Location
 from regroup_store.format.parquet_parts import failed_rows
 
 _FILE = re.compile(r"(\d{5,})\.json")

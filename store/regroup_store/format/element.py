@@ -9,20 +9,61 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from regroup_store.format.arrays import (ArraySpec, chunk_key, create_array, open_array, read_checked, require_blank, specs_from_json, storable_values, stored_chunk_rows, write_chunk)
 from regroup_store.backends.base import Backend
-from regroup_store.format.checkpoints import (BlockCheckpoints, checkpointed_blocks, clear_checkpoints)
-from regroup_store.format.chunk_codec import ZarrArray
-from regroup_store.format.commits import (Commit, committed_blocks, describe, read_commit, write_commit)
-from regroup_store.errors import (DamagedError, GapError, StoreUsageError)
-from regroup_store.format.fingerprint import (checksum_array, seal, unseal)
-from regroup_store.format.gaps import (accepted_gaps, failed_table, missing_blocks, rows_of_index)
-from regroup_store.format.manifests import (BLOCK_KINDS, Location, block_plan, find, locate, locate_new, read_manifest)
+from regroup_store.errors import DamagedError, GapError, StoreUsageError
+from regroup_store.format.arrays import (
+    ArraySpec,
+    chunk_key,
+    create_array,
+    open_array,
+    read_checked,
+    require_blank,
+    specs_from_json,
+    storable_values,
+    stored_chunk_rows,
+    write_chunk,
+)
 from regroup_store.format.block_plan import format_blocks
-from regroup_store.format.quarantine import (Quarantined, quarantine_key, quarantined_blocks, read_quarantine, write_quarantine)
-from regroup_store.format.element_spec import (ElementSpec, require_same)
+from regroup_store.format.checkpoints import (
+    BlockCheckpoints,
+    checkpointed_blocks,
+    clear_checkpoints,
+)
+from regroup_store.format.chunk_codec import ZarrArray
+from regroup_store.format.commits import (
+    Commit,
+    committed_blocks,
+    describe,
+    read_commit,
+    write_commit,
+)
+from regroup_store.format.element_spec import ElementSpec, require_same
+from regroup_store.format.fingerprint import checksum_array, seal, unseal
+from regroup_store.format.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
+from regroup_store.format.manifests import (
+    BLOCK_KINDS,
+    Location,
+    block_plan,
+    find,
+    locate,
+    locate_new,
+    read_manifest,
+)
+from regroup_store.format.parquet_parts import (
+    encode_table,
+    failed_rows,
+    part_name,
+    read_part,
+    require_columns,
+)
+from regroup_store.format.quarantine import (
+    Quarantined,
+    quarantine_key,
+    quarantined_blocks,
+    read_quarantine,
+    write_quarantine,
+)
 from regroup_store.format.store import Store
-from regroup_store.format.parquet_parts import (encode_table, failed_rows, part_name, read_part, require_columns)
 
 __all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
 
@@ -81,7 +122,7 @@ class BlockElement:
 
     @classmethod
     def open(cls, store: Store, kind: str, ref: str) -> "BlockElement":
-        """Open the element that `ref` names; see `regroup_store.format.manifests.locate` for its errors."""
+        """Open the element that `ref` names; see `manifests.locate` for its errors."""
         location = locate(store.backend, kind, ref)
         return cls(store.backend, location, read_manifest(store.backend, location))
 

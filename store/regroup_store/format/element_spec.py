@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from regroup_store.format.arrays import (ArraySpec, specs_to_json)
 from regroup_store.errors import FingerprintMismatchError
-from regroup_store.format.manifests import (SCHEMA_VERSION, element_fingerprint)
+from regroup_store.format.arrays import ArraySpec, specs_to_json
 from regroup_store.format.environment import recorded_now
+from regroup_store.format.manifests import SCHEMA_VERSION, element_fingerprint
 from regroup_store.format.parquet_parts import columns_to_json
 
 

@@ -42,7 +42,7 @@ def _git_commit() -> str | None:
 
 def _git(*command: str) -> str | None:
     """Return what git prints about the checkout that this code runs from, or None."""
-    folder = Path(__file__).resolve().parents[1]
+    folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return None
     git = ["git", "-C", str(folder), *command]

@@ -6,11 +6,11 @@ from typing import Any
 import pyarrow as pa
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, GapError)
-from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.errors import DamagedError, GapError
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import (find, read_manifest)
+from regroup_store.format.manifests import find, read_manifest
 from regroup_store.format.store import Store
+from regroup_store.kinds.indexes import SampleIndex
 
 # What a column without a value holds in a failed row, by its type in the manifest: class numbers
 # are int32, counts int64.

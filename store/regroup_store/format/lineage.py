@@ -7,7 +7,7 @@ from typing import Any
 
 from regroup_store.errors import StoreError
 from regroup_store.format.fingerprint import short
-from regroup_store.format.manifests import (KINDS, Location, find, locations, read_manifest)
+from regroup_store.format.manifests import KINDS, Location, find, locations, read_manifest
 from regroup_store.format.store import Store
 
 

@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, FingerprintMismatchError, SchemaVersionError, StoreUsageError)
-from regroup_store.format.fingerprint import (fingerprint, parse_record, short, unseal)
+from regroup_store.errors import (
+    DamagedError,
+    FingerprintMismatchError,
+    SchemaVersionError,
+    StoreUsageError,
+)
 from regroup_store.format.block_plan import BlockPlan
+from regroup_store.format.fingerprint import fingerprint, parse_record, short, unseal
 
 SCHEMA_VERSION = 1
 ROW_KINDS = ("listings", "indexes")

@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from regroup_store.backends.base import Backend
-from regroup_store.format.commits import numbered
 from regroup_store.errors import DamagedError
-from regroup_store.format.fingerprint import (seal, unseal)
+from regroup_store.format.commits import numbered
+from regroup_store.format.fingerprint import seal, unseal
 from regroup_store.format.manifests import Location
 
 FOLDER = "quarantine"

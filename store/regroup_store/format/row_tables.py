@@ -19,12 +19,26 @@ import xxhash
 from numpy.typing import NDArray
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, StoreUsageError)
-from regroup_store.format.fingerprint import (canonical_json, checksum_bytes, seal)
-from regroup_store.format.manifests import (SCHEMA_VERSION, Location, element_fingerprint, find, locate, locate_new, read_manifest)
+from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.environment import recorded_now
+from regroup_store.format.fingerprint import canonical_json, checksum_bytes, seal
+from regroup_store.format.manifests import (
+    SCHEMA_VERSION,
+    Location,
+    element_fingerprint,
+    find,
+    locate,
+    locate_new,
+    read_manifest,
+)
+from regroup_store.format.parquet_parts import (
+    columns_to_json,
+    encode_table,
+    part_name,
+    read_part,
+    require_columns,
+)
 from regroup_store.format.store import Store
-from regroup_store.format.parquet_parts import (columns_to_json, encode_table, part_name, read_part, require_columns)
 
 # A reader holds two parts at the most: small beside a worker, whatever the number of rows.
 PART_ROWS = 8192
@@ -46,7 +60,7 @@ class RowTable:
 
     @classmethod
     def open(cls, store: Store, ref: str) -> Self:
-        """Open the table that `ref` names; see `regroup_store.format.manifests.locate` for its errors."""
+        """Open the table that `ref` names; see `manifests.locate` for its errors."""
         location = locate(store.backend, cls.kind, ref)
         return cls(store.backend, location, read_manifest(store.backend, location))
 

@@ -4,13 +4,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from regroup_store.backends.base import Backend
-from regroup_store.format.commits import committed_blocks
-from regroup_store.errors import (StoreError, StoreUsageError)
-from regroup_store.format.fingerprint import (canonical_json, parse_record)
 from regroup_store.backends.local import LocalBackend
-from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, SCHEMA_VERSION, Location, block_plan, find, locations, read_manifest, require_schema_version)
 from regroup_store.backends.open import backend_for
-from regroup_store.format.quarantine import (Quarantined, quarantined_blocks, read_quarantine)
+from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.format.commits import committed_blocks
+from regroup_store.format.fingerprint import canonical_json, parse_record
+from regroup_store.format.manifests import (
+    BLOCK_KINDS,
+    KINDS,
+    SCHEMA_VERSION,
+    Location,
+    block_plan,
+    find,
+    locations,
+    read_manifest,
+    require_schema_version,
+)
+from regroup_store.format.quarantine import Quarantined, quarantined_blocks, read_quarantine
 
 MARKER = "store.json"
 FORMAT = "regroup-store"

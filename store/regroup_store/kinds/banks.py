@@ -6,12 +6,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regroup_store.format.arrays import (ArraySpec, create_array, open_array, read_checked, specs_to_json)
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, StoreUsageError)
-from regroup_store.format.fingerprint import (checksum_array, seal, short)
-from regroup_store.format.manifests import (SCHEMA_VERSION, Location, element_fingerprint, find, locate, locate_new, read_manifest)
+from regroup_store.errors import DamagedError, StoreUsageError
+from regroup_store.format.arrays import (
+    ArraySpec,
+    create_array,
+    open_array,
+    read_checked,
+    specs_to_json,
+)
 from regroup_store.format.environment import recorded_now
+from regroup_store.format.fingerprint import checksum_array, seal, short
+from regroup_store.format.manifests import (
+    SCHEMA_VERSION,
+    Location,
+    element_fingerprint,
+    find,
+    locate,
+    locate_new,
+    read_manifest,
+)
 from regroup_store.format.store import Store
 
 KIND = "banks"

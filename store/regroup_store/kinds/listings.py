@@ -12,9 +12,9 @@ from typing import ClassVar
 import pyarrow as pa
 
 from regroup_store.format.element import ElementSpec
-from regroup_store.format.row_tables import (Draft, RowTable)
-from regroup_store.sources import Source
 from regroup_store.format.parquet_parts import STATUS_FIELDS
+from regroup_store.format.row_tables import Draft, RowTable
+from regroup_store.sources import Source
 
 KIND = "listings"
 DIGESTS = "digests"

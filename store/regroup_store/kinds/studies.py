@@ -9,8 +9,8 @@ import re
 from collections.abc import Mapping
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, StoreUsageError)
-from regroup_store.format.fingerprint import (fingerprint, seal, short, unseal)
+from regroup_store.errors import DamagedError, StoreUsageError
+from regroup_store.format.fingerprint import fingerprint, seal, short, unseal
 from regroup_store.format.store import Store
 
 FOLDER = "studies"

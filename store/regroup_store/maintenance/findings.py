@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from regroup_store.backends.base import Backend
-from regroup_store.errors import (DamagedError, StoreError)
+from regroup_store.errors import DamagedError, StoreError
 from regroup_store.format.manifests import Location
 
 # damaged: it is not what was written. unreadable: it could not be read (an I/O error, another

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.format.manifests import (KINDS, Location, locations, matching_locations)
+from regroup_store.format.manifests import KINDS, Location, locations, matching_locations
 from regroup_store.format.store import Store
 
 SUGGESTED = 5

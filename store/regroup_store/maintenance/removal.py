@@ -10,11 +10,11 @@ from typing import Any, Literal
 
 from regroup_store.backends.base import Backend
 from regroup_store.errors import StoreError
-from regroup_store.format.fingerprint import (canonical_json, short)
+from regroup_store.format.fingerprint import canonical_json, short
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, Location, folders, read_manifest)
+from regroup_store.format.manifests import BLOCK_KINDS, KINDS, Location, folders, read_manifest
 from regroup_store.format.store import Store
-from regroup_store.kinds.studies import (read_study, studies)
+from regroup_store.kinds.studies import read_study, studies
 
 # Says that an element is being removed: it is written first and goes last.
 REMOVAL = "removal.json"

@@ -7,10 +7,10 @@ from typing import Literal
 from regroup_store.format.arrays import create_array
 from regroup_store.format.commits import commit_key
 from regroup_store.format.element import BlockElement
-from regroup_store.maintenance.findings import Finding
 from regroup_store.format.lineage import derived
-from regroup_store.format.manifests import (BLOCK_KINDS, Location)
-from regroup_store.format.store import (MARKER, Store, marker)
+from regroup_store.format.manifests import BLOCK_KINDS, Location
+from regroup_store.format.store import MARKER, Store, marker
+from regroup_store.maintenance.findings import Finding
 
 Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
 

@@ -8,23 +8,54 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from regroup_store.format.arrays import (ArraySpec, chunk_key, open_array, read_checked, specs_from_json)
 from regroup_store.backends.base import Backend
-from regroup_store.kinds.banks import SIGNS
+from regroup_store.backends.open import backend_for
+from regroup_store.errors import (
+    DamagedError,
+    FingerprintMismatchError,
+    SchemaVersionError,
+    StoreError,
+    StoreUnavailableError,
+    StoreUsageError,
+)
+from regroup_store.format.arrays import (
+    ArraySpec,
+    chunk_key,
+    open_array,
+    read_checked,
+    specs_from_json,
+)
+from regroup_store.format.block_plan import BlockPlan, format_blocks
 from regroup_store.format.checkpoints import FOLDER as CHECKPOINTS
 from regroup_store.format.checkpoints import checkpointed_blocks
 from regroup_store.format.commits import commit_key
 from regroup_store.format.element import BlockElement
-from regroup_store.errors import (DamagedError, FingerprintMismatchError, SchemaVersionError, StoreError, StoreUnavailableError, StoreUsageError)
-from regroup_store.maintenance.findings import (Finding, Level, attempt, failure_at, finding_at, level_of, sentence, value_error)
-from regroup_store.format.fingerprint import (parse_record, unseal)
+from regroup_store.format.fingerprint import parse_record, unseal
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import (BLOCK_KINDS, KINDS, ROW_KINDS, Location, find, folders, matching_locations, read_manifest)
-from regroup_store.backends.open import backend_for
-from regroup_store.format.block_plan import (BlockPlan, format_blocks)
-from regroup_store.format.quarantine import (quarantine_key, quarantined_blocks, read_quarantine)
-from regroup_store.format.store import (MARKER, Store, open_store, require_marker)
-from regroup_store.format.parquet_parts import (part_name, read_part)
+from regroup_store.format.manifests import (
+    BLOCK_KINDS,
+    KINDS,
+    ROW_KINDS,
+    Location,
+    find,
+    folders,
+    matching_locations,
+    read_manifest,
+)
+from regroup_store.format.parquet_parts import part_name, read_part
+from regroup_store.format.quarantine import quarantine_key, quarantined_blocks, read_quarantine
+from regroup_store.format.store import MARKER, Store, open_store, require_marker
+from regroup_store.kinds.banks import SIGNS
+from regroup_store.maintenance.findings import (
+    Finding,
+    Level,
+    attempt,
+    failure_at,
+    finding_at,
+    level_of,
+    sentence,
+    value_error,
+)
 
 
 def open_to_verify(uri: str) -> Store:

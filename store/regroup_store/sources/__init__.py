@@ -15,7 +15,7 @@ from regroup_store.sources.digits import DigitsSource
 from regroup_store.sources.imagefolder import ImageFolderSource
 from regroup_store.sources.imagenet import ImageNetSource
 from regroup_store.sources.parquet import ParquetSource
-from regroup_store.sources.source import (Source, SourceRow)
+from regroup_store.sources.source import Source, SourceRow
 from regroup_store.sources.webdataset import WebDatasetSource
 
 if TYPE_CHECKING:

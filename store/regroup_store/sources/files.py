@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.source import (one_line, unreadable)
+from regroup_store.sources.source import one_line, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

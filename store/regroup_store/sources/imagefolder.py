@@ -6,8 +6,15 @@ import os
 from typing import TYPE_CHECKING
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.files import (EXTENSIONS, as_text, is_folder, is_image, list_folder, read_files)
-from regroup_store.sources.source import (SourceRow, absolute, file_system, stamp)
+from regroup_store.sources.files import (
+    EXTENSIONS,
+    as_text,
+    is_folder,
+    is_image,
+    list_folder,
+    read_files,
+)
+from regroup_store.sources.source import SourceRow, absolute, file_system, stamp
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,11 +6,24 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.files import (as_text, is_folder, is_image, last_part, list_folder, read_files)
+from regroup_store.sources.files import (
+    as_text,
+    is_folder,
+    is_image,
+    last_part,
+    list_folder,
+    read_files,
+)
 from regroup_store.sources.imagefolder import ImageFolderSource
-from regroup_store.sources.imagenet_labels import (check_labelled, check_wnids, class_indices, validation_labels, wnids)
-from regroup_store.sources.source import (SourceRow, absolute, file_system, one_line, stamp)
-from regroup_store.sources.tar_members import (Archives, Member, members)
+from regroup_store.sources.imagenet_labels import (
+    check_labelled,
+    check_wnids,
+    class_indices,
+    validation_labels,
+    wnids,
+)
+from regroup_store.sources.source import SourceRow, absolute, file_system, one_line, stamp
+from regroup_store.sources.tar_members import Archives, Member, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -15,7 +15,14 @@ import pyarrow.parquet as pq
 
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.files import find_by_name
-from regroup_store.sources.source import (SourceRow, absolute, file_system, one_line, stamp, unreadable)
+from regroup_store.sources.source import (
+    SourceRow,
+    absolute,
+    file_system,
+    one_line,
+    stamp,
+    unreadable,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.spec import AbstractBufferedFile
 from obstore.fsspec import FsspecStore
 
-from regroup_store.backends.s3 import (s3_client, told)
+from regroup_store.backends.s3 import s3_client, told
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.files import (as_text, last_part, read_each)
-from regroup_store.sources.source import (one_line, unreadable)
+from regroup_store.sources.files import as_text, last_part, read_each
+from regroup_store.sources.source import one_line, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

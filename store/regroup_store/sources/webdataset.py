@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.files import find_by_name
 from regroup_store.sources.parquet import MAX_CLASSES
-from regroup_store.sources.source import (SourceRow, absolute, file_system, one_line, stamp)
-from regroup_store.sources.tar_members import (Archives, Member, members)
+from regroup_store.sources.source import SourceRow, absolute, file_system, one_line, stamp
+from regroup_store.sources.tar_members import Archives, Member, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -1,0 +1,146 @@
+"""Build a bank: index, extract in rounds what it takes, reduce with dask (paper, eq. 1)."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
+
+if TYPE_CHECKING:
+    from regroup_pipelines.banks.recipe import BankRecipe
+    from regroup_pipelines.banks.rounds import BankDraw
+    from regroup_pipelines.steps.network import Network
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.kinds.banks import BankSpec, BankWriter
+    from regroup_store.kinds.indexes import SampleIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
+    """Build the class-conditional mixtures of every voter from clean training images.
+
+    Example: regroup build-bank --store runs --dataset digits:train --model digits-cnn
+    --weights digits-cnn.safetensors --per-class 50
+    """
+
+    dataset: str
+    """Training images: digits:train, imagenet:train:PATH, ... (see index-dataset)."""
+
+
+def build_bank(
+    job: Job,
+    network: Network,
+    index: SampleIndex,
+    options: BankOptions,
+    batch: int,
+    draw: BankDraw | None = None,
+) -> str:
+    """The ref of the bank drawn from `index`; extracts in rounds and reduces what is missing.
+
+    `draw`: its samples, where `draw_bank` has been asked for them already. Classes that run out of
+    images are reported with how many samples they have.
+
+    Raises:
+        UsageError: the dataset lacks classes of the model.
+        ConfigurationError: a class has no correctly classified sample.
+    """
+    from regroup_pipelines.banks.recipe import BankRecipe
+    from regroup_pipelines.banks.rounds import class_names, draw_bank
+    from regroup_store.kinds.banks import BankSpec
+
+    check_covered(index, network)
+    draw = draw or draw_bank(job, network, index, options, batch)
+    recipe, described = BankRecipe.of(options), {"model": network.description}
+    inputs = {**described, "policy": network.policy, **recipe.inputs(), **draw.inputs()}
+    name = f"{index.name}-{network.label}"
+    spec = BankSpec(name, inputs, network.taps, class_names(network, index))
+    return reduce_bank(job, spec, draw, recipe)
+
+
+def reduce_bank(job: Job, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
+    """The ref of the bank of `spec`, whose samples are in `draw`; no forward pass.
+
+    Raises:
+        IncompleteError: a tap could not be reduced.
+    """
+    from regroup_pipelines.banks.rounds import log_short_classes
+    from regroup_store.kinds.banks import create_bank
+
+    started = time.perf_counter()
+    writer, step = create_bank(job.store, spec), f"bank {spec.name}"
+    if writer.finished:
+        job.note(step, writer.ref, len(spec.taps), started)
+    else:
+        _reduce(job, step, writer, draw, recipe, started)
+        writer.finish(draw.counts.tolist())
+    log_short_classes(draw, spec.class_names, recipe.per_class)
+    return writer.ref
+
+
+def check_covered(index: SampleIndex, network: Network) -> None:
+    """Refuse, before any work, a dataset without images of some class of the model."""
+    if len(index.class_names) < network.num_classes:
+        raise UsageError(
+            f"the dataset {index.ref} has {len(index.class_names)} of the {network.num_classes} "
+            f"classes of the model {network.spec.name}, and a bank needs samples of each: give "
+            "--classes dataset, or a dataset with all of them"
+        )
+
+
+def _reduce(
+    job: Job,
+    step: str,
+    writer: BankWriter,
+    draw: BankDraw,
+    recipe: BankRecipe,
+    started: float,
+) -> None:
+    from regroup_cluster.workers.bank import ReductionJob, weigh
+    from regroup_pipelines.steps.session import log_failures, refuse_failures
+
+    taps, classes = writer.spec.taps, len(writer.spec.class_names)
+    task = ReductionJob(
+        store_uri=job.store.uri,
+        features_refs=tuple(element.ref for element in draw.features),
+        writer=writer,
+        taps=tuple(name for name, _ in taps),
+        selections=weigh(draw.samples, draw.starts, classes, recipe.weighting),
+        num_classes=classes,
+        delta=recipe.delta,
+    )
+    # The widest first: one that begins last would keep one worker while the others wait.
+    order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
+    report = job.tasks(step, task, order, len(taps) * len(draw.samples.rows))
+    job.record(step, writer.ref, report, 0, started)
+    log_failures(step, report)
+    refuse_failures(step, report)
+
+
+def main(config: BuildBankConfig) -> dict[str, Any]:
+    """Index and extract what is missing, and build the bank."""
+    from regroup_pipelines.steps.indexing import index_dataset
+    from regroup_pipelines.steps.network import network_for, open_network
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.kinds.banks import bank_counts
+
+    network = open_network(config)
+    with Job(config, allow_missing=config.allow_missing) as job:
+        index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        bank = build_bank(job, network, index, config, config.batch)
+        return {
+            "index": index.ref,
+            "bank": bank,
+            "taps": [name for name, _ in network.taps],
+            "samples": bank_counts(job.store, bank),
+            "steps": job.summary(),
+        }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("build-bank")

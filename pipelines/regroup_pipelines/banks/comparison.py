@@ -1,0 +1,217 @@
+"""What banks by several recipes make of the same stored features, and how far a bank varies."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.table import Table
+
+    from regroup_pipelines.banks.recipe import BankRecipe
+    from regroup_pipelines.banks.rounds import LookUp
+    from regroup_pipelines.banks.variants import BankOrigin
+    from regroup_pipelines.steps.rescoring import RescoreConfig
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+
+Summaries = dict[str, dict[str, Any]]
+# Percentiles of the bootstrap's 95 % interval.
+INTERVAL = (2.5, 97.5)
+
+
+def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
+    """Every combination that the options ask for; the bank's own where they say nothing.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+    from regroup_pipelines.banks.recipe import BankRecipe
+
+    _check(config)
+    own = BankRecipe.of_bank(bank)
+    if own.replicate is not None:
+        raise UsageError(
+            f"--bank {bank.ref} is a bootstrap replicate: give the bank that it was drawn from"
+        )
+    return [
+        BankRecipe(per_class=size, weighting=weighting, seed=seed, delta=delta)
+        for size in dict.fromkeys(config.per_class or [own.per_class])
+        for weighting in dict.fromkeys(config.weighting or [own.weighting])
+        for seed in dict.fromkeys(config.bank_seeds or [own.seed])
+        for delta in dict.fromkeys(config.deltas or [own.delta])
+    ]
+
+
+def asks_for_others(config: RescoreConfig) -> bool:
+    """Whether any option asks for another bank than the stored one."""
+    asked = (config.per_class, config.weighting, config.bank_seeds, config.deltas)
+    return any(asked) or config.bootstrap != 0
+
+
+def _check(config: RescoreConfig) -> None:
+    from regroup.bank import DELTA
+
+    for size in config.per_class:
+        if size < 1:
+            raise UsageError(f"--per-class {size}: a bank needs at least 1 sample a class")
+    for delta in config.deltas:
+        if not 0 < delta <= 1:
+            raise UsageError(f"--deltas {delta:g}: a delta is over 0 and at most 1")
+    if config.deltas and config.delta != DELTA:
+        raise UsageError("--deltas and --delta: give --deltas alone, of banks and samples alike")
+    if config.bootstrap < 0 or config.bootstrap == 1:
+        raise UsageError(
+            f"--bootstrap {config.bootstrap}: give 2 replicates or more, such as 20, or 0 for none"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Variant:
+    """One recipe and what came of it.
+
+    Attributes:
+        recipe: of the bank.
+        bank: its ref.
+        summaries: of the votes, by features.
+        replicates: the same of every bootstrap replicate of the bank.
+    """
+
+    recipe: BankRecipe
+    bank: str
+    summaries: Summaries
+    replicates: list[Summaries]
+
+
+def compare(
+    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
+) -> tuple[list[Variant], dict[str, Any]]:
+    """Build and score every recipe's bank and its replicates; what it cost.
+
+    All samples are looked up before the first bank is built.
+
+    Raises:
+        UsageError: a bank takes images that were never extracted.
+    """
+    from regroup_pipelines.banks.variants import BankOrigin
+
+    started, entry = time.perf_counter(), len(job.ledger)
+    origin = BankOrigin.of(job, bank)
+    found = [(recipe, origin.look_up(recipe)) for recipe in recipes(config, bank)]
+    variants = [_variant(job, origin, each, features, config) for each in found]
+    banks = len(variants) * (1 + config.bootstrap)
+    cost = {
+        "seconds": time.perf_counter() - started,
+        "banks": banks,
+        "samples": banks * sum(element.plan.rows for element in features),
+        "forward_passes": sum(step.forward_passes for step in job.ledger[entry:]),
+    }
+    return variants, cost
+
+
+def _variant(
+    job: Job,
+    origin: BankOrigin,
+    found: tuple[BankRecipe, LookUp],
+    features: list[BlockElement],
+    config: RescoreConfig,
+) -> Variant:
+    recipe, samples = found
+    bank, summaries = _scored(job, origin, recipe, samples, features, config)
+    replicates = [
+        _scored(job, origin, each, samples, features, config)[1]
+        for each in recipe.replicates(config.bootstrap)
+    ]
+    return Variant(recipe, bank, summaries, replicates)
+
+
+def _scored(
+    job: Job,
+    origin: BankOrigin,
+    recipe: BankRecipe,
+    samples: LookUp,
+    features: list[BlockElement],
+    config: RescoreConfig,
+) -> tuple[str, Summaries]:
+    """The ref of a recipe's bank, and the summaries of the votes against it."""
+    from dataclasses import replace
+
+    from regroup_pipelines.steps.rescoring import rescore
+
+    bank = origin.build(job, recipe, samples)
+    options = replace(config, delta=recipe.delta) if config.deltas else config
+    return bank.ref, rescore(job, bank, features, options)[0]
+
+
+def variant_rows(
+    variants: Sequence[Variant], ks: list[int], signs: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """A row for each recipe, k and sign choice; cells by features, with the replicates' spread."""
+    from regroup_pipelines.steps.rescoring import k_rows
+
+    return [
+        {**variant.recipe.inputs(), "bank": variant.bank, **row, **_spread(row, others)}
+        for variant in variants
+        for row, *others in zip(
+            k_rows(variant.summaries, ks, signs),
+            *(k_rows(each, ks, signs) for each in variant.replicates),
+            strict=True,
+        )
+    ]
+
+
+def _spread(row: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
+    """The cells of `row` with `bootstrap`: what the replicates' accuracies are."""
+    names = [name for name, cell in row.items() if isinstance(cell, dict)]
+    return {
+        name: {**row[name], "bootstrap": spread([other[name]["accuracy"] for other in others])}
+        for name in names
+        if others and row[name]["accuracy"] is not None
+    }
+
+
+def spread(accuracies: Sequence[float]) -> dict[str, Any]:
+    """How accuracies (in [0, 1]) of bootstrap replicates vary: mean, deviation, 95 % interval.
+
+    The deviation is that of a sample (n - 1); the interval the percentile method's (Efron 1979).
+    """
+    low, high = np.percentile(accuracies, INTERVAL)
+    return {
+        "replicates": len(accuracies),
+        "mean": float(np.mean(accuracies)),
+        "deviation": float(np.std(accuracies, ddof=1)),
+        "interval95": [float(low), float(high)],
+        "accuracies": list(accuracies),
+    }
+
+
+def variant_table(rows: list[dict[str, Any]], names: list[str], bootstrap: int) -> Table:
+    """A line for each bank, k and sign choice, a column for each set of images."""
+    from rich.table import Table
+
+    spreads = f"; brackets: 95 % of {bootstrap} resampled banks" if bootstrap else ""
+    table = Table(title=f"REGroup top-1 by bank (attacked images: over #S), %{spreads}")
+    for head in ("samples a class", "weights", "seed", "delta", "k", "signs", *names):
+        table.add_column(head, justify="right", overflow="fold")
+    for row in rows:
+        recipe = [str(row["per_class"]), row["weighting"], str(row["seed"]), f"{row['delta']:g}"]
+        table.add_row(*recipe, str(row["k"]), row["signs"], *(_cell(row[name]) for name in names))
+    return table
+
+
+def _cell(cell: dict[str, Any]) -> str:
+    if cell["accuracy"] is None:
+        return "-"
+    shown = f"{100 * cell['accuracy']:.1f}"
+    if "bootstrap" not in cell:
+        return shown
+    low, high = cell["bootstrap"]["interval95"]
+    return f"{shown} [{100 * low:.1f}, {100 * high:.1f}]"

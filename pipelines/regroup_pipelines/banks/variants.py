@@ -1,0 +1,194 @@
+"""Banks by another recipe from the features that a stored bank was made of: no forward pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from regroup_pipelines.banks.recipe import BankRecipe
+    from regroup_pipelines.banks.rounds import LookUp
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.kinds.indexes import SampleIndex
+
+    Deepen = Callable[
+        [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int], NDArray[np.int64]
+    ]
+
+NAMED_CLASSES = 3
+
+
+@dataclass(frozen=True, eq=False)
+class BankOrigin:
+    """What a stored bank was drawn from, without its network.
+
+    Attributes:
+        bank: the bank.
+        index: the training images.
+        features: all that the store holds of them under the bank's model, taps and precision.
+        labels: the model's class of every label of the index, None where they are the same.
+    """
+
+    bank: StoredBank
+    index: SampleIndex
+    features: list[BlockElement]
+    labels: tuple[int, ...] | None
+
+    @classmethod
+    def of(cls, job: Job, bank: StoredBank) -> BankOrigin:
+        """Find it in the store.
+
+        Raises:
+            UsageError: what the bank was made of is there no more.
+        """
+        from regroup_pipelines.steps.session import log_gaps
+        from regroup_store.format.element import BlockElement
+        from regroup_store.format.lineage import features_within
+        from regroup_store.kinds.indexes import SampleIndex
+
+        one = _features_of(job, bank)
+        index = _training_index(job, bank, one)
+        refs = features_within(job.store, index, one.inputs)
+        features = [BlockElement.open(job.store, "features", ref) for ref in refs]
+        for element in features:
+            log_gaps(f"images of {bank.ref}", element)
+        labels: Any = one.inputs.get("labels")
+        return cls(
+            bank,
+            SampleIndex.open(job.store, index),
+            features,
+            tuple(labels) if labels else None,
+        )
+
+    def look_up(self, recipe: BankRecipe) -> LookUp:
+        """The samples that `recipe` draws, all of them in stored features.
+
+        First as deep as `build-bank` would try, so that its bank of this recipe is found again;
+        else just as deep as the samples lie.
+
+        Raises:
+            UsageError: some were never extracted.
+            ConfigurationError: fewer than one sample a class.
+        """
+        from regroup.candidates import first_depth, next_depths
+        from regroup_pipelines.options import BankOptions
+
+        per_class = recipe.per_class
+        expected = first_depth(per_class, BankOptions.expected_accuracy)
+        for depth, deepen in ((expected, next_depths), (per_class, just_enough)):
+            found = self._look(recipe, depth, deepen)
+            if not found.unknown:
+                return found
+        raise _never_extracted(self.bank, recipe, found)
+
+    def _look(self, recipe: BankRecipe, depth: int, deepen: Deepen) -> LookUp:
+        from regroup_pipelines.banks.rounds import LookUp, candidates_of
+
+        depths = np.full(len(self.bank.class_names), depth, np.int64)
+        while True:
+            candidates = candidates_of(self.index, self.labels, depths, recipe.seed)
+            found = LookUp(self.features, candidates, recipe.per_class, recipe.seed)
+            deeper = deepen(depths, candidates.images, found.correct, recipe.per_class)
+            if found.unknown or (deeper <= depths).all():
+                return found
+            depths = deeper
+
+    def build(self, job: Job, recipe: BankRecipe, found: LookUp) -> StoredBank:
+        """The bank of `recipe`, from what `look_up` found; the bank itself where it is its own."""
+        from regroup_pipelines.banks.build import reduce_bank
+        from regroup_pipelines.banks.recipe import BankRecipe
+        from regroup_store.kinds.banks import BankSpec, read_bank
+
+        own = BankRecipe.of_bank(self.bank)
+        if recipe == own:
+            return self.bank
+        draw = found.draw(self.bank.class_names, recipe.replicate)
+        known: dict[str, Any] = self.bank.inputs
+        inputs = {"model": known["model"], "policy": known["policy"]}
+        spec = BankSpec(
+            "-".join([str(self.bank.manifest["name"]), *_suffixes(own, recipe)]),
+            {**inputs, **recipe.inputs(), **draw.inputs()},
+            tuple((str(tap), int(channels)) for tap, channels in known["taps"]),
+            self.bank.class_names,
+        )
+        return read_bank(job.store, reduce_bank(job, spec, draw, recipe))
+
+
+def just_enough(
+    depths: NDArray[np.int64],
+    images: NDArray[np.int64],
+    correct: NDArray[np.int64],
+    per_class: int,
+) -> NDArray[np.int64]:
+    """The next depths, as of `next_depths`, that go past no sample that is needed."""
+    deeper: NDArray[np.int64] = np.minimum(depths + np.maximum(per_class - correct, 0), images)
+    return np.maximum(deeper, depths)
+
+
+def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
+    """What of `recipe` differs, in words: the bank's own name stays its alone."""
+    ours = own.inputs()
+    return [
+        f"{key.replace('_', '-')}-{value}"
+        for key, value in recipe.inputs().items()
+        if ours.get(key) != value
+    ]
+
+
+def _features_of(job: Job, bank: StoredBank) -> BlockElement:
+    """One of the features elements that the bank was made of."""
+    from regroup_store.format.element import BlockElement
+    from regroup_store.format.manifests import find
+
+    named: Any = bank.inputs["features"]
+    for fingerprint in named if isinstance(named, list) else [named]:
+        if find(job.store.backend, "features", fingerprint):
+            return BlockElement.open(job.store, "features", fingerprint)
+    raise _gone(bank, "features")
+
+
+def _training_index(job: Job, bank: StoredBank, features: BlockElement) -> str:
+    """Fingerprint of the index of the whole dataset that `features` are of images of."""
+    from regroup_store.format.lineage import of_candidates
+    from regroup_store.format.manifests import find
+    from regroup_store.kinds.indexes import SampleIndex
+
+    source: Any = features.inputs["source"]
+    fingerprint = str(source["index"])
+    if find(job.store.backend, "indexes", fingerprint):
+        inputs: Any = SampleIndex.open(job.store, fingerprint).manifest["inputs"]
+        whole = inputs["parent"] if of_candidates(job.store, "indexes", inputs) else fingerprint
+        if find(job.store.backend, "indexes", whole):
+            return str(whole)
+    raise _gone(bank, "index")
+
+
+def _gone(bank: StoredBank, what: str) -> UsageError:
+    return UsageError(
+        f"the {what} that the bank {bank.ref} was made of is in the store no more, and other banks "
+        "are drawn from it: run `regroup build-bank` as for this bank, which makes it again"
+    )
+
+
+def _never_extracted(bank: StoredBank, recipe: BankRecipe, found: LookUp) -> UsageError:
+    counts = np.bincount(found.unknown_labels, minlength=len(bank.class_names))
+    most = np.argsort(-counts, kind="stable")[:NAMED_CLASSES]
+    named = ", ".join(f"{counts[y]} of class {bank.class_names[y]}" for y in most if counts[y])
+    classes = int((counts > 0).sum())
+    more = f" and some of {classes - NAMED_CLASSES} more classes" if classes > NAMED_CLASSES else ""
+    return UsageError(
+        f"a bank of {recipe.per_class} a class with seed {recipe.seed} takes images that were "
+        f"never extracted ({named}{more}), and re-scoring makes no forward pass: extract them with "
+        f"`regroup build-bank --per-class {recipe.per_class} --bank-seed {recipe.seed}` and the "
+        f"dataset and model of {bank.ref}"
+    )

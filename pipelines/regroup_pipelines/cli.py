@@ -1,0 +1,177 @@
+"""The `regroup` command: one subcommand a job, made from its config dataclass by tyro."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import signal
+import sys
+from dataclasses import fields
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, cast
+
+import tyro
+
+from regroup_pipelines.help_page import HELP
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+# Subcommand -> module with a `main(config)` and a config dataclass. Modules import nothing
+# heavy at the top, so that `--help` and `ls` start at once.
+COMMANDS = {
+    "demo": ("regroup_pipelines.commands.demo", "DemoConfig"),
+    "index-dataset": ("regroup_pipelines.steps.indexing", "IndexConfig"),
+    "extract": ("regroup_pipelines.steps.extraction", "ExtractConfig"),
+    "build-bank": ("regroup_pipelines.banks.build", "BuildBankConfig"),
+    "attack": ("regroup_pipelines.steps.attacking", "AttackConfig"),
+    "evaluate": ("regroup_pipelines.steps.scoring", "EvaluateConfig"),
+    "rescore": ("regroup_pipelines.steps.rescoring", "RescoreConfig"),
+    "curve": ("regroup_pipelines.results.curve", "CurveConfig"),
+    "run": ("regroup_pipelines.study.run", "RunConfig"),
+    "report": ("regroup_pipelines.commands.report", "ReportConfig"),
+    "export": ("regroup_pipelines.commands.export", "ExportConfig"),
+    "ls": ("regroup_pipelines.commands.ls", "LsConfig"),
+    "inspect": ("regroup_pipelines.commands.inspect", "InspectConfig"),
+    "diff": ("regroup_pipelines.commands.diff", "DiffConfig"),
+    "verify": ("regroup_pipelines.commands.verify", "VerifyConfig"),
+    "repair": ("regroup_pipelines.commands.repair", "RepairConfig"),
+    "gc": ("regroup_pipelines.commands.gc", "GcConfig"),
+    "train-demo-model": ("regroup_pipelines.steps.demo_model", "TrainDemoModelConfig"),
+}
+
+# What tyro prints or writes the shells' completion scripts for.
+COMPLETIONS = ("--tyro-print-completion", "--tyro-write-completion")
+
+# Options of a command that need none of the others: config classes of their own.
+ALONE = {("attack", "--list"): ("regroup_pipelines.commands.attack_list", "AttackListConfig")}
+
+
+def _config_class(command: str) -> type[Any]:
+    module, name = COMMANDS[command]
+    found: type[Any] = getattr(importlib.import_module(module), name)
+    return found
+
+
+def command_of(config: object) -> str:
+    """The command that `config` configures, or its class where it belongs to none."""
+    kind = type(config).__name__
+    return next((name for name, (_, cls) in COMMANDS.items() if cls == kind), kind)
+
+
+def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
+    """SIGTERM, what `ray job stop` sends: unwind, so that workers end and files are closed."""
+    sys.exit(128 + number)
+
+
+def _execute(command: str, config: Any) -> int:
+    """Run a job; its summary goes to standard output as JSON when asked. Returns the status."""
+    module = type(config).__module__
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        summary = importlib.import_module(module).main(config)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        terminated = isinstance(stop, SystemExit)
+        print(
+            f"regroup {command}: {'terminated' if terminated else 'interrupted'}: the blocks that "
+            "were committed stay in the store; run the same command again to go on from there",
+            file=sys.stderr,
+        )
+        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
+    except Exception as error:
+        status = getattr(error, "exit_status", None)
+        if status is None:
+            raise
+        _print_summary(config, getattr(error, "summary", None))
+        print(f"regroup {command}: {error}", file=sys.stderr)
+        return int(status)
+    _print_summary(config, summary)
+    return 0
+
+
+def _print_summary(config: Any, summary: Any) -> None:
+    """Print what a job did, or found before it failed, where --json asks for it."""
+    if getattr(config, "json", False) and summary is not None:
+        print(json.dumps(summary, indent=2, default=str))
+
+
+def run_command(command: str, args: list[str] | None = None) -> None:
+    """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
+    kind, prog = _config_class(command), f"regroup {command}"
+    words = sys.argv[1:] if args is None else args
+    _run_alone(command, words)
+    try:
+        config = _parse(lambda: tyro.cli(kind, args=words, prog=prog))
+    except SystemExit as stop:
+        for line in nearest_options(kind, words) if stop.code else ():
+            print(f"{prog}: {line}", file=sys.stderr)
+        raise
+    sys.exit(_execute(command, config))
+
+
+def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
+    """What options in `words` that a command does not have may have meant, a line each."""
+    names = [field.name.replace("_", "-") for field in fields(kind)]
+    known = {f"--{name}" for name in names} | {f"--no-{name}" for name in names} | {"--help"}
+    given = {word.partition("=")[0].replace("_", "-") for word in words if word[:2] == "--"}
+    near = {word: get_close_matches(word, sorted(known), 1) for word in sorted(given - known)}
+    return [f"{word}: did you mean {found[0]}?" for word, found in near.items() if found]
+
+
+def _run_alone(command: str, words: list[str]) -> None:
+    """Where `words` hold an option that needs none of the others: do what it says, and exit."""
+    for (name, option), (module, kind) in ALONE.items():
+        if name == command and option in words:
+            known = [word for word in words if word in (option, "--json", "--help")]
+            found: type[Any] = getattr(importlib.import_module(module), kind)
+            config = _parse(lambda: tyro.cli(found, args=known, prog=f"regroup {command}"))  # noqa: B023
+            sys.exit(_execute(command, config))
+
+
+def _parse(parse: Callable[[], Any]) -> Any:
+    """What `parse` returns; a reader of the help that goes away (`| head`) is no error."""
+    try:
+        config = parse()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes standard output once more as it exits: let that go nowhere.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    return config
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point of the `regroup` command."""
+    words = sys.argv[1:] if args is None else args
+    first = words[0] if words else ""
+    if first in COMMANDS:
+        run_command(first, words[1:])
+    elif first in ("-h", "--help", "help"):
+        sys.exit(_parse(lambda: print(HELP)))
+    elif first in COMPLETIONS:
+        _parse(lambda: _print_completion(words))
+    else:
+        sys.exit(_refuse(first))
+
+
+def _refuse(word: str) -> int:
+    """Say that `word` is no command, and which is nearest; the exit status."""
+    if not word:
+        print(HELP, file=sys.stderr)
+        return 2
+    what = "option" if word.startswith("-") else "command"
+    near = get_close_matches(word, [*COMMANDS, "--help", *COMPLETIONS], 1)
+    advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
+    print(f"regroup: there is no {what} {word!r}: {advice}", file=sys.stderr)
+    return 2
+
+
+def _print_completion(words: list[str]) -> None:
+    """Have tyro make a shell's script: only this needs every command's options at once."""
+    configs = {name: cast("Callable[..., Any]", _config_class(name)) for name in COMMANDS}
+    tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,129 @@
+"""The demo: the whole path on scikit-learn's digits, from nothing to tables and a report.
+
+It trains a small network and runs the shipped study `demo` over it.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import AttackOptions, ClusterOptions
+
+if TYPE_CHECKING:
+    from regroup_pipelines.schema.study import Study
+    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.study.steps import StudySteps
+
+STUDY = "demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(ClusterOptions):
+    """Run a whole study on the embedded digits: train, bank, two attacks, tables, report.
+
+    Example: regroup demo
+    """
+
+    store: str = "demo-store"
+    """The store: a folder or an s3:// URI."""
+    output: str = "demo-results"
+    """Folder for the weights, the tables, the figures and the report."""
+    block_rows: int = 128
+    """Samples a block."""
+    limit: int = 200
+    """Correctly classified images that each attack gets."""
+    epsilon: str = "32/255"
+    """L-infinity budget (budget), and the first one tried (minimal)."""
+    seed: int = 0
+    """Seed of training, of the bank and of the attacks."""
+
+
+def demo_study(config: DemoConfig) -> Study:
+    """The shipped study with the demo's options, and the paper's taps alone: half of the time.
+
+    Raises:
+        UsageError: an option is out of range.
+    """
+    from regroup_pipelines.schema.attack_options import attack_spec
+    from regroup_pipelines.schema.loading import load_study, shipped_studies
+
+    # Here, so that a mistake names the demo's own option and not the study's key.
+    attack_spec(AttackOptions(epsilon=config.epsilon))
+    if config.limit < 1:
+        raise UsageError(f"--limit {config.limit}: an attack needs at least 1 image")
+    changes = ["taps=['preactivation']", f"banks.paper.seed={config.seed}"]
+    for attack in ("pgd-minimal", "pgd-budget"):
+        given = {"limit": config.limit, "seed": config.seed, "epsilon": f'"{config.epsilon}"'}
+        changes += [f"attacks.{attack}.{key}={value}" for key, value in given.items()]
+    return load_study(shipped_studies()[STUDY], changes, config.output).study
+
+
+def _rescoring(job: Job, steps: StudySteps) -> dict[str, Any]:
+    """What scoring cost: every k and sign choice of all images, from the store."""
+    entries = [entry for entry in job.ledger if entry.step.startswith("score ")]
+    names = (*steps.study.clean, *steps.attacks)
+    votes = [steps.votes(*pair, name) for pair in steps.evaluations for name in names]
+    return {
+        "seconds": sum(entry.seconds for entry in entries),
+        "samples": sum(element.plan.rows for element in votes),
+        "forward_passes": sum(entry.forward_passes for entry in entries),
+    }
+
+
+def _report(config: DemoConfig, output: Path) -> str:
+    """Write the report of the demo; where it begins."""
+    from regroup_pipelines.commands.report import ReportConfig
+    from regroup_pipelines.commands.report import main as report
+
+    place = str(output / "report")
+    options = ReportConfig(store=config.store, output=place, study=STUDY, json=config.json)
+    return str(report(options)["index"])
+
+
+def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> None:
+    from regroup_pipelines.render.terminal import accuracy_table, k_table, print_line, show
+    from regroup_pipelines.steps.rescoring import cost_line
+
+    (evaluation,) = results["evaluations"]
+    names = [row["images"] for row in evaluation["accuracy"]]
+    show(accuracy_table(evaluation["accuracy"]), quiet)
+    show(k_table(evaluation["accuracy_against_k"], names), quiet)
+    print_line(cost_line(results["rescoring"]), quiet)
+    if not worked:
+        print_line("Everything was in the store already: nothing was computed again.", quiet)
+    print_line(f"Results: {output}/results.json, tables and figures beside it", quiet)
+
+
+def main(config: DemoConfig) -> dict[str, Any]:
+    """Run what is missing of the demo, print its tables and write its files."""
+    from regroup_pipelines.render.study_files import write_report
+    from regroup_pipelines.render.terminal import print_line
+    from regroup_pipelines.steps.demo_model import train_demo_model
+    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.study.run import refuse_failures, run_study
+    from regroup_pipelines.study.steps import StudySteps
+
+    started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
+    trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
+    with Job(config) as job:
+        steps = StudySteps(job, study)
+        found, results = run_study(job, steps, started)
+        refuse_failures(found, results)
+        results |= {"rescoring": _rescoring(job, steps), "softmax_val": trained["accuracy"]}
+        worked = any(entry.blocks for entry in job.ledger)
+    write_report(results, study.report, output)
+    _print(results, output, config.json, worked)
+    results["report"] = _report(config, output)
+    results["seconds"] = time.perf_counter() - started
+    print_line(f"Done in {results['seconds']:.0f} s.", config.json)
+    return results
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("demo")

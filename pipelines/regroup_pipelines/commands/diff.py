@@ -1,0 +1,220 @@
+"""Diff: which settings make two elements of one kind different ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from rich.tree import Tree
+
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
+
+# Of lists of one length, items that are told one by one.
+FEW = 4
+_ABSENT = object()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffConfig(StoreOptions):
+    """Say which settings differ between two elements of one kind, theirs and their parents'.
+
+    Example: regroup diff features/digits-val-digits-cnn 3f9c --store runs --store-b other-runs
+    """
+
+    a: Positional[Annotated[str, arg(metavar="A")]]
+    """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
+    or the like if need be."""
+    b: Positional[Annotated[str, arg(metavar="B")]]
+    """The other one, of the same kind."""
+    store_b: str | None = None
+    """The store of the other one (default: --store)."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One setting that differs.
+
+    `key`: its path in the inputs, "model.compute.dtype"; `a`, `b`: its values, or `_ABSENT`;
+    `because`: of an element that another comes from, what differs in its own inputs; `note`: what
+    there is to say beside, such as that the element is not in its store.
+    """
+
+    key: str
+    a: Any
+    b: Any
+    because: tuple[Difference, ...] = ()
+    note: str | None = None
+
+    def flat(self, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+        """The settings at the ends as plain JSON; a value that is absent is left out."""
+        path = (*above, self.key)
+        for other in self.because:
+            yield from other.flat(path)
+        if not self.because:
+            values = {"a": self.a, "b": self.b}
+            note = {"note": self.note} if self.note else {}
+            there = {name: v for name, v in values.items() if v is not _ABSENT}
+            yield {"path": list(path), **there, **note}
+
+
+def main(config: DiffConfig) -> dict[str, Any]:
+    """Compare two elements."""
+    from rich.table import Table
+
+    from regroup_pipelines.render.terminal import print_line, show
+    from regroup_store.format.store import open_store
+
+    stores = (
+        open_store(config.store, writable=False),
+        open_store(config.store_b or config.store, writable=False),
+    )
+    places = _located(stores, config)
+    found = tuple(compare_elements(stores, places, set()))
+    names = tuple(location.folder for location in places)
+    if found:
+        page = Table.grid()
+        page.add_row(_tree(f"A: {names[0]}\nB: {names[1]}", found))
+        show(page, config.json)
+    else:
+        print_line(
+            f"Nothing differs: both have the fingerprint {places[0].ref[-16:]}.", config.json
+        )
+    settings = [line for difference in found for line in difference.flat()]
+    return {"a": names[0], "b": names[1], "same": not found, "differences": settings}
+
+
+def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
+    """Where both elements are; a kind that one of them states is the other's too."""
+    from regroup_store.maintenance.lookup import kind_of, one_element
+
+    kinds = [kind_of(ref)[0] for ref in (config.a, config.b)]
+    first = one_element(stores[0], config.a, kinds[0] or kinds[1])
+    second = one_element(stores[1], config.b, kinds[1] or first.kind)
+    if first.kind != second.kind:
+        raise UsageError(
+            f"{config.a} is of the {first.kind} and {config.b} of the {second.kind}: only elements "
+            "of one kind can be compared"
+        )
+    return first, second
+
+
+def compare_elements(
+    stores: tuple[Store, Store], places: tuple[Location, Location], seen: set[tuple[str, str]]
+) -> Iterator[Difference]:
+    """Every setting that differs between the inputs of two elements of one kind.
+
+    Raises what `read_manifest` raises of these two; parents that cannot be read are notes.
+    """
+    from regroup_store.format.lineage import parents
+    from regroup_store.format.manifests import read_manifest
+
+    inputs: list[Any] = [
+        read_manifest(store.backend, place)["inputs"]
+        for store, place in zip(stores, places, strict=True)
+    ]
+    kind = places[0].kind
+    named = {full: parent for each in inputs for parent, full in parents(kind, each)}
+    for found in compare(*inputs):
+        parent = named.get(_text(found.a)) or named.get(_text(found.b))
+        yield _followed(stores, parent, found, seen) if parent else found
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _followed(
+    stores: tuple[Store, Store], kind: str, found: Difference, seen: set[tuple[str, str]]
+) -> Difference:
+    """A difference of fingerprints with what makes them differ."""
+    from regroup_store.errors import StoreError
+    from regroup_store.format.manifests import find
+
+    pair = (_text(found.a), _text(found.b))
+    if not all(pair):
+        return found
+    if pair in seen:
+        return Difference(found.key, found.a, found.b, note="as above")
+    seen.add(pair)
+    try:
+        places = [find(s.backend, kind, full) for s, full in zip(stores, pair, strict=True)]
+        if places[0] is None or places[1] is None:
+            missing = pair[0] if places[0] is None else pair[1]
+            note = f"{kind} {missing[:16]} is not in its store, so why is not known"
+            return Difference(found.key, found.a, found.b, note=note)
+        because = tuple(compare_elements(stores, (places[0], places[1]), seen))
+    except (StoreError, FileNotFoundError) as error:
+        return Difference(found.key, found.a, found.b, note=str(error))
+    return Difference(found.key, found.a, found.b, because)
+
+
+def compare(a: object, b: object, key: str = "") -> Iterator[Difference]:
+    """Every difference between two values of plain JSON, by its path."""
+    if isinstance(a, dict) and isinstance(b, dict):
+        yield from _compare_members(a, b, key)
+    elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
+        found = [d for n, pair in enumerate(zip(a, b, strict=True)) for d in _item(key, n, pair)]
+        yield from found if len(found) <= FEW else [Difference(key, a, b)]
+    elif not _same(a, b):
+        yield Difference(key, a, b)
+
+
+def _item(key: str, number: int, pair: tuple[object, object]) -> Iterator[Difference]:
+    return compare(*pair, f"{key}[{number}]")
+
+
+def _same(a: object, b: object) -> bool:
+    # 1 and 1.0 are different values of canonical JSON, and so are 1 and true.
+    return type(a) is type(b) and a == b
+
+
+def _compare_members(
+    a: Mapping[str, object], b: Mapping[str, object], key: str
+) -> Iterator[Difference]:
+    for name in dict.fromkeys((*a, *b)):
+        path = f"{key}.{name}" if key else name
+        yield from compare(a.get(name, _ABSENT), b.get(name, _ABSENT), path)
+
+
+def _tree(title: str, found: tuple[Difference, ...]) -> Tree:
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    tree = Tree(escape(title), highlight=False)
+    _grow(tree, found)
+    return tree
+
+
+def _grow(tree: Tree, found: tuple[Difference, ...]) -> None:
+    from rich.markup import escape
+
+    for each in found:
+        if each.because:
+            _grow(tree.add(escape(f"{each.key} differs because")), each.because)
+        else:
+            note = f" ({each.note})" if each.note else ""
+            values = f"A {_shown(each.a)}, B {_shown(each.b)}{note}"
+            tree.add(escape(f"{each.key}: {values}"))
+
+
+def _shown(value: object) -> str:
+    from regroup_pipelines.commands.inspect import shortened
+
+    if isinstance(value, str) and len(value) == 64:
+        return value[:16]
+    return "not given" if value is _ABSENT else shortened(value)
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("diff")

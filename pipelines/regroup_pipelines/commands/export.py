@@ -1,0 +1,220 @@
+"""Export: every sample of a study as Parquet and CSV, for pandas, DuckDB, R or a spreadsheet."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import pyarrow as pa
+
+    from regroup_pipelines.results.sample_rows import Evaluated
+    from regroup_store.format.store import Store
+
+FormatName = Literal["parquet", "csv"]
+# Rows of a group of a Parquet file, and the most that are held in memory beside a block.
+GROUP_ROWS = 32768
+# Raised when a column changes its meaning or goes.
+EXPORT_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportConfig(StoreOptions):
+    """Write every sample of a study, a row each, as Parquet and CSV (docs/exports.md).
+
+    Example: regroup export --store runs --study mini-imagenet -o exports --format parquet
+    """
+
+    study: str
+    """The study: its name, as `regroup run` left its results in the store."""
+    output: Annotated[str, arg(aliases=["-o"])]
+    """Folder for STUDY-samples.parquet and STUDY-samples.csv."""
+    format: tuple[FormatName, ...] = ("parquet", "csv")
+    """What to write."""
+
+
+class ExportError(Exception):
+    """A file could not be written (exit status 1)."""
+
+    exit_status = 1
+
+
+def evaluated(store: Store, results: dict[str, Any]) -> list[Evaluated]:
+    """Every set of images that a study evaluated, for every pair of taps and bank, in order."""
+    from regroup_pipelines.results.sample_rows import Evaluated
+
+    titles = {row["images"]: row.get("title") for row in results["images"]}
+    return [
+        Evaluated(
+            store=store,
+            votes_ref=ref,
+            bank_ref=evaluation["bank_ref"],
+            words={
+                "study": results["study"],
+                "taps": evaluation["taps"],
+                "bank": evaluation["bank"],
+                "images": images,
+                "attack": titles.get(images),
+                "signs": results["settings"]["scoring"]["signs"],
+            },
+            k=evaluation["k"],
+        )
+        for evaluation in results["evaluations"]
+        for images, ref in evaluation["votes"].items()
+    ]
+
+
+def export(store: Store, results: dict[str, Any], folder: Path, formats: tuple[str, ...]) -> Any:
+    """Write the files, whole or not at all; what they hold, a line for each set of images.
+
+    Memory does not grow with the samples: GROUP_ROWS rows and a block.
+
+    Raises:
+        ExportError: a file cannot be written.
+        StoreError: the study's elements are not all there, or damaged.
+    """
+    parts = evaluated(store, results)
+    name = results["study"]
+    head = {"export_version": EXPORT_VERSION, "study": name, "votes": [p.votes_ref for p in parts]}
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            files = [stack.enter_context(_FORMATS[f](folder, name, head)) for f in formats]
+            return [_exported(part, files) for part in parts]
+    except OSError as error:
+        raise ExportError(f"cannot write to {folder}: {error.strerror or error}") from error
+
+
+def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> dict[str, Any]:
+    """Write the rows of one set of images; what they are and how many."""
+    counts = {"rows": 0, "failed": 0}
+    for table in grouped(part.tables(), GROUP_ROWS):
+        for write in files:
+            write(table)
+        counts["rows"] += table.num_rows
+        counts["failed"] += table["status"].to_pylist().count("failed")
+    return {**part.words, "k": part.k, "votes": part.votes_ref, **counts}
+
+
+def grouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Join small tables, so that each has `rows` rows or a few more, but for the last."""
+    import pyarrow as pa
+
+    kept: list[pa.Table] = []
+    for table in tables:
+        kept.append(table)
+        if sum(each.num_rows for each in kept) >= rows:
+            yield pa.concat_tables(kept)
+            kept = []
+    if kept:
+        yield pa.concat_tables(kept)
+
+
+@contextmanager
+def _parquet(
+    folder: Path, study: str, head: dict[str, Any]
+) -> Iterator[Callable[[pa.Table], None]]:
+    import pyarrow.parquet as pq
+
+    from regroup_pipelines.results.sample_rows import SCHEMA
+
+    schema = SCHEMA.with_metadata({"regroup": json.dumps(head)})
+    with (
+        _whole(folder / f"{study}-samples.parquet") as path,
+        pq.ParquetWriter(path, schema, compression="zstd") as writer,
+    ):
+        yield lambda table: writer.write_table(table.replace_schema_metadata(schema.metadata))
+
+
+@contextmanager
+def _csv(
+    folder: Path,
+    study: str,
+    head: dict[str, Any],  # noqa: ARG001 - CSV has no place for it
+) -> Iterator[Callable[[pa.Table], None]]:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    from regroup_pipelines.results.sample_rows import SCHEMA, WORD
+
+    plain = pa.schema([(f.name, pa.string() if f.type == WORD else f.type) for f in SCHEMA])
+    with _whole(folder / f"{study}-samples.csv") as path, csv.CSVWriter(path, plain) as writer:
+        yield lambda table: writer.write_table(table.cast(plain))
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A temporary file beside `path`, which takes its place when all went well, and else goes."""
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        yield partial
+        _sync(partial)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+_FORMATS = {"parquet": _parquet, "csv": _csv}
+
+
+def _results(store: Store, study: str) -> Any:
+    from regroup_store.errors import StoreUsageError
+    from regroup_store.kinds.studies import read_study
+
+    try:
+        return read_study(store, study)
+    except StoreUsageError as error:
+        raise UsageError(f"--study {study}: {error}") from error
+
+
+def main(config: ExportConfig) -> dict[str, Any]:
+    """Write a study's samples."""
+    from regroup_pipelines.render.terminal import print_line
+    from regroup_pipelines.render.units import human_size
+    from regroup_store.format.store import open_store
+
+    if not config.format:
+        raise UsageError("--format names no format: give parquet, csv or both")
+    store, formats = open_store(config.store, writable=False), tuple(dict.fromkeys(config.format))
+    results = _results(store, config.study)
+    folder = Path(config.output)
+    images = export(store, results, folder, formats)
+    files = [folder / f"{config.study}-samples.{format}" for format in formats]
+    rows, failed = (sum(each[count] for each in images) for count in ("rows", "failed"))
+    not_run = {row["images"]: row["not_run"] for row in results["images"] if "not_run" in row}
+    for path in files:
+        size = human_size(path.stat().st_size)
+        print_line(f"{path}: {rows} rows, {failed} of them failed; {size}", config.json)
+    for name, why in not_run.items():
+        print_line(f"{name}: no rows, not run: {why}", config.json)
+    return {
+        "study": config.study,
+        "files": [str(path) for path in files],
+        "rows": rows,
+        "failed": failed,
+        "images": images,
+        "not_run": not_run,
+    }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("export")

@@ -1,0 +1,252 @@
+"""Collect garbage: list, and remove when asked to, what no study and no given name refers to."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import UseAppendAction
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from regroup_pipelines.steps.past_runs import PastRun
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
+    from regroup_store.maintenance.removal import Member, Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class GcConfig(StoreOptions):
+    """List what no study's results and no --keep refers to; with --delete, remove it (docs/cli.md).
+
+    Example: regroup gc --store runs --keep digits-train-digits-cnn --delete
+    """
+
+    keep: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
+    """An element to keep, with all that it comes from: a name (every element of it),
+    name-fingerprint or the start of a fingerprint; may be given several times."""
+    unfinished: bool = False
+    """List and remove unfinished work too: elements without all of their blocks, and what runs that
+    were stopped had made."""
+    delete: bool = False
+    """Remove what is listed, after asking."""
+    yes: bool = False
+    """Do not ask."""
+
+
+class NotNowError(Exception):
+    """Nothing may be removed from the store as it is (exit status 1)."""
+
+    exit_status = 1
+
+
+class HalfDoneError(Exception):
+    """Some elements could not be removed (exit status 1); `summary` names those that were."""
+
+    exit_status = 1
+
+    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+        super().__init__(message)
+        self.summary = summary
+
+
+def main(config: GcConfig) -> dict[str, Any]:
+    """List, and with --delete remove, what nothing refers to."""
+    from regroup_pipelines.render.terminal import print_line, show
+    from regroup_store.format.store import open_store
+
+    if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
+        raise UsageError(
+            "--delete asks before it removes anything: give --yes where nobody answers"
+        )
+    store = open_store(config.store, writable=config.delete)
+    plan = _plan(store, config)
+    if config.delete:
+        _refuse(store, config, plan)
+    sizes = {m.location: store.backend.size(m.location.folder) for m in plan.unreferenced}
+    if plan.unreferenced:
+        show(_table(plan.unreferenced, sizes, config.store), config.json)
+    for line in _sentences(store, plan, sum(sizes.values())):
+        print_line(line, config.json)
+    deleted = _delete(store, config, plan, sum(sizes.values()))
+    return _summary(config, plan, sizes, deleted)
+
+
+def _plan(store: Store, config: GcConfig) -> Plan:
+    from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
+    from regroup_store.maintenance.removal import plan_removal
+
+    keep = [location for ref in config.keep for location in _kept(store, ref)]
+    begun = unfinished_refs(past_runs(store))
+    return plan_removal(store, keep, begun, unfinished=config.unfinished)
+
+
+def _kept(store: Store, ref: str) -> list[Location]:
+    """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
+    from regroup_store.errors import StoreUsageError
+    from regroup_store.maintenance.lookup import named_elements
+
+    try:
+        return named_elements(store, ref)
+    except StoreUsageError as error:
+        raise UsageError(f"--keep {ref}: {error}") from error
+
+
+def _running(store: Store) -> PastRun | None:
+    from regroup_pipelines.steps.past_runs import past_runs
+
+    now = datetime.now(UTC)
+    return next((run for run in past_runs(store) if run.in_progress(now)), None)
+
+
+def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
+    """Say why nothing may be removed; raises NotNowError, UsageError."""
+    from regroup_store.kinds.studies import studies
+
+    if run := _running(store):
+        raise NotNowError(
+            f"the run {run.id} is in progress: wait until it ends, or, if it was killed, remove "
+            f"runs/{run.id} from the store"
+        )
+    for member in plan.unknown:
+        raise NotNowError(
+            f"what {member.location.folder} comes from is not known ({member.problem}): repair it "
+            "first, or remove its folder"
+        )
+    if plan.unreferenced and not config.keep and not studies(store):
+        raise UsageError(
+            f"{config.store} has no results of a study, and no --keep says what is of use: "
+            "everything listed by `regroup gc` would go; name what to keep with --keep REF"
+        )
+
+
+def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Table:
+    from rich.table import Table
+
+    from regroup_pipelines.render.units import human_size
+
+    table = Table(title=f"What nothing refers to in {title}")
+    for head in ("kind", "name and fingerprint", "state", "made", "size"):
+        table.add_column(head, justify="right" if head == "size" else "left")
+    for member in members:
+        made = (member.created or "-").replace("T", " ")[:16]
+        place = member.location
+        size = human_size(sizes[place])
+        table.add_row(place.kind, place.ref, member.state, made, size)
+    return table
+
+
+def _sentences(store: Store, plan: Plan, size: int) -> list[str]:
+    """What was found, for people."""
+    from regroup_pipelines.render.units import human_size
+
+    found = f"{_elements(len(plan.unreferenced))} ({human_size(size)})"
+    lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
+    if plan.unfinished:
+        lines.append(
+            f"Kept for unfinished work alone: {_elements(len(plan.unfinished))} (--unfinished "
+            "lists them too)."
+        )
+    lines += [f"Kept, since unreadable: {m.location.folder}: {m.problem}" for m in plan.unknown]
+    if run := _running(store):
+        lines.append(f"The run {run.id} is in progress: --delete has to wait for its end.")
+    return lines
+
+
+def _elements(count: int) -> str:
+    return "1 element" if count == 1 else f"{count} elements"
+
+
+def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
+    """Remove what was listed if it was asked for; the folders that are gone."""
+    from regroup_pipelines.render.terminal import print_line
+
+    if not plan.unreferenced:
+        return []
+    if not config.delete:
+        print_line("Nothing was removed: --delete does it.", config.json)
+        return []
+    if not config.yes and not _confirmed(len(plan.unreferenced), size):
+        print_line("Nothing was removed.", config.json)
+        return []
+    if not config.yes:  # The question may have stood for hours.
+        again = _plan(store, config)
+        _refuse(store, config, again)
+        plan = _both(plan, again)
+    gone = _removed(store, plan)
+    print_line(f"Removed: {_elements(len(gone))}.", config.json)
+    return gone
+
+
+def _confirmed(count: int, size: int) -> bool:
+    from regroup_pipelines.render.units import human_size
+
+    try:
+        answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+    except EOFError:  # Ctrl-D
+        print()
+        return False
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _both(plan: Plan, again: Plan) -> Plan:
+    from dataclasses import replace
+
+    still = {member.location for member in again.unreferenced}
+    left = tuple(member for member in plan.unreferenced if member.location in still)
+    return replace(again, unreferenced=left)
+
+
+def _removed(store: Store, plan: Plan) -> list[str]:
+    from regroup_pipelines.steps.session import log
+    from regroup_store.errors import StoreError
+    from regroup_store.maintenance.removal import remove
+
+    gone: list[str] = []
+    for member in plan.unreferenced:
+        try:
+            remove(store, member)
+        except StoreError as error:
+            raise HalfDoneError(
+                f"{error}; removed before: {_elements(len(gone))} of {len(plan.unreferenced)}; run "
+                "the same command again to go on",
+                {"deleted": gone},
+            ) from error
+        gone.append(member.location.folder)
+        log(f"gc: removed {member.location.folder}")
+    return gone
+
+
+def _summary(
+    config: GcConfig, plan: Plan, sizes: dict[Any, int], deleted: list[str]
+) -> dict[str, Any]:
+    return {
+        "store": config.store,
+        "unreferenced": [
+            {
+                "kind": member.location.kind,
+                "ref": member.location.ref,
+                "state": member.state,
+                "created": member.created,
+                "size_bytes": sizes[member.location],
+            }
+            for member in plan.unreferenced
+        ],
+        "size_bytes": sum(sizes.values()),
+        "kept": [member.location.folder for member in plan.kept],
+        "unfinished": [member.location.folder for member in plan.unfinished],
+        "unreadable": [member.location.folder for member in plan.unknown],
+        "deleted": deleted,
+    }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("gc")

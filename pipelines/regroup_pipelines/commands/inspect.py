@@ -1,0 +1,159 @@
+"""Inspect: one element's manifest, what it comes from, and what was made of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import Positional, arg
+
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from rich.tree import Tree
+
+    from regroup_store.format.lineage import Relative
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
+
+# Items of a list that people are shown.
+SHOWN = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectConfig(StoreOptions):
+    """Print an element's manifest, and what it comes from, as trees.
+
+    Example: regroup inspect banks/digits-train-digits-cnn --store runs --children
+    """
+
+    ref: Positional[Annotated[str, arg(metavar="REF")]]
+    """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
+    or the like if need be."""
+    children: bool = False
+    """What was made of it as well."""
+
+
+def main(config: InspectConfig) -> dict[str, Any]:
+    """Print one element."""
+    from rich.console import Group
+    from rich.table import Table
+
+    from regroup_pipelines.render.terminal import show
+    from regroup_store.format.lineage import ancestors, descendants
+    from regroup_store.format.manifests import read_manifest
+    from regroup_store.format.store import open_store
+    from regroup_store.maintenance.lookup import one_element
+
+    store = open_store(config.store, writable=False)
+    location = one_element(store, config.ref)
+    manifest: Any = read_manifest(store.backend, location)
+    parents = ancestors(store, location)
+    children = descendants(store, location) if config.children else ()
+    families = [("comes from", parents), *([("made of it", children)] if config.children else [])]
+    page = Table.grid()
+    trees = [_relatives(head, found) for head, found in families]
+    page.add_row(Group(_facts(store, location, manifest), *trees))
+    show(page, config.json)
+    return {
+        **asdict(store.info(location)),
+        "manifest": manifest,
+        "parents": [_plain(each) for each in parents],
+        **({"children": [_plain(each) for each in children]} if config.children else {}),
+    }
+
+
+def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tree:
+    """What the manifest says, and how far the element is."""
+    from rich.markup import escape
+    from rich.tree import Tree
+
+    tree = Tree(f"[bold]{escape(location.folder)}[/bold]", highlight=False)
+    for line in _state_lines(store, location, manifest):
+        tree.add(escape(line))
+    _grow(tree.add("inputs (hashed)"), manifest["inputs"])
+    recorded = manifest.get("recorded") or {}
+    _grow(tree.add("recorded"), {k: v for k, v in recorded.items() if v not in ({}, None)})
+    return tree
+
+
+def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) -> Iterator[str]:
+    from regroup_pipelines.commands.ls import reasons, state_of
+    from regroup_pipelines.render.units import human_size
+
+    info = store.info(location)
+    yield f"kind: {location.kind}"
+    yield f"name: {location.name}"
+    yield f"fingerprint: {manifest['fingerprint']}"
+    yield f"schema version: {manifest['schema_version']}"
+    blocks = f" in blocks of {manifest['block_rows']}" if "block_rows" in manifest else ""
+    yield f"rows: {info.rows}{blocks}"
+    yield f"blocks committed: {info.blocks_committed} of {info.blocks_planned}"
+    yield f"state: {state_of(info)}"
+    yield from (f"given up: {line}" for line in reasons([info]))
+    yield f"size: {human_size(info.size_bytes)}"
+    if "source_spec" in manifest:
+        yield f"images: {manifest['source_spec']}"
+
+
+def _grow(tree: Tree, value: Mapping[str, Any]) -> None:
+    """Add plain JSON to a tree, a branch a member."""
+    from rich.markup import escape
+
+    for key, item in value.items():
+        if isinstance(item, dict) and item:
+            _grow(tree.add(escape(f"{key}")), item)
+        else:
+            tree.add(escape(f"{key}: {shortened(item)}"))
+
+
+def shortened(value: object) -> str:
+    """A value of a manifest in one line: of long lists the first, the last and how many."""
+    if not isinstance(value, list):
+        return "none" if value is None else str(value)
+    texts = [shortened(item) for item in value]
+    if len(texts) > SHOWN + 1:
+        texts = [*texts[: SHOWN - 1], "...", texts[-1]]
+        return f"[{', '.join(texts)}] ({len(value)} items)"
+    return f"[{', '.join(texts)}]"
+
+
+def _relatives(head: str, found: Sequence[Relative]) -> Tree:
+    from rich.tree import Tree
+
+    tree = Tree(head if found else f"{head}: nothing", highlight=False)
+    _add(tree, found, set())
+    return tree
+
+
+def _add(tree: Tree, found: Sequence[Relative], seen: set[tuple[str, str]]) -> None:
+    """Add relatives with their own; those of one that was met before are above."""
+    from rich.markup import escape
+
+    for each in found:
+        ref = each.location.ref if each.location else each.fingerprint[:16]
+        key = (each.kind, each.fingerprint)
+        again = each.relatives and key in seen
+        note = f" ({each.problem})" if each.problem else " (as above)" if again else ""
+        branch = tree.add(escape(f"{each.kind}/{ref}{note}"))
+        if not again:
+            seen.add(key)
+            _add(branch, each.relatives, seen)
+
+
+def _plain(each: Relative) -> dict[str, Any]:
+    return {
+        "kind": each.kind,
+        "fingerprint": each.fingerprint,
+        "ref": each.location.ref if each.location else None,
+        "problem": each.problem,
+        "relatives": [_plain(other) for other in each.relatives],
+    }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("inspect")

@@ -1,0 +1,77 @@
+"""List what a store holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from regroup_store.format.store import ElementInfo
+
+
+@dataclass(frozen=True, kw_only=True)
+class LsConfig(StoreOptions):
+    """List what a store holds: kind, name and fingerprint, rows, blocks, state, size.
+
+    Example: regroup ls --store runs
+    """
+
+    reasons: bool = False
+    """Tell why blocks were given up."""
+
+
+def state_of(info: ElementInfo) -> str:
+    """Whether an element is whole, and what it lacks."""
+    from regroup_store.format.block_plan import format_blocks
+
+    if info.problem:
+        return info.problem
+    if info.finalised and info.missing_blocks:
+        return f"finalised without block {format_blocks([*info.missing_blocks])}"
+    if info.quarantined:
+        return f"incomplete, gave up block {format_blocks([q.block for q in info.quarantined])}"
+    return "complete" if info.finalised else "incomplete"
+
+
+def reasons(elements: list[ElementInfo]) -> list[str]:
+    """Why blocks were given up, a line each."""
+    return [
+        f"{info.kind}/{info.ref} block {q.block}, {q.attempts} attempts: {q.cause}"
+        for info in elements
+        for q in info.quarantined
+    ]
+
+
+def main(config: LsConfig) -> dict[str, Any]:
+    """Print a row for every element of the store."""
+    from dataclasses import asdict
+
+    from rich.table import Table
+
+    from regroup_pipelines.render.terminal import print_line, show
+    from regroup_pipelines.render.units import human_size
+    from regroup_store.format.store import open_store
+
+    store = open_store(config.store, writable=False)
+    elements, runs = store.elements(), len(store.backend.children("runs"))
+    total = human_size(sum(e.size_bytes for e in elements))
+    caption = f"elements: {len(elements)}, {total}; runs recorded: {runs}"
+    table = Table(title=config.store, caption=caption)
+    for head in ("kind", "name and fingerprint", "rows", "blocks", "state", "size"):
+        right = head in ("rows", "blocks", "size")
+        table.add_column(head, justify="right" if right else "left")
+    for e in elements:
+        blocks = f"{e.blocks_committed} of {e.blocks_planned}"
+        table.add_row(e.kind, e.ref, str(e.rows), blocks, state_of(e), human_size(e.size_bytes))
+    show(table, config.json)
+    for line in reasons(elements) if config.reasons else []:
+        print_line(line, config.json)
+    return {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("ls")

@@ -1,0 +1,186 @@
+"""Repair: what `verify` finds damaged is made to be computed again, nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
+
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from regroup_store.format.manifests import Location
+    from regroup_store.format.store import Store
+    from regroup_store.maintenance.repair import Repair
+
+# The order in which the commands have to be run: what an element comes from goes first.
+COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairConfig(StoreOptions):
+    """Remove the commit records of damaged blocks, so that the next run computes just these.
+
+    Example: regroup repair --store runs --dry-run
+    """
+
+    refs: Positional[tuple[str, ...]] = ()
+    """Elements to repair: name, name-fingerprint or the start of a fingerprint, after "features/"
+    or the like if need be (default: everything)."""
+    dry_run: bool = False
+    """Only say what would be done."""
+
+
+def command_for(store: Store, location: Location) -> tuple[str, str]:
+    """The command that wrote an element and (shell-quoted) what is known of its options."""
+    from regroup_store.errors import StoreError
+    from regroup_store.format.manifests import read_manifest
+
+    try:
+        manifest: Any = read_manifest(store.backend, location)
+    except (StoreError, FileNotFoundError):
+        return _command(store, location.kind, {}), ""
+    options = _options(store, location.kind, manifest)
+    given = [f"--{name} {shlex.quote(str(value))}" for name, value in options.items() if value]
+    return _command(store, location.kind, manifest["inputs"]), " ".join(given)
+
+
+def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
+    """The command that writes elements of a kind."""
+    from regroup_store.format.lineage import of_candidates
+
+    if of_candidates(store, kind, inputs):
+        return "build-bank"
+    if kind == "indexes":
+        return "attack" if "parent" in inputs else "index-dataset"
+    if kind == "features":
+        return "evaluate" if "adversarials" in inputs.get("source", {}) else "extract"
+    commands = {"adversarials": "attack", "banks": "build-bank", "votes": "rescore"}
+    return commands.get(kind, "index-dataset")
+
+
+def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
+    from regroup_store.format.fingerprint import short
+
+    inputs = manifest["inputs"]
+    if kind == "votes":
+        return {name: short(inputs[name]) for name in ("bank", "features")}
+    options = {
+        "dataset": _dataset(store, kind, manifest),
+        "model": inputs.get("model", {}).get("name"),
+    }
+    adversarials = inputs.get("source", {}).get("adversarials")
+    return {**options, "adversarials": adversarials and short(adversarials)}
+
+
+def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
+    """Where the images are that an element comes from, if its index can be read."""
+    from regroup_store.errors import StoreError
+    from regroup_store.format.lineage import parents
+    from regroup_store.format.manifests import ROW_KINDS, locate, read_manifest
+
+    if kind in ROW_KINDS:
+        return str(manifest["source_spec"])
+    for parent, full in parents(kind, manifest["inputs"]):
+        try:
+            found = read_manifest(store.backend, locate(store.backend, parent, full))
+        except (StoreError, FileNotFoundError):
+            continue
+        return _dataset(store, parent, found)
+    return None
+
+
+def describe(store: Store, repair: Repair) -> dict[str, Any]:
+    """A repair as plain JSON: what is done, what is kept, what to run."""
+    from regroup_store.maintenance.repair import kept_elements
+
+    place = repair.location
+    command, options = command_for(store, place) if place else ("", "")
+    return {
+        "element": place.folder if place else "the store",
+        "action": repair.action,
+        "blocks": list(repair.blocks),
+        "removed": list(repair.removed),
+        "rewritten": list(repair.rewritten),
+        "kept": [location.folder for location in kept_elements(store, repair)],
+        "command": command if repair.action not in ("rewrite", "forget") else None,
+        "options": options,
+    }
+
+
+def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
+    """What is done about one element, for people."""
+    from regroup_store.format.block_plan import format_blocks
+
+    blocks = format_blocks(done["blocks"])
+    what = {
+        "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done['rewritten'])} again; "
+        "verify once more",
+        "requeue": f"block {blocks}: the next run computes {len(done['blocks'])} again, no other",
+        "rebuild": "its manifest goes, so that the next run writes it again (blocks stay)",
+        "summarise": "the next run writes its summary again, no block",
+        "forget": "why its block was given up is unreadable and forgotten; the next run tries it",
+    }[done["action"]]
+    lines = [f"{done['element']}: {what}"]
+    if done["removed"]:
+        lines.append(f"  {'would remove' if dry_run else 'removed'}: {', '.join(done['removed'])}")
+    if done["kept"]:
+        lines.append(f"  made from it and kept: {', '.join(done['kept'])}")
+    return lines
+
+
+def next_commands(store_uri: str, repairs: list[dict[str, Any]]) -> list[str]:
+    """The commands to run again, each once, in the order in which they have to be run."""
+    found = {(r["command"], r["options"]) for r in repairs if r["command"]}
+    ordered = sorted(found, key=lambda each: (COMMAND_ORDER.index(each[0]), each[1]))
+    return [
+        f"regroup {command} --store {shlex.quote(store_uri)} {options}".rstrip()
+        for command, options in ordered
+    ]
+
+
+def main(config: RepairConfig) -> dict[str, Any]:
+    """Verify, then undo what is damaged; nothing is computed here."""
+    from regroup_pipelines.commands.verify import find_all
+    from regroup_pipelines.errors import DamageFoundError
+    from regroup_pipelines.render.terminal import print_line
+    from regroup_store.maintenance.repair import apply_repair, plan_repairs
+    from regroup_store.maintenance.verify import open_to_verify
+
+    store = open_to_verify(config.store)
+    findings = find_all(store, config.refs)
+    repairs = plan_repairs(store, findings)
+    described = [describe(store, repair) for repair in repairs]
+    for repair, done in zip(repairs, described, strict=True):
+        if not config.dry_run:
+            apply_repair(store, repair)
+        for line in sentences(done, config.dry_run):
+            print_line(line, config.json)
+    left = [f"{f.path} ({f.problem})" for f in findings if f.level == "unreadable"]
+    commands = next_commands(config.store, described)
+    for line in [*_advice(commands), *([] if repairs else ["Nothing is damaged."])]:
+        print_line(line, config.json)
+    summary = {
+        "store": config.store,
+        "dry_run": config.dry_run,
+        "repairs": described,
+        "left_alone": left,
+        "commands": commands,
+    }
+    if left:
+        raise DamageFoundError(f"left alone, since unreadable: {'; '.join(left)}", summary)
+    return summary
+
+
+def _advice(commands: list[str]) -> list[str]:
+    if not commands:
+        return []
+    return ["Run again, with all the options it had (or the `regroup demo` it was):", *commands]
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("repair")

@@ -1,0 +1,129 @@
+"""A static report of the studies in a store: pages that work from a folder, without a network."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from tyro.conf import arg
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from regroup_store.format.store import Store
+
+# Of the whole report, of however many studies: what other pages leave, the explorers share.
+# Estimates of what a page takes may be a little low.
+REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportConfig(StoreOptions):
+    """Write a static report of a store's studies: tables, curves, vote explorer, cost.
+
+    Example: regroup report --store demo-store -o report
+    """
+
+    output: Annotated[str, arg(aliases=["-o"])] = "report"
+    """Folder of the report; one that is there is replaced, anything else refused."""
+    study: str = ""
+    """Only this study (default: all in the store)."""
+    images: int = 200
+    """Attacked samples of a study that are shown in pictures and with every voter's ranks; fewer
+    where a report of several studies would pass 15 MB."""
+    seed: int = 0
+    """Seed of the choice of those samples."""
+
+
+def main(config: ReportConfig) -> dict[str, Any]:
+    """Write the report."""
+    from regroup_pipelines.render.terminal import print_line
+    from regroup_pipelines.render.units import human_size
+    from regroup_pipelines.report_pages.folder import check_output, replaced_folder
+    from regroup_store.format.store import open_store
+
+    if config.images < 0:
+        raise UsageError(f"--images {config.images}: give 0 or more")
+    started = time.perf_counter()
+    store = open_store(config.store, writable=False)
+    names, output = choose_studies(store, config), Path(config.output)
+    check_output(output)
+    with replaced_folder(output) as draft:
+        write_site(store, names, config, draft)
+    seconds, size = time.perf_counter() - started, size_of(output)
+    pages = sum(path.suffix == ".html" for path in output.rglob("*"))
+    print_line(f"{output / 'index.html'}: {pages} pages, {human_size(size)}", config.json)
+    print_line(f"0 forward passes, {seconds:.1f} s", config.json)
+    return {
+        "output": str(output),
+        "index": str(output / "index.html"),
+        "studies": names,
+        "pages": pages,
+        "bytes": size,
+        "forward_passes": 0,
+        "seconds": seconds,
+    }
+
+
+def choose_studies(store: Store, config: ReportConfig) -> list[str]:
+    """The studies that the report is of.
+
+    Raises:
+        UsageError: the store holds none, or not the one that is named.
+    """
+    from regroup_pipelines.schema.attacks import near
+    from regroup_store.kinds.studies import studies
+
+    names = studies(store)
+    if not names:
+        raise UsageError(
+            f"the store {config.store} holds no study's results: run one first, such as "
+            f"`regroup run STUDY.toml --store {config.store}`"
+        )
+    if config.study and config.study not in names:
+        raise UsageError(f"--study: the store has no study {near(config.study, names)}")
+    return [config.study] if config.study else names
+
+
+def write_site(store: Store, names: list[str], config: ReportConfig, folder: Path) -> None:
+    """Write all pages of the named studies into an empty folder."""
+    from regroup_pipelines.report_pages.cost import read_runs
+    from regroup_pipelines.report_pages.evaluation import Study
+    from regroup_pipelines.report_pages.pages import StudyPages
+    from regroup_pipelines.report_pages.site import Site
+    from regroup_pipelines.steps.run_record import public
+    from regroup_store.kinds.studies import read_study
+
+    site = Site(folder, str(public(config.store)), made_by(config))
+    site.copy_scripts()
+    found, runs = [Study(store, read_study(store, name)) for name in names], read_runs(store)
+    site.write_root(found)
+    pages = [StudyPages(site, study, runs, config.images, config.seed) for study in found]
+    for each in pages:
+        each.write()
+    for number, each in enumerate(pages):
+        room = REPORT_BYTES - SPARE_BYTES - size_of(folder)
+        each.write_explorer(room // (len(pages) - number))
+
+
+def size_of(folder: Path) -> int:
+    """Bytes of all files in a folder and below."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def made_by(config: ReportConfig) -> str:
+    """The command that makes this report again, secrets masked."""
+    from dataclasses import asdict
+
+    from regroup_pipelines.report_pages.provenance import command_line
+
+    return command_line({"command": "report", "options": asdict(config)})
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("report")

@@ -1,0 +1,94 @@
+"""Verify: everything that a store holds against its checksums."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
+
+from regroup_pipelines.options import StoreOptions
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from regroup_store.format.store import Store
+    from regroup_store.maintenance.findings import Finding
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig(StoreOptions):
+    """Compare everything in the store with its checksums; exit status 1 if anything is damaged.
+
+    Example: regroup verify --store runs
+    """
+
+    refs: Positional[tuple[str, ...]] = ()
+    """Elements to check: name, name-fingerprint or the start of a fingerprint, after "features/"
+    or the like if need be (default: everything)."""
+
+
+def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
+    """Every finding about the elements that `refs` name; a line of log an element."""
+    from regroup_pipelines.steps.session import log
+    from regroup_store.maintenance.verify import check_element, check_marker, chosen
+
+    locations = chosen(store, refs)
+    findings = list(check_marker(store))
+    for location in locations:
+        log(f"verify: {location.folder}")
+        findings += check_element(store, location)
+    return findings
+
+
+def findings_table(findings: list[Finding], title: str) -> Table:
+    """A row a finding."""
+    from rich.table import Table
+
+    table = Table(title=title)
+    for head in ("state", "what", "block", "path", "problem"):
+        table.add_column(head, justify="right" if head == "block" else "left", overflow="fold")
+    for f in findings:
+        block = "" if f.block is None else str(f.block)
+        table.add_row(f.level, f.what, block, f.path, f.problem)
+    return table
+
+
+def failure_sentence(findings: list[Finding]) -> str | None:
+    """One sentence that names everything damaged or unreadable; None where all is well."""
+    from regroup_store.format.block_plan import format_blocks
+
+    bad = [f for f in findings if f.level != "note"]
+    if not bad:
+        return None
+    named: dict[str, list[int]] = {}
+    for f in bad:
+        name = f.path if f.block is None else f"{f.kind}/{f.ref} block"
+        named.setdefault(name, []).extend([] if f.block is None else [f.block])
+    places = (f"{name} {format_blocks([*set(blocks)])}".strip() for name, blocks in named.items())
+    damaged = sum(f.level == "damaged" for f in bad)
+    advice = "run `regroup repair` with the same --store" if damaged else "see the reasons above"
+    return f"{damaged} damaged, {len(bad) - damaged} unreadable: {'; '.join(places)}. {advice}"
+
+
+def main(config: VerifyConfig) -> dict[str, Any]:
+    """Print every finding; raises `DamageFoundError` when one is more than a note."""
+    from regroup_pipelines.errors import DamageFoundError
+    from regroup_pipelines.render.terminal import print_line, show
+    from regroup_store.maintenance.verify import open_to_verify
+
+    store = open_to_verify(config.store)
+    findings = find_all(store, config.refs)
+    if findings:
+        show(findings_table(findings, config.store), config.json)
+    summary = {"store": config.store, "findings": [asdict(f) for f in findings]}
+    if failure := failure_sentence(findings):
+        raise DamageFoundError(failure, summary)
+    print_line("Nothing is damaged.", config.json)
+    return summary
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("verify")

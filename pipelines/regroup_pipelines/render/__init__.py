@@ -1,0 +1,1 @@
+"""Records as text: terminal, Markdown, CSV, LaTeX and figures."""

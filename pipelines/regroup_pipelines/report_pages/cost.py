@@ -1,0 +1,179 @@
+"""What the numbers cost: seconds and forward passes by phase, from the records of runs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from regroup_pipelines.report_pages.tables import Cell, Table, number_cell, text_cell
+from regroup_pipelines.steps.run_record import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from regroup_pipelines.report_pages.evaluation import Row, Study
+    from regroup_store.format.store import Store
+
+
+def read_runs(store: Store) -> list[Row]:
+    """The records of finished runs, oldest first; one that cannot be read is left out."""
+    found = []
+    for name in store.backend.children(FOLDER):
+        try:
+            record = json.loads(store.backend.read(f"{FOLDER}/{name}/run.json"))
+        except (FileNotFoundError, ValueError):
+            continue
+        if isinstance(record, dict) and isinstance(record.get("steps"), list):
+            found.append(record)
+    return sorted(found, key=lambda record: str(record.get("started")))
+
+
+def study_runs(study: Study, runs: Iterable[Row]) -> list[Row]:
+    """Those of the runs that made, or looked for, an element of the study."""
+    refs = {step["ref"] for step in study.results["steps"]}
+    return [run for run in runs if refs & {step.get("ref") for step in run["steps"]}]
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What went into one element, over all recorded runs, blocks that were there left out."""
+
+    step: str
+    ref: str
+    samples: int
+    forward_passes: int
+    seconds: float
+    phases: dict[str, float]
+    peak_rss_bytes: int
+
+    @property
+    def kind(self) -> str:
+        """extract, attack, score, bank, digest, index: the first word of the step."""
+        return self.step.split()[0]
+
+
+def spent(study: Study, runs: Iterable[Row]) -> list[Spent]:
+    """What every element of the study took, in the order of its steps; zeros: no record says."""
+    from regroup_cluster.dispatch.stopwatch import add_seconds
+
+    steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
+    found = []
+    for ref, name in {step["ref"]: step["step"] for step in study.results["steps"]}.items():
+        mine = [step for step in steps if step["ref"] == ref]
+        phases: dict[str, float] = {}
+        for step in mine:
+            add_seconds(phases, step.get("phases", {}))
+        sums = {key: sum(step[key] for step in mine) for key in ("samples", "forward_passes")}
+        peak = max((step.get("peak_rss_bytes", 0) for step in mine), default=0)
+        seconds = float(sum(step["seconds"] for step in mine))
+        found.append(Spent(name, ref, **sums, seconds=seconds, phases=phases, peak_rss_bytes=peak))
+    return found
+
+
+def steps_table(costs: list[Spent]) -> Table:
+    """A row a step, its phases as columns."""
+    phases = list(dict.fromkeys(name for cost in costs for name in cost.phases))
+    heads = ["step", "samples", "forward passes", "seconds", "peak memory of a worker, MB"]
+    rows = [
+        [
+            text_cell(cost.step),
+            *(number_cell(value) for value in (cost.samples, cost.forward_passes)),
+            _seconds(cost.seconds),
+            number_cell(round(cost.peak_rss_bytes / 1e6)) if cost.peak_rss_bytes else Cell("-"),
+            *(_seconds(cost.phases.get(name)) for name in phases),
+        ]
+        for cost in costs
+    ]
+    return Table(
+        "cost-steps",
+        "Every step",
+        [*heads, *(f"{name}, s" for name in phases)],
+        rows,
+        [_download(cost, phases) for cost in costs],
+        "Seconds are wall time; those of a phase are summed over the workers. Forward passes are "
+        "counted in the workers. A step without numbers left no record in this store.",
+    )
+
+
+def _download(cost: Spent, phases: list[str]) -> Row:
+    return {
+        "step": cost.step,
+        "element": cost.ref,
+        "samples": cost.samples,
+        "forward_passes": cost.forward_passes,
+        "seconds": cost.seconds,
+        "peak_rss_bytes": cost.peak_rss_bytes,
+        **{f"{name}_seconds": cost.phases.get(name, "") for name in phases},
+    }
+
+
+def _seconds(value: float | None) -> Cell:
+    return number_cell(None if value is None else float(value), 3)
+
+
+def kinds_table(costs: list[Spent]) -> Table:
+    """Samples, forward passes and seconds by kind of step."""
+    rows = []
+    for kind in dict.fromkeys(cost.kind for cost in costs):
+        mine = [cost for cost in costs if cost.kind == kind]
+        samples, passes = (sum(getattr(c, n) for c in mine) for n in ("samples", "forward_passes"))
+        rows.append((kind, len(mine), samples, passes, sum(cost.seconds for cost in mine)))
+    heads = ["kind of step", "steps", "samples", "forward passes", "seconds"]
+    return Table(
+        "cost-kinds",
+        "By kind of step",
+        heads,
+        [[text_cell(r[0]), *map(number_cell, r[1:4]), _seconds(r[4])] for r in rows],
+        [dict(zip(heads, row, strict=True)) for row in rows],
+    )
+
+
+@dataclass(frozen=True)
+class Saving:
+    """What the stored features saved, from counts alone; None: no record says.
+
+    Attributes:
+        questions: pairs of k and sign choice that were answered for each evaluation.
+        samples: votes that were scored, over all sets of images and evaluations.
+        scored_seconds, scored_passes: what scoring them took.
+        attack_passes: what the attacks took, which is not taken again.
+        rate: samples a second of the extractions.
+    """
+
+    evaluations: int
+    questions: int
+    samples: int
+    scored_seconds: float | None
+    scored_passes: int
+    attack_passes: int | None
+    rate: float | None
+
+    @property
+    def again_seconds(self) -> float | None:
+        """How long running the network on these samples once more would take, at the rate."""
+        return self.samples / self.rate if self.rate else None
+
+
+def saving(study: Study, costs: list[Spent]) -> Saving:
+    """What re-scoring saved."""
+    scored, extracted, attacked = (
+        [cost for cost in costs if cost.kind == kind and cost.samples]
+        for kind in ("score", "extract", "attack")
+    )
+    seconds = sum(cost.seconds for cost in extracted)
+    rows = [row for each in study.results["evaluations"] for row in each["accuracy_against_k"]]
+    evaluations = len(study.results["evaluations"])
+    return Saving(
+        evaluations=evaluations,
+        questions=len(rows) // max(evaluations, 1),
+        samples=sum(
+            row.get("attempted", 0) + row.get("failed", 0)
+            for each in study.results["evaluations"]
+            for row in each["accuracy"]
+        ),
+        scored_seconds=sum(cost.seconds for cost in scored) if scored else None,
+        scored_passes=sum(cost.forward_passes for cost in scored),
+        attack_passes=sum(cost.forward_passes for cost in attacked) if attacked else None,
+        rate=sum(cost.samples for cost in extracted) / seconds if seconds else None,
+    )

@@ -1,0 +1,118 @@
+"""Accuracy against perturbation size, per attack: softmax beside REGroup."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.results.accuracy import Accuracy
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regroup_pipelines.report_pages.evaluation import Evaluation, Row
+    from regroup_pipelines.results.curve import Size
+    from regroup_store.format.element import BlockElement
+
+POINTS_SHOWN = 300
+
+
+def minimal_curve(evaluation: Evaluation, attack: Row) -> dict[str, Any]:
+    """The curve of an attack that looked for the smallest perturbation, at `POINTS_SHOWN` sizes.
+
+    See `Missing` for what it may raise.
+    """
+    from regroup_pipelines.results.curve import curve_of, curve_rows
+
+    made = evaluation.study.adversarials(attack)
+    clean = evaluation.votes(evaluation.study.clean_of(attack))
+    attacked = evaluation.votes(attack["images"])
+    size = measured_in(made)
+    curve = curve_of(made, size, clean, attacked, evaluation.signs, evaluation.k)
+    rows = curve_rows(curve)
+    last = len(rows) - 1
+    kept = sorted({round(point) for point in np.linspace(0, last, POINTS_SHOWN)})
+    return {
+        "attack": attack["images"],
+        "title": attack["title"],
+        "size": size,
+        "every": len(rows),
+        "rows": [rows[row] for row in kept],
+    }
+
+
+def measured_in(adversarials: BlockElement) -> Size:
+    """How an attack's perturbations are measured: by its norm, by L2 where it keeps none small."""
+    attack: Any = adversarials.inputs["attack"]
+    norm: Size = attack["norm"] if attack["norm"] in ("linf", "l2") else "l2"
+    return norm
+
+
+def is_minimal(adversarials: BlockElement) -> bool:
+    """Whether the attack looked for the smallest perturbation."""
+    attack: Any = adversarials.inputs["attack"]
+    return str(attack["protocol"]) == "minimal"
+
+
+def budget_family(adversarials: BlockElement) -> tuple[str, ...]:
+    """What attacks that differ in their budget alone have in common."""
+    attack: Any = adversarials.inputs["attack"]
+    rest = {key: value for key, value in attack.items() if key != "epsilon"}
+    return (str(sorted(rest.items())), str(adversarials.inputs["index"]))
+
+
+def budget_points(evaluation: Evaluation, attacks: list[Row]) -> dict[str, Any]:
+    """Accuracy at each budget of one attack, over the same attempted samples; first at none.
+
+    attacks: that differ in epsilon alone. See `Missing` for what it may raise.
+    """
+    budgets = [(_epsilon(evaluation, attack), attack) for attack in attacks]
+    found = [(size, evaluation.outcomes(attack)) for size, attack in sorted(budgets, key=_size)]
+    first = found[0][1]
+    softmax = int((first["clean_softmax"] == first["label"]).sum())
+    rows = [_point(0.0, softmax, int(first.regroup_right_clean.sum()), len(first))]
+    for size, outcomes in found:
+        softmax, regroup = int(outcomes.softmax_right.sum()), int(outcomes.regroup_right.sum())
+        rows.append(_point(size, softmax, regroup, len(outcomes)))
+    return {
+        "attack": ", ".join(attack["images"] for attack in attacks),
+        "title": attacks[0]["title"],
+        "size": measured_in(evaluation.study.adversarials(attacks[0])),
+        "every": len(rows),
+        "rows": rows,
+    }
+
+
+def _size(each: tuple[float, Row]) -> float:
+    return each[0]
+
+
+def _epsilon(evaluation: Evaluation, attack: Row) -> float:
+    described: Any = evaluation.study.adversarials(attack).inputs["attack"]
+    return float(described["epsilon"])
+
+
+def _point(size: float, softmax: int, regroup: int, total: int) -> dict[str, Any]:
+    return {
+        "epsilon": size,
+        "softmax": Accuracy(softmax, total).describe(),
+        "regroup": Accuracy(regroup, total).describe(),
+    }
+
+
+def families(evaluation: Evaluation) -> Iterator[tuple[bool, list[Row]]]:
+    """The attacks in groups that share a curve, and whether they look for the smallest.
+
+    An attack with neither a budget nor a search for the smallest (a rotation) has no curve.
+    """
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for attack in evaluation.study.attacks:
+        made = evaluation.study.adversarials(attack)
+        described: Any = made.inputs["attack"]
+        if is_minimal(made):
+            yield True, [attack]
+        elif described.get("epsilon") is not None:
+            groups.setdefault(budget_family(made), []).append(attack)
+    for attacks in groups.values():
+        yield False, attacks

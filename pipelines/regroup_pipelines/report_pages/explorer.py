@@ -1,0 +1,267 @@
+"""The vote explorer's data: every attacked sample by number, some of them with pictures and ranks.
+
+Which ones depends on the seed and the samples' ids alone, so that attacks on the same images show
+the same samples; how many, on the room that the album has.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.pictures import (
+    SMALLEST_SHOWN,
+    AttackedImages,
+    difference,
+    open_clean_images,
+)
+from regroup_pipelines.report_pages.points import VotingRule, rule_of
+from regroup_pipelines.report_pages.voters import read_ranks
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from regroup_pipelines.report_pages.evaluation import Evaluation, Row, Study
+    from regroup_pipelines.report_pages.outcomes import Outcomes
+    from regroup_pipelines.report_pages.pictures import Album, CleanImages
+
+# Rows that are listed by number at most, the first by the seed; and the room that one takes.
+ROWS_LISTED, ROW_BYTES = 40_000, 110
+# What the page itself takes; what it, and the report's own list of files, take for a sample that is
+# shown; and for each of its taps, in every evaluation: ranks, winners and points.
+PAGE_BYTES, SAMPLE_BYTES, TAP_BYTES = 20_000, 700, 90
+# Samples whose pictures are read together: in the order of their blocks.
+READ_TOGETHER = 16
+COLUMNS = (
+    "label", "success", "adversarial", "clean_softmax", "attacked_softmax", "clean_regroup",
+    "attacked_regroup", "clean_rank", "attacked_rank",
+)  # fmt: skip
+
+
+@dataclass
+class Explorer:
+    """What the page holds, and what it had to leave out, a line each.
+
+    Attributes:
+        images: samples that are shown with pictures and ranks at most, over all attacks.
+    """
+
+    study: Study
+    album: Album
+    images: int
+    seed: int
+    notes: list[str] = field(default_factory=list)
+    _ids: dict[str, int] = field(default_factory=dict)
+    _shown: dict[str, int] = field(default_factory=dict)
+
+    def describe(self) -> dict[str, Any]:
+        """Plain JSON for the page's script; lists of samples are places in `ids`."""
+        evaluations = [self._evaluation(each) for each in self.study.evaluations]
+        told: dict[str, Any] = {"ids": list(self._ids), "evaluations": evaluations}
+        self.album.room -= PAGE_BYTES + len(json.dumps(told, separators=(",", ":")).encode())
+        told["pictures"] = self._pictures()
+        for evaluation, row in zip(self.study.evaluations, evaluations, strict=True):
+            for attack, listed in zip(self.study.attacks, row["attacks"], strict=True):
+                listed["ranks"] = self._ranks(evaluation, attack)
+        notes = list(dict.fromkeys(self.notes))
+        return {**told, "notes": notes, "smallest": SMALLEST_SHOWN}
+
+    def shown_line(self) -> str:
+        """How many samples are shown of how many."""
+        first = self.study.evaluations[:1]
+        counts = [
+            len(found)
+            for each in first
+            for attack in self.study.attacks
+            if not isinstance(found := self._outcomes(each, attack), Missing)
+        ]
+        shown, every = sum(self._shown.values()), sum(counts)
+        line = f"{shown:,} of {every:,} attacked samples are shown with pictures and every voter's "
+        line += f"ranks, drawn with seed {self.seed}; the others by number alone."
+        if shown < min(every, sum(min(self._wanted, count) for count in counts)):
+            line += f" More, up to --images {self.images}, would not fit into the report's 15 MB"
+            line += ": a report of this study alone (--study) has more room."
+        return line
+
+    @property
+    def _wanted(self) -> int:
+        """Samples of one attack that are to be shown, where there is room."""
+        return -(-self.images // max(len(self.study.attacks), 1))
+
+    @cached_property
+    def _listed_an_attack(self) -> int:
+        """By the room before anything is taken of it."""
+        each = len(self.study.attacks) * len(self.study.evaluations)
+        rows = min(ROWS_LISTED, max(self.album.room // 2, 0) // ROW_BYTES)
+        return rows // max(each, 1)
+
+    @property
+    def _bytes_a_sample(self) -> int:
+        taps = sum(len(each.taps) for each in self.study.evaluations)
+        return SAMPLE_BYTES + TAP_BYTES * taps
+
+    def _outcomes(self, evaluation: Evaluation, attack: Row) -> Outcomes | Missing:
+        return attempt(lambda: evaluation.outcomes(attack))
+
+    def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
+        names = attempt(lambda: evaluation.class_names)
+        if isinstance(names, Missing):
+            self.notes.append(f"{evaluation.title}: {names.reason}")
+        return {
+            "key": evaluation.key,
+            "title": evaluation.title,
+            "k": evaluation.k,
+            "signs": evaluation.signs,
+            "rule": self._rule(evaluation).describe(),
+            "taps": evaluation.taps,
+            "classes": [] if isinstance(names, Missing) else names,
+            "attacks": [self._attack(evaluation, row) for row in self.study.attacks],
+        }
+
+    def _rule(self, evaluation: Evaluation) -> VotingRule:
+        """The rule of the stored votes; where those are gone, of the settings."""
+        found = attempt(lambda: rule_of(evaluation.votes("clean")))
+        scoring = self.study.settings["scoring"]
+        if isinstance(found, Missing):
+            return VotingRule(scoring["rule"], None, scoring["tie_break"])
+        return found
+
+    def _attack(self, evaluation: Evaluation, attack: Row) -> dict[str, Any]:
+        head = {"name": attack["images"], "title": attack["title"]}
+        found = self._outcomes(evaluation, attack)
+        if isinstance(found, Missing):
+            self.notes.append(f"{evaluation.title}, {attack['images']}: {found.reason}")
+            return {**head, "samples": [], "columns": {}, "ranks": None}
+        listed = self._first(found, self._listed_an_attack)
+        if len(listed) < len(found):
+            self.notes.append(
+                f"{evaluation.title}, {attack['images']}: {len(listed)} of {len(found)} samples "
+                f"are listed, drawn with seed {self.seed}; every number on other pages is of all."
+            )
+        places = [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids]
+        return {**head, "samples": places, "columns": _numbers(listed), "ranks": None}
+
+    def _first(self, outcomes: Outcomes, count: int) -> Outcomes:
+        """The first samples in the order of the seed."""
+        return outcomes.take(by_seed(outcomes.sample_ids, self.seed)[:count])
+
+    def _ranks(self, evaluation: Evaluation, attack: Row) -> Any:
+        """Ranks of the samples that are shown, clean and attacked; None where they are gone."""
+        outcomes = self._outcomes(evaluation, attack)
+        count = min(self._shown.get(attack["images"], 0), self._listed_an_attack)
+        if isinstance(outcomes, Missing) or not count or not len(outcomes):
+            return None
+        shown, clean = self._first(outcomes, count), evaluation.study.clean_of(attack)
+        rows = {clean: shown["clean_row"], attack["images"]: shown["attacked_row"]}
+
+        def read() -> dict[str, Any]:
+            """The ranks of both sets of images, as JSON; StoreError where they are gone."""
+            both = [
+                read_ranks(evaluation, images, at, shown["label"], shown["adversarial"])
+                for images, at in rows.items()
+            ]
+            return {
+                name: ranks.describe()
+                for name, ranks in zip(("clean", "attacked"), both, strict=True)
+            }
+
+        found = attempt(read)
+        if isinstance(found, Missing):
+            self.notes.append(f"{evaluation.title}, {attack['images']}: no ranks: {found.reason}")
+        return None if isinstance(found, Missing) else found
+
+    def _pictures(self) -> dict[str, dict[str, Any]]:
+        """Pictures by attack and sample id, of the samples that have ranks; an equal room each."""
+        found: dict[str, dict[str, Any]] = {}
+        attacks = self.study.attacks if self.study.evaluations else []
+        for number, attack in enumerate(attacks):
+            others = len(attacks) - number - 1
+            found[attack["images"]] = self._pictures_of(attack, others)
+            self._shown[attack["images"]] = len(found[attack["images"]])
+        return found
+
+    def _pictures_of(self, attack: Row, others: int) -> dict[str, Any]:
+        """`others`: the attacks whose pictures come after these."""
+        outcomes = self._outcomes(self.study.evaluations[0], attack)
+        made = attempt(lambda: self.study.adversarials(attack))
+        if isinstance(outcomes, Missing) or isinstance(made, Missing):
+            return {}
+        reserve = self.album.room * others // (others + 1)
+        images = self._clean(attack, made.inputs["model"]), AttackedImages(made)
+        wanted = min(self._wanted, self._listed_an_attack)
+        order, found = by_seed(outcomes.sample_ids, self.seed)[:wanted], dict[str, Any]()
+        for start in range(0, len(order), READ_TOGETHER):
+            for name, pixels, told in _read(outcomes, order[start : start + READ_TOGETHER], images):
+                files = self.album.add(pixels, self._bytes_a_sample, reserve)
+                if files is None:
+                    return found
+                found[name] = {"files": files, **told}
+        return found
+
+    def _clean(self, attack: Row, model: Any) -> CleanImages | Missing:
+        refs = {
+            row["images"]: row["index"] for row in self.study.results["images"] if "index" in row
+        }
+        ref = refs[self.study.clean_of(attack)]
+        found = attempt(lambda: open_clean_images(self.study, ref, model["preprocessing"]))
+        problem = found.reason if isinstance(found, Missing) else found.problem
+        if problem:
+            self.notes.append(f"Clean images of {attack['dataset']} cannot be read: {problem}")
+        return found
+
+
+def _read(
+    outcomes: Outcomes,
+    rows: NDArray[np.int64],
+    images: tuple[CleanImages | Missing, AttackedImages],
+) -> Iterator[tuple[str, dict[str, NDArray[np.float32]], dict[str, Any]]]:
+    """Id, pictures and what is to be said of them, of some samples in the order of `rows`.
+
+    They are read in the order of the attacked images, whose blocks hold many.
+    """
+    clean, attacked = images
+    read = {}
+    for row in sorted(rows.tolist(), key=lambda row: int(outcomes["image_row"][row])):
+        name = outcomes.sample_ids[row]
+        before = clean if isinstance(clean, Missing) else clean.read(name)
+        read[row] = _shown_pixels(before, attacked.read(int(outcomes["image_row"][row])))
+    yield from ((outcomes.sample_ids[row], *read[row]) for row in rows.tolist())
+
+
+def _shown_pixels(
+    before: NDArray[np.float32] | Missing, after: NDArray[np.float32] | Missing
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+    """The pictures that there are, by kind, and what is to be said of them."""
+    both = {"clean": before, "attacked": after}
+    pixels = {kind: each for kind, each in both.items() if not isinstance(each, Missing)}
+    problems = {kind: each.reason for kind, each in both.items() if isinstance(each, Missing)}
+    told: dict[str, Any] = {"problems": problems}
+    if not problems:
+        pixels["difference"], told["gain"] = difference(pixels["clean"], pixels["attacked"])
+    if pixels:
+        told["side"] = max(next(iter(pixels.values())).shape[1:])
+    return pixels, told
+
+
+def by_seed(sample_ids: list[str], seed: int) -> NDArray[np.int64]:
+    """The samples in an order that depends on the seed and their ids alone: (N,) int64 rows."""
+    keys = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in sample_ids]
+    return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
+
+
+def _numbers(outcomes: Outcomes) -> dict[str, list[Any]]:
+    """Columns as JSON: small integers, and distances in four digits."""
+    columns: dict[str, list[Any]] = {
+        name: outcomes[name].astype(np.int64).tolist() for name in COLUMNS
+    }
+    for name in ("l2", "linf"):
+        columns[name] = [float(f"{value:.4g}") for value in outcomes[name]]
+    return columns

@@ -1,0 +1,168 @@
+"""Pictures of samples: the clean image, the attacked one, and their amplified difference."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.report_pages.evaluation import Missing, attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from regroup_pipelines.report_pages.evaluation import Study
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+
+# Sides up to here are kept as PNG, each pixel as it is; noise in larger ones would not fit.
+LOSSLESS_SIDE = 64
+WEBP_QUALITY = 80
+SMALLEST_SHOWN = 192
+
+
+@dataclass
+class Album:
+    """The picture files of one study, kept within a size.
+
+    Attributes:
+        folder: where they go.
+        room: bytes that they, and what pages say of their samples, may still take.
+    """
+
+    folder: Path
+    room: int
+    _count: int = 0
+
+    def add(
+        self, pictures: Mapping[str, NDArray[np.float32]], beside: int = 0, reserve: int = 0
+    ) -> dict[str, str] | None:
+        """Keep the pictures of one sample, (3, H, W) in [0, 1]; None where the room is used up.
+
+        beside: bytes that the page takes for this sample. reserve: room that is not to be used.
+        Returns the files' names within the folder, by kind.
+        """
+        encoded = {kind: encode(pixels) for kind, pixels in pictures.items()}
+        size = beside + sum(len(data) for data, _ in encoded.values())
+        if size > self.room - reserve:
+            return None
+        self.room -= size
+        names = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for kind, (data, suffix) in encoded.items():
+            names[kind] = f"{self._count:05d}-{kind}.{suffix}"
+            (self.folder / names[kind]).write_bytes(data)
+        self._count += 1
+        return names
+
+
+def encode(pixels: NDArray[np.float32]) -> tuple[bytes, str]:
+    """An image file of (3, H, W) float32 in [0, 1], and its suffix: PNG, or WebP for large ones."""
+    from PIL import Image
+
+    levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+    image, buffer = Image.fromarray(np.ascontiguousarray(levels)), io.BytesIO()
+    if max(image.size) <= LOSSLESS_SIDE:
+        image.save(buffer, "PNG", optimize=True)
+        return buffer.getvalue(), "png"
+    image.save(buffer, "WEBP", quality=WEBP_QUALITY)
+    return buffer.getvalue(), "webp"
+
+
+def difference(
+    clean: NDArray[np.float32], attacked: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], float]:
+    """The difference around middle grey, and how many times it is amplified.
+
+    The largest difference of the sample becomes black or white; equal images are grey, times 1.
+    """
+    change = attacked - clean
+    largest = float(np.abs(change).max())
+    gain = 0.5 / largest if largest > 0 else 1.0
+    return (0.5 + gain * change).astype(np.float32), gain
+
+
+@dataclass
+class CleanImages:
+    """Clean images of an index, decoded as the network saw them.
+
+    Attributes:
+        problem: why none can be read, or None.
+    """
+
+    index: SampleIndex
+    preprocessing: dict[str, Any]
+    problem: str | None = None
+    _rows: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        from regroup_store.sources import open_source
+
+        source = attempt(lambda: open_source(self.index.source_spec))
+        if isinstance(source, Missing):
+            self.problem = source.reason
+        self._source = source
+        self._rows = {
+            name: row
+            for row, name in enumerate(self.index.rows(None, ["sample_id"])[0].to_pylist())
+        }
+
+    def read(self, sample_id: str) -> NDArray[np.float32] | Missing:
+        """The pixels (3, H, W) float32 in [0, 1], or why they cannot be read any more."""
+        if isinstance(self._source, Missing):
+            return self._source
+        if sample_id not in self._rows:
+            return Missing(f"the index {self.index.ref} has no such sample any more")
+        return attempt(lambda: self._decode(self._rows[sample_id]))
+
+    def _decode(self, row: int) -> NDArray[np.float32]:
+        from regroup.images.preprocessing import Preprocessing, decode
+        from regroup_store.format.fingerprint import encoded_digest
+
+        table = self.index.rows(slice(row, row + 1), ["locator", "digest"]).to_pylist()[0]
+        data = self._read(table["locator"])
+        if encoded_digest(data) != table["digest"]:
+            raise OSError("the image has changed since it was indexed")
+        # PIL for images that a GPU decoded too: a few levels of difference do not show.
+        return decode(data, Preprocessing(**{**self.preprocessing, "decoder": "pil"}))
+
+    def _read(self, locator: str) -> bytes:
+        assert not isinstance(self._source, Missing)
+        data = next(iter(self._source.read([locator])))
+        if isinstance(data, OSError):
+            raise data
+        return data
+
+
+def open_clean_images(study: Study, index_ref: str, preprocessing: dict[str, Any]) -> CleanImages:
+    """The clean images of an index; raises StoreUsageError where it is gone."""
+    from regroup_store.kinds.indexes import SampleIndex
+
+    return CleanImages(SampleIndex.open(study.store, index_ref), preprocessing)
+
+
+@dataclass
+class AttackedImages:
+    """Images that an attack made; the block last read is kept."""
+
+    element: BlockElement
+    _block: int = -1
+    _images: NDArray[Any] | None = None
+
+    def read(self, row: int) -> NDArray[np.float32] | Missing:
+        """The pixels (3, H, W) float32 in [0, 1] of a row, or why they cannot be read."""
+        return attempt(lambda: self._read(row))
+
+    def _read(self, row: int) -> NDArray[np.float32]:
+        from regroup_store.kinds.adversarials import IMAGES
+
+        block, inside = divmod(row, self.element.plan.block_rows)
+        if block != self._block or self._images is None:
+            self._images, self._block = self.element.read_array(IMAGES, block), block
+        pixels: NDArray[np.float32] = self._images[inside]
+        return pixels

@@ -1,0 +1,253 @@
+"""Where the numbers come from: fingerprints, versions, commits, and commands that repeat them."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import MISSING, fields
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.report_pages.curves import is_minimal
+from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
+from regroup_pipelines.steps.run_record import public
+from regroup_store.format.fingerprint import short
+from regroup_store.format.lineage import parents
+from regroup_store.format.manifests import locate, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from regroup_pipelines.report_pages.evaluation import Evaluation, Row, Study
+
+
+def elements(study: Study) -> Iterator[tuple[str, str]]:
+    """(kind, ref) of every element that the study's numbers come from, each once."""
+    named: list[tuple[str, str]] = []
+    for images in study.results["images"]:
+        named += [("indexes", images["index"])] if "index" in images else []
+        named += [("adversarials", images["adversarials"])] if "adversarials" in images else []
+    for evaluation in study.evaluations:
+        named.append(("banks", evaluation.row["bank_ref"]))
+        for images, ref in evaluation.row["votes"].items():
+            named += [*_features(evaluation, images), ("votes", ref)]
+    yield from dict.fromkeys(named)
+
+
+def _features(evaluation: Evaluation, images: str) -> list[tuple[str, str]]:
+    found = attempt(lambda: evaluation.features(images).ref)
+    return [] if isinstance(found, Missing) else [("features", found)]
+
+
+def elements_table(study: Study) -> Table:
+    """Every element with its whole fingerprint, what it was made of, when and from which commit."""
+    rows, download = [], []
+    for kind, ref in elements(study):
+        found = _describe(study, kind, ref)
+        download.append(found)
+        rows.append([Cell(str(value), str(value)) for value in found.values()])
+    heads = ["kind", "name", "fingerprint", "made of", "made at", "git commit"]
+    note = "A fingerprint is the hash of all that determines an element (docs/format.md)."
+    return Table("elements", "Elements", heads, rows, download, note)
+
+
+def _describe(study: Study, kind: str, ref: str) -> Row:
+    manifest = attempt(lambda: _manifest(study, kind, ref))
+    head = {"kind": kind, "name": ref[:-17]}
+    if isinstance(manifest, Missing):
+        gone = {"fingerprint": ref[-16:], "made_of": f"gone: {manifest.reason}"}
+        return {**head, **gone, "made_at": "-", "git_commit": "-"}
+    recorded: Any = manifest.get("recorded") or {}
+    made_of = [f"{parent} {short(full)}" for parent, full in parents(kind, manifest["inputs"])]
+    return {
+        **head,
+        "fingerprint": manifest["fingerprint"],
+        "made_of": ", ".join(made_of) or "-",
+        "made_at": recorded.get("created") or "-",
+        "git_commit": recorded.get("git_commit") or "not a checkout",
+    }
+
+
+def _manifest(study: Study, kind: str, ref: str) -> dict[str, Any]:
+    backend = study.store.backend
+    return read_manifest(backend, locate(backend, kind, ref))
+
+
+def versions(study: Study) -> list[tuple[str, str]]:
+    """Every package with the versions that made the study's elements, mostly one."""
+    found: dict[str, dict[str, None]] = {}
+    for kind, ref in elements(study):
+        manifest = attempt(lambda kind=kind, ref=ref: _manifest(study, kind, ref))  # type: ignore[misc]
+        recorded: Any = {} if isinstance(manifest, Missing) else manifest.get("recorded") or {}
+        for package, version in (recorded.get("versions") or {}).items():
+            found.setdefault(str(package), {})[str(version)] = None
+    return [(package, ", ".join(each)) for package, each in found.items()]
+
+
+def runs_table(runs: Iterable[Row]) -> Table:
+    """Every recorded run that made something for the study, with its command line."""
+    rows, download = [], []
+    for run in runs:
+        line, commit = command_line(run), str(run.get("git_commit") or "not a checkout")
+        dirty = " with changes" if run.get("git_dirty") else ""
+        cells: Row = {
+            "started": str(run.get("started")),
+            "command": line,
+            "state": str(run.get("state")),
+            "seconds": run.get("seconds"),
+            "git_commit": commit + dirty,
+        }
+        download.append(cells)
+        rows.append([_cell(value) for value in cells.values()])
+    heads = ["started", "command", "state", "seconds", "git commit"]
+    return Table("runs", "Runs that worked for this study", heads, rows, download)
+
+
+def _cell(value: Any) -> Cell:
+    number = isinstance(value, int | float)
+    return Cell(f"{value:.1f}", value) if number else text_cell(value)
+
+
+def command_line(run: Row) -> str:
+    """The command of a run record with the options that were not at their default.
+
+    A password or a query in a URI is masked.
+    """
+    known, words = _defaults(str(run["command"])), ["regroup", str(run["command"])]
+    options = public(run.get("options") or {})
+    for name, value in options.items():
+        default = known.get(name, MISSING)
+        same = (
+            list(value) == list(default)
+            if isinstance(value, list) and _listed(default)
+            else (value == default)
+        )
+        if not same and value is not None:
+            words += _option(name, value)
+    return " ".join(shlex.quote(word) for word in words)
+
+
+def _listed(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _option(name: str, value: Any) -> list[str]:
+    """One option as words; a study is named without its option."""
+    flag = f"--{name.replace('_', '-')}"
+    if name == "study":
+        return [str(value)]
+    if isinstance(value, bool):
+        return [flag if value else f"--no-{flag[2:]}"]
+    if name == "set":
+        return [word for each in value for word in (flag, str(each))]
+    if isinstance(value, list):
+        return [flag, *map(str, value)]
+    return [flag, str(value)]
+
+
+def _defaults(command: str) -> dict[str, Any]:
+    """The defaults of a command's options, by name; {} for a command of another release."""
+    import importlib
+
+    from regroup_pipelines.cli import COMMANDS
+
+    if command not in COMMANDS:
+        return {}
+    module, name = COMMANDS[command]
+    kind = getattr(importlib.import_module(module), name)
+    return {
+        each.name: each.default if each.default is not MISSING else _made(each)
+        for each in fields(kind)
+    }
+
+
+def _made(option: Any) -> Any:
+    return option.default_factory() if option.default_factory is not MISSING else MISSING
+
+
+def commands(study: Study, store: str, runs: Iterable[Row]) -> list[dict[str, str]]:
+    """A row a group of numbers: what they are, and the command that repeats them.
+
+    store: as the user named it.
+    """
+    ran = [run for run in runs if run.get("command") == "run" and _ran(run, study.name)]
+    line = command_line(ran[-1]) if ran else f"regroup run STUDY.toml --store {shlex.quote(store)}"
+    found = [
+        {
+            "numbers": "every table; what the store holds is not computed again",
+            "command": line,
+        }
+    ]
+    for evaluation in study.evaluations:
+        found += _evaluation_commands(evaluation, store)
+    return found
+
+
+def _ran(run: Row, name: str) -> bool:
+    """Whether a run was of this study: it is called so, or by a file of that name."""
+    from pathlib import PurePath
+
+    named = str((run.get("options") or {}).get("study", ""))
+    return PurePath(named).stem == name
+
+
+def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, str]]:
+    scoring = evaluation.study.settings["scoring"]
+    head = ["--store", store, "--bank", evaluation.row["bank_ref"]]
+    voting = ["--tie-break", scoring["tie_break"], "--delta", f"{scoring['delta']:g}"]
+    voting += ["--rule", scoring["rule"]] if "rule" in scoring else []
+    features = [
+        ref for images in evaluation.row["votes"] for _, ref in _features(evaluation, images)
+    ]
+    rescore = [
+        "regroup",
+        "rescore",
+        *head,
+        *voting,
+        *(["--features", *features] if features else []),
+    ]
+    found = [(f"{evaluation.title}: accuracy against k, 0 forward passes", rescore)]
+    for attack in evaluation.study.attacks:
+        made = attempt(lambda attack=attack: evaluation.study.adversarials(attack))  # type: ignore[misc]
+        if not isinstance(made, Missing) and is_minimal(made):
+            curve = ["regroup", "curve", *head, *voting, "--adversarials", attack["adversarials"]]
+            curve += ["--k", str(evaluation.k), "--signs", evaluation.signs]
+            found.append((f"{evaluation.title}: the curve of {attack['images']}", curve))
+    return [
+        {"numbers": what, "command": " ".join(shlex.quote(word) for word in words)}
+        for what, words in found
+    ]
+
+
+def what_was_run(study: Study) -> list[tuple[str, str]]:
+    """What was run on what, in words: network, datasets, banks, taps, scoring, attacks."""
+    settings = study.settings
+    model, scoring = settings["model"], settings["scoring"]
+    classes = "the dataset's classes" if model["classes"] == "dataset" else "all of its classes"
+    k = (
+        f"k = {scoring['k']}"
+        if scoring["k"] is not None
+        else (f"k by the rule, threshold {100 * scoring['threshold']:g} %")
+    )
+    pairs = [
+        ("network", f"{model['name']}, {classes}, {model['dtype']}"),
+        ("weights", str(public(model["weights"])) if model["weights"] else "the model's own"),
+        *((f"dataset {name}", str(public(spec))) for name, spec in settings["datasets"].items()),
+        *((f"bank {name}", _bank(bank)) for name, bank in settings["banks"].items()),
+        ("taps", ", ".join(settings["taps"])),
+        ("scoring", f"{k}, signs {scoring['signs']}, ties by {scoring['tie_break']}"),
+    ]
+    return pairs + [(f"attack {name}", text) for name, text in _attacks(study)]
+
+
+def _bank(bank: Row) -> str:
+    return (
+        f"{bank['per_class']} correctly classified images a class of {bank['dataset']}, "
+        f"{bank['weighting']} weights, seed {bank['bank_seed']}"
+    )
+
+
+def _attacks(study: Study) -> Iterator[tuple[str, str]]:
+    for images in study.results["images"]:
+        if "title" in images:
+            why = f" ({NOT_RUN}: {images['not_run']})" if "not_run" in images else ""
+            yield images["images"], f"{images['title']}, on {images['dataset']}{why}"

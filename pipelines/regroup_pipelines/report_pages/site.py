@@ -1,0 +1,159 @@
+"""The whole site of a report: pages from templates, tables as files, one copy of the scripts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.report_pages.tables import headline_table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from jinja2 import Environment
+
+    from regroup_pipelines.report_pages.evaluation import Study
+    from regroup_pipelines.report_pages.tables import Table
+
+HERE = Path(__file__).parent
+PAGES = [
+    ("index.html", "Overview"),
+    ("tables.html", "Tables"),
+    ("curves.html", "Robustness curves"),
+    ("explorer.html", "Vote explorer"),
+    ("failures.html", "Where it fails"),
+    ("cost.html", "Cost"),
+]
+
+
+@dataclass
+class Site:
+    """Writes pages below `folder`.
+
+    Attributes:
+        store: the store as its user named it, secrets masked.
+        made_by: the command that made the report.
+    """
+
+    folder: Path
+    store: str
+    made_by: str
+    _tables: dict[Path, set[str]] = field(default_factory=dict)
+
+    @cached_property
+    def _templates(self) -> Environment:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+        environment = Environment(
+            loader=FileSystemLoader(HERE / "templates"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+        # Without spaces: the explorer's numbers are most of a page.
+        environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
+        return environment
+
+    def copy_scripts(self) -> None:
+        """Copy style and scripts, and the plotting library as its package ships it."""
+        import plotly
+
+        target = self.folder / "static"
+        target.mkdir()
+        for path in sorted((HERE / "static").iterdir()):
+            if path.suffix in (".css", ".js"):
+                shutil.copyfile(path, target / path.name)
+        bundle = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+        shutil.copyfile(bundle, target / bundle.name)
+
+    def write_root(self, studies: list[Study]) -> None:
+        """The first page: every study with its headline numbers."""
+        rows = [
+            {
+                "name": study.name,
+                "line": one_line(study),
+                "headline": _keyed(headline_table(study.evaluations), study.name),
+            }
+            for study in studies
+        ]
+        self._write("index.html", "root.html", study=None, page_title="Studies", studies=rows)
+
+    def write_page(self, study: Study, page: str, **content: Any) -> None:
+        """One page of a study."""
+        name = dict(PAGES)[page]
+        template = "overview.html" if page == "index.html" else page
+        titled = {"page_title": name, "current": page, "study": study.name, **content}
+        self._write(f"{study.name}/{page}", template, **titled)
+
+    def write_tables(self, study: Study, tables: Iterable[Table]) -> None:
+        """The downloads of tables: CSV, JSON, LaTeX where there is some."""
+        folder = self.folder / study.name / "data"
+        folder.mkdir(parents=True, exist_ok=True)
+        for table in tables:
+            if table.download:
+                rows = json.dumps(table.download, indent=1, ensure_ascii=False)
+                _text(folder / f"{table.key}.json", rows + "\n")
+                _script(folder / f"{table.key}.json", _columns(table.download))
+                _text(folder / f"{table.key}.csv", _csv(table.download))
+            if table.latex:
+                _text(folder / f"{table.key}.tex", table.latex)
+                _script(folder / f"{table.key}.tex", table.latex)
+
+    def _write(self, name: str, template: str, **content: Any) -> None:
+        root = "../" * name.count("/")
+        common = {"root": root, "pages": PAGES, "store": self.store, "made_by": self.made_by}
+        given = {"figures": [], "current": "", **common, **content}
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _text(path, self._templates.get_template(template).render(given))
+
+
+def one_line(study: Study) -> str:
+    """What was run on what, in a line."""
+    settings, attacks = study.settings, len(study.attacks)
+    datasets = ", ".join(dict.fromkeys(row["dataset"] for row in study.results["images"]))
+    plural = "attack" if attacks == 1 else "attacks"
+    return f"{settings['model']['name']} on {datasets}: {attacks} {plural}, taps {_all(settings)}"
+
+
+def _all(settings: dict[str, Any]) -> str:
+    return f"{', '.join(settings['taps'])}; banks {', '.join(settings['banks'])}"
+
+
+def _keyed(table: Table, study: str) -> Table:
+    """`table` under a key that no other study's has."""
+    from dataclasses import replace
+
+    return replace(table, key=f"{table.key}-{study}", title=f"{table.title} of {study}")
+
+
+def _csv(rows: list[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Rows without their keys again and again."""
+    return {"heads": list(rows[0]), "rows": [list(row.values()) for row in rows]}
+
+
+def _script(path: Path, content: Any) -> None:
+    """The same file for the page's script: browsers open JSON and LaTeX from a folder as a page,
+    whatever the link says, and let no script read them.
+    """
+    told = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    _text(path.with_name(f"{path.name}.js"), f"Report.arrived({json.dumps(path.name)},{told});\n")
+
+
+def _text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -1,0 +1,1 @@
+"""What was found, as typed records: counts, accuracies, samples, curves."""

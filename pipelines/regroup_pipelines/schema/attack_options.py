@@ -1,0 +1,189 @@
+"""From the options of a command, or the keys of a study's attack, to the attack itself.
+
+Every mistake is one sentence: an unknown attack, preset or parameter names the nearest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from difflib import get_close_matches
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from regroup.attacks import AttackSpec
+    from regroup_pipelines.options import AttackOptions
+
+DEFAULT = "pgd"
+# Parameters that have an option (in a study: a key) of their own; `--parameters` is for the rest.
+OPTIONS = (
+    "norm", "protocol", "epsilon", "steps", "targeted", "confidence", "growth_limit", "bisections",
+    "seed",
+)  # fmt: skip
+UNITS = "epsilon is in [0,1] pixel units: did you mean"
+
+
+def parse_epsilon(text: str) -> float:
+    """A positive size in pixel units from "4/255" or "0.0157"; `UsageError` otherwise."""
+    cleaned = text.replace(" ", "")
+    if cleaned.endswith("%"):
+        raise UsageError(f"epsilon {text!r} is a percentage: {UNITS} 4/255?")
+    try:
+        epsilon = float(Fraction(cleaned))
+    except (ValueError, ZeroDivisionError, OverflowError):
+        raise UsageError(
+            f"epsilon {text!r} is not a number: give a fraction such as 4/255 or a decimal"
+        ) from None
+    if epsilon <= 0:
+        raise UsageError(f"epsilon {text} is not positive: {UNITS} 4/255?")
+    return epsilon
+
+
+def attack_spec(
+    options: AttackOptions, parameters: Sequence[str] | Mapping[str, object] = ()
+) -> AttackSpec:
+    """The attack that the options describe; what they leave out is the attack's, or the preset's.
+
+    parameters: of the attack's own, "key=value" each or typed values by key.
+
+    Raises:
+        UsageError, ConfigurationError: there is no such attack, or it cannot be meant.
+    """
+    from regroup.attacks import make_attack
+
+    base = _base(options)
+    name = str(base.pop("name"))
+    given = _given(options) | own_parameters(name, parameters)
+    if options.epsilon is not None:
+        given["epsilon"] = _epsilon(options.epsilon, str({**base, **given}["norm"]))
+    return make_attack(name, **{**base, **given})
+
+
+def _base(options: AttackOptions) -> dict[str, Any]:
+    """Name and parameters to begin with: a preset's, or an attack's defaults."""
+    if options.preset is None:
+        name = DEFAULT if options.attack is None else options.attack
+        # Its class begins with `minimal`, the paper's; the commands always began with `budget`.
+        protocol = {"protocol": "budget"} if name == DEFAULT else {}
+        defaults = {field.name: field.default for field in fields(attack_kind(name))}
+        return {"name": name, "norm": defaults["norm"], **protocol}
+    if options.attack is not None:
+        raise UsageError(
+            f"--preset {options.preset} is an attack already: leave --attack {options.attack} out"
+        )
+    found = preset(options.preset)
+    return {"name": found.name, **{f.name: getattr(found, f.name) for f in fields(found)}}
+
+
+def _given(options: AttackOptions) -> dict[str, Any]:
+    """The parameters that have an option and were given."""
+    named = {name: getattr(options, name) for name in OPTIONS if name != "epsilon"}
+    if not options.targeted:
+        del named["targeted"]  # a preset's stays
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def _epsilon(text: str, norm: str) -> float:
+    epsilon = parse_epsilon(text)
+    if norm == "linf" and epsilon > 1:
+        meant = f"{text.strip()}/255" if text.strip().isdecimal() else "4/255"
+        raise UsageError(f"epsilon {text} is out of range: {UNITS} {meant}?")
+    return epsilon
+
+
+def attack_kind(name: str) -> type[AttackSpec]:
+    """The class of an attack; raises `UsageError` where its module cannot be imported."""
+    from regroup.attacks import attack_class
+
+    try:
+        return attack_class(name)
+    except ImportError as error:
+        raise UsageError(f"the attack {name} cannot be used here: {error}") from error
+
+
+def presets() -> Mapping[str, AttackSpec]:
+    """The named attacks, in the order of the paper's tables."""
+    from regroup.attacks.presets import PRESETS
+
+    return PRESETS
+
+
+def preset(name: str) -> AttackSpec:
+    """The attack with all its parameters that is called `name`; `UsageError` with the nearest."""
+    known = presets()
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(known) or 'none'}"
+        raise UsageError(f"there is no preset {name!r}: {hint}")
+    return known[name]
+
+
+def own_parameters(attack: str, given: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
+    """Parameters of the attack's own, each of the type that its field has.
+
+    Raises:
+        UsageError: not key=value, not of its type, or a parameter with an option of its own.
+    """
+    pairs = given if isinstance(given, dict) else dict(map(_pair, given))
+    kinds = {field.name: str(field.type) for field in fields(attack_kind(attack))}
+    for name in pairs:
+        if name in OPTIONS:
+            raise UsageError(
+                f"the parameter {name} has an option of its own: give it as "
+                f"--{name.replace('_', '-')}, in a study as a key of the attack"
+            )
+    return {name: typed(name, kinds.get(name, "str"), value) for name, value in pairs.items()}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError(f"--parameters {text}: give each as key=value, as in steps_a_try=10")
+    return name.strip().replace("-", "_"), value.strip()
+
+
+def typed(name: str, annotation: str, value: object) -> object:
+    """`value`, text or a TOML value, as a field annotated so takes it; `UsageError` otherwise."""
+    kinds = [kind.strip() for kind in annotation.split("|")]
+    if "None" in kinds and value in ("none", "None"):
+        return None
+    if annotation.startswith("tuple[") and isinstance(value, str | list):
+        inner = annotation.removeprefix("tuple[").rstrip("]").split(",")[0]
+        parts = value.split(",") if isinstance(value, str) else value
+        return tuple(typed(name, inner, part) for part in parts)
+    for kind, convert in (("bool", _boolean), ("int", _whole), ("float", _number)):
+        if kind in kinds:
+            try:
+                return convert(value)
+            except (ValueError, TypeError, KeyError, ZeroDivisionError):
+                raise UsageError(
+                    f"the parameter {name} takes {_WORDS[kind]}, not {value!r}"
+                ) from None
+    return value
+
+
+_WORDS = {"bool": "true or false", "int": "a whole number", "float": "a number"}
+
+
+def _boolean(value: object) -> bool:
+    return {"true": True, "false": False}[value] if isinstance(value, str) else _is(bool, value)
+
+
+def _whole(value: object) -> int:
+    return int(value) if isinstance(value, str) else _is(int, value)
+
+
+def _number(value: object) -> float:
+    if isinstance(value, str):
+        return float(Fraction(value.replace(" ", "")))
+    return float(_is(float, float(value) if type(value) is int else value))
+
+
+def _is(kind: type[Any], value: object) -> Any:
+    if type(value) is not kind:
+        raise TypeError
+    return value

@@ -1,0 +1,277 @@
+"""What a study declares, typed and checked (docs/studies.md). Loads no torch, ray or zarr.
+
+Every class here is a table of the file and every field a key of it; `schema.loading` reads them
+and says where a mistake is.
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic.dataclasses import dataclass
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import (
+    BankOptions,
+    ClassesName,
+    DecoderName,
+    ModelOptions,
+    PrecisionName,
+    RuleName,
+    SignsName,
+    TapPolicyName,
+    TieBreakName,
+    VotingOptions,
+)
+from regroup_pipelines.schema.attacks import (
+    STRICT,
+    Attack,
+    Count,
+    MistakeError,
+    Subset,
+    Sweep,
+    Text,
+    at_least,
+    near,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+
+TableName = Literal[
+    "accuracy", "k", "taps", "attacks", "table-1", "table-2", "table-3", "table-4", "table-5",
+    "table-6",
+]  # fmt: skip
+FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
+DATA = "{data}"
+SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Model:
+    """`[model]`: the classifier; the keys are the options of the commands."""
+
+    name: Text
+    weights: Text | None = None
+    resize: Count | None = None
+    crop: Count | None = None
+    classes: ClassesName = "all"
+    dtype: PrecisionName = "fp32"
+    channels_last: bool = False
+    tf32: bool = False
+    decoder: DecoderName = "pil"
+    batch: Count = 64
+
+    def options(self, policy: TapPolicyName) -> ModelOptions:
+        """The model with its taps by `policy`."""
+        declared = {key: value for key, value in asdict(self).items() if key != "name"}
+        return ModelOptions(model=self.name, taps=policy, **declared)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Bank(BankOptions):
+    """`[banks.NAME]`: how a bank is drawn, and from which dataset."""
+
+    dataset: str = "train"
+    bank_seed: int = Field(default=0, alias="seed")
+    expected_accuracy: Annotated[float, Field(gt=0, le=1)] = 0.75
+
+    @field_validator("per_class")
+    @classmethod
+    def _counts(cls, value: int) -> int:
+        return at_least(1, value)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Scoring:
+    """`[scoring]`: how features are scored, and how many of the last taps vote.
+
+    `dataset`: whose clean images choose k, by the rule with `threshold` unless `k` is given.
+    """
+
+    dataset: str = "val"
+    threshold: Annotated[float, Field(gt=0, le=1)] = 0.75
+    k: Count | None = None
+    signs: SignsName = "both"
+    rule: RuleName = "borda"
+    tie_break: TieBreakName = "class"
+    delta: Annotated[float, Field(gt=0, le=1)] = 1e-20
+
+    @property
+    def voting(self) -> VotingOptions:
+        """The options of the scoring itself."""
+        return VotingOptions(rule=self.rule, tie_break=self.tie_break, delta=self.delta)
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Report:
+    """`[report]`: which tables (Markdown, CSV, JSON) and figures (PNG, SVG) are written."""
+
+    tables: tuple[TableName, ...] = ("accuracy", "k", "taps")
+    figures: tuple[FigureName, ...] = ("k", "taps")
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Study:
+    """A whole study file.
+
+    `data`: what `{data}` stands for in datasets and weights; paths are relative to the folder
+    where the command runs. Attacks draw their samples from features of the first of `taps`.
+    """
+
+    name: Text
+    store: Text
+    data: Text = "data"
+    paper_values: Text | None = None
+    block_rows: Count = 256
+    taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
+    model: Model
+    datasets: dict[str, Text]
+    banks: Annotated[dict[str, Bank], Field(min_length=1)]
+    subsets: dict[str, Subset] = Field(default_factory=dict)
+    attacks: dict[str, Attack] = Field(default_factory=dict)
+    sweeps: dict[str, Sweep] = Field(default_factory=dict)
+    scoring: Scoring = Field(default_factory=Scoring)
+    report: Report = Field(default_factory=Report)
+
+    @property
+    def clean(self) -> dict[str, str]:
+        """Dataset of every set of clean images, by the name that tables give it."""
+        attacked = (self.attacked_dataset(name) for name in self.attacks)
+        others = dict.fromkeys(name for name in attacked if name != self.scoring.dataset)
+        return {"clean": self.scoring.dataset, **{f"clean {name}": name for name in others}}
+
+    @property
+    def used(self) -> list[str]:
+        """The datasets that the study reads, those that are scored first."""
+        banks = (bank.dataset for bank in self.banks.values())
+        return list(dict.fromkeys([*self.clean.values(), *banks]))
+
+    def attacked_dataset(self, attack: str) -> str:
+        """The dataset that an attack draws its samples from."""
+        options = self.attacks[attack]
+        if options.subset is not None:
+            return self.subsets[options.subset].dataset
+        return options.dataset or "val"
+
+    def expanded(self) -> Study:
+        """The study with the attacks of its sweeps among its attacks."""
+        from dataclasses import replace
+
+        swept = {
+            f"{name}-{level}": attack
+            for name, sweep in self.sweeps.items()
+            for level, attack in sweep.attacks.items()
+        }
+        return replace(self, attacks={**self.attacks, **swept})
+
+    def located(self, text: str) -> str:
+        """`text` with `{data}` replaced."""
+        return text.replace(DATA, self.data)
+
+    def source(self, dataset: str) -> str:
+        """The source spec of a dataset."""
+        return self.located(self.datasets[dataset])
+
+    def model_options(self, policy: TapPolicyName) -> ModelOptions:
+        """The model with its taps by `policy`, its weights located."""
+        from dataclasses import replace
+
+        options = self.model.options(policy)
+        return replace(options, weights=options.weights and self.located(options.weights))
+
+    def check(self) -> None:
+        """Raise `MistakeError` for the first name that dangles or cannot name anything."""
+        _check_name(("name",), self.name)
+        for section in ("datasets", "banks", "subsets", "attacks", "sweeps"):
+            for name in getattr(self, section):
+                _check_name((section, name), name)
+        for name, source in self.datasets.items():
+            _check_source(("datasets", name), source)
+        for path, dataset in self._references():
+            if dataset not in self.datasets:
+                raise MistakeError(path, f"there is no dataset {near(dataset, self.datasets)}")
+        for name, attack in self.attacks.items():
+            attack.check(("attacks", name))
+            self._check_subset(("attacks", name), attack)
+        for name, sweep in self.sweeps.items():
+            self._check_sweep(("sweeps", name), sweep)
+        self._check_paper_values()
+        for name, subset in self.subsets.items():
+            if subset.classes is not None and subset.class_names is not None:
+                raise MistakeError(
+                    ("subsets", name, "classes"), "class_names says it: leave one out"
+                )
+        for path, listed in self._lists():
+            if len(set(listed)) < len(listed):
+                raise MistakeError(path, "something is listed twice")
+
+    def _check_sweep(self, path: tuple[str, ...], sweep: Sweep) -> None:
+        """What holds for an attack; and its epsilons are its own, its attacks' names free."""
+        if sweep.epsilon is not None:
+            raise MistakeError((*path, "epsilon"), "levels says it: leave epsilon out")
+        for level, attack in sweep.attacks.items():
+            attack.check(path)
+            if f"{path[-1]}-{level}" in self.attacks:
+                raise MistakeError(path, f"there is an attack {path[-1]}-{level} already")
+        self._check_subset(path, sweep)
+
+    def _check_paper_values(self) -> None:
+        from pathlib import Path
+
+        from regroup_pipelines.schema.paper_values import read_paper_values
+
+        try:
+            if self.paper_values is not None:
+                read_paper_values(Path(self.paper_values))
+        except UsageError as error:
+            raise MistakeError(("paper_values",), str(error)) from None
+
+    def _check_subset(self, path: tuple[str, ...], attack: Attack) -> None:
+        """An attack's subset is there, and says alone which samples are attacked."""
+        if attack.subset is None:
+            return
+        if attack.subset not in self.subsets:
+            where = f"there is no subset {near(attack.subset, self.subsets)}"
+            raise MistakeError((*path, "subset"), where)
+        for key in ("dataset", "limit"):
+            if getattr(attack, key) is not None:
+                told = f"subset {attack.subset!r} says it: leave {key} out, or give it there"
+                raise MistakeError((*path, key), told)
+
+    def _references(self) -> Iterator[tuple[tuple[str, ...], str]]:
+        yield ("scoring", "dataset"), self.scoring.dataset
+        for name, bank in self.banks.items():
+            yield ("banks", name, "dataset"), bank.dataset
+        for name, subset in self.subsets.items():
+            yield ("subsets", name, "dataset"), subset.dataset
+        for name, attack in self.attacks.items():
+            if attack.subset is None:
+                yield ("attacks", name, "dataset"), attack.dataset or "val"
+        for name, sweep in self.sweeps.items():
+            if sweep.subset is None:
+                yield ("sweeps", name, "dataset"), sweep.dataset or "val"
+
+    def _lists(self) -> Iterator[tuple[tuple[str, ...], Sequence[str]]]:
+        yield ("taps",), self.taps
+        for name, sweep in self.sweeps.items():
+            yield ("sweeps", name, "levels"), [str(level) for level in sweep.levels]
+        yield ("report", "tables"), self.report.tables
+        yield ("report", "figures"), self.report.figures
+
+
+def _check_name(path: tuple[str, ...], name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise MistakeError(path, f"{name!r} cannot be a name: use letters, digits, '_' and '-'")
+
+
+def _check_source(path: tuple[str, ...], source: str) -> None:
+    kind, _, location = source.partition(":")
+    if kind not in SOURCES:
+        raise MistakeError(path, f"there is no kind of dataset {near(kind, SOURCES)}")
+    if not location and source != "digits":
+        raise MistakeError(path, f"{source!r} says no place: give {kind}:PLACE")

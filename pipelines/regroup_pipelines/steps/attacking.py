@@ -1,0 +1,252 @@
+"""Attack the correctly classified samples of a dataset and keep what the attack made."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+from dataclasses import dataclass, fields, replace
+from functools import cache, partial
+from heapq import nsmallest
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.options import AttackOptions, ClusterOptions, GapOptions, ModelOptions
+from regroup_pipelines.schema.attack_options import attack_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regroup.attacks import AttackSpec
+    from regroup.models import ModelSpec
+    from regroup_pipelines.steps.network import Network
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
+    """Attack a dataset's correctly classified images and store the adversarials.
+
+    Example: regroup attack --store runs --dataset digits:val --model digits-cnn
+    --weights digits-cnn.safetensors --protocol minimal --epsilon 4/255 --limit 200
+    """
+
+    dataset: str
+    """Images to attack: digits:val, imagenet:val:PATH, ... (see index-dataset)."""
+    parameters: tuple[str, ...] = ()
+    """Parameters of the attack's own, as KEY=VALUE ..."""
+    list: bool = False
+    """Print every attack and preset, with what it needs and costs, and do nothing else."""
+    block_rows: int = 0
+    """Samples a block (default: of the attack by its cost, of the features 256)."""
+
+
+def correct_samples(
+    job: Job, index: SampleIndex, features: BlockElement, limit: int | None, seed: int
+) -> SampleIndex:
+    """The derived index of correctly classified samples, `limit` of them drawn by `seed`.
+
+    Memory: 8 bytes a correct sample, or of `limit` samples where that is given.
+
+    Raises:
+        UsageError: the limit is not positive, or the model gets no sample right.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"--limit {limit} is not positive: leave it out to attack every sample")
+    if limit is None:
+        drawn = array("q", (row for row, _ in correct_rows(features)))
+    else:
+        first = nsmallest(
+            limit, ((draw_key(seed, name), row) for row, name in correct_rows(features))
+        )
+        drawn = array("q", sorted(row for _, row in first))
+    if not drawn:
+        raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
+    selection = {
+        "correct_under": features.fingerprint,
+        "limit": limit,
+        "seed": seed,
+        **features.gap_inputs(),
+    }
+    return index.derive(job.store, f"{features.name}-correct", drawn, selection)
+
+
+def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
+    """Row and id of every correctly classified sample, in order."""
+    from regroup_pipelines.results.blocks import tables
+
+    for first_row, table in tables(features, ["sample_id", "status", "label", "prediction"]):
+        right = table["label"].to_numpy() == table["prediction"].to_numpy()
+        right &= table["status"].to_numpy() == "ok"
+        for row in right.nonzero()[0].tolist():
+            yield first_row + row, table["sample_id"][row].as_py()
+
+
+def draw_key(seed: int, sample_id: str) -> bytes:
+    """What samples are put in order by to draw the first of them: the same on any machine."""
+    return hashlib.sha256(f"{seed}:{sample_id}".encode()).digest()
+
+
+def attack_index(
+    job: Job,
+    network: Network,
+    index: SampleIndex,
+    spec: AttackSpec,
+    batch: int,
+    block_rows: int | None = None,
+) -> BlockElement:
+    """Adversarials of every sample of `index` (all correct); attacks only what is missing.
+
+    `block_rows`: of a new element (None: by the attack's cost); one that is there keeps its plan.
+
+    Raises:
+        UsageError: the network cannot be attacked so.
+    """
+    from regroup_cluster.workers.attack import AttackJob
+    from regroup_pipelines.results.attack_summary import summarise_attack
+    from regroup_pipelines.steps.network import label_map
+
+    check_attackable(network, spec)
+    labels, name = label_map(index, network), element_name(index, spec)
+    element = _element(job, network, index, spec, labels, block_rows)
+    factory_on = partial(
+        AttackJob,
+        store_uri=job.store.uri,
+        adversarials_ref=element.ref,
+        index_ref=index.ref,
+        model=network.spec,
+        attack=spec,
+        batch=batch,
+        labels=labels,
+        decode_workers=job.options.decode_workers,
+    )
+    job.fill(f"attack {name}", element, factory_on)
+    element.clear_checkpoints()
+    job.finish(f"attack {name}", element, summarise_attack)
+    return element
+
+
+def _element(
+    job: Job,
+    network: Network,
+    index: SampleIndex,
+    spec: AttackSpec,
+    labels: tuple[int, ...] | None,
+    block_rows: int | None,
+) -> BlockElement:
+    """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.adversarials import adversarials_spec
+
+    element_spec = adversarials_spec(
+        name=element_name(index, spec),
+        model=network.description,
+        attack=spec.describe(),
+        index_fingerprint=index.fingerprint,
+        image_shape=(3, network.side, network.side),
+        rows=index.rows_count,
+        block_rows=1,
+        labels=labels,
+    )
+    if job.store.find("adversarials", element_spec.fingerprint) is None:
+        rows = planned_rows(job, network, spec, block_rows)
+        element_spec = replace(element_spec, block_rows=rows)
+    return BlockElement.create(job.store, element_spec, {})
+
+
+def element_name(index: SampleIndex, spec: AttackSpec) -> str:
+    """`<index>-<attack>-<protocol>`, with a norm that is not the attack's default, and targeted."""
+    (norm,) = (field.default for field in fields(spec) if field.name == "norm")
+    parts = [index.name.removesuffix("-correct"), spec.name, spec.protocol]
+    parts += [spec.norm] if spec.norm != norm else []
+    parts += ["targeted"] if spec.targeted else []
+    return "-".join(parts)
+
+
+def planned_rows(job: Job, network: Network, spec: AttackSpec, block_rows: int | None) -> int:
+    """Rows of a block of new adversarials; says where that is not what was asked for."""
+    from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
+    from regroup_pipelines.steps.session import log
+
+    if block_rows is None:
+        return automatic_rows(spec, network.side, "gpu" if job.on_gpus else "cpu")
+    rows = whole_groups(spec, block_rows)
+    if rows != block_rows:
+        log(
+            f"attack {spec.name}: blocks of {rows} rows instead of {block_rows}: it runs on fixed "
+            f"groups of {spec.facts.group} samples"
+        )
+    return rows
+
+
+def check_attackable(network: Network, spec: AttackSpec) -> None:
+    """Refuse a white-box attack on a network whose gradients vanish, or that gives none.
+
+    Raises:
+        UsageError: the model would only seem robust, or no block could be done.
+    """
+    if spec.facts.knowledge != "white-box":
+        return
+    if network.spec.compute.dtype == "fp16":
+        raise UsageError(
+            "--dtype fp16: gradients underflow to zero in fp16, which hides what an attack could "
+            "do: attack in fp32 or bf16, then evaluate the adversarials in fp16"
+        )
+    if not gives_gradient(network.spec):
+        raise UsageError(
+            f"the model {network.spec.name} gives no gradient with respect to its input (is its "
+            f"forward under torch.no_grad?), and {spec.name} is a white-box attack: choose a "
+            "black-box one, see `regroup attack --list`"
+        )
+
+
+@cache
+def gives_gradient(spec: ModelSpec) -> bool:
+    """Whether the classifier's logits depend on its input by autograd, tried on a grey image."""
+    import torch
+
+    from regroup_cluster.workers.extraction import example_pixels
+    from regroup_cluster.workers.remote_weights import fetch_classifier
+
+    classifier = fetch_classifier(spec)
+    with torch.enable_grad():
+        logits = classifier(example_pixels(classifier, "cpu").requires_grad_())
+    return bool(logits.requires_grad)
+
+
+def main(config: AttackConfig) -> dict[str, Any]:
+    """Index and extract what is missing, attack, and summarise."""
+    from regroup_pipelines.render.terminal import print_line
+    from regroup_pipelines.results.attack_summary import summary_lines, tell_attack
+    from regroup_pipelines.steps.extraction import extract_index
+    from regroup_pipelines.steps.indexing import index_dataset
+    from regroup_pipelines.steps.network import network_for, open_network
+    from regroup_pipelines.steps.session import Job
+
+    spec = attack_spec(config, config.parameters)
+    network = open_network(config)
+    check_attackable(network, spec)
+    options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
+    with Job(options, allow_missing=config.allow_missing) as job:
+        index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        features = extract_index(job, network, index, config.batch)
+        subset = correct_samples(job, index, features, config.limit, config.seed)
+        rows = config.block_rows or None
+        element = attack_index(job, network, subset, spec, config.batch, rows)
+        summary = tell_attack(element)
+        for line in summary_lines(summary):
+            print_line(line, config.json)
+        return {
+            "attack": repr(spec),
+            "adversarials": element.ref,
+            **summary,
+            "steps": job.summary(),
+        }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("attack")

@@ -1,0 +1,110 @@
+"""Train the demo's small convolutional network on the embedded digits, and save it."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+WEIGHTS_KEY = "weights/digits-cnn.safetensors"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDemoModelConfig:
+    """Train digits-cnn on digits:train and save its weights (seconds on two cores).
+
+    Example: regroup train-demo-model --output digits-cnn.safetensors
+    """
+
+    store: str | None = None
+    """A store: the weights go to weights/digits-cnn.safetensors beside its elements."""
+    output: str | None = None
+    """Weights file to write (.safetensors) instead; one that is there is kept."""
+    seed: int = 0
+    """Seed of initialisation and shuffling."""
+    json: bool = False
+    """Print a machine-readable summary on standard output."""
+
+
+def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Images (n, 3, S, S) float32 in [0, 1] and labels (n,) of an embedded split."""
+    import numpy as np
+
+    from regroup.images.preprocessing import Preprocessing, decode
+    from regroup.models.digits import DIGITS_SIDE
+    from regroup_store.sources import open_source
+
+    source = open_source(dataset)
+    rows = list(source.rows())
+    data = [item for item in source.read([row.locator for row in rows]) if isinstance(item, bytes)]
+    preprocessing = Preprocessing(crop=DIGITS_SIDE, resize=DIGITS_SIDE)
+    pixels = np.stack([decode(item, preprocessing) for item in data])
+    return pixels, np.array([row.label for row in rows], np.int64)
+
+
+def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
+    """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
+    from regroup.models import DIGITS_METADATA, save_weights, train_digits_cnn
+    from regroup_pipelines.steps.session import log
+
+    if output.suffix != ".safetensors":
+        raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
+    if output.exists():
+        log(f"train: {output} is there, kept")
+    else:
+        network = train_digits_cnn(*load_split("digits:train"), seed)
+        output.parent.mkdir(parents=True, exist_ok=True)
+        metadata = {**DIGITS_METADATA, "dataset": "digits:train", "seed": str(seed)}
+        save_weights(network, output, metadata)
+    accuracy = _validate(output)
+    log(f"train: digits-cnn scores {100 * accuracy:.1f} % on digits:val")
+    return {"weights": str(output), "accuracy": accuracy}
+
+
+def _validate(weights: Path) -> float:
+    """Accuracy of the saved network on digits:val."""
+    import torch
+
+    from regroup.models import ModelSpec, load_classifier
+
+    classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(weights)))
+    images, labels = load_split("digits:val")
+    with torch.inference_mode():
+        predictions = classifier(torch.from_numpy(images)).argmax(1).numpy()
+    return float((predictions == labels).mean())
+
+
+def main(config: TrainDemoModelConfig) -> dict[str, Any]:
+    """Train the demo's network."""
+    if config.output is not None:
+        return train_demo_model(Path(config.output), config.seed)
+    if config.store is None:
+        raise UsageError("name the weights file with --output, or a store with --store")
+    return _train_into(config.store, config.seed)
+
+
+def _train_into(uri: str, seed: int) -> dict[str, Any]:
+    """Train for a store; weights that it has are kept as they are."""
+    from regroup_store.format.store import open_store
+
+    store = open_store(uri, create=True)
+    with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
+        path = Path(folder) / Path(WEIGHTS_KEY).name
+        if store.backend.exists(WEIGHTS_KEY):
+            path.write_bytes(store.backend.read(WEIGHTS_KEY))
+        done = train_demo_model(path, seed)
+        store.backend.create(WEIGHTS_KEY, path.read_bytes())
+    return {**done, "weights": f"{store.uri}/{WEIGHTS_KEY}"}
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("train-demo-model")

@@ -1,0 +1,150 @@
+"""Extract features: the accumulators, logits and outcome of every image of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.options import ClusterOptions, GapOptions, ModelOptions
+
+if TYPE_CHECKING:
+    from regroup_pipelines.steps.network import Network
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.format.element import BlockElement, ElementSpec
+    from regroup_store.kinds.indexes import SampleIndex
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
+    """Extract the features of a dataset: one forward pass an image, kept for ever.
+
+    Example: regroup extract --store runs --dataset digits:val --model digits-cnn
+    --weights digits-cnn.safetensors
+    """
+
+    dataset: str
+    """digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
+
+
+def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
+    """What the features of an index under `network` are to be."""
+    from regroup_pipelines.steps.network import label_map
+
+    source = {"index": index.fingerprint}
+    name, labels = f"{index.name}-{network.label}", label_map(index, network)
+    return _spec(network, name, source, {}, index.rows_count, block_rows, labels)
+
+
+def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
+    """Features of an index under `network`; computes only the blocks that are missing."""
+    from regroup_pipelines.steps.network import label_map
+
+    spec = index_features_spec(network, index, job.options.block_rows)
+    return _extract(job, network, spec, "index", index.ref, batch, label_map(index, network))
+
+
+def extract_adversarials(
+    job: Job, network: Network, adversarials: BlockElement, batch: int
+) -> BlockElement:
+    """Features of stored adversarials under `network`, in the same blocks as the adversarials."""
+    source = {"adversarials": adversarials.fingerprint}
+    rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
+    gaps = adversarials.gap_inputs()
+    spec = _spec(network, adversarials.name, source, gaps, rows, block_rows, None)
+    return _extract(job, network, spec, "adversarials", adversarials.ref, batch, None)
+
+
+def _spec(
+    network: Network,
+    name: str,
+    source: dict[str, str],
+    gaps: dict[str, object],
+    rows: int,
+    block_rows: int,
+    labels: tuple[int, ...] | None,
+) -> ElementSpec:
+    from regroup_store.kinds.features import features_spec
+
+    return features_spec(
+        name=name,
+        model=network.description,
+        policy=network.policy,
+        taps=network.taps,
+        num_classes=network.num_classes,
+        source=source,
+        gaps=gaps,
+        labels=labels,
+        dtype=network.spec.compute.dtype_name,
+        rows=rows,
+        block_rows=block_rows,
+    )
+
+
+def _extract(
+    job: Job,
+    network: Network,
+    spec: ElementSpec,
+    images_kind: str,
+    images_ref: str,
+    batch: int,
+    labels: tuple[int, ...] | None,
+) -> BlockElement:
+    from regroup_cluster.workers.extraction import ExtractionJob
+    from regroup_store.format.element import BlockElement
+
+    element = BlockElement.create(job.store, spec, {})
+    factory_on = partial(
+        ExtractionJob,
+        store_uri=job.store.uri,
+        features_ref=element.ref,
+        images_kind=images_kind,
+        images_ref=images_ref,
+        model=network.spec,
+        policy=network.policy,
+        batch=batch,
+        labels=labels,
+        decode_workers=job.options.decode_workers,
+    )
+    job.fill(f"extract {spec.name}", element, factory_on)
+    job.finish(f"extract {spec.name}", element, _outcome_summary)
+    return element
+
+
+def _outcome_summary(element: BlockElement) -> dict[str, Any]:
+    from regroup_pipelines.results.blocks import tables
+
+    counts = {"samples": 0, "failed": 0, "softmax_correct": 0}
+    for _, table in tables(element, ["status", "label", "prediction"]):
+        ok = table["status"].to_numpy() == "ok"
+        correct = table["label"].to_numpy() == table["prediction"].to_numpy()
+        counts["samples"] += len(ok)
+        counts["failed"] += int((~ok).sum())
+        counts["softmax_correct"] += int((ok & correct).sum())
+    return counts
+
+
+def main(config: ExtractConfig) -> dict[str, Any]:
+    """Index the dataset if needed, and extract what is missing."""
+    from regroup_pipelines.steps.indexing import index_dataset
+    from regroup_pipelines.steps.network import network_for, open_network
+    from regroup_pipelines.steps.session import Job
+
+    network = open_network(config)
+    with Job(config, allow_missing=config.allow_missing) as job:
+        index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        element = extract_index(job, network, index, config.batch)
+        return {
+            "index": index.ref,
+            "features": element.ref,
+            **(element.summary() or {}),
+            "taps": [name for name, _ in network.taps],
+            "steps": job.summary(),
+        }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("extract")

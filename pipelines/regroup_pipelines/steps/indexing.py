@@ -1,0 +1,159 @@
+"""Index a dataset: one row an image, with the digest of its bytes."""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.options import ClusterOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import pyarrow as pa
+
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.kinds.listings import Listing
+    from regroup_store.sources import Source
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexConfig(ClusterOptions):
+    """Index a dataset: a row an image with its id, label and digest.
+
+    Example: regroup index-dataset --store runs --dataset imagefolder:photos/val
+    """
+
+    dataset: str
+    """digits, digits:train, digits:val, imagefolder:PATH (class folders), parquet:GLOB (Hugging
+    Face), webdataset:GLOB (tar shards; {000..146} names a range), or imagenet:train:PATH and
+    imagenet:val:PATH: ILSVRC 2012 with its class folders, as Kaggle has it, or in the untouched
+    archives. PATH and GLOB may be s3:// URIs."""
+    name: str | None = None
+    """Name of the index (default: from the dataset)."""
+
+
+def dataset_name(dataset: str) -> str:
+    """A short file-safe name for a dataset spec: `parquet:a/cifar10/test-*` -> `cifar10-test`."""
+    kind, _, location = dataset.partition(":")
+    if kind == "imagenet":  # the split, as if it were the folder
+        split, _, root = location.partition(":")
+        location = f"{root}/{split}"
+    parts = [re.sub(r"\.\w+$", "", part) for part in location.split("/") if part][-2:]
+    words = [kind, location] if kind == "digits" else parts
+    slug = re.sub(r"[^A-Za-z0-9]+", "-", "-".join(words)).strip("-").lower()
+    return slug or kind
+
+
+def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleIndex:
+    """Read every image of `dataset` once and write its index; one that is there is kept.
+
+    Images are read by tasks, block by block, and only where the dataset lists other than it did.
+    An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
+    whatever is made from the index.
+    """
+    from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.kinds.listings import Listing
+    from regroup_store.sources import open_source
+
+    started = time.perf_counter()
+    source = open_source(dataset)
+    name = name or dataset_name(dataset)
+    with Listing.drafted(name, source) as draft:
+        store = job.store  # after the dataset was found sound, and before the work
+        listing = draft.write(store, {})
+    digests = _digest(job, listing)
+    known = {info.ref for info in store.elements("indexes")}
+    rows = _IndexRows(listing, digests, source)
+    index = SampleIndex.write(store, name, rows, source.class_names, source.spec)
+    _log(job, index, rows.unreadable, index.ref not in known, started)
+    return index
+
+
+def _digest(job: Job, listing: Listing) -> BlockElement:
+    """Have every image of `listing` read and digested, unless that was done.
+
+    Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
+    the samples that would have to count as failed.
+    """
+    from regroup_cluster.workers.indexing import DigestingJob
+    from regroup_store.format.element import BlockElement
+
+    element = BlockElement.create(job.store, listing.digests_spec(), {})
+    task = DigestingJob(job.store.uri, listing.ref, element.ref)
+    job.score(f"digest {listing.name}", element, task)
+    if element.summary() is None:
+        element.finalise({"rows": element.plan.rows})
+    return element
+
+
+class _IndexRows:
+    """The rows of an index, a block at a time, counting those without a digest."""
+
+    def __init__(self, listing: Listing, digests: BlockElement, source: Source) -> None:
+        self._listing, self._digests, self._source = listing, digests, source
+        self.unreadable = 0
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        import pyarrow as pa
+
+        for block in range(self._digests.plan.blocks):
+            listed = self._listing.rows(self._digests.plan.span(block))
+            digests = self._digests.read_table(block, ["digest"])["digest"].to_pylist()
+            digests = self._tried_again(listed["locator"].to_pylist(), digests)
+            self.unreadable += digests.count("")
+            column = pa.array(digests, pa.string())
+            yield listed.drop_columns("stamp").append_column(
+                pa.field("digest", pa.string(), nullable=False), column
+            )
+
+    def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
+        """Read once more what could not be read: it may be mended though its stamp is the same."""
+        from regroup_cluster.workers.indexing import digests_of
+
+        bad = [row for row, digest in enumerate(digests) if not digest]
+        found = digests_of(self._source, [locators[row] for row in bad])
+        for row, digest in zip(bad, found, strict=True):
+            digests[row] = "" if isinstance(digest, OSError) else digest
+        return digests
+
+
+def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: float) -> None:
+    from regroup_pipelines.steps.session import LedgerEntry
+
+    rows, seconds = index.rows_count, time.perf_counter() - started
+    samples = rows if created else 0
+    job.ledger.append(
+        LedgerEntry(
+            "index", index.ref, int(created), int(not created), samples, unreadable, 0, seconds
+        )
+    )
+    state = "written" if created else "already in the store"
+    warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
+    job.tell(
+        f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
+    )
+
+
+def main(config: IndexConfig) -> dict[str, Any]:
+    """Index one dataset."""
+    from regroup_pipelines.steps.session import Job
+
+    with Job(config) as job:
+        index = index_dataset(job, config.dataset, config.name)
+        return {
+            "index": index.ref,
+            "samples": index.rows_count,
+            "classes": list(index.class_names),
+            "steps": job.summary(),
+        }
+
+
+if __name__ == "__main__":
+    from regroup_pipelines.cli import run_command
+
+    run_command("index-dataset")

@@ -1,0 +1,147 @@
+"""The step `inference time` of a study: what a prediction takes, measured once and kept."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from regroup_cluster.workers.latency import TimingJob
+    from regroup_pipelines.steps.network import Network
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.kinds.indexes import SampleIndex
+
+Row = dict[str, Any]
+TABLE = "table-6"
+DEVICES = ("cpu", "cuda")
+NO_GPU = "no worker had a GPU"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is timed: the bare network and REGroup by the last k taps of a bank.
+
+    `index`: the dataset whose first `batch` images are predicted.
+    """
+
+    study: str
+    network: Network
+    index: SampleIndex
+    bank: StoredBank
+    k: int
+    signs: str
+    batch: int
+
+    def inputs(self, device: str) -> Row:
+        """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
+        from regroup_cluster.workers.latency import ROUNDS, SINGLES
+
+        return {
+            "what": "inference time",
+            "model": self.network.description,
+            "compute": asdict(self.network.spec.compute),
+            "policy": self.network.policy,
+            "bank": self.bank.fingerprint,
+            "index": self.index.fingerprint,
+            "k": self.k,
+            "signs": self.signs,
+            "batch": self.batch,
+            "device": device,
+            "rounds": ROUNDS,
+            "singles": SINGLES,
+        }
+
+    def ref(self, device: str) -> str:
+        """What the timing is kept under."""
+        from regroup_store.kinds.studies import timing_ref
+
+        return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
+
+    def task(self, job: Job, device: str) -> TimingJob:
+        """The Ray task that measures it."""
+        from regroup_cluster.workers.latency import TimingJob
+
+        return TimingJob(
+            store_uri=job.store.uri,
+            study=self.study,
+            ref=self.ref(device),
+            inputs=self.inputs(device),
+            index_ref=self.index.ref,
+            bank_ref=self.bank.ref,
+            taps=self.bank.taps[-self.k :],
+            signs=self.signs,
+            model=self.network.spec,
+            policy=self.network.policy,
+            batch=self.batch,
+            device=device,
+        )
+
+
+def time_inference(job: Job, question: Question) -> list[Row]:
+    """The timing on every device, measured where the store has none; `not_run` says why one lacks.
+
+    Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
+    """
+    from regroup_pipelines.study.dry_run import NotYetError
+
+    measured: list[Row] = []
+    planned: NotYetError | None = None
+    for device in DEVICES:
+        try:
+            found = _timing(job, question, device)
+        except NotYetError as error:
+            planned = error
+        else:
+            measured.append({"device": device, **(found or {"not_run": NO_GPU})})
+    if planned is not None:
+        raise planned
+    return measured
+
+
+def _timing(job: Job, question: Question, device: str) -> Row | None:
+    """What is kept, or else measured now; None where no worker has such a device."""
+    found = _kept(job, question, device)
+    if found is not None:
+        job.note(_step(device), question.ref(device), 1, time.perf_counter())
+        return found
+    return _measure(job, question, device) if device == "cpu" or _gpu_at_hand(job) else None
+
+
+def _step(device: str) -> str:
+    return f"time inference, {device}"
+
+
+def _kept(job: Job, question: Question, device: str) -> Row | None:
+    from regroup_store.kinds.studies import read_timing
+
+    return read_timing(job.store, question.study, question.ref(device), question.inputs(device))
+
+
+def _gpu_at_hand(job: Job) -> bool:
+    """Whether the workers have a GPU.
+
+    A run that finds all else in the store starts no Ray to ask: then this machine is looked at.
+    """
+    import torch
+
+    if job.options.gpus_per_worker is None and not job.joined:
+        return torch.cuda.is_available() and job.on_gpus
+    return job.on_gpus
+
+
+def _measure(job: Job, question: Question, device: str) -> Row | None:
+    from regroup_cluster.resources import WorkerResources
+    from regroup_cluster.workers.latency import images_timed
+    from regroup_pipelines.steps.session import log_failures, refuse_failures
+
+    started, step, ref = time.perf_counter(), _step(device), question.ref(device)
+    share = (job.options.gpus_per_worker or 1) if device == "cuda" else 0
+    resources = WorkerResources(workers=1, cpus=job.options.cpus_per_worker, gpus=share)
+    images = images_timed(min(question.batch, question.index.rows_count))
+    report = job.tasks(step, question.task(job, device), [0], images, resources=resources, ref=ref)
+    log_failures(step, report)
+    job.record(step, ref, report, 0, started)
+    refuse_failures(step, report)
+    return _kept(job, question, device)

@@ -1,0 +1,89 @@
+"""What the records of runs say: which run is in progress, and which work was left unfinished."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.steps.run_record import FOLDER
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regroup_store.format.store import Store
+
+# A driver writes progress.json every few seconds while blocks are done, but not while it lists a
+# large dataset or sums up a large element.
+RECENT = timedelta(hours=1)
+
+
+@dataclass(frozen=True)
+class PastRun:
+    """One run.
+
+    `id`: begins with the time at which it started; `state`: as in its record, or "unreadable";
+    `updated`: when it was last heard of, or None; `refs`: the elements that its steps made or
+    found.
+    """
+
+    id: str
+    state: str
+    updated: datetime | None
+    refs: frozenset[str]
+
+    def in_progress(self, now: datetime) -> bool:
+        """Whether it may be at work: it did not say that it ended, and was heard of lately."""
+        heard = self.updated or now
+        return self.state in ("running", "unreadable") and now - heard < RECENT
+
+
+def past_runs(store: Store) -> list[PastRun]:
+    """Every run that left a record, by the time at which it started."""
+    return [run for name in store.backend.children(FOLDER) for run in _run(store, name)]
+
+
+def _run(store: Store, name: str) -> Iterator[PastRun]:
+    from regroup_store.errors import DamagedError
+    from regroup_store.format.fingerprint import parse_record
+
+    for file in ("run.json", "progress.json"):
+        key = f"{FOLDER}/{name}/{file}"
+        try:
+            record = parse_record(store.backend.read(key), key)
+        except FileNotFoundError:
+            continue
+        except DamagedError:
+            yield PastRun(name, "unreadable", None, frozenset())
+            return
+        yield PastRun(name, str(record.get("state")), _heard(record), frozenset(_refs(record)))
+        return
+
+
+def _heard(record: Mapping[str, object]) -> datetime | None:
+    try:
+        heard = datetime.fromisoformat(str(record.get("updated", record.get("ended"))))
+    except ValueError:
+        return None
+    return heard if heard.tzinfo else heard.replace(tzinfo=UTC)
+
+
+def _refs(record: Mapping[str, Any]) -> Iterator[str]:
+    for step in record.get("steps") or record.get("steps_done") or ():
+        if isinstance(step, dict) and isinstance(step.get("ref"), str):
+            yield step["ref"]
+
+
+def unfinished_refs(runs: list[PastRun]) -> set[str]:
+    """What runs that did not end well made or found, unless a later run did the same to its end."""
+    done = [run for run in runs if run.state == "done"]
+    return {
+        ref
+        for run in runs
+        if run.state != "done" and not any(_supersedes(other, run) for other in done)
+        for ref in run.refs
+    }
+
+
+def _supersedes(later: PastRun, run: PastRun) -> bool:
+    return later.id > run.id and later.refs >= run.refs

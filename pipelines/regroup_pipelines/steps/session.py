@@ -1,0 +1,348 @@
+"""What a running job holds: its store, its workers (started only for work), its ledger."""
+
+from __future__ import annotations
+
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from math import inf
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import IncompleteError
+from regroup_store.format.store import open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.dispatch.blocks import (
+        BlockReport,
+        DispatchReport,
+        RetryPolicy,
+        WorkerFactory,
+    )
+    from regroup_cluster.dispatch.progress import Progress
+    from regroup_cluster.dispatch.worker_log import Label
+    from regroup_cluster.resources import WorkerResources
+    from regroup_pipelines.options import ClusterOptions
+    from regroup_pipelines.steps.run_record import RunRecord
+    from regroup_store.format.element import BlockElement
+    from regroup_store.format.store import Store
+
+
+GO_ON = ", or with --allow-missing to go on without them"
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """What one step did.
+
+    Attributes:
+        step: what was made, such as "extract digits-val".
+        ref: the element in the store.
+        blocks: blocks computed now.
+        skipped: blocks that the store already held.
+        samples: samples of the blocks computed now.
+        failed: failed rows among them.
+        forward_passes: samples that went through a classifier, counted in the workers.
+        seconds: wall time.
+        phases: seconds by phase (read, network, write, ...), summed over the workers.
+        peak_rss_bytes: the most memory that one worker had held.
+    """
+
+    step: str
+    ref: str
+    blocks: int
+    skipped: int
+    samples: int
+    failed: int
+    forward_passes: int
+    seconds: float
+    phases: dict[str, float] = field(default_factory=dict)
+    peak_rss_bytes: int = 0
+
+
+@dataclass
+class Job:
+    """A job over one store, opened when it is first needed and made then if `create`.
+
+    Ray is started on the first block of real work, never before. With `allow_missing`, an element
+    is finalised without the blocks that were given up.
+    """
+
+    options: ClusterOptions
+    create: bool = True
+    allow_missing: bool = False
+    ledger: list[LedgerEntry] = field(default_factory=list)
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _pool: WorkerPool | None = None
+    _joined: bool = False
+    _run_record: RunRecord | None = None
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; `StoreUsageError` when it is none, or is not there and not to be made."""
+        return open_store(self.options.store, create=self.create)
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # First, since SIGKILL may follow SIGTERM within seconds.
+        if self._run_record is not None:
+            self._run_record.finish(error)
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def resources(self) -> WorkerResources:
+        """What each worker gets, from the options."""
+        from regroup_cluster.resources import WorkerResources
+
+        o = self.options
+        return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
+
+    @property
+    def joined(self) -> bool:
+        """Whether Ray is started or joined, so that the cluster can be asked."""
+        return self._joined
+
+    def _join(self) -> None:
+        """Start or join Ray, once."""
+        from regroup_cluster.session import SessionConfig, ray_session
+
+        if not self._joined:
+            self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
+            self._joined = True
+
+    def workers(self) -> WorkerPool:
+        """The pool of worker actors, started on first use and kept for the whole job."""
+        from regroup_cluster.dispatch.actor_pool import worker_pool
+
+        self._join()
+        if self._pool is None:
+            self._pool = self._stack.enter_context(worker_pool(self.resources))
+        return self._pool
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether the workers will have GPUs; joins the cluster where the options do not say."""
+        share = self.options.gpus_per_worker
+        return bool(self.workers().resources.gpus if share is None else share)
+
+    def fill(
+        self, step: str, element: BlockElement, factory_on: Callable[..., WorkerFactory]
+    ) -> None:
+        """Have the workers fill the missing blocks of `element`.
+
+        `factory_on(device=...)` makes the factory for a torch device: "cuda" where each worker
+        has a GPU share, else "cpu". Raises `IncompleteError` when blocks fail.
+        """
+
+        def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
+            """Have the pool work on `blocks`, on the device that its workers have."""
+            pool = self.workers()
+            factory = factory_on(device="cuda" if pool.resources.gpus else "cpu")
+            progress = self._progress(step, rows, done)
+            return pool.dispatch(factory, blocks, self._policy(), progress, self._label(step))
+
+        self._run(step, element, dispatch)
+
+    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
+        """Fill the missing blocks of `element` by stateless tasks."""
+        self._run(
+            step, element, lambda blocks, rows, done: self.tasks(step, task, blocks, rows, done)
+        )
+
+    def tasks(
+        self,
+        step: str,
+        task: Callable[[int], BlockReport],
+        blocks: Sequence[int],
+        rows: int,
+        done: int = 0,
+        *,
+        resources: WorkerResources | None = None,
+        ref: str = "",  # noqa: ARG002 - what a plan tells
+    ) -> DispatchReport:
+        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist.
+
+        `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
+        """
+        from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
+
+        self._join()
+        progress = self._progress(step, rows, done)
+        return dispatch_as_tasks(
+            task, blocks, resources or self.resources, self._policy(), progress, self._label(step)
+        )
+
+    def _policy(self) -> RetryPolicy:
+        from regroup_cluster.dispatch.blocks import RetryPolicy
+
+        policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
+        # Without locks the later of two attempts at once could write over what the first committed.
+        return policy if self.store.backend.locks else replace(policy, straggler_factor=inf)
+
+    def _label(self, step: str) -> Label:
+        """Names a dispatch of this run in the workers' logs."""
+        from regroup_cluster.dispatch.worker_log import Label
+
+        return Label(self._recorded().id, step)
+
+    def _progress(self, step: str, rows: int, done: int) -> Progress:
+        from regroup_cluster.dispatch.metrics import MetricsProgress
+        from regroup_cluster.dispatch.progress import Broadcast, make_progress
+
+        shown = self._recorded().step(step, rows, done)
+        return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
+
+    def _recorded(self) -> RunRecord:
+        """The record of this run, begun with its first work: a run that does none leaves none."""
+        from regroup_pipelines.cli import command_of
+        from regroup_pipelines.steps.run_record import RunRecord
+
+        if self._run_record is None:
+            command = command_of(self.options)
+            self._run_record = RunRecord(self.store, command, self.options, self.summary, log)
+        return self._run_record
+
+    def _run(
+        self,
+        step: str,
+        element: BlockElement,
+        dispatch: Callable[[list[int], int, int], DispatchReport],
+    ) -> None:
+        started, missing = time.perf_counter(), element.missing()
+        skipped = element.plan.blocks - len(missing)
+        if self.allow_missing:  # What was accepted once is not tried again.
+            missing = [block for block in missing if block not in element.listed_gaps]
+        if missing:
+            rows = sum(_length(element, block) for block in missing)
+            report = dispatch(missing, rows, skipped)
+            keep_reasons(step, element, report)
+            self.record(step, element.ref, report, skipped, started)
+            if not self.allow_missing:
+                refuse_failures(step, report, allow=hasattr(self.options, "allow_missing"))
+        else:
+            self.note(step, element.ref, skipped, started)
+
+    def finish(
+        self,
+        step: str,
+        element: BlockElement,
+        summarise: Callable[[BlockElement], dict[str, Any]],
+    ) -> None:
+        """Write the summary of `element` unless one is there that names its gaps.
+
+        Raises GapError for blocks that are missing, unless they are allowed to.
+        """
+        missing, summary = element.missing(), element.summary()
+        if missing and self.allow_missing:
+            element.accept_gaps(missing)
+        if summary is None or summary.get("missing_blocks", []) != missing:
+            gaps = element.gaps if self.allow_missing else []
+            element.finalise(summarise(element), without=gaps)
+        log_gaps(step, element)
+
+    def record(
+        self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
+    ) -> None:
+        """Enter what a dispatch did into the ledger."""
+        from regroup_cluster.dispatch.stopwatch import add_seconds
+
+        done, phases = report.reports, dict[str, float]()
+        for each in done:
+            add_seconds(phases, each.phases)
+        entry = LedgerEntry(
+            step=step,
+            ref=ref,
+            blocks=len(done),
+            skipped=skipped,
+            samples=sum(r.samples for r in done),
+            failed=sum(r.failed for r in done),
+            forward_passes=sum(r.forward_passes for r in done),
+            seconds=time.perf_counter() - started,
+            phases=phases,
+            peak_rss_bytes=max((r.peak_rss_bytes for r in done), default=0),
+        )
+        self.ledger.append(entry)
+        log(
+            f"{step}: {entry.samples} samples, {entry.forward_passes} forward passes, "
+            f"{entry.seconds:.1f} s"
+            + (f", {skipped} blocks were there" if skipped else "")
+            + (f", {entry.failed} FAILED rows" if entry.failed else "")
+        )
+
+    def note(self, step: str, ref: str, skipped: int, started: float) -> None:
+        """Enter into the ledger that a step found everything in the store."""
+        seconds = time.perf_counter() - started
+        self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
+        log(f"{step}: already in the store ({ref}), nothing to do")
+
+    def tell(self, line: str) -> None:
+        """Say what was done."""
+        log(line)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The ledger as plain JSON."""
+        return [asdict(entry) for entry in self.ledger]
+
+
+def _length(element: BlockElement, block: int) -> int:
+    span = element.plan.span(block)
+    return int(span.stop - span.start)
+
+
+def keep_reasons(step: str, element: BlockElement, report: DispatchReport) -> None:
+    """Log, and keep beside the element until they are committed, why blocks were given up."""
+    log_failures(step, report)
+    for failure in report.failures:
+        element.quarantine(failure.block, failure.attempts, failure.reason)
+    element.clear_quarantine()
+
+
+def log_failures(step: str, report: DispatchReport) -> None:
+    """Say in full why blocks were given up."""
+    for failure in report.failures:
+        log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
+
+
+def log_gaps(step: str, element: BlockElement) -> None:
+    """Say loudly how many samples an element was finalised without."""
+    from regroup_store.format.block_plan import format_blocks
+
+    if gaps := element.gaps:
+        rows = sum(element.plan.size(block) for block in gaps)
+        log(
+            f"{step}: {rows} of {element.plan.rows} samples are MISSING "
+            f"(block {format_blocks(gaps)} of {element.kind}/{element.ref}): they count as failed"
+        )
+
+
+def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -> None:
+    """Raise `IncompleteError` with the blocks that failed and the first reason.
+
+    `allow`: the command has the option to go on without them.
+    """
+    if not report.failures:
+        return
+    blocks = ", ".join(str(f.block) for f in report.failures[:10])
+    last = report.failures[0].reason.strip().splitlines()[-1]
+    raise IncompleteError(
+        f"{step}: {len(report.failures)} of {len(report.failures) + len(report.reports)} blocks "
+        f"failed (block {blocks}), the first with: {last}. The others are committed: run the same "
+        f"command again to try only the failed ones{GO_ON if allow else ''}"
+    )
+
+
+def log(line: str) -> None:
+    """One line of log on standard error."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,1 @@
+"""Running a study: its steps, its plan, its results."""

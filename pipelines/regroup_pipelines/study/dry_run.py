@@ -1,0 +1,244 @@
+"""What a run would do: its own code over a store that takes nothing, by a job that does nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from obstore.store import MemoryStore
+
+from regroup_pipelines.steps.session import Job, LedgerEntry
+from regroup_store.backends.local import LocalBackend
+from regroup_store.backends.object_store import ObjectBackend
+from regroup_store.backends.open import backend_for
+from regroup_store.format.store import Store, open_store
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from contextlib import AbstractContextManager
+
+    from zarr.storage import StorePath
+
+    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport
+    from regroup_cluster.resources import WorkerResources
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.indexes import SampleIndex
+
+
+class NotYetError(Exception):
+    """What comes next depends on work that a dry run does not do."""
+
+
+@dataclass(frozen=True)
+class OverlayBackend:
+    """A store as it is, and over it, in memory, what a dry run would write."""
+
+    below: Backend | None
+    above: ObjectBackend
+    locks: ClassVar[bool] = False
+
+    @property
+    def uri(self) -> str:
+        """Where the store is."""
+        return self.above.uri
+
+    def _layer(self, key: str) -> Backend:
+        below = self.below if self.below and not self.above.exists(key) else None
+        return below or self.above
+
+    def read(self, key: str) -> bytes:
+        """Return the bytes under `key`; raises FileNotFoundError."""
+        return self._layer(key).read(key)
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Keep `data` in memory unless `key` exists."""
+        return not self.exists(key) and self.above.create(key, data)
+
+    def replace(self, key: str, data: bytes) -> None:
+        """Keep `data` in memory."""
+        self.above.replace(key, data)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Keep `data` in memory."""
+        self.above.replace(key, data)
+
+    def prefetch(self, keys: Iterable[str]) -> None:
+        """Nothing is read ahead."""
+
+    def exists(self, key: str) -> bool:
+        """Say whether `key` holds bytes, in memory or in the store."""
+        return self._layer(key).exists(key)
+
+    def keys(self, prefix: str = "") -> list[str]:
+        """Return the sorted keys below `prefix`."""
+        below = self.below.keys(prefix) if self.below else []
+        return sorted({*self.above.keys(prefix), *below})
+
+    def children(self, prefix: str = "") -> list[str]:
+        """Return the sorted names directly in `prefix`."""
+        below = self.below.children(prefix) if self.below else []
+        return sorted({*self.above.children(prefix), *below})
+
+    def partials(self, prefix: str) -> list[str]:
+        """Return the keys of unfinished writes in the store."""
+        return self.below.partials(prefix) if self.below else []
+
+    def size(self, prefix: str) -> int:
+        """Return the bytes that the store holds below `prefix`."""
+        return self.below.size(prefix) if self.below else 0
+
+    def delete(self, key: str) -> None:
+        """Forget `key` if it is in memory; the store keeps what it has."""
+        self.above.delete(key)
+
+    def prune(self, prefix: str) -> None:
+        """Nothing: the store keeps what it has."""
+
+    def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
+        """Nothing is written, so nothing is locked."""
+        return self.above.lock(key, slot)
+
+    def sync(self, keys: list[str]) -> None:
+        """Nothing to do."""
+
+    def reads(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' reads into errors of the store."""
+        return (self.below or self.above).reads(what)
+
+    def writes(self, what: str) -> AbstractContextManager[None]:
+        """Turn failures of other clients' writes into errors of the store."""
+        return self.above.writes(what)
+
+    def zarr_store(self, prefix: str) -> StorePath:
+        """Return the zarr client of the layer that has the array `prefix`."""
+        return self._layer(f"{prefix}/zarr.json").zarr_store(prefix)
+
+
+def overlaid(uri: str) -> Store:
+    """The store at `uri`, or an empty one where there is none, that takes what is written to it
+    into memory.
+
+    Raises:
+        StoreUsageError: something else is there.
+    """
+    backend = backend_for(uri)
+    absent = isinstance(backend, LocalBackend) and not backend.root.exists()
+    if absent or (_is_folder(backend) and not backend.children()):
+        return Store(OverlayBackend(None, ObjectBackend(MemoryStore(), backend.uri)))
+    below = open_store(uri, writable=False).backend
+    return Store(OverlayBackend(below, ObjectBackend(MemoryStore(), below.uri)))
+
+
+def held_indexes(store: Store) -> list[SampleIndex]:
+    """The indexes that an overlaid store had before anything was written to it."""
+    from regroup_store.kinds.indexes import SampleIndex
+
+    backend = store.backend
+    below = backend.below if isinstance(backend, OverlayBackend) else backend
+    held = Store(below) if below else None
+    return [SampleIndex.open(held, e.ref) for e in held.elements("indexes")] if held else []
+
+
+def _is_folder(backend: Backend) -> bool:
+    return not isinstance(backend, LocalBackend) or backend.root.is_dir()
+
+
+@dataclass
+class DryJob(Job):
+    """A job whose ledger says what would be done: `blocks` and `samples` are those missing.
+
+    `unread`: how many images were to be digested and have a stand-in for their digest, in memory:
+    all that a dry run makes of their dataset has another fingerprint than it is going to have.
+    """
+
+    unread: int = 0
+
+    @cached_property
+    def store(self) -> Store:
+        """The store; nothing reaches it."""
+        return overlaid(self.options.store)
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether this machine has a GPU, where the options do not say: no cluster is joined."""
+        import torch
+
+        share = self.options.gpus_per_worker
+        return torch.cuda.is_available() if share is None else bool(share)
+
+    def _run(
+        self,
+        step: str,
+        element: BlockElement,
+        dispatch: Callable[[list[int], int, int], DispatchReport],  # noqa: ARG002
+    ) -> None:
+        missing = element.missing()
+        rows = sum(element.plan.size(block) for block in missing)
+        self._plan(step, element.ref, len(missing), element.plan.blocks - len(missing), rows)
+
+    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
+        """Enter the missing blocks into the ledger; digests get stand-ins, so that a plan goes on.
+
+        Digesting reads every image: a dry run only lists them.
+        """
+        from regroup_cluster.workers.indexing import DigestingJob
+
+        super().score(step, element, task)
+        if isinstance(task, DigestingJob):
+            for block in element.missing():
+                self.unread += self._stand_in(element, task.listing_ref, block)
+
+    def _stand_in(self, element: BlockElement, listing_ref: str, block: int) -> int:
+        """Commit a block of digests that nothing was read for, into memory; its rows."""
+        import pyarrow as pa
+
+        from regroup_store.kinds.listings import DIGEST_COLUMNS, Listing
+
+        listed = Listing.open(self.store, listing_ref).rows(element.plan.span(block))
+        rows: int = listed.num_rows
+        columns = {
+            "sample_id": listed["sample_id"],
+            "status": ["ok"] * rows,
+            "error": [None] * rows,
+            "label": listed["label"],
+            "digest": ["not read"] * rows,
+        }
+        element.write_block(block, {}, pa.table(columns, schema=DIGEST_COLUMNS), {})
+        return rows
+
+    def tasks(
+        self,
+        step: str,
+        task: Callable[[int], BlockReport],  # noqa: ARG002
+        blocks: Sequence[int],
+        rows: int,
+        done: int = 0,
+        *,
+        resources: WorkerResources | None = None,  # noqa: ARG002
+        ref: str = "",
+    ) -> DispatchReport:
+        """Enter the tasks into the ledger; raises `NotYetError`. Each reads all of its samples."""
+        self._plan(step, ref, len(blocks), done, rows // len(blocks))
+        raise NotYetError(step)
+
+    def finish(
+        self,
+        step: str,
+        element: BlockElement,
+        summarise: Callable[[BlockElement], dict[str, Any]],
+    ) -> None:
+        """Write the summary, into memory, of an element that is whole."""
+        if not element.missing():
+            super().finish(step, element, summarise)
+
+    def tell(self, line: str) -> None:
+        """Nothing: what it would say is not done."""
+
+    def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
+        """Enter into the ledger that a step found everything in the store."""
+        self._plan(step, ref, 0, skipped, 0)
+
+    def _plan(self, step: str, ref: str, blocks: int, held: int, samples: int) -> None:
+        self.ledger.append(LedgerEntry(step, ref, blocks, held, samples, 0, 0, 0))

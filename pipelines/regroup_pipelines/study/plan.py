@@ -1,0 +1,240 @@
+"""The plan of a study: what every step would do, exactly or at most."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+from regroup_pipelines.study.dry_run import DryJob, NotYetError, held_indexes
+from regroup_store.errors import GapError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regroup_pipelines.options import TapPolicyName
+    from regroup_pipelines.steps.session import LedgerEntry
+    from regroup_pipelines.study.steps import Step, StudySteps
+
+SAMPLES, PASSES = "samples", "forward_passes"
+# Both contenders of workers.latency, in every round and the one to warm up (tested).
+PASSES_OF_TIMING = 12
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """One line of a plan.
+
+    Attributes:
+        step: the study's own word for it.
+        what: what is made, such as "extract digits-val"; None where that is not known yet.
+        ref: the element, held or to be made; None where its fingerprint is not known yet.
+        held: blocks that the store has; None where that is not known yet.
+        blocks: blocks that there are to be; None where that is not known yet.
+        samples: samples in the blocks that are missing.
+        forward_passes: images through the network for them; what pads an attack's batches, and the
+            check of its stored images, are not counted.
+        bounds: which of `samples` and `forward_passes` are the most that it can be; the others are
+            exact, but for images that cannot be read, which take no pass.
+    """
+
+    step: str
+    what: str | None
+    ref: str | None
+    held: int | None
+    blocks: int | None
+    samples: int
+    forward_passes: int
+    bounds: tuple[str, ...] = ()
+
+    @property
+    def makes(self) -> str:
+        """What is made in words: the kind of work, and the element where it is known."""
+        if self.what is None:
+            return "not known yet"
+        return f"{self.what.split()[0]} {self.ref}" if self.ref else self.what
+
+    @property
+    def done(self) -> bool:
+        """The store has all of it."""
+        return self.blocks is not None and self.held == self.blocks
+
+    def shown(self, name: str) -> str:
+        """A number for people."""
+        number = getattr(self, name)
+        return f"at most {number}" if name in self.bounds else str(number)
+
+
+@dataclass
+class Planner:
+    """Plans the steps of a study, in their order, over a job that does nothing."""
+
+    job: DryJob
+    steps: StudySteps
+    # Indexes, by fingerprint, of images that were not digested: theirs will be another one.
+    _unread: set[str] = field(default_factory=set)
+    _moved: set[str] = field(default_factory=set)
+    _begun: set[tuple[str, str | None]] = field(default_factory=set)
+
+    def lines(self) -> Iterator[PlannedStep]:
+        """Every job of every step."""
+        for step in self.steps.steps():
+            yield from self._plan(step)
+
+    def _plan(self, step: Step) -> Iterator[PlannedStep]:
+        entry, unread = len(self.job.ledger), self.job.unread
+        try:
+            step.make()
+            known = True
+        except (GapError, NotYetError):
+            known = False
+        if step.key[0] == "index" and self.job.unread > unread:
+            self._note_unread(step.key[1])
+        entries = self.job.ledger[entry:]
+        yield from (self._line(step, each) for each in entries)
+        if not known and (step.key[0] == "draw" or not entries):
+            yield from self._most(step, sum(each.samples for each in entries))
+        if not known and step.key[0] == "draw":
+            self._begun.add((step.key[1], self._dataset(step)))
+
+    def _note_unread(self, dataset: str) -> None:
+        """Where the store has an index like it, results of moved data may be found again."""
+        index = self.steps.index(dataset)
+        self._unread.add(index.fingerprint)
+        like = (index.rows_count, index.class_names)
+        if like in [(each.rows_count, each.class_names) for each in held_indexes(self.job.store)]:
+            self._moved.add(index.fingerprint)
+
+    def _among(self, indexes: set[str], dataset: str) -> bool:
+        return self.steps.index(dataset).fingerprint in indexes
+
+    def _line(self, step: Step, entry: LedgerEntry) -> PlannedStep:
+        held, blocks = entry.skipped, entry.skipped + entry.blocks
+        kind, dataset = entry.step.split()[0], self._dataset(step)
+        ref = entry.ref or None
+        if dataset is not None and kind != "digest" and self._among(self._unread, dataset):
+            ref = None
+        passes = entry.samples * self._passes(kind, step)
+        bounds = self._bounds(step, kind) if entry.samples else ()
+        return PlannedStep(step.label, entry.step, ref, held, blocks, entry.samples, passes, bounds)
+
+    def _bounds(self, step: Step, kind: str) -> tuple[str, ...]:
+        """What is not exact of a job whose samples are known."""
+        dataset = self._dataset(step)
+        shared = step.key[0] == "draw" and (step.key[1], dataset) in self._begun
+        moved = dataset is not None and self._among(self._moved, dataset)
+        if kind == "extract" and (shared or moved):
+            return (SAMPLES, PASSES)
+        return (PASSES,) if kind == "attack" else ()
+
+    def _passes(self, kind: str, step: Step) -> int:
+        """The most forward passes that one sample takes."""
+        if kind == "attack" and step.attack is not None:
+            return int(self.steps.study.attacks[step.attack].spec().cost().forward)
+        return {"extract": 1, "time": PASSES_OF_TIMING}.get(kind, 0)
+
+    def _dataset(self, step: Step) -> str | None:
+        """The dataset that a step reads the images of."""
+        kind, *names = step.key
+        if kind == "draw":
+            return self.steps.study.banks[names[1]].dataset
+        if kind == "time":
+            return self.steps.study.scoring.dataset
+        return names[-1] if kind in ("index", "clean") else None
+
+    def _most(self, step: Step, planned: int) -> Iterator[PlannedStep]:
+        """The most that a step can have to do; `planned`: samples that its lines tell already."""
+        kind, label = step.key[0], step.label
+        if kind == "draw":
+            dataset = self.steps.study.banks[step.key[2]].dataset
+            samples = self.steps.index(dataset).rows_count - planned
+            label = f"{label}, further rounds" if planned else label
+        else:
+            samples = self._most_samples(step)
+        work = {"draw": "extract", "attacked": "extract", "attack": "attack"}.get(kind, kind)
+        passes = samples * self._passes(work, step)
+        if samples:
+            bounds = (SAMPLES, PASSES) if passes else (SAMPLES,)
+            yield PlannedStep(label, None, None, None, None, samples, passes, bounds)
+
+    def _most_samples(self, step: Step) -> int:
+        kind, *names = step.key
+        policy = cast("TapPolicyName", names[0])
+        if kind == "bank":
+            return self._most_of_bank(policy, names[1])
+        if kind == "votes":
+            return self._most_scored(policy, names[2])
+        return self._most_timed() if kind == "time" else self._most_attacked(names[-1])
+
+    def _most_timed(self) -> int:
+        """On every device."""
+        from regroup_cluster.workers.latency import images_timed
+        from regroup_pipelines.steps.inference_time import DEVICES
+
+        rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
+        return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
+
+    def _most_of_bank(self, policy: TapPolicyName, bank: str) -> int:
+        options, network = self.steps.study.banks[bank], self.steps.network(policy)
+        rows = self.steps.index(options.dataset).rows_count
+        return min(rows, options.per_class * network.num_classes)
+
+    def _most_scored(self, policy: TapPolicyName, images: str) -> int:
+        try:
+            return self.steps.features(policy, images).plan.rows
+        except (GapError, NotYetError):
+            return self._most_attacked(images)
+
+    def _most_attacked(self, attack: str) -> int:
+        """As many as if the network got every image right."""
+        from regroup_pipelines.study.subsets import subset_rows
+
+        options, study = self.steps.study.attacks[attack], self.steps.study
+        index = self.steps.index(study.attacked_dataset(attack))
+        if options.subset is not None:
+            return len(subset_rows(study.subsets[options.subset], index).rows)
+        return min(index.rows_count, options.limit or index.rows_count)
+
+
+def total_passes(lines: list[PlannedStep]) -> dict[str, int]:
+    """Forward passes that are known `exactly`, and how many there are `at_most` beside them."""
+    exact = sum(line.forward_passes for line in lines if PASSES not in line.bounds)
+    return {"exactly": exact, "at_most": sum(line.forward_passes for line in lines) - exact}
+
+
+def describe_plan(lines: list[PlannedStep]) -> dict[str, Any]:
+    """The plan as plain JSON."""
+    planned = [{**asdict(line), "done": line.done} for line in lines]
+    return {"plan": planned, "forward_passes": total_passes(lines)}
+
+
+def print_plan(title: str, lines: list[PlannedStep], quiet: bool) -> None:
+    """The plan for people, and what it comes to; nothing where `quiet`."""
+    from rich.table import Table
+
+    from regroup_pipelines.render.terminal import print_line, show
+
+    table = Table(title=title)
+    numbers = ("blocks held", "samples to do", "forward passes")
+    for head in ("step", "makes", *numbers):
+        right = head in numbers
+        table.add_column(head, justify="right" if right else "left", overflow="fold")
+    for line in lines:
+        held = "not known yet" if line.blocks is None else f"{line.held} of {line.blocks}"
+        table.add_row(line.step, line.makes, held, line.shown(SAMPLES), line.shown(PASSES))
+    show(table, quiet)
+    print_line(total_sentence(lines), quiet)
+
+
+def total_sentence(lines: list[PlannedStep]) -> str:
+    """How much is held, and how many passes are to do: what is exact and what a bound."""
+    total, done = total_passes(lines), sum(line.done for line in lines)
+    more = (
+        f", and at most {total['at_most']} more (a bound: it depends on which samples the network "
+        "gets right, and on how soon attacks succeed)"
+        if total["at_most"]
+        else ""
+    )
+    return (
+        f"{done} of {len(lines)} jobs are in the store whole. Forward passes to do: exactly "
+        f"{total['exactly']}{more}. Dry run: nothing was computed or written."
+    )

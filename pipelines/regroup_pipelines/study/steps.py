@@ -1,0 +1,327 @@
+"""The steps of a study: each makes one element, through the function that its command calls."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.schema.attacks import MistakeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from regroup_pipelines.banks.rounds import BankDraw
+    from regroup_pipelines.options import TapPolicyName
+    from regroup_pipelines.schema.study import Study
+    from regroup_pipelines.steps.network import Network
+    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.study.subsets import DrawnSubset
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+    from regroup_store.kinds.indexes import SampleIndex
+
+T = TypeVar("T")
+
+
+def check_k(k: int, taps: int) -> None:
+    """Refuse a `scoring.k` of more taps than there are."""
+    if k > taps:
+        raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a study, in words.
+
+    `key`: which element it makes: "index", "draw", "clean", "attack", "attacked", "bank", "votes"
+    or "time", and what it is of; `attack`: the one that it is part of, if any; `required`: whether
+    the study ends where it fails; an attack's steps are not.
+    """
+
+    label: str
+    key: tuple[str, ...]
+    make: Callable[[], object]
+    attack: str | None = None
+    required: bool = True
+
+    @property
+    def part(self) -> str | None:
+        """What the study goes on without where this fails."""
+        return self.attack if self.required else self.label
+
+
+@dataclass
+class StudySteps:
+    """Elements of a study, each made when it is first asked for, and once.
+
+    What failed is not tried again: whoever asks for it, or for what comes from it, gets the error
+    of the first time.
+    """
+
+    job: Job
+    study: Study
+    _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
+
+    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+        if key not in self._made:
+            try:
+                self._made[key] = make()
+            except Exception as error:
+                self._made[key] = error
+        made = self._made[key]
+        if isinstance(made, Exception):
+            raise made
+        return made  # type: ignore[no-any-return]
+
+    def check(self) -> None:
+        """Open every dataset and build the network, before any work.
+
+        Raises:
+            MistakeError: one of them cannot be opened.
+            UsageError: the network cannot be attacked.
+        """
+        from regroup.errors import ConfigurationError
+        from regroup_pipelines.steps.attacking import check_attackable
+
+        self._check_datasets()
+        try:
+            network = self._opened(self.study.taps[0])
+        except (ConfigurationError, UsageError) as error:
+            raise MistakeError(("model",), str(error)) from error
+        for name in self.attacks:
+            check_attackable(network, self.study.attacks[name].spec())
+
+    def _check_datasets(self) -> None:
+        from regroup_store.errors import StoreUsageError
+        from regroup_store.sources import open_source
+
+        classes: dict[str, tuple[str, ...]] = {}
+        for name in self.study.used:
+            try:
+                classes[name] = open_source(self.study.source(name)).class_names
+            except StoreUsageError as error:
+                raise MistakeError(("datasets", name), str(error)) from error
+        for name, subset in self.study.subsets.items():
+            if subset.dataset in classes:
+                subset.check_classes(("subsets", name), classes[subset.dataset])
+        first, *others = classes
+        for name in others if self.study.model.classes == "dataset" else ():
+            if classes[name] != classes[first]:
+                raise MistakeError(
+                    ("datasets", name),
+                    f"its {len(classes[name])} classes are not the {len(classes[first])} of "
+                    f'{first}: with model.classes = "dataset" all datasets need the same',
+                )
+
+    def steps(self) -> Iterator[Step]:
+        """Every step, in an order in which the network's work comes before the tasks'.
+
+        Tasks (banks, scoring) end workers that wait, and they would have to be started again.
+        """
+        for name in self.study.used:
+            yield Step(f"index {name}", ("index", name), partial(self.index, name))
+        for policy in self.study.taps:
+            yield from self._clean_steps(policy)
+            if policy == self.study.taps[0]:
+                for attack in self.attacks:
+                    make = partial(self.adversarials, attack)
+                    yield Step(f"attack {attack}", ("attack", attack), make, attack)
+            for attack in self.attacks:
+                make, key = partial(self.attacked, policy, attack), ("attacked", policy, attack)
+                yield Step(f"{policy}: {attack}", key, make, attack)
+        for pair in self.evaluations:
+            policy, bank = pair
+            yield Step(f"{policy}: bank {bank}", ("bank", *pair), partial(self.bank, *pair))
+        for pair in self.evaluations:
+            yield from self._scoring(*pair)
+        for pair in self.evaluations if self.timed else ():
+            timed = partial(self.inference_time, *pair)
+            label = f"{pair[0]}: inference time with {pair[1]}"
+            yield Step(label, ("time", *pair), timed, required=False)
+
+    def _clean_steps(self, policy: TapPolicyName) -> Iterator[Step]:
+        for bank in self.study.banks:
+            drawn = partial(self.draw, policy, bank)
+            yield Step(f"{policy}: samples of {bank}", ("draw", policy, bank), drawn)
+        for name, dataset in self.study.clean.items():
+            key, extracted = ("clean", policy, dataset), partial(self.clean, policy, dataset)
+            yield Step(f"{policy}: {name}", key, extracted)
+
+    @property
+    def timed(self) -> bool:
+        """Whether a table asks how long a prediction takes."""
+        from regroup_pipelines.steps.inference_time import TABLE
+
+        return TABLE in self.study.report.tables
+
+    def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
+        against = f" against {bank}" if len(self.study.banks) > 1 else ""
+        for name in (*self.study.clean, *self.attacks):
+            attack = name if name in self.study.attacks else None
+            make, key = partial(self.votes, policy, bank, name), ("votes", policy, bank, name)
+            yield Step(f"{policy}: score {name}{against}", key, make, attack)
+
+    @property
+    def attacks(self) -> list[str]:
+        """The attacks that are to be run."""
+        return [name for name, attack in self.study.attacks.items() if not attack.skip]
+
+    @property
+    def evaluations(self) -> list[tuple[TapPolicyName, str]]:
+        """Every pair of tap policy and bank: each is scored and tabulated."""
+        return [(policy, bank) for policy in self.study.taps for bank in self.study.banks]
+
+    def index(self, dataset: str) -> SampleIndex:
+        """The index of a dataset."""
+        from regroup_pipelines.steps.indexing import index_dataset
+
+        spec = self.study.source(dataset)
+        return self._once(("index", dataset), lambda: index_dataset(self.job, spec))
+
+    def network(self, policy: TapPolicyName) -> Network:
+        """The network, restricted to the classes of the datasets if the study says so."""
+        return self._once(("network", policy), lambda: self._network(policy))
+
+    def _opened(self, policy: TapPolicyName) -> Network:
+        from regroup_pipelines.steps.network import open_network
+
+        return self._once(
+            ("opened", policy), lambda: open_network(self.study.model_options(policy))
+        )
+
+    def _network(self, policy: TapPolicyName) -> Network:
+        from regroup_pipelines.steps.network import network_for
+
+        index = self.index(self.study.scoring.dataset)
+        return network_for(self._opened(policy), index, self.study.model.classes)
+
+    def clean(self, policy: TapPolicyName, dataset: str) -> BlockElement:
+        """Features of a dataset."""
+        from regroup_pipelines.steps.extraction import extract_index
+
+        def extract() -> BlockElement:
+            """Have the clean images extracted."""
+            network, index = self.network(policy), self.index(dataset)
+            return extract_index(self.job, network, index, self.study.model.batch)
+
+        return self._once(("clean", policy, dataset), extract)
+
+    def adversarials(self, attack: str) -> BlockElement:
+        """What an attack made: once, whatever the tap policies."""
+        return self._once(("attack", attack), lambda: self._attack(attack))
+
+    def _attack(self, name: str) -> BlockElement:
+        from regroup_pipelines.steps.attacking import attack_index, correct_samples
+
+        attack, policy = self.study.attacks[name], self.study.taps[0]
+        if attack.subset is not None:
+            subset = self.subset(attack.subset).attacked
+        else:
+            dataset = self.study.attacked_dataset(name)
+            index, clean = self.index(dataset), self.clean(policy, dataset)
+            subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
+        batch = attack.batch or self.study.model.batch
+        network, spec = self.network(policy), attack.spec()
+        return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
+
+    def subset(self, name: str) -> DrawnSubset:
+        """A subset; which samples are correct is by the features of the first tap policy."""
+        return self._once(("subset", name), lambda: self._subset(name))
+
+    def _subset(self, name: str) -> DrawnSubset:
+        from regroup_pipelines.study.subsets import draw_subset
+
+        subset, policy = self.study.subsets[name], self.study.taps[0]
+        index, clean = self.index(subset.dataset), self.clean(policy, subset.dataset)
+        return draw_subset(self.job, name, subset, index, clean)
+
+    def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
+        """Features of an attack's images."""
+        from regroup_pipelines.steps.extraction import extract_adversarials
+
+        def extract() -> BlockElement:
+            """Have the attack's images extracted."""
+            network, made = self.network(policy), self.adversarials(attack)
+            return extract_adversarials(self.job, network, made, self.study.model.batch)
+
+        return self._once(("attacked", policy, attack), extract)
+
+    def features(self, policy: TapPolicyName, images: str) -> BlockElement:
+        """Features of clean or attacked images, by the name that tables give them."""
+        if images in self.study.clean:
+            return self.clean(policy, self.study.clean[images])
+        return self.attacked(policy, images)
+
+    def draw(self, policy: TapPolicyName, bank: str) -> BankDraw:
+        """The samples of a bank, after extracting what it takes to know them."""
+        from regroup_pipelines.banks.build import check_covered
+        from regroup_pipelines.banks.rounds import draw_bank
+
+        def drawn() -> BankDraw:
+            """Have as many images extracted as the bank takes."""
+            options = self.study.banks[bank]
+            network, index = self.network(policy), self.index(options.dataset)
+            check_covered(index, network)
+            return draw_bank(self.job, network, index, options, self.study.model.batch)
+
+        return self._once(("draw", policy, bank), drawn)
+
+    def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
+        """A bank."""
+        from regroup_pipelines.banks.build import build_bank
+        from regroup_store.kinds.banks import read_bank
+
+        def build() -> StoredBank:
+            """Have the samples reduced."""
+            draw, options = self.draw(policy, bank), self.study.banks[bank]
+            network, index = self.network(policy), self.index(options.dataset)
+            batch = self.study.model.batch
+            ref = build_bank(self.job, network, index, options, batch, draw)
+            return read_bank(self.job.store, ref)
+
+        return self._once(("bank", policy, bank), build)
+
+    def votes(self, policy: TapPolicyName, bank: str, images: str) -> BlockElement:
+        """Votes of clean or attacked images against a bank."""
+        from regroup_pipelines.steps.scoring import score
+
+        def vote() -> BlockElement:
+            """Have the features scored."""
+            features, stored = self.features(policy, images), self.bank(policy, bank)
+            return score(self.job, features, stored, self.study.scoring.voting)
+
+        return self._once(("votes", policy, bank, images), vote)
+
+    def inference_time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+        """What a prediction takes by the network and by REGroup, an entry a device."""
+        return self._once(("time", policy, bank), lambda: self._time(policy, bank))
+
+    def _time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+        from regroup_pipelines.steps.inference_time import Question, time_inference
+
+        stored, scoring = self.bank(policy, bank), self.study.scoring
+        question = Question(
+            study=self.study.name,
+            network=self.network(policy),
+            index=self.index(scoring.dataset),
+            bank=stored,
+            k=self.k(policy, bank),
+            signs=scoring.signs,
+            batch=self.study.model.batch,
+        )
+        return time_inference(self.job, question)
+
+    def k(self, policy: TapPolicyName, bank: str) -> int:
+        """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
+        from regroup_pipelines.steps.scoring import rule_of_k
+        from regroup_pipelines.study.dry_run import NotYetError
+
+        if (k := self.study.scoring.k) is not None:
+            check_k(k, len(self.bank(policy, bank).taps))
+            return k
+        summary = self.votes(policy, bank, "clean").summary()
+        if summary is None:
+            raise NotYetError("k")
+        return rule_of_k(summary, self.study.scoring.threshold).k
