@@ -23,7 +23,7 @@ from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.workers.extraction import ExtractionJob
-from regroup_pipelines.options import ModelOptions
+from regroup_pipelines.configs.options import ModelOptions
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_pipelines.steps.network import open_network
 from regroup_store.format.element import BlockElement

@@ -32,7 +32,7 @@ from regroup.kernels.allocator import keep_freed_memory
 from regroup_cluster.workers.extraction import ExtractionJob, build_extractor
 from regroup_cluster.workers.images import IndexImages
 from regroup_cluster.workers.remote_weights import fetch_classifier
-from regroup_pipelines.options import DecoderName, ModelOptions
+from regroup_pipelines.configs.options import DecoderName, ModelOptions
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_pipelines.steps.network import Network, open_network
 from regroup_store.format.element import BlockElement

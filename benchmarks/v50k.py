@@ -33,7 +33,7 @@ from benchmarks.synthetic import fill_features, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.commands.verify import failure_sentence, find_all
-from regroup_pipelines.options import (
+from regroup_pipelines.configs.options import (
     BankOptions,
     ClusterOptions,
     ModelOptions,

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from regroup.classifier import REGroupClassifier
-    from regroup_pipelines.options import ModelOptions
+    from regroup_pipelines.configs.options import ModelOptions
 
 
 def robust_classifier(

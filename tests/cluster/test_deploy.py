@@ -21,7 +21,7 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 
 from regroup_cluster.resources import WorkerResources, resolve
 from regroup_pipelines.cli import COMMANDS
-from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.configs.options import ClusterOptions
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "cluster" / "deploy"

@@ -16,7 +16,7 @@ import pytest
 from regroup.attacks import AttackSpec, make_attack
 from regroup_cluster.dispatch.actor_pool import release_open_pools
 from regroup_cluster.workers.attack import AttackJob
-from regroup_pipelines.options import ClusterOptions, ModelOptions
+from regroup_pipelines.configs.options import ClusterOptions, ModelOptions
 from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Job

@@ -17,8 +17,13 @@ from typing import Any
 import pytest
 
 from regroup_cluster.dispatch.actor_pool import release_open_pools
+from regroup_pipelines.configs.options import (
+    AttackOptions,
+    ClusterOptions,
+    ModelOptions,
+    VotingOptions,
+)
 from regroup_pipelines.errors import IncompleteError
-from regroup_pipelines.options import AttackOptions, ClusterOptions, ModelOptions, VotingOptions
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.extraction import extract_index

@@ -15,8 +15,8 @@ import torch
 from regroup.attacks import AttackSpec
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Compute, ModelSpec
+from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import ClusterOptions
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.network import Network
 from regroup_pipelines.steps.session import Job

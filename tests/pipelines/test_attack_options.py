@@ -15,8 +15,8 @@ from regroup.attacks.pgd.attack import PGD
 from regroup.attacks.presets import PRESETS
 from regroup.attacks.spec import AttackFacts, Norm, Protocol
 from regroup.errors import ConfigurationError
+from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import AttackOptions
 from regroup_pipelines.schema.attack_options import attack_spec, parse_epsilon, typed
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
 from tests.cluster.attacks import FACTS, Coupled, Fake

@@ -19,7 +19,7 @@ from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import BankDraw, draw_bank
 from regroup_pipelines.banks.variants import BankOrigin, just_enough
-from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions
+from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network

@@ -13,7 +13,7 @@ import pytest
 from regroup.bank import pmf
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.banks.comparison import spread
-from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions
+from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Job

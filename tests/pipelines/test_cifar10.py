@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from regroup_pipelines.banks.build import build_bank
-from regroup_pipelines.options import (
+from regroup_pipelines.configs.options import (
     AttackOptions,
     BankOptions,
     ClusterOptions,

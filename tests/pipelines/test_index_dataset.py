@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.session import Job, LedgerEntry
 from regroup_store.format.element import BlockElement

@@ -5,7 +5,7 @@ from __future__ import annotations
 from math import inf
 from pathlib import Path
 
-from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps.session import Job
 from tests.store.elements import memory_store
 

@@ -15,7 +15,12 @@ from regroup.bank import BankStatistics
 from regroup.bank_samples import BankSampler
 from regroup.models import ModelSpec, load_classifier
 from regroup_pipelines.banks.build import build_bank
-from regroup_pipelines.options import BankOptions, ClusterOptions, ModelOptions, VotingOptions
+from regroup_pipelines.configs.options import (
+    BankOptions,
+    ClusterOptions,
+    ModelOptions,
+    VotingOptions,
+)
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import dataset_name, index_dataset
 from regroup_pipelines.steps.network import open_network

@@ -11,7 +11,7 @@ from PIL import Image
 
 from regroup import reference
 from regroup_pipelines.commands import report
-from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.report_pages import voters
 from regroup_pipelines.report_pages.evaluation import Evaluation
 from regroup_pipelines.report_pages.pictures import Album, difference, encode

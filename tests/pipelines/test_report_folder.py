@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from regroup_pipelines.commands import report
-from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.report_pages import folder
 from regroup_pipelines.report_pages.folder import MARKER, replaced_folder

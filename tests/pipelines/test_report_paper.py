@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from regroup_pipelines.commands import report
-from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.render.study_files import LATEX, TABLES
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from regroup_pipelines.commands import report
-from regroup_pipelines.commands.report import ReportConfig
+from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.report_pages import voters
 from regroup_pipelines.report_pages.evaluation import Evaluation
 from regroup_pipelines.report_pages.outcomes import Outcomes

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from regroup_pipelines.options import VotingOptions
+from regroup_pipelines.configs.options import VotingOptions
 from regroup_pipelines.steps.rescoring import rescore
 
 

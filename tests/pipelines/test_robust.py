@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from regroup.errors import ConfigurationError
-from regroup_pipelines.options import ModelOptions
+from regroup_pipelines.configs.options import ModelOptions
 from regroup_pipelines.robust import robust_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store

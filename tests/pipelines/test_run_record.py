@@ -15,7 +15,7 @@ from obstore.store import MemoryStore
 
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.errors import ClusterUsageError
-from regroup_pipelines.options import ClusterOptions
+from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps import run_record
 from regroup_pipelines.steps.run_record import RunRecord, outcome, public
 from regroup_pipelines.steps.session import Job

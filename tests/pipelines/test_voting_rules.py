@@ -11,8 +11,8 @@ import pytest
 
 from regroup.voting import RULES, RuleScorer
 from regroup_cluster.workers.scoring import load_bank
+from regroup_pipelines.configs.options import ClusterOptions, VotingOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import ClusterOptions, VotingOptions
 from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import Job
 from regroup_store.format.element import BlockElement

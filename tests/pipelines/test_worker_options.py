@@ -6,7 +6,7 @@ import pytest
 import tyro
 
 from regroup_cluster.resources import WorkerResources
-from regroup_pipelines.banks.build import BuildBankConfig
+from regroup_pipelines.configs.steps import BuildBankConfig
 from tests.pipelines.colours import MODEL, colour_folder
 from tests.pipelines.conftest import Run
 

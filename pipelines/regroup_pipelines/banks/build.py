@@ -3,31 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import BankOptions, ClusterOptions, GapOptions, ModelOptions
 
 if TYPE_CHECKING:
     from regroup_pipelines.banks.recipe import BankRecipe
     from regroup_pipelines.banks.rounds import BankDraw
+    from regroup_pipelines.configs.options import BankOptions
+    from regroup_pipelines.configs.steps import BuildBankConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.kinds.banks import BankSpec, BankWriter
     from regroup_store.kinds.indexes import SampleIndex
-
-
-@dataclass(frozen=True, kw_only=True)
-class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
-    """Build the class-conditional mixtures of every voter from clean training images.
-
-    Example: regroup build-bank --store runs --dataset digits:train --model digits-cnn
-    --weights digits-cnn.safetensors --per-class 50
-    """
-
-    dataset: str
-    """Training images: digits:train, imagenet:train:PATH, ... (see index-dataset)."""
 
 
 def build_bank(

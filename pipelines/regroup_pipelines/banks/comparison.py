@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.banks.recipe import BankRecipe
     from regroup_pipelines.banks.rounds import LookUp
     from regroup_pipelines.banks.variants import BankOrigin
-    from regroup_pipelines.steps.rescoring import RescoreConfig
+    from regroup_pipelines.configs.stored import RescoreConfig
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing import Self
 
-    from regroup_pipelines.options import BankOptions, WeightingName
+    from regroup_pipelines.configs.options import BankOptions, WeightingName
     from regroup_store.kinds.banks import StoredBank
 
 

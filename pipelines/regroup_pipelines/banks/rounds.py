@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from regroup.bank_samples import BankSamples
     from regroup.candidates import Candidates
-    from regroup_pipelines.options import BankOptions
+    from regroup_pipelines.configs.options import BankOptions
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement

@@ -81,7 +81,7 @@ class BankOrigin:
             ConfigurationError: fewer than one sample a class.
         """
         from regroup.candidates import first_depth, next_depths
-        from regroup_pipelines.options import BankOptions
+        from regroup_pipelines.configs.options import BankOptions
 
         per_class = recipe.per_class
         expected = first_depth(per_class, BankOptions.expected_accuracy)

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
     from regroup.attacks import AttackSpec
+    from regroup_pipelines.configs.steps import AttackListConfig
 
 ENDS = ("", "-budget")  # the protocols of a sweep
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackListConfig:
-    """Print every attack and every preset, with what it needs and costs.
-
-    Example: regroup attack --list
-    """
-
-    list: bool = False
-    """Print the attacks and the presets."""
-    json: bool = False
-    """Print them as JSON on standard output."""
 
 
 def listed() -> dict[str, list[dict[str, Any]]]:

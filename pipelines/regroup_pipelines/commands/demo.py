@@ -6,40 +6,19 @@ It trains a small network and runs the shipped study `demo` over it.
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import AttackOptions, ClusterOptions
 
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.studies import DemoConfig
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.steps.session import Job
     from regroup_pipelines.study.steps import StudySteps
 
 STUDY = "demo"
-
-
-@dataclass(frozen=True, kw_only=True)
-class DemoConfig(ClusterOptions):
-    """Run a whole study on the embedded digits: train, bank, two attacks, tables, report.
-
-    Example: regroup demo
-    """
-
-    store: str = "demo-store"
-    """The store: a folder or an s3:// URI."""
-    output: str = "demo-results"
-    """Folder for the weights, the tables, the figures and the report."""
-    block_rows: int = 128
-    """Samples a block."""
-    limit: int = 200
-    """Correctly classified images that each attack gets."""
-    epsilon: str = "32/255"
-    """L-infinity budget (budget), and the first one tried (minimal)."""
-    seed: int = 0
-    """Seed of training, of the bank and of the attacks."""
 
 
 def demo_study(config: DemoConfig) -> Study:
@@ -76,8 +55,8 @@ def _rescoring(job: Job, steps: StudySteps) -> dict[str, Any]:
 
 def _report(config: DemoConfig, output: Path) -> str:
     """Write the report of the demo; where it begins."""
-    from regroup_pipelines.commands.report import ReportConfig
     from regroup_pipelines.commands.report import main as report
+    from regroup_pipelines.configs.stored import ReportConfig
 
     place = str(output / "report")
     options = ReportConfig(store=config.store, output=place, study=STUDY, json=config.json)

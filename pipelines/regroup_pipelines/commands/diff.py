@@ -3,40 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, arg
+from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from rich.tree import Tree
 
+    from regroup_pipelines.configs.maintenance import DiffConfig
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
 
 # Of lists of one length, items that are told one by one.
 FEW = 4
 _ABSENT = object()
-
-
-@dataclass(frozen=True, kw_only=True)
-class DiffConfig(StoreOptions):
-    """Say which settings differ between two elements of one kind, theirs and their parents'.
-
-    Example: regroup diff features/digits-val-digits-cnn 3f9c --store runs --store-b other-runs
-    """
-
-    a: Positional[Annotated[str, arg(metavar="A")]]
-    """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
-    or the like if need be."""
-    b: Positional[Annotated[str, arg(metavar="B")]]
-    """The other one, of the same kind."""
-    store_b: str | None = None
-    """The store of the other one (default: --store)."""
 
 
 @dataclass(frozen=True)

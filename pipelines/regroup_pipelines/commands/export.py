@@ -6,43 +6,24 @@ import json
 import os
 import uuid
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from tyro.conf import arg
+from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import pyarrow as pa
 
+    from regroup_pipelines.configs.stored import ExportConfig
     from regroup_pipelines.results.sample_rows import Evaluated
     from regroup_store.format.store import Store
 
-FormatName = Literal["parquet", "csv"]
 # Rows of a group of a Parquet file, and the most that are held in memory beside a block.
 GROUP_ROWS = 32768
 # Raised when a column changes its meaning or goes.
 EXPORT_VERSION = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportConfig(StoreOptions):
-    """Write every sample of a study, a row each, as Parquet and CSV (docs/exports.md).
-
-    Example: regroup export --store runs --study mini-imagenet -o exports --format parquet
-    """
-
-    study: str
-    """The study: its name, as `regroup run` left its results in the store."""
-    output: Annotated[str, arg(aliases=["-o"])]
-    """Folder for STUDY-samples.parquet and STUDY-samples.csv."""
-    format: tuple[FormatName, ...] = ("parquet", "csv")
-    """What to write."""
 
 
 class ExportError(Exception):

@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import UseAppendAction
+from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from regroup_pipelines.configs.maintenance import GcConfig
     from regroup_pipelines.steps.past_runs import PastRun
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
     from regroup_store.maintenance.removal import Member, Plan
-
-
-@dataclass(frozen=True, kw_only=True)
-class GcConfig(StoreOptions):
-    """List what no study's results and no --keep refers to; with --delete, remove it (docs/cli.md).
-
-    Example: regroup gc --store runs --keep digits-train-digits-cnn --delete
-    """
-
-    keep: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
-    """An element to keep, with all that it comes from: a name (every element of it),
-    name-fingerprint or the start of a fingerprint; may be given several times."""
-    unfinished: bool = False
-    """List and remove unfinished work too: elements without all of their blocks, and what runs that
-    were stopped had made."""
-    delete: bool = False
-    """Remove what is listed, after asking."""
-    yes: bool = False
-    """Do not ask."""
 
 
 class NotNowError(Exception):

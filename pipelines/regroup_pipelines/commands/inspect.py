@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, arg
-
-from regroup_pipelines.options import StoreOptions
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from rich.tree import Tree
 
+    from regroup_pipelines.configs.maintenance import InspectConfig
     from regroup_store.format.lineage import Relative
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
 
 # Items of a list that people are shown.
 SHOWN = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectConfig(StoreOptions):
-    """Print an element's manifest, and what it comes from, as trees.
-
-    Example: regroup inspect banks/digits-train-digits-cnn --store runs --children
-    """
-
-    ref: Positional[Annotated[str, arg(metavar="REF")]]
-    """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
-    or the like if need be."""
-    children: bool = False
-    """What was made of it as well."""
 
 
 def main(config: InspectConfig) -> dict[str, Any]:

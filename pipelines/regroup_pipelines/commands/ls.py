@@ -2,24 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regroup_pipelines.options import StoreOptions
-
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.maintenance import LsConfig
     from regroup_store.format.store import ElementInfo
-
-
-@dataclass(frozen=True, kw_only=True)
-class LsConfig(StoreOptions):
-    """List what a store holds: kind, name and fingerprint, rows, blocks, state, size.
-
-    Example: regroup ls --store runs
-    """
-
-    reasons: bool = False
-    """Tell why blocks were given up."""
 
 
 def state_of(info: ElementInfo) -> str:

@@ -3,34 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
-
-from regroup_pipelines.options import StoreOptions
-
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.maintenance import RepairConfig
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
     from regroup_store.maintenance.repair import Repair
 
 # The order in which the commands have to be run: what an element comes from goes first.
 COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RepairConfig(StoreOptions):
-    """Remove the commit records of damaged blocks, so that the next run computes just these.
-
-    Example: regroup repair --store runs --dry-run
-    """
-
-    refs: Positional[tuple[str, ...]] = ()
-    """Elements to repair: name, name-fingerprint or the start of a fingerprint, after "features/"
-    or the like if need be (default: everything)."""
-    dry_run: bool = False
-    """Only say what would be done."""
 
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:

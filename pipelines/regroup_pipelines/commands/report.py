@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import arg
+from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.stored import ReportConfig
     from regroup_store.format.store import Store
 
 # Of the whole report, of however many studies: what other pages leave, the explorers share.
 # Estimates of what a page takes may be a little low.
 REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig(StoreOptions):
-    """Write a static report of a store's studies: tables, curves, vote explorer, cost.
-
-    Example: regroup report --store demo-store -o report
-    """
-
-    output: Annotated[str, arg(aliases=["-o"])] = "report"
-    """Folder of the report; one that is there is replaced, anything else refused."""
-    study: str = ""
-    """Only this study (default: all in the store)."""
-    images: int = 200
-    """Attacked samples of a study that are shown in pictures and with every voter's ranks; fewer
-    where a report of several studies would pass 15 MB."""
-    seed: int = 0
-    """Seed of the choice of those samples."""
 
 
 def main(config: ReportConfig) -> dict[str, Any]:

@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-
-from tyro.conf import Positional  # noqa: TC002  (tyro reads the annotation)
-
-from regroup_pipelines.options import StoreOptions
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from regroup_pipelines.configs.maintenance import VerifyConfig
     from regroup_store.format.store import Store
     from regroup_store.maintenance.findings import Finding
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerifyConfig(StoreOptions):
-    """Compare everything in the store with its checksums; exit status 1 if anything is damaged.
-
-    Example: regroup verify --store runs
-    """
-
-    refs: Positional[tuple[str, ...]] = ()
-    """Elements to check: name, name-fingerprint or the start of a fingerprint, after "features/"
-    or the like if need be (default: everything)."""
 
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:

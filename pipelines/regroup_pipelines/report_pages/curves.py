@@ -11,8 +11,8 @@ from regroup_pipelines.results.accuracy import Accuracy
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from regroup_pipelines.configs.stored import Size
     from regroup_pipelines.report_pages.evaluation import Evaluation, Row
-    from regroup_pipelines.results.curve import Size
     from regroup_store.format.element import BlockElement
 
 POINTS_SHOWN = 300

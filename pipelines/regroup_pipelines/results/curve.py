@@ -5,47 +5,19 @@ from __future__ import annotations
 import csv
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import ClusterOptions, SignsName, VotingOptions
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from rich.table import Table
 
     from regroup.robustness_curve import RobustnessCurve
+    from regroup_pipelines.configs.stored import CurveConfig, Size
     from regroup_store.format.element import BlockElement
-
-Size = Literal["linf", "l2", "mse"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurveConfig(ClusterOptions, VotingOptions):
-    """Softmax's and REGroup's accuracy against perturbation size, from stored votes.
-
-    Example: regroup curve --store runs --bank digits-train-digits-cnn
-    --adversarials digits-val-digits-cnn-pgd-minimal
-    """
-
-    bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
-    adversarials: str
-    """Stored adversarials of protocol minimal, evaluated before."""
-    k: int | None = None
-    """How many of the last taps vote (default: the paper's 75 % rule on the clean images)."""
-    signs: SignsName = "both"
-    """Which voters of a tap count."""
-    threshold: float = 0.75
-    """The rule's threshold on a tap's own accuracy."""
-    size: Size | None = None
-    """How perturbations are measured: linf, l2 or mse (default: the attack's norm)."""
-    points: int = 12
-    """Rows of the table, spread over the samples (a file and --json hold every epsilon)."""
-    output: str = ""
-    """A CSV file for the whole curve."""
 
 
 def choose_size(adversarials: BlockElement, size: Size | None) -> Size:

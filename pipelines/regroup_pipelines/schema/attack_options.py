@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from regroup.attacks import AttackSpec
-    from regroup_pipelines.options import AttackOptions
+    from regroup_pipelines.configs.options import AttackOptions
 
 DEFAULT = "pgd"
 # Parameters that have an option (in a study: a key) of their own; `--parameters` is for the rest.

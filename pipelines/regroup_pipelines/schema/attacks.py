@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import AttackOptions
 from regroup_pipelines.schema.attack_options import attack_spec, parse_epsilon
 
 if TYPE_CHECKING:

@@ -2,6 +2,7 @@
 
 Every class here is a table of the file and every field a key of it; `schema.loading` reads them
 and says where a mistake is.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 from pydantic.dataclasses import dataclass
 
-from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import (
+from regroup_pipelines.configs.options import (
     BankOptions,
     ClassesName,
     DecoderName,
@@ -25,6 +25,7 @@ from regroup_pipelines.options import (
     TieBreakName,
     VotingOptions,
 )
+from regroup_pipelines.errors import UsageError
 from regroup_pipelines.schema.attacks import (
     STRICT,
     Attack,

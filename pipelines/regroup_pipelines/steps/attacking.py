@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from array import array
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache, partial
 from heapq import nsmallest
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import AttackOptions, ClusterOptions, GapOptions, ModelOptions
 from regroup_pipelines.schema.attack_options import attack_spec
 
 if TYPE_CHECKING:
@@ -18,28 +18,11 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
     from regroup.models import ModelSpec
+    from regroup_pipelines.configs.steps import AttackConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
-
-
-@dataclass(frozen=True, kw_only=True)
-class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
-    """Attack a dataset's correctly classified images and store the adversarials.
-
-    Example: regroup attack --store runs --dataset digits:val --model digits-cnn
-    --weights digits-cnn.safetensors --protocol minimal --epsilon 4/255 --limit 200
-    """
-
-    dataset: str
-    """Images to attack: digits:val, imagenet:val:PATH, ... (see index-dataset)."""
-    parameters: tuple[str, ...] = ()
-    """Parameters of the attack's own, as KEY=VALUE ..."""
-    list: bool = False
-    """Print every attack and preset, with what it needs and costs, and do nothing else."""
-    block_rows: int = 0
-    """Samples a block (default: of the attack by its cost, of the features 256)."""
 
 
 def correct_samples(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
-    from regroup_pipelines.options import VotingOptions
+    from regroup_pipelines.configs.options import VotingOptions
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
@@ -69,7 +69,7 @@ def tap_weights(
         UsageError: see `clean_features`; no tap gets a sample right.
         GapError: the clean votes are not whole.
     """
-    from regroup_pipelines.options import VotingOptions
+    from regroup_pipelines.configs.options import VotingOptions
     from regroup_pipelines.steps.scoring import score
     from regroup_pipelines.steps.session import log
     from regroup_store.errors import GapError

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,24 +12,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from regroup_pipelines.configs.studies import TrainDemoModelConfig
+
 WEIGHTS_KEY = "weights/digits-cnn.safetensors"
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainDemoModelConfig:
-    """Train digits-cnn on digits:train and save its weights (seconds on two cores).
-
-    Example: regroup train-demo-model --output digits-cnn.safetensors
-    """
-
-    store: str | None = None
-    """A store: the weights go to weights/digits-cnn.safetensors beside its elements."""
-    output: str | None = None
-    """Weights file to write (.safetensors) instead; one that is there is kept."""
-    seed: int = 0
-    """Seed of initialisation and shuffling."""
-    json: bool = False
-    """Print a machine-readable summary on standard output."""
 
 
 def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:

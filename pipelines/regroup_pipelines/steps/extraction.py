@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from regroup_pipelines.options import ClusterOptions, GapOptions, ModelOptions
-
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.steps import ExtractConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement, ElementSpec
     from regroup_store.kinds.indexes import SampleIndex
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
-    """Extract the features of a dataset: one forward pass an image, kept for ever.
-
-    Example: regroup extract --store runs --dataset digits:val --model digits-cnn
-    --weights digits-cnn.safetensors
-    """
-
-    dataset: str
-    """digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
 
 
 def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:

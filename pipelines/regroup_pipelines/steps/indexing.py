@@ -4,37 +4,19 @@ from __future__ import annotations
 
 import re
 import time
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-from regroup_pipelines.options import ClusterOptions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
 
+    from regroup_pipelines.configs.steps import IndexConfig
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
     from regroup_store.kinds.listings import Listing
     from regroup_store.sources import Source
-
-
-@dataclass(frozen=True, kw_only=True)
-class IndexConfig(ClusterOptions):
-    """Index a dataset: a row an image with its id, label and digest.
-
-    Example: regroup index-dataset --store runs --dataset imagefolder:photos/val
-    """
-
-    dataset: str
-    """digits, digits:train, digits:val, imagefolder:PATH (class folders), parquet:GLOB (Hugging
-    Face), webdataset:GLOB (tar shards; {000..146} names a range), or imagenet:train:PATH and
-    imagenet:val:PATH: ILSVRC 2012 with its class folders, as Kaggle has it, or in the untouched
-    archives. PATH and GLOB may be s3:// URIs."""
-    name: str | None = None
-    """Name of the index (default: from the dataset)."""
 
 
 def dataset_name(dataset: str) -> str:

@@ -12,7 +12,7 @@ from regroup_pipelines.errors import UsageError
 if TYPE_CHECKING:
     from regroup.models import ModelSpec
     from regroup.taps import TapPolicy
-    from regroup_pipelines.options import ClassesName, ModelOptions
+    from regroup_pipelines.configs.options import ClassesName, ModelOptions
     from regroup_store.kinds.indexes import SampleIndex
 
 _WNID = re.compile(r"n\d{8}")

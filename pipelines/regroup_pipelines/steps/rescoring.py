@@ -3,49 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import ClusterOptions, SignsName, VotingOptions, WeightingName
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from regroup_pipelines.configs.options import VotingOptions
+    from regroup_pipelines.configs.stored import RescoreConfig
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
-
-
-@dataclass(frozen=True, kw_only=True)
-class RescoreConfig(ClusterOptions, VotingOptions):
-    """Accuracy against k and signs, from stored features: no network, no forward pass.
-
-    Example: regroup rescore --store runs --bank digits-train-digits-cnn --tie-break divergence
-
-    Example: regroup rescore --store runs --bank digits-train-digits-cnn --k 5 --signs both
-    --per-class 1 5 10 20 50 --bootstrap 20
-    """
-
-    bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
-    features: tuple[str, ...] = field(default=())
-    """Features to score (default: all in the store of the bank's model)."""
-    k: tuple[int, ...] = field(default=())
-    """Show these k only (default: every k)."""
-    signs: tuple[SignsName, ...] = ("both", "positive", "negative")
-    """Sign choices to show."""
-    per_class: tuple[int, ...] = ()
-    """Compare banks of so many samples a class (default: the bank's)."""
-    weighting: tuple[WeightingName, ...] = ()
-    """Compare banks with these weights of samples (default: the bank's)."""
-    bank_seeds: tuple[int, ...] = ()
-    """Compare banks of samples drawn by these seeds (default: the bank's)."""
-    deltas: tuple[float, ...] = ()
-    """Compare these deltas, in banks and samples alike (default: the bank's, and --delta)."""
-    bootstrap: int = 0
-    """Resample each bank's samples so many times, with replacement: how far accuracy varies with
-    the samples that a bank happens to be made of."""
 
 
 def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:

@@ -2,53 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.options import (
-    ClusterOptions,
-    GapOptions,
-    ModelOptions,
-    SignsName,
-    VotingOptions,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regroup.choose_k import KChoice
+    from regroup_pipelines.configs.options import VotingOptions
+    from regroup_pipelines.configs.steps import EvaluateConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
     from regroup_store.kinds.indexes import SampleIndex
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
-    """Accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
-
-    Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn
-    --weights digits-cnn.safetensors --bank digits-train-digits-cnn
-    --adversarials digits-val-digits-cnn-pgd-minimal
-    """
-
-    dataset: str
-    """Clean images: digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
-    bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
-    adversarials: tuple[str, ...] = field(default=())
-    """Stored adversarials to evaluate as well."""
-    k: int | None = None
-    """How many of the last taps vote (default: the paper's 75 % rule on the clean images)."""
-    signs: SignsName = "both"
-    """Which voters of a tap count."""
-    threshold: float = 0.75
-    """The rule's threshold on a tap's own accuracy."""
 
 
 def score(

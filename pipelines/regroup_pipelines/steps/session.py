@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.progress import Progress
     from regroup_cluster.dispatch.worker_log import Label
     from regroup_cluster.resources import WorkerResources
-    from regroup_pipelines.options import ClusterOptions
+    from regroup_pipelines.configs.options import ClusterOptions
     from regroup_pipelines.steps.run_record import RunRecord
     from regroup_store.format.element import BlockElement
     from regroup_store.format.store import Store

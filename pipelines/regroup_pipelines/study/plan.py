@@ -11,7 +11,7 @@ from regroup_store.errors import GapError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.options import TapPolicyName
+    from regroup_pipelines.configs.options import TapPolicyName
     from regroup_pipelines.steps.session import LedgerEntry
     from regroup_pipelines.study.steps import Step, StudySteps
 

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-from tyro.conf import Positional, UseAppendAction
+from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import IncompleteError
-from regroup_pipelines.options import ClusterOptions, GapOptions
 
 if TYPE_CHECKING:
+    from regroup_pipelines.configs.studies import RunConfig
     from regroup_pipelines.schema.loading import LoadedStudy
     from regroup_pipelines.steps.session import Job
     from regroup_pipelines.study.results import Results
@@ -21,29 +19,6 @@ if TYPE_CHECKING:
 
 
 COST = ("forward_passes", "seconds", "steps")
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunConfig(ClusterOptions, GapOptions):
-    """Run what is missing of a study, a TOML file (docs/studies.md); write tables and figures.
-
-    Example: regroup run mini-imagenet --data /data --dry-run
-    """
-
-    study: Positional[str]
-    """The study: a file, or the name of a shipped one (pipelines/studies)."""
-    store: str = ""
-    """The store, a folder or an s3:// URI (default: the study's)."""
-    output: str = ""
-    """Folder for tables, figures and results.json (default: NAME-results in this folder)."""
-    data: str = ""
-    """What {data} stands for in the study's datasets and weights (default: the study's)."""
-    set: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
-    """Change a key of the study: --set datasets.train=imagefolder:PATH --set attacks.pgd.limit=9"""
-    dry_run: bool = False
-    """Print every job and what the store holds of it; compute and write nothing."""
-    block_rows: int = 0
-    """Samples a block (default: the study's; an attack's own stay)."""
 
 
 class StudyIncompleteError(IncompleteError):

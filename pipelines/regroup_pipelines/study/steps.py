@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from regroup_pipelines.banks.rounds import BankDraw
-    from regroup_pipelines.options import TapPolicyName
+    from regroup_pipelines.configs.options import TapPolicyName
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job

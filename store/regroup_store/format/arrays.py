@@ -166,8 +166,8 @@ def stored_chunk_rows(
 ) -> int | None:
     """Return the rows of a block of an element without a manifest; None where nothing is there.
 
-    Where the manifest was lost (see `maintenance.repair`) the arrays and commits of its plan are still
-    there, and other blocks would not fit them.
+    Where the manifest was lost (see `maintenance.repair`) the arrays and commits of its plan are
+    still there, and other blocks would not fit them.
     """
     if backend.children(location.key("commits")):
         for spec in specs:

@@ -1,0 +1,71 @@
+"""Options of the commands that run whole studies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from tyro.conf import Positional, UseAppendAction
+
+from regroup_pipelines.configs.options import ClusterOptions, GapOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(ClusterOptions, GapOptions):
+    """Run what is missing of a study, a TOML file (docs/studies.md); write tables and figures.
+
+    Example: regroup run mini-imagenet --data /data --dry-run
+    """
+
+    study: Positional[str]
+    """The study: a file, or the name of a shipped one (pipelines/studies)."""
+    store: str = ""
+    """The store, a folder or an s3:// URI (default: the study's)."""
+    output: str = ""
+    """Folder for tables, figures and results.json (default: NAME-results in this folder)."""
+    data: str = ""
+    """What {data} stands for in the study's datasets and weights (default: the study's)."""
+    set: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
+    """Change a key of the study: --set datasets.train=imagefolder:PATH --set attacks.pgd.limit=9"""
+    dry_run: bool = False
+    """Print every job and what the store holds of it; compute and write nothing."""
+    block_rows: int = 0
+    """Samples a block (default: the study's; an attack's own stay)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoConfig(ClusterOptions):
+    """Run a whole study on the embedded digits: train, bank, two attacks, tables, report.
+
+    Example: regroup demo
+    """
+
+    store: str = "demo-store"
+    """The store: a folder or an s3:// URI."""
+    output: str = "demo-results"
+    """Folder for the weights, the tables, the figures and the report."""
+    block_rows: int = 128
+    """Samples a block."""
+    limit: int = 200
+    """Correctly classified images that each attack gets."""
+    epsilon: str = "32/255"
+    """L-infinity budget (budget), and the first one tried (minimal)."""
+    seed: int = 0
+    """Seed of training, of the bank and of the attacks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainDemoModelConfig:
+    """Train digits-cnn on digits:train and save its weights (seconds on two cores).
+
+    Example: regroup train-demo-model --output digits-cnn.safetensors
+    """
+
+    store: str | None = None
+    """A store: the weights go to weights/digits-cnn.safetensors beside its elements."""
+    output: str | None = None
+    """Weights file to write (.safetensors) instead; one that is there is kept."""
+    seed: int = 0
+    """Seed of initialisation and shuffling."""
+    json: bool = False
+    """Print a machine-readable summary on standard output."""
