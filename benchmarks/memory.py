@@ -24,8 +24,9 @@ from benchmarks.synthetic import fill_features, synthetic_network, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, VotingOptions
+from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.scoring import accuracy_row, rule_of_k, score
+from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import Job
 from regroup_store.kinds.banks import read_bank
 

@@ -40,9 +40,10 @@ from regroup_pipelines.configs.options import (
     TapPolicyName,
     VotingOptions,
 )
+from regroup_pipelines.results.accuracy import accuracy_row
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
-from regroup_pipelines.steps.scoring import accuracy_row, score
+from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import Job, refuse_failures
 from regroup_store.kinds.banks import read_bank
 

@@ -13,51 +13,21 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
+from regroup_pipelines.configs.table import ALONE, CONFIGS
 from regroup_pipelines.help_page import HELP
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# Subcommand -> module with a `main(config)` and a config dataclass. Modules import nothing
-# heavy at the top, so that `--help` and `ls` start at once.
-COMMANDS = {
-    "demo": ("regroup_pipelines.commands.demo", "DemoConfig"),
-    "index-dataset": ("regroup_pipelines.steps.indexing", "IndexConfig"),
-    "extract": ("regroup_pipelines.steps.extraction", "ExtractConfig"),
-    "build-bank": ("regroup_pipelines.banks.build", "BuildBankConfig"),
-    "attack": ("regroup_pipelines.steps.attacking", "AttackConfig"),
-    "evaluate": ("regroup_pipelines.steps.scoring", "EvaluateConfig"),
-    "rescore": ("regroup_pipelines.steps.rescoring", "RescoreConfig"),
-    "curve": ("regroup_pipelines.results.curve", "CurveConfig"),
-    "run": ("regroup_pipelines.study.run", "RunConfig"),
-    "report": ("regroup_pipelines.commands.report", "ReportConfig"),
-    "export": ("regroup_pipelines.commands.export", "ExportConfig"),
-    "ls": ("regroup_pipelines.commands.ls", "LsConfig"),
-    "inspect": ("regroup_pipelines.commands.inspect", "InspectConfig"),
-    "diff": ("regroup_pipelines.commands.diff", "DiffConfig"),
-    "verify": ("regroup_pipelines.commands.verify", "VerifyConfig"),
-    "repair": ("regroup_pipelines.commands.repair", "RepairConfig"),
-    "gc": ("regroup_pipelines.commands.gc", "GcConfig"),
-    "train-demo-model": ("regroup_pipelines.steps.demo_model", "TrainDemoModelConfig"),
-}
-
 # What tyro prints or writes the shells' completion scripts for.
 COMPLETIONS = ("--tyro-print-completion", "--tyro-write-completion")
 
-# Options of a command that need none of the others: config classes of their own.
-ALONE = {("attack", "--list"): ("regroup_pipelines.commands.attack_list", "AttackListConfig")}
 
-
-def _config_class(command: str) -> type[Any]:
-    module, name = COMMANDS[command]
-    found: type[Any] = getattr(importlib.import_module(module), name)
-    return found
-
-
-def command_of(config: object) -> str:
-    """The command that `config` configures, or its class where it belongs to none."""
-    kind = type(config).__name__
-    return next((name for name, (_, cls) in COMMANDS.items() if cls == kind), kind)
+def program_of(command: str) -> Callable[[Any], Any]:
+    """The `main` of a module of `commands`, imported only when it is run: help stays quick."""
+    name = f"regroup_pipelines.commands.{command.replace('-', '_')}"
+    main: Callable[[Any], Any] = importlib.import_module(name).main
+    return main
 
 
 def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
@@ -66,11 +36,10 @@ def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
 
 
 def _execute(command: str, config: Any) -> int:
-    """Run a job; its summary goes to standard output as JSON when asked. Returns the status."""
-    module = type(config).__module__
+    """Run a program; its summary goes to standard output as JSON when asked. Returns the status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        summary = importlib.import_module(module).main(config)
+        summary = program_of(command)(config)
     except (KeyboardInterrupt, SystemExit) as stop:
         terminated = isinstance(stop, SystemExit)
         print(
@@ -98,7 +67,7 @@ def _print_summary(config: Any, summary: Any) -> None:
 
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
-    kind, prog = _config_class(command), f"regroup {command}"
+    kind, prog = CONFIGS[command], f"regroup {command}"
     words = sys.argv[1:] if args is None else args
     _run_alone(command, words)
     try:
@@ -121,12 +90,11 @@ def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
 
 def _run_alone(command: str, words: list[str]) -> None:
     """Where `words` hold an option that needs none of the others: do what it says, and exit."""
-    for (name, option), (module, kind) in ALONE.items():
+    for (name, option), (program, kind) in ALONE.items():
         if name == command and option in words:
             known = [word for word in words if word in (option, "--json", "--help")]
-            found: type[Any] = getattr(importlib.import_module(module), kind)
-            config = _parse(lambda: tyro.cli(found, args=known, prog=f"regroup {command}"))  # noqa: B023
-            sys.exit(_execute(command, config))
+            config = _parse(lambda: tyro.cli(kind, args=known, prog=f"regroup {command}"))  # noqa: B023
+            sys.exit(_execute(program, config))
 
 
 def _parse(parse: Callable[[], Any]) -> Any:
@@ -145,7 +113,7 @@ def main(args: list[str] | None = None) -> None:
     """Entry point of the `regroup` command."""
     words = sys.argv[1:] if args is None else args
     first = words[0] if words else ""
-    if first in COMMANDS:
+    if first in CONFIGS:
         run_command(first, words[1:])
     elif first in ("-h", "--help", "help"):
         sys.exit(_parse(lambda: print(HELP)))
@@ -161,7 +129,7 @@ def _refuse(word: str) -> int:
         print(HELP, file=sys.stderr)
         return 2
     what = "option" if word.startswith("-") else "command"
-    near = get_close_matches(word, [*COMMANDS, "--help", *COMPLETIONS], 1)
+    near = get_close_matches(word, [*CONFIGS, "--help", *COMPLETIONS], 1)
     advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
     print(f"regroup: there is no {what} {word!r}: {advice}", file=sys.stderr)
     return 2
@@ -169,7 +137,7 @@ def _refuse(word: str) -> int:
 
 def _print_completion(words: list[str]) -> None:
     """Have tyro make a shell's script: only this needs every command's options at once."""
-    configs = {name: cast("Callable[..., Any]", _config_class(name)) for name in COMMANDS}
+    configs = {name: cast("Callable[..., Any]", kind) for name, kind in CONFIGS.items()}
     tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
 
 

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from regroup.classifier import REGroupClassifier
+from regroup_cluster.workers.extraction import example_pixels
+from regroup_cluster.workers.remote_weights import fetch_classifier
+from regroup_cluster.workers.scoring import load_bank
+from regroup_pipelines.steps.network import open_network, restricted
+from regroup_pipelines.steps.scoring import check_network
+from regroup_store.format.store import open_store
+from regroup_store.kinds.banks import read_bank
+
 if TYPE_CHECKING:
-    from regroup.classifier import REGroupClassifier
     from regroup_pipelines.configs.options import ModelOptions
 
 
@@ -22,14 +30,6 @@ def robust_classifier(
         StoreError: no such store or bank, or it is damaged.
         ConfigurationError: k out of range, unknown signs, or a model that cannot be built.
     """
-    from regroup.classifier import REGroupClassifier
-    from regroup_cluster.workers.extraction import example_pixels
-    from regroup_cluster.workers.remote_weights import fetch_classifier
-    from regroup_cluster.workers.scoring import load_bank
-    from regroup_pipelines.steps.network import open_network, restricted
-    from regroup_pipelines.steps.scoring import check_network
-    from regroup_store.format.store import open_store
-    from regroup_store.kinds.banks import read_bank
 
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)

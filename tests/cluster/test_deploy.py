@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import io
 import json
 import re
@@ -20,12 +19,12 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from regroup_cluster.resources import WorkerResources, resolve
-from regroup_pipelines.cli import COMMANDS
 from regroup_pipelines.configs.options import ClusterOptions
+from regroup_pipelines.configs.table import CONFIGS
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "cluster" / "deploy"
-PROGRAMS = {module.replace(".", "/") + ".py": (module, name) for module, name in COMMANDS.values()}
+PROGRAMS = {f"pipelines/{name.replace('-', '_')}.py": kind for name, kind in CONFIGS.items()}
 UNITS = {"Mi": 2**20, "Gi": 2**30}
 
 
@@ -95,8 +94,7 @@ def parsed(entrypoint: str) -> ClusterOptions:
     assert python == "python"
     found = [known for path, known in PROGRAMS.items() if program.endswith(f"/{path}")]
     assert found, f"{program} is not one of our programs"
-    module, name = found[0]
-    config: ClusterOptions = tyro.cli(getattr(importlib.import_module(module), name), args=options)
+    config: ClusterOptions = tyro.cli(found[0], args=options)
     return config
 
 

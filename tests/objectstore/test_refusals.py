@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from regroup_pipelines.cli import COMMANDS
+from regroup_pipelines.configs.table import CONFIGS
 from regroup_store.backends.open import backend_for
 from regroup_store.backends.s3 import RETRY_VARIABLE
 from regroup_store.errors import StoreError, StoreUsageError
@@ -37,7 +37,7 @@ def test_wrong_settings(
     run: Run, uri: str, monkeypatch: pytest.MonkeyPatch,
     name: str, variable: str, value: str, words: str,
 ) -> None:  # fmt: skip
-    assert name in COMMANDS
+    assert name in CONFIGS
     monkeypatch.setenv(variable, value)
     outcome = run(name, "--store", uri, *EVERYWHERE[name])
     assert outcome.status == 2

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
-from regroup_pipelines.study.run import main
 from tests.pipelines.colours import LATER, STRONG, colour_folder, least, study_text
 
 STUDY = study_text(

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from regroup_pipelines.commands import report
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.report_pages.evaluation import Study
-from regroup_pipelines.study.run import main
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.studies import read_study, write_study

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from regroup_pipelines.results.accuracy import summarise
-from regroup_pipelines.steps.scoring import accuracy_row
+from regroup_pipelines.results.accuracy import accuracy_row, summarise
 from regroup_store.format.element import BlockElement
 from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.store import Store

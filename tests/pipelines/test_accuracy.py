@@ -7,12 +7,12 @@ import pyarrow as pa
 import pytest
 
 from regroup_pipelines.results.accuracy import (
+    accuracy_row,
     regroup_accuracy,
     softmax_accuracy,
     summarise,
     tap_accuracy,
 )
-from regroup_pipelines.steps.scoring import accuracy_row
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import (
     COLUMNS,

@@ -10,8 +10,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
-from regroup_pipelines.study.run import main
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
 from tests.pipelines.conftest import Run

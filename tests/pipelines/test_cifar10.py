@@ -19,13 +19,13 @@ from regroup_pipelines.configs.options import (
     ModelOptions,
     VotingOptions,
 )
+from regroup_pipelines.results.accuracy import rule_of_k
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index, correct_samples
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.rescoring import rescore
-from regroup_pipelines.steps.scoring import rule_of_k
 from regroup_pipelines.steps.session import Job
 from regroup_store.kinds.banks import read_bank
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import re
 import shlex
@@ -14,15 +13,11 @@ from typing import Any
 import pytest
 import tyro
 
-from regroup_pipelines.cli import ALONE, COMMANDS, main
+from regroup_pipelines.cli import main
+from regroup_pipelines.configs.table import ALONE
 from tests.pipelines.conftest import Run
 
 DOCS = Path(__file__).parents[2] / "docs"
-
-
-def config_class(place: tuple[str, str]) -> type[Any]:
-    found: type[Any] = getattr(importlib.import_module(place[0]), place[1])
-    return found
 
 
 def examples(kind: type[Any]) -> list[list[str]]:

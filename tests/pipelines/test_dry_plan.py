@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
-from regroup_pipelines.study.run import main
 from tests.pipelines.colour_study import STUDY
 from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.inference_table import inference_rows, measured_text
 from regroup_pipelines.schema.paper_values import read_paper_values
 from regroup_pipelines.steps import inference_time
-from regroup_pipelines.study.run import StudyIncompleteError, main
+from regroup_pipelines.study.run import StudyIncompleteError
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import MODEL, colour_folder, study_text
 from tests.pipelines.conftest import Run

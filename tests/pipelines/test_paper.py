@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.render import paper_figures
 from regroup_pipelines.render.latex import escaped, latex_table
 from regroup_pipelines.render.paper_tables import PAPER_TABLES, paper_note, paper_rows
-from regroup_pipelines.study.run import main
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
 from tests.pipelines.test_paper_values import VALUES

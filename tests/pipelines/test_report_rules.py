@@ -13,10 +13,10 @@ import torch
 
 from regroup.voting import ELECTIONS, Rule
 from regroup_pipelines.commands import report
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.report_pages.points import WORDS, VotingRule, running_points
-from regroup_pipelines.study.run import main
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from regroup.attacks.pgd.attack import PGD
 from regroup.intervals import wilson
+from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.render import study_files as study_report
@@ -22,7 +23,7 @@ from regroup_pipelines.render import terminal as tables
 from regroup_pipelines.schema.attacks import Subset
 from regroup_pipelines.steps import attacking as attack
 from regroup_pipelines.study.dry_run import overlaid
-from regroup_pipelines.study.run import StudyIncompleteError, main
+from regroup_pipelines.study.run import StudyIncompleteError
 from regroup_pipelines.study.subsets import draw_subset
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store

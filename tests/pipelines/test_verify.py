@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regroup_pipelines.cli import COMMANDS
+from regroup_pipelines.configs.table import CONFIGS
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -199,7 +199,7 @@ def test_the_table_names_the_damage(copied: Path, run: Run) -> None:
 
 @pytest.mark.parametrize("command", ["verify", "repair"])
 def test_usage(command: str, copied: Path, run: Run, tmp_path: Path) -> None:
-    assert command in COMMANDS
+    assert command in CONFIGS
     outcome = run(command, "--store", tmp_path / "none")
     assert outcome.status == 2
     assert "there is no store" in outcome.err

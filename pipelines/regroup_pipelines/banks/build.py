@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from regroup_cluster.workers.bank import ReductionJob, weigh
+from regroup_pipelines.banks.recipe import BankRecipe
+from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.session import log_failures, refuse_failures
+from regroup_store.kinds.banks import BankSpec, create_bank
 
 if TYPE_CHECKING:
-    from regroup_pipelines.banks.recipe import BankRecipe
     from regroup_pipelines.banks.rounds import BankDraw
     from regroup_pipelines.configs.options import BankOptions
-    from regroup_pipelines.configs.steps import BuildBankConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
-    from regroup_store.kinds.banks import BankSpec, BankWriter
+    from regroup_store.kinds.banks import BankWriter
     from regroup_store.kinds.indexes import SampleIndex
 
 
@@ -35,9 +38,6 @@ def build_bank(
         UsageError: the dataset lacks classes of the model.
         ConfigurationError: a class has no correctly classified sample.
     """
-    from regroup_pipelines.banks.recipe import BankRecipe
-    from regroup_pipelines.banks.rounds import class_names, draw_bank
-    from regroup_store.kinds.banks import BankSpec
 
     check_covered(index, network)
     draw = draw or draw_bank(job, network, index, options, batch)
@@ -54,8 +54,6 @@ def reduce_bank(job: Job, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) ->
     Raises:
         IncompleteError: a tap could not be reduced.
     """
-    from regroup_pipelines.banks.rounds import log_short_classes
-    from regroup_store.kinds.banks import create_bank
 
     started = time.perf_counter()
     writer, step = create_bank(job.store, spec), f"bank {spec.name}"
@@ -86,8 +84,6 @@ def _reduce(
     recipe: BankRecipe,
     started: float,
 ) -> None:
-    from regroup_cluster.workers.bank import ReductionJob, weigh
-    from regroup_pipelines.steps.session import log_failures, refuse_failures
 
     taps, classes = writer.spec.taps, len(writer.spec.class_names)
     task = ReductionJob(
@@ -105,30 +101,3 @@ def _reduce(
     job.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)
-
-
-def main(config: BuildBankConfig) -> dict[str, Any]:
-    """Index and extract what is missing, and build the bank."""
-    from regroup_pipelines.steps.indexing import index_dataset
-    from regroup_pipelines.steps.network import network_for, open_network
-    from regroup_pipelines.steps.session import Job
-    from regroup_store.kinds.banks import bank_counts
-
-    network = open_network(config)
-    with Job(config, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
-        network = network_for(network, index, config.classes)
-        bank = build_bank(job, network, index, config, config.batch)
-        return {
-            "index": index.ref,
-            "bank": bank,
-            "taps": [name for name, _ in network.taps],
-            "samples": bank_counts(job.store, bank),
-            "steps": job.summary(),
-        }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("build-bank")

@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.bank import DELTA
+from regroup_pipelines.banks.recipe import BankRecipe
+from regroup_pipelines.banks.variants import BankOrigin
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.results.accuracy import k_rows
+from regroup_pipelines.steps.rescoring import rescore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rich.table import Table
 
-    from regroup_pipelines.banks.recipe import BankRecipe
     from regroup_pipelines.banks.rounds import LookUp
-    from regroup_pipelines.banks.variants import BankOrigin
     from regroup_pipelines.configs.stored import RescoreConfig
     from regroup_pipelines.steps.session import Job
     from regroup_store.format.element import BlockElement
@@ -34,7 +37,6 @@ def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
     Raises:
         UsageError: an option is out of range.
     """
-    from regroup_pipelines.banks.recipe import BankRecipe
 
     _check(config)
     own = BankRecipe.of_bank(bank)
@@ -58,7 +60,6 @@ def asks_for_others(config: RescoreConfig) -> bool:
 
 
 def _check(config: RescoreConfig) -> None:
-    from regroup.bank import DELTA
 
     for size in config.per_class:
         if size < 1:
@@ -101,7 +102,6 @@ def compare(
     Raises:
         UsageError: a bank takes images that were never extracted.
     """
-    from regroup_pipelines.banks.variants import BankOrigin
 
     started, entry = time.perf_counter(), len(job.ledger)
     origin = BankOrigin.of(job, bank)
@@ -144,8 +144,6 @@ def _scored(
     """The ref of a recipe's bank, and the summaries of the votes against it."""
     from dataclasses import replace
 
-    from regroup_pipelines.steps.rescoring import rescore
-
     bank = origin.build(job, recipe, samples)
     options = replace(config, delta=recipe.delta) if config.deltas else config
     return bank.ref, rescore(job, bank, features, options)[0]
@@ -155,7 +153,6 @@ def variant_rows(
     variants: Sequence[Variant], ks: list[int], signs: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """A row for each recipe, k and sign choice; cells by features, with the replicates' spread."""
-    from regroup_pipelines.steps.rescoring import k_rows
 
     return [
         {**variant.recipe.inputs(), "bank": variant.bank, **row, **_spread(row, others)}

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from regroup.bank import DELTA
+
 if TYPE_CHECKING:
     from typing import Self
 
@@ -33,7 +35,6 @@ class BankRecipe:
     @classmethod
     def of(cls, options: BankOptions) -> Self:
         """The recipe that the options of `build-bank` give."""
-        from regroup.bank import DELTA
 
         return cls(
             per_class=options.per_class,

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.bank_samples import BankSampler
+from regroup.candidates import CandidateSampler, first_depth, next_depths
+from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.steps.extraction import extract_index, index_features_spec
+from regroup_pipelines.steps.network import label_map
 from regroup_pipelines.steps.session import log
+from regroup_pipelines.steps.votes import source_of
+from regroup_store.format.element import BlockElement
+from regroup_store.format.lineage import features_within
+from regroup_store.format.row_tables import PART_ROWS
+from regroup_store.kinds.indexes import SampleIndex
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,8 +35,6 @@ if TYPE_CHECKING:
     from regroup_pipelines.configs.options import BankOptions
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement
-    from regroup_store.kinds.indexes import SampleIndex
 
 COLUMNS = ["sample_id", "label", "prediction", "confidence"]
 SHOWN_CLASSES = 10
@@ -73,8 +81,6 @@ def draw_bank(
     Raises:
         ConfigurationError: a class has no correctly classified sample; an option is out of range.
     """
-    from regroup.candidates import first_depth, next_depths
-    from regroup_pipelines.steps.network import label_map
 
     depth = first_depth(options.per_class, options.expected_accuracy)
     depths = np.full(network.num_classes, depth, np.int64)
@@ -93,11 +99,6 @@ def draw_bank(
 
 def _extracted(job: Job, network: Network, index: SampleIndex, batch: int) -> list[BlockElement]:
     """Features of images of `index` that the store holds; what they lack is tried again."""
-    from regroup_pipelines.steps.extraction import extract_index, index_features_spec
-    from regroup_pipelines.steps.scoring import source_of
-    from regroup_store.format.element import BlockElement
-    from regroup_store.format.lineage import features_within
-    from regroup_store.kinds.indexes import SampleIndex
 
     like = index_features_spec(network, index, job.options.block_rows).inputs
     found = []
@@ -114,8 +115,6 @@ def candidates_of(
     index: SampleIndex, labels: Sequence[int] | None, depths: NDArray[np.int64], seed: int
 ) -> Candidates:
     """The first `depths`, (M,) int64, images of each class; `labels`: as of `label_map`."""
-    from regroup.candidates import CandidateSampler
-    from regroup_store.format.row_tables import PART_ROWS
 
     sampler = CandidateSampler(depths, seed)
     for start in range(0, index.rows_count, PART_ROWS):
@@ -136,7 +135,6 @@ def _extract(
     batch: int,
 ) -> BlockElement:
     """Features of the candidates that no stored features hold, by their numbers."""
-    from regroup_pipelines.steps.extraction import extract_index
 
     rows = candidates.rows[unknown].tolist()
     classes = len(np.unique(candidates.labels[unknown]))
@@ -161,8 +159,6 @@ class LookUp:
         self, features: list[BlockElement], candidates: Candidates, per_class: int, seed: int
     ) -> None:
         import pyarrow as pa
-
-        from regroup.bank_samples import BankSampler
 
         self._candidates = candidates
         self._ids = pa.array(candidates.sample_ids, pa.string())
@@ -193,7 +189,6 @@ class LookUp:
 
     def _read(self, element: BlockElement) -> None:
         """Take in the rows of one features element that are candidates not met before."""
-        from regroup_pipelines.results.blocks import tables
 
         before = self._seen.sum()
         start = sum(f.plan.rows for f in self._features)
@@ -220,7 +215,6 @@ class LookUp:
 
 def class_names(network: Network, index: SampleIndex) -> tuple[str, ...]:
     """The names of the M classes in the order of the model's outputs."""
-    from regroup_pipelines.steps.network import label_map
 
     if label_map(index, network) is None or network.class_names is None:
         return index.class_names

@@ -7,19 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.candidates import first_depth, next_depths
+from regroup_pipelines.banks.build import reduce_bank
+from regroup_pipelines.banks.recipe import BankRecipe
+from regroup_pipelines.banks.rounds import LookUp, candidates_of
+from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.session import log_gaps
+from regroup_store.format.element import BlockElement
+from regroup_store.format.lineage import features_within, of_candidates
+from regroup_store.format.manifests import find
+from regroup_store.kinds.banks import BankSpec, read_bank
+from regroup_store.kinds.indexes import SampleIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.banks.recipe import BankRecipe
-    from regroup_pipelines.banks.rounds import LookUp
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
-    from regroup_store.kinds.indexes import SampleIndex
 
     Deepen = Callable[
         [NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], int], NDArray[np.int64]
@@ -51,10 +58,6 @@ class BankOrigin:
         Raises:
             UsageError: what the bank was made of is there no more.
         """
-        from regroup_pipelines.steps.session import log_gaps
-        from regroup_store.format.element import BlockElement
-        from regroup_store.format.lineage import features_within
-        from regroup_store.kinds.indexes import SampleIndex
 
         one = _features_of(job, bank)
         index = _training_index(job, bank, one)
@@ -80,8 +83,6 @@ class BankOrigin:
             UsageError: some were never extracted.
             ConfigurationError: fewer than one sample a class.
         """
-        from regroup.candidates import first_depth, next_depths
-        from regroup_pipelines.configs.options import BankOptions
 
         per_class = recipe.per_class
         expected = first_depth(per_class, BankOptions.expected_accuracy)
@@ -92,7 +93,6 @@ class BankOrigin:
         raise _never_extracted(self.bank, recipe, found)
 
     def _look(self, recipe: BankRecipe, depth: int, deepen: Deepen) -> LookUp:
-        from regroup_pipelines.banks.rounds import LookUp, candidates_of
 
         depths = np.full(len(self.bank.class_names), depth, np.int64)
         while True:
@@ -105,9 +105,6 @@ class BankOrigin:
 
     def build(self, job: Job, recipe: BankRecipe, found: LookUp) -> StoredBank:
         """The bank of `recipe`, from what `look_up` found; the bank itself where it is its own."""
-        from regroup_pipelines.banks.build import reduce_bank
-        from regroup_pipelines.banks.recipe import BankRecipe
-        from regroup_store.kinds.banks import BankSpec, read_bank
 
         own = BankRecipe.of_bank(self.bank)
         if recipe == own:
@@ -147,8 +144,6 @@ def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
 
 def _features_of(job: Job, bank: StoredBank) -> BlockElement:
     """One of the features elements that the bank was made of."""
-    from regroup_store.format.element import BlockElement
-    from regroup_store.format.manifests import find
 
     named: Any = bank.inputs["features"]
     for fingerprint in named if isinstance(named, list) else [named]:
@@ -159,9 +154,6 @@ def _features_of(job: Job, bank: StoredBank) -> BlockElement:
 
 def _training_index(job: Job, bank: StoredBank, features: BlockElement) -> str:
     """Fingerprint of the index of the whole dataset that `features` are of images of."""
-    from regroup_store.format.lineage import of_candidates
-    from regroup_store.format.manifests import find
-    from regroup_store.kinds.indexes import SampleIndex
 
     source: Any = features.inputs["source"]
     fingerprint = str(source["index"])

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from regroup.attacks import ATTACKS
+from regroup.attacks.presets import SWEEP, SWEPT
+from regroup.errors import ConfigurationError
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import print_line
+from regroup_pipelines.schema.attack_options import attack_kind, presets
 
 if TYPE_CHECKING:
     from regroup.attacks import AttackSpec
@@ -20,8 +25,6 @@ def listed() -> dict[str, list[dict[str, Any]]]:
     `forward` and `backward`: the most passes a sample at these parameters; `problem`: why the
     attack cannot be used here, or None.
     """
-    from regroup.attacks import ATTACKS
-    from regroup_pipelines.schema.attack_options import presets
 
     return {
         "attacks": [_attack(name) for name in ATTACKS],
@@ -30,8 +33,6 @@ def listed() -> dict[str, list[dict[str, Any]]]:
 
 
 def _attack(name: str) -> dict[str, Any]:
-    from regroup.errors import ConfigurationError
-    from regroup_pipelines.schema.attack_options import attack_kind
 
     try:
         kind = attack_kind(name)
@@ -90,7 +91,6 @@ def preset_lines(row: dict[str, Any]) -> list[str]:
 
 def shown_presets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The presets for people: of a sweep the first and the last budget."""
-    from regroup.attacks.presets import SWEEP, SWEPT
 
     ends = tuple(f"{SWEEP}{level}{suffix}" for level in SWEPT[:: len(SWEPT) - 1] for suffix in ENDS)
     return [row for row in rows if not row["name"].startswith(SWEEP) or row["name"] in ends]
@@ -98,7 +98,6 @@ def shown_presets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(config: AttackListConfig) -> dict[str, Any]:
     """Print the attacks and the presets."""
-    from regroup_pipelines.render.terminal import print_line
 
     found = listed()
     lines = [line for row in found["attacks"] for line in attack_lines(row)]

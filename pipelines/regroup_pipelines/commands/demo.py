@@ -9,14 +9,23 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.commands.report import main as report
+from regroup_pipelines.commands.rescore import cost_line
 from regroup_pipelines.configs.options import AttackOptions
+from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.study_files import write_report
+from regroup_pipelines.render.terminal import accuracy_table, k_table, print_line, show
+from regroup_pipelines.schema.attack_options import attack_spec
+from regroup_pipelines.schema.loading import load_study, shipped_studies
+from regroup_pipelines.steps.demo_model import train_demo_model
+from regroup_pipelines.steps.session import Job
+from regroup_pipelines.study.run import refuse_failures, run_study
+from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import DemoConfig
     from regroup_pipelines.schema.study import Study
-    from regroup_pipelines.steps.session import Job
-    from regroup_pipelines.study.steps import StudySteps
 
 STUDY = "demo"
 
@@ -27,8 +36,6 @@ def demo_study(config: DemoConfig) -> Study:
     Raises:
         UsageError: an option is out of range.
     """
-    from regroup_pipelines.schema.attack_options import attack_spec
-    from regroup_pipelines.schema.loading import load_study, shipped_studies
 
     # Here, so that a mistake names the demo's own option and not the study's key.
     attack_spec(AttackOptions(epsilon=config.epsilon))
@@ -55,8 +62,6 @@ def _rescoring(job: Job, steps: StudySteps) -> dict[str, Any]:
 
 def _report(config: DemoConfig, output: Path) -> str:
     """Write the report of the demo; where it begins."""
-    from regroup_pipelines.commands.report import main as report
-    from regroup_pipelines.configs.stored import ReportConfig
 
     place = str(output / "report")
     options = ReportConfig(store=config.store, output=place, study=STUDY, json=config.json)
@@ -64,8 +69,6 @@ def _report(config: DemoConfig, output: Path) -> str:
 
 
 def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> None:
-    from regroup_pipelines.render.terminal import accuracy_table, k_table, print_line, show
-    from regroup_pipelines.steps.rescoring import cost_line
 
     (evaluation,) = results["evaluations"]
     names = [row["images"] for row in evaluation["accuracy"]]
@@ -79,12 +82,6 @@ def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> 
 
 def main(config: DemoConfig) -> dict[str, Any]:
     """Run what is missing of the demo, print its tables and write its files."""
-    from regroup_pipelines.render.study_files import write_report
-    from regroup_pipelines.render.terminal import print_line
-    from regroup_pipelines.steps.demo_model import train_demo_model
-    from regroup_pipelines.steps.session import Job
-    from regroup_pipelines.study.run import refuse_failures, run_study
-    from regroup_pipelines.study.steps import StudySteps
 
     started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
     trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
@@ -100,9 +97,3 @@ def main(config: DemoConfig) -> dict[str, Any]:
     results["seconds"] = time.perf_counter() - started
     print_line(f"Done in {results['seconds']:.0f} s.", config.json)
     return results
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("demo")

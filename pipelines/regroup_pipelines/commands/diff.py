@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.commands.inspect import shortened
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import print_line, show
+from regroup_store.errors import StoreError
+from regroup_store.format.lineage import parents
+from regroup_store.format.manifests import find, read_manifest
+from regroup_store.format.store import open_store
+from regroup_store.maintenance.lookup import kind_of, one_element
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -52,9 +59,6 @@ def main(config: DiffConfig) -> dict[str, Any]:
     """Compare two elements."""
     from rich.table import Table
 
-    from regroup_pipelines.render.terminal import print_line, show
-    from regroup_store.format.store import open_store
-
     stores = (
         open_store(config.store, writable=False),
         open_store(config.store_b or config.store, writable=False),
@@ -76,7 +80,6 @@ def main(config: DiffConfig) -> dict[str, Any]:
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
     """Where both elements are; a kind that one of them states is the other's too."""
-    from regroup_store.maintenance.lookup import kind_of, one_element
 
     kinds = [kind_of(ref)[0] for ref in (config.a, config.b)]
     first = one_element(stores[0], config.a, kinds[0] or kinds[1])
@@ -96,8 +99,6 @@ def compare_elements(
 
     Raises what `read_manifest` raises of these two; parents that cannot be read are notes.
     """
-    from regroup_store.format.lineage import parents
-    from regroup_store.format.manifests import read_manifest
 
     inputs: list[Any] = [
         read_manifest(store.backend, place)["inputs"]
@@ -118,8 +119,6 @@ def _followed(
     stores: tuple[Store, Store], kind: str, found: Difference, seen: set[tuple[str, str]]
 ) -> Difference:
     """A difference of fingerprints with what makes them differ."""
-    from regroup_store.errors import StoreError
-    from regroup_store.format.manifests import find
 
     pair = (_text(found.a), _text(found.b))
     if not all(pair):
@@ -189,14 +188,7 @@ def _grow(tree: Tree, found: tuple[Difference, ...]) -> None:
 
 
 def _shown(value: object) -> str:
-    from regroup_pipelines.commands.inspect import shortened
 
     if isinstance(value, str) and len(value) == 64:
         return value[:16]
     return "not given" if value is _ABSENT else shortened(value)
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("diff")

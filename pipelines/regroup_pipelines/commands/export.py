@@ -10,6 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import print_line
+from regroup_pipelines.render.units import human_size
+from regroup_pipelines.results.sample_rows import SCHEMA, WORD, Evaluated
+from regroup_store.errors import StoreUsageError
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -17,7 +23,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from regroup_pipelines.configs.stored import ExportConfig
-    from regroup_pipelines.results.sample_rows import Evaluated
     from regroup_store.format.store import Store
 
 # Rows of a group of a Parquet file, and the most that are held in memory beside a block.
@@ -34,7 +39,6 @@ class ExportError(Exception):
 
 def evaluated(store: Store, results: dict[str, Any]) -> list[Evaluated]:
     """Every set of images that a study evaluated, for every pair of taps and bank, in order."""
-    from regroup_pipelines.results.sample_rows import Evaluated
 
     titles = {row["images"]: row.get("title") for row in results["images"]}
     return [
@@ -109,8 +113,6 @@ def _parquet(
 ) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow.parquet as pq
 
-    from regroup_pipelines.results.sample_rows import SCHEMA
-
     schema = SCHEMA.with_metadata({"regroup": json.dumps(head)})
     with (
         _whole(folder / f"{study}-samples.parquet") as path,
@@ -127,8 +129,6 @@ def _csv(
 ) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow as pa
     from pyarrow import csv
-
-    from regroup_pipelines.results.sample_rows import SCHEMA, WORD
 
     plain = pa.schema([(f.name, pa.string() if f.type == WORD else f.type) for f in SCHEMA])
     with _whole(folder / f"{study}-samples.csv") as path, csv.CSVWriter(path, plain) as writer:
@@ -156,8 +156,6 @@ _FORMATS = {"parquet": _parquet, "csv": _csv}
 
 
 def _results(store: Store, study: str) -> Any:
-    from regroup_store.errors import StoreUsageError
-    from regroup_store.kinds.studies import read_study
 
     try:
         return read_study(store, study)
@@ -167,9 +165,6 @@ def _results(store: Store, study: str) -> Any:
 
 def main(config: ExportConfig) -> dict[str, Any]:
     """Write a study's samples."""
-    from regroup_pipelines.render.terminal import print_line
-    from regroup_pipelines.render.units import human_size
-    from regroup_store.format.store import open_store
 
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")
@@ -193,9 +188,3 @@ def main(config: ExportConfig) -> dict[str, Any]:
         "images": images,
         "not_run": not_run,
     }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("export")

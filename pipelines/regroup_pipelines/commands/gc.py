@@ -7,6 +7,15 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.render.units import human_size
+from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
+from regroup_pipelines.steps.session import log
+from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import studies
+from regroup_store.maintenance.lookup import named_elements
+from regroup_store.maintenance.removal import plan_removal, remove
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -36,8 +45,6 @@ class HalfDoneError(Exception):
 
 def main(config: GcConfig) -> dict[str, Any]:
     """List, and with --delete remove, what nothing refers to."""
-    from regroup_pipelines.render.terminal import print_line, show
-    from regroup_store.format.store import open_store
 
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
         raise UsageError(
@@ -57,8 +64,6 @@ def main(config: GcConfig) -> dict[str, Any]:
 
 
 def _plan(store: Store, config: GcConfig) -> Plan:
-    from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
-    from regroup_store.maintenance.removal import plan_removal
 
     keep = [location for ref in config.keep for location in _kept(store, ref)]
     begun = unfinished_refs(past_runs(store))
@@ -67,8 +72,6 @@ def _plan(store: Store, config: GcConfig) -> Plan:
 
 def _kept(store: Store, ref: str) -> list[Location]:
     """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
-    from regroup_store.errors import StoreUsageError
-    from regroup_store.maintenance.lookup import named_elements
 
     try:
         return named_elements(store, ref)
@@ -77,7 +80,6 @@ def _kept(store: Store, ref: str) -> list[Location]:
 
 
 def _running(store: Store) -> PastRun | None:
-    from regroup_pipelines.steps.past_runs import past_runs
 
     now = datetime.now(UTC)
     return next((run for run in past_runs(store) if run.in_progress(now)), None)
@@ -85,7 +87,6 @@ def _running(store: Store) -> PastRun | None:
 
 def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
     """Say why nothing may be removed; raises NotNowError, UsageError."""
-    from regroup_store.kinds.studies import studies
 
     if run := _running(store):
         raise NotNowError(
@@ -107,8 +108,6 @@ def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
 def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Table:
     from rich.table import Table
 
-    from regroup_pipelines.render.units import human_size
-
     table = Table(title=f"What nothing refers to in {title}")
     for head in ("kind", "name and fingerprint", "state", "made", "size"):
         table.add_column(head, justify="right" if head == "size" else "left")
@@ -122,7 +121,6 @@ def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Ta
 
 def _sentences(store: Store, plan: Plan, size: int) -> list[str]:
     """What was found, for people."""
-    from regroup_pipelines.render.units import human_size
 
     found = f"{_elements(len(plan.unreferenced))} ({human_size(size)})"
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
@@ -143,7 +141,6 @@ def _elements(count: int) -> str:
 
 def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
     """Remove what was listed if it was asked for; the folders that are gone."""
-    from regroup_pipelines.render.terminal import print_line
 
     if not plan.unreferenced:
         return []
@@ -163,7 +160,6 @@ def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
 
 
 def _confirmed(count: int, size: int) -> bool:
-    from regroup_pipelines.render.units import human_size
 
     try:
         answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
@@ -182,9 +178,6 @@ def _both(plan: Plan, again: Plan) -> Plan:
 
 
 def _removed(store: Store, plan: Plan) -> list[str]:
-    from regroup_pipelines.steps.session import log
-    from regroup_store.errors import StoreError
-    from regroup_store.maintenance.removal import remove
 
     gone: list[str] = []
     for member in plan.unreferenced:
@@ -222,9 +215,3 @@ def _summary(
         "unreadable": [member.location.folder for member in plan.unknown],
         "deleted": deleted,
     }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("gc")

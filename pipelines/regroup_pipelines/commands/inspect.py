@@ -5,6 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.render.element_state import reasons, state_of
+from regroup_pipelines.render.terminal import show
+from regroup_pipelines.render.units import human_size
+from regroup_store.format.lineage import ancestors, descendants
+from regroup_store.format.manifests import read_manifest
+from regroup_store.format.store import open_store
+from regroup_store.maintenance.lookup import one_element
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -23,12 +31,6 @@ def main(config: InspectConfig) -> dict[str, Any]:
     """Print one element."""
     from rich.console import Group
     from rich.table import Table
-
-    from regroup_pipelines.render.terminal import show
-    from regroup_store.format.lineage import ancestors, descendants
-    from regroup_store.format.manifests import read_manifest
-    from regroup_store.format.store import open_store
-    from regroup_store.maintenance.lookup import one_element
 
     store = open_store(config.store, writable=False)
     location = one_element(store, config.ref)
@@ -63,8 +65,6 @@ def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tre
 
 
 def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) -> Iterator[str]:
-    from regroup_pipelines.commands.ls import reasons, state_of
-    from regroup_pipelines.render.units import human_size
 
     info = store.info(location)
     yield f"kind: {location.kind}"
@@ -134,9 +134,3 @@ def _plain(each: Relative) -> dict[str, Any]:
         "problem": each.problem,
         "relatives": [_plain(other) for other in each.relatives],
     }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("inspect")

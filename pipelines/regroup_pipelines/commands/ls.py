@@ -4,31 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.render.element_state import reasons, state_of
+from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.render.units import human_size
+from regroup_store.format.store import open_store
+
 if TYPE_CHECKING:
     from regroup_pipelines.configs.maintenance import LsConfig
-    from regroup_store.format.store import ElementInfo
-
-
-def state_of(info: ElementInfo) -> str:
-    """Whether an element is whole, and what it lacks."""
-    from regroup_store.format.block_plan import format_blocks
-
-    if info.problem:
-        return info.problem
-    if info.finalised and info.missing_blocks:
-        return f"finalised without block {format_blocks([*info.missing_blocks])}"
-    if info.quarantined:
-        return f"incomplete, gave up block {format_blocks([q.block for q in info.quarantined])}"
-    return "complete" if info.finalised else "incomplete"
-
-
-def reasons(elements: list[ElementInfo]) -> list[str]:
-    """Why blocks were given up, a line each."""
-    return [
-        f"{info.kind}/{info.ref} block {q.block}, {q.attempts} attempts: {q.cause}"
-        for info in elements
-        for q in info.quarantined
-    ]
 
 
 def main(config: LsConfig) -> dict[str, Any]:
@@ -36,10 +18,6 @@ def main(config: LsConfig) -> dict[str, Any]:
     from dataclasses import asdict
 
     from rich.table import Table
-
-    from regroup_pipelines.render.terminal import print_line, show
-    from regroup_pipelines.render.units import human_size
-    from regroup_store.format.store import open_store
 
     store = open_store(config.store, writable=False)
     elements, runs = store.elements(), len(store.backend.children("runs"))
@@ -56,9 +34,3 @@ def main(config: LsConfig) -> dict[str, Any]:
     for line in reasons(elements) if config.reasons else []:
         print_line(line, config.json)
     return {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("ls")

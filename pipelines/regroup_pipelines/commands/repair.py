@@ -5,6 +5,17 @@ from __future__ import annotations
 import shlex
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.commands.verify import find_all
+from regroup_pipelines.errors import DamageFoundError
+from regroup_pipelines.render.terminal import print_line
+from regroup_store.errors import StoreError
+from regroup_store.format.block_plan import format_blocks
+from regroup_store.format.fingerprint import short
+from regroup_store.format.lineage import of_candidates, parents
+from regroup_store.format.manifests import ROW_KINDS, locate, read_manifest
+from regroup_store.maintenance.repair import apply_repair, kept_elements, plan_repairs
+from regroup_store.maintenance.verify import open_to_verify
+
 if TYPE_CHECKING:
     from regroup_pipelines.configs.maintenance import RepairConfig
     from regroup_store.format.manifests import Location
@@ -17,8 +28,6 @@ COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank",
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:
     """The command that wrote an element and (shell-quoted) what is known of its options."""
-    from regroup_store.errors import StoreError
-    from regroup_store.format.manifests import read_manifest
 
     try:
         manifest: Any = read_manifest(store.backend, location)
@@ -31,7 +40,6 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
 
 def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     """The command that writes elements of a kind."""
-    from regroup_store.format.lineage import of_candidates
 
     if of_candidates(store, kind, inputs):
         return "build-bank"
@@ -44,7 +52,6 @@ def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
 
 
 def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
-    from regroup_store.format.fingerprint import short
 
     inputs = manifest["inputs"]
     if kind == "votes":
@@ -59,9 +66,6 @@ def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str
 
 def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
     """Where the images are that an element comes from, if its index can be read."""
-    from regroup_store.errors import StoreError
-    from regroup_store.format.lineage import parents
-    from regroup_store.format.manifests import ROW_KINDS, locate, read_manifest
 
     if kind in ROW_KINDS:
         return str(manifest["source_spec"])
@@ -76,7 +80,6 @@ def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
 
 def describe(store: Store, repair: Repair) -> dict[str, Any]:
     """A repair as plain JSON: what is done, what is kept, what to run."""
-    from regroup_store.maintenance.repair import kept_elements
 
     place = repair.location
     command, options = command_for(store, place) if place else ("", "")
@@ -94,7 +97,6 @@ def describe(store: Store, repair: Repair) -> dict[str, Any]:
 
 def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
     """What is done about one element, for people."""
-    from regroup_store.format.block_plan import format_blocks
 
     blocks = format_blocks(done["blocks"])
     what = {
@@ -125,11 +127,6 @@ def next_commands(store_uri: str, repairs: list[dict[str, Any]]) -> list[str]:
 
 def main(config: RepairConfig) -> dict[str, Any]:
     """Verify, then undo what is damaged; nothing is computed here."""
-    from regroup_pipelines.commands.verify import find_all
-    from regroup_pipelines.errors import DamageFoundError
-    from regroup_pipelines.render.terminal import print_line
-    from regroup_store.maintenance.repair import apply_repair, plan_repairs
-    from regroup_store.maintenance.verify import open_to_verify
 
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
@@ -160,9 +157,3 @@ def _advice(commands: list[str]) -> list[str]:
     if not commands:
         return []
     return ["Run again, with all the options it had (or the `regroup demo` it was):", *commands]
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("repair")

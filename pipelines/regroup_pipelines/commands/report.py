@@ -7,6 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import print_line
+from regroup_pipelines.render.units import human_size
+from regroup_pipelines.report_pages.cost import read_runs
+from regroup_pipelines.report_pages.evaluation import Study
+from regroup_pipelines.report_pages.folder import check_output, replaced_folder
+from regroup_pipelines.report_pages.pages import StudyPages
+from regroup_pipelines.report_pages.provenance import command_line
+from regroup_pipelines.report_pages.site import Site
+from regroup_pipelines.schema.attacks import near
+from regroup_pipelines.steps.run_record import public
+from regroup_store.format.store import open_store
+from regroup_store.kinds.studies import read_study, studies
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import ReportConfig
@@ -19,10 +31,6 @@ REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 def main(config: ReportConfig) -> dict[str, Any]:
     """Write the report."""
-    from regroup_pipelines.render.terminal import print_line
-    from regroup_pipelines.render.units import human_size
-    from regroup_pipelines.report_pages.folder import check_output, replaced_folder
-    from regroup_store.format.store import open_store
 
     if config.images < 0:
         raise UsageError(f"--images {config.images}: give 0 or more")
@@ -53,8 +61,6 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
     Raises:
         UsageError: the store holds none, or not the one that is named.
     """
-    from regroup_pipelines.schema.attacks import near
-    from regroup_store.kinds.studies import studies
 
     names = studies(store)
     if not names:
@@ -69,12 +75,6 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
 
 def write_site(store: Store, names: list[str], config: ReportConfig, folder: Path) -> None:
     """Write all pages of the named studies into an empty folder."""
-    from regroup_pipelines.report_pages.cost import read_runs
-    from regroup_pipelines.report_pages.evaluation import Study
-    from regroup_pipelines.report_pages.pages import StudyPages
-    from regroup_pipelines.report_pages.site import Site
-    from regroup_pipelines.steps.run_record import public
-    from regroup_store.kinds.studies import read_study
 
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()
@@ -97,12 +97,4 @@ def made_by(config: ReportConfig) -> str:
     """The command that makes this report again, secrets masked."""
     from dataclasses import asdict
 
-    from regroup_pipelines.report_pages.provenance import command_line
-
     return command_line({"command": "report", "options": asdict(config)})
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("report")

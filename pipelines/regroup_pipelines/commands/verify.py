@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.errors import DamageFoundError
+from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.steps.session import log
+from regroup_store.format.block_plan import format_blocks
+from regroup_store.maintenance.verify import check_element, check_marker, chosen, open_to_verify
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -15,8 +21,6 @@ if TYPE_CHECKING:
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
     """Every finding about the elements that `refs` name; a line of log an element."""
-    from regroup_pipelines.steps.session import log
-    from regroup_store.maintenance.verify import check_element, check_marker, chosen
 
     locations = chosen(store, refs)
     findings = list(check_marker(store))
@@ -41,7 +45,6 @@ def findings_table(findings: list[Finding], title: str) -> Table:
 
 def failure_sentence(findings: list[Finding]) -> str | None:
     """One sentence that names everything damaged or unreadable; None where all is well."""
-    from regroup_store.format.block_plan import format_blocks
 
     bad = [f for f in findings if f.level != "note"]
     if not bad:
@@ -58,9 +61,6 @@ def failure_sentence(findings: list[Finding]) -> str | None:
 
 def main(config: VerifyConfig) -> dict[str, Any]:
     """Print every finding; raises `DamageFoundError` when one is more than a note."""
-    from regroup_pipelines.errors import DamageFoundError
-    from regroup_pipelines.render.terminal import print_line, show
-    from regroup_store.maintenance.verify import open_to_verify
 
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
@@ -71,9 +71,3 @@ def main(config: VerifyConfig) -> dict[str, Any]:
         raise DamageFoundError(failure, summary)
     print_line("Nothing is damaged.", config.json)
     return summary
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("verify")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup.attacks.presets import PRESETS
 from regroup_pipelines.render.terminal import format_accuracy
 from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
 
@@ -46,7 +47,6 @@ class PaperTable:
 
     def keys(self, results: Row) -> list[str]:
         """Presets of the rows: all of the paper's protocol, and others that the study has."""
-        from regroup.attacks.presets import PRESETS
 
         named = {a["preset"] for a in results["settings"]["attacks"].values()}
         mine = [name for name in PRESETS if name.startswith(self.prefix)]
@@ -141,7 +141,6 @@ def _measured(evaluation: Row, images: str | None) -> Row:
 
 def _protocol(preset: str, attack: Row | None) -> str:
     """What the study runs, which may differ from the preset."""
-    from regroup.attacks.presets import PRESETS
 
     if preset == "clean":
         return "-"

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from regroup_cluster.dispatch.stopwatch import add_seconds
 from regroup_pipelines.report_pages.tables import Cell, Table, number_cell, text_cell
 from regroup_pipelines.steps.run_record import FOLDER
 
@@ -55,7 +56,6 @@ class Spent:
 
 def spent(study: Study, runs: Iterable[Row]) -> list[Spent]:
     """What every element of the study took, in the order of its steps; zeros: no record says."""
-    from regroup_cluster.dispatch.stopwatch import add_seconds
 
     steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
     found = []

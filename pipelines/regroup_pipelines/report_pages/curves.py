@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup_pipelines.results.accuracy import Accuracy
+from regroup_pipelines.results.curve import curve_of, curve_rows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +24,6 @@ def minimal_curve(evaluation: Evaluation, attack: Row) -> dict[str, Any]:
 
     See `Missing` for what it may raise.
     """
-    from regroup_pipelines.results.curve import curve_of, curve_rows
 
     made = evaluation.study.adversarials(attack)
     clean = evaluation.votes(evaluation.study.clean_of(attack))

@@ -6,6 +6,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from regroup.errors import RegroupError
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.report_pages.outcomes import read_outcomes, read_votes
+from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import find, locate, read_manifest
 from regroup_store.kinds.banks import KIND as BANKS
@@ -31,9 +35,6 @@ class Missing:
 
 def attempt(read: Callable[[], T]) -> T | Missing:
     """What `read` returns, or why the store, or a dataset, does not give it any more."""
-    from regroup.errors import RegroupError
-    from regroup_pipelines.errors import UsageError
-    from regroup_store.errors import StoreError
 
     try:
         return read()
@@ -113,7 +114,6 @@ class Evaluation:
 
     def features(self, images: str) -> BlockElement:
         """The features that those votes are of, as far as their gaps say."""
-        from regroup_store.errors import StoreUsageError
 
         votes = self.votes(images)
         full = str(votes.inputs["features"])
@@ -126,7 +126,6 @@ class Evaluation:
 
     def outcomes(self, attack: Row) -> Outcomes:
         """The outcome of every sample of an attack, read once; see `Missing` for what it raises."""
-        from regroup_pipelines.report_pages.outcomes import read_outcomes
 
         key = f"outcomes {attack['images']}"
         if key not in self._kept:
@@ -136,7 +135,6 @@ class Evaluation:
 
     def clean_votes(self, images: str) -> Votes:
         """The votes on clean images, read once."""
-        from regroup_pipelines.report_pages.outcomes import read_votes
 
         key = f"votes {images}"
         if key not in self._kept:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.images.preprocessing import Preprocessing, decode
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_store.format.fingerprint import encoded_digest
+from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -18,7 +23,6 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.report_pages.evaluation import Study
     from regroup_store.format.element import BlockElement
-    from regroup_store.kinds.indexes import SampleIndex
 
 # Sides up to here are kept as PNG, each pixel as it is; noise in larger ones would not fit.
 LOSSLESS_SIDE = 64
@@ -101,7 +105,6 @@ class CleanImages:
     _rows: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        from regroup_store.sources import open_source
 
         source = attempt(lambda: open_source(self.index.source_spec))
         if isinstance(source, Missing):
@@ -121,8 +124,6 @@ class CleanImages:
         return attempt(lambda: self._decode(self._rows[sample_id]))
 
     def _decode(self, row: int) -> NDArray[np.float32]:
-        from regroup.images.preprocessing import Preprocessing, decode
-        from regroup_store.format.fingerprint import encoded_digest
 
         table = self.index.rows(slice(row, row + 1), ["locator", "digest"]).to_pylist()[0]
         data = self._read(table["locator"])
@@ -141,7 +142,6 @@ class CleanImages:
 
 def open_clean_images(study: Study, index_ref: str, preprocessing: dict[str, Any]) -> CleanImages:
     """The clean images of an index; raises StoreUsageError where it is gone."""
-    from regroup_store.kinds.indexes import SampleIndex
 
     return CleanImages(SampleIndex.open(study.store, index_ref), preprocessing)
 
@@ -159,7 +159,6 @@ class AttackedImages:
         return attempt(lambda: self._read(row))
 
     def _read(self, row: int) -> NDArray[np.float32]:
-        from regroup_store.kinds.adversarials import IMAGES
 
         block, inside = divmod(row, self.element.plan.block_rows)
         if block != self._block or self._images is None:

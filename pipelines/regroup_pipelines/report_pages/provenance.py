@@ -6,6 +6,7 @@ import shlex
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.configs.table import CONFIGS
 from regroup_pipelines.report_pages.curves import is_minimal
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
 from regroup_pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
@@ -146,17 +147,11 @@ def _option(name: str, value: Any) -> list[str]:
 
 def _defaults(command: str) -> dict[str, Any]:
     """The defaults of a command's options, by name; {} for a command of another release."""
-    import importlib
-
-    from regroup_pipelines.cli import COMMANDS
-
-    if command not in COMMANDS:
+    if command not in CONFIGS:
         return {}
-    module, name = COMMANDS[command]
-    kind = getattr(importlib.import_module(module), name)
     return {
         each.name: each.default if each.default is not MISSING else _made(each)
-        for each in fields(kind)
+        for each in fields(CONFIGS[command])
     }
 
 

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.bank import Bank
+from regroup.scoring import Scorer
 from regroup_pipelines.report_pages.points import rule_of, running_points
+from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.features import accumulators_path
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regroup.scoring import Scorer
     from regroup_pipelines.report_pages.evaluation import Evaluation
     from regroup_pipelines.report_pages.points import VotingRule
     from regroup_store.format.element import BlockElement
@@ -48,9 +50,6 @@ class Ranks:
 
 def open_scorer(evaluation: Evaluation, votes: BlockElement) -> Scorer:
     """Scores as the votes were scored: the same taps, the same delta."""
-    from regroup.bank import Bank
-    from regroup.scoring import Scorer
-    from regroup_store.kinds.banks import read_bank
 
     stored = read_bank(evaluation.study.store, evaluation.row["bank_ref"])
     mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))

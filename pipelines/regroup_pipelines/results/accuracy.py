@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup.bank import SIGN_CHOICES
+from regroup.choose_k import KChoice, choose_k
 from regroup.intervals import wilson
+from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from numpy.typing import NDArray
 
@@ -157,3 +159,59 @@ def tap_accuracy(summary: dict[str, Any], group: str, signs: str = "both") -> ND
     hits = np.array(summary[group]["tap_top1"][signs], np.float64)
     accuracy: NDArray[np.float64] = hits / max(summary[group]["n"], 1)
     return accuracy
+
+
+def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
+    """k by the 75 % rule, from the summary of clean votes (paper, section 3.2; DESIGN §3)."""
+
+    return choose_k(tap_accuracy(clean, "correct"), threshold)
+
+
+def accuracy_row(name: str, summary: dict[str, Any], k: int, signs: str) -> dict[str, Any]:
+    """One row of the accuracy table: attempted, #S, and softmax and REGroup over both groups."""
+    groups = {"all": "all"} | ({"success": "S"} if summary["attacked"] else {})
+    return {
+        "images": name,
+        "attempted": summary["all"]["n"],
+        "failed": summary["failed"],
+        "success": summary["success"]["n"] if summary["attacked"] else None,
+        "k": k,
+        "signs": signs,
+        **accuracy_cells(summary, groups, k, signs),
+    }
+
+
+def accuracy_cells(
+    summary: dict[str, Any], groups: Mapping[str, str], k: int, signs: str
+) -> dict[str, Any]:
+    """Softmax and REGroup, top-1 and top-5, over each group; `groups`: what cells call it."""
+
+    cells: dict[str, Any] = {}
+    for group, label in groups.items():
+        for top in (1, 5):
+            soft = softmax_accuracy(summary, group, top)
+            ours = regroup_accuracy(summary, group, k, signs, top)
+            cells[f"softmax_top{top}_{label}"] = soft.describe()
+            cells[f"regroup_top{top}_{label}"] = ours.describe()
+    return cells
+
+
+def k_rows(
+    summaries: dict[str, dict[str, Any]], ks: list[int], signs: tuple[str, ...]
+) -> list[dict[str, Any]]:
+    """Rows of the table of accuracy against k and signs: over #S where attacked, else over all."""
+
+    return [
+        {
+            "k": k,
+            "signs": choice,
+            **{
+                name: regroup_accuracy(
+                    s, "success" if s["attacked"] else "all", k, choice
+                ).describe()
+                for name, s in summaries.items()
+            },
+        }
+        for choice in signs
+        for k in ks
+    ]

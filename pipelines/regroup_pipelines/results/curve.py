@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup.robustness_curve import robustness_curve
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.results.accuracy import Accuracy
+from regroup_pipelines.results.blocks import tables
+from regroup_store.kinds.votes import SIGN_CHOICES, TRUE_RANK
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-    from rich.table import Table
 
     from regroup.robustness_curve import RobustnessCurve
-    from regroup_pipelines.configs.stored import CurveConfig, Size
+    from regroup_pipelines.configs.stored import Size
     from regroup_store.format.element import BlockElement
 
 
@@ -42,7 +43,6 @@ def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
 
 def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
     """Whether REGroup is right on each readable sample, by id."""
-    from regroup_store.kinds.votes import SIGN_CHOICES, TRUE_RANK
 
     found: dict[str, bool] = {}
     for block in range(votes.plan.blocks):
@@ -63,7 +63,6 @@ class _Attacked:
 
 
 def _attacked(adversarials: BlockElement, size: Size) -> _Attacked:
-    from regroup_pipelines.results.blocks import tables
 
     names: list[str] = []
     parts: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
@@ -90,7 +89,6 @@ def curve_of(
 
     Samples that either could not be read for are left out.
     """
-    from regroup.robustness_curve import robustness_curve
 
     made = _attacked(adversarials, size)
     before, after = _right(clean, signs, k), _right(attacked, signs, k)
@@ -106,7 +104,6 @@ def curve_of(
 
 def curve_rows(curve: RobustnessCurve) -> list[dict[str, Any]]:
     """A row an epsilon: how many are broken, and both accuracies with their intervals."""
-    from regroup_pipelines.results.accuracy import Accuracy
 
     columns = (curve.epsilons, curve.broken, curve.softmax, curve.regroup)
     return [
@@ -118,85 +115,3 @@ def curve_rows(curve: RobustnessCurve) -> list[dict[str, Any]]:
         }
         for epsilon, broken, softmax, regroup in zip(*(c.tolist() for c in columns), strict=True)
     ]
-
-
-def _table(rows: list[dict[str, Any]], size: Size, config: CurveConfig, k: int) -> Table:
-    from rich.table import Table
-
-    from regroup_pipelines.render.terminal import format_accuracy
-
-    heads = (f"epsilon, {size}", *(("in 255ths",) if size == "linf" else ()), "broken")
-    table = Table(title=f"Top-1 against perturbation size, REGroup with k = {k}, {config.signs}")
-    for head in (*heads, "softmax", "REGroup"):
-        table.add_column(head, justify="right")
-    last = len(rows) - 1
-    for row in (rows[i] for i in sorted({round(p) for p in np.linspace(0, last, config.points)})):
-        in_255ths = (f"{255 * row['epsilon']:.2f}",) if size == "linf" else ()
-        cells = [format_accuracy(row[measure]) for measure in ("softmax", "regroup")]
-        table.add_row(f"{row['epsilon']:.5g}", *in_255ths, str(row["broken"]), *cells)
-    return table
-
-
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        heads = [f"{m}_{c}" for m in ("softmax", "regroup") for c in ("correct", "low", "high")]
-        writer.writerow(["epsilon", "broken", "total", *heads])
-        for row in rows:
-            cells = [row["epsilon"], row["broken"], row["softmax"]["total"]]
-            for measure in ("softmax", "regroup"):
-                cells += [row[measure]["correct"], *row[measure]["interval95"]]
-            writer.writerow(cells)
-
-
-def main(config: CurveConfig) -> dict[str, Any]:
-    """Score what is not scored yet, and print the curve."""
-    from regroup_pipelines.render.terminal import print_line, show
-    from regroup_pipelines.steps.clean_features import clean_index, features_of
-    from regroup_pipelines.steps.scoring import check_k, rule_of_k, score, voting_taps
-    from regroup_pipelines.steps.session import Job, log_gaps
-    from regroup_store.format.element import BlockElement
-    from regroup_store.kinds.banks import read_bank
-
-    if config.points < 2:
-        raise UsageError(f"--points {config.points}: a curve has at least 2")
-    with Job(config, create=False) as job:
-        bank = read_bank(job.store, config.bank)
-        taps = voting_taps(bank, config.voting_taps)
-        made = BlockElement.open(job.store, "adversarials", config.adversarials)
-        size = choose_size(made, config.size)
-        log_gaps(f"curve {made.name}", made)
-        whole = {"index": clean_index(job, made)}
-        features = [
-            features_of(job, bank, whole, f"the clean images that {made.ref} come from"),
-            features_of(
-                job, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
-            ),
-        ]
-        clean, attacked = (score(job, each, bank, config) for each in features)
-        k = check_k(config.k, taps) if config.k is not None else None
-        k = k or rule_of_k(clean.summary() or {}, config.threshold).k
-        rows = curve_rows(curve_of(made, size, clean, attacked, config.signs, k))
-        if config.output:
-            _write_csv(Path(config.output), rows)
-        show(_table(rows, size, config, k), config.json)
-        passes = sum(entry.forward_passes for entry in job.ledger)
-        print_line(f"{passes} forward passes", config.json)
-        return {
-            "bank": bank.ref,
-            "adversarials": made.ref,
-            "attack": made.inputs["attack"],
-            "size": size,
-            "k": k,
-            "signs": config.signs,
-            "rows": rows,
-            "forward_passes": passes,
-            "steps": job.summary(),
-        }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("curve")

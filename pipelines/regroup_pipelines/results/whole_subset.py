@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from regroup_pipelines.results.accuracy import accuracy_cells, add_counts, vote_rows
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -44,7 +46,6 @@ class WholeSubset:
 
     def describe(self, name: str, k: int, signs: str) -> Row:
         """What a row of the accuracy table holds for it: the cells over all, and `whole`."""
-        from regroup_pipelines.steps.scoring import accuracy_cells
 
         robust, clean = (
             accuracy_cells({GROUP: counts}, {GROUP: "all"}, k, signs)
@@ -84,7 +85,6 @@ def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok"
 
 def _sum(parts: Iterable[tuple[BlockElement, pa.Array, pa.Array | None]]) -> dict[str, Any]:
     """Counts over votes of the samples that are in the first array and not in the second."""
-    from regroup_pipelines.results.accuracy import add_counts, vote_rows
 
     total: dict[str, Any] = {}
     for votes, keep, drop in parts:

@@ -10,6 +10,8 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
+from regroup.attacks import attack_class, make_attack
+from regroup.attacks.presets import PRESETS
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -53,7 +55,6 @@ def attack_spec(
     Raises:
         UsageError, ConfigurationError: there is no such attack, or it cannot be meant.
     """
-    from regroup.attacks import make_attack
 
     base = _base(options)
     name = str(base.pop("name"))
@@ -97,7 +98,6 @@ def _epsilon(text: str, norm: str) -> float:
 
 def attack_kind(name: str) -> type[AttackSpec]:
     """The class of an attack; raises `UsageError` where its module cannot be imported."""
-    from regroup.attacks import attack_class
 
     try:
         return attack_class(name)
@@ -107,7 +107,6 @@ def attack_kind(name: str) -> type[AttackSpec]:
 
 def presets() -> Mapping[str, AttackSpec]:
     """The named attacks, in the order of the paper's tables."""
-    from regroup.attacks.presets import PRESETS
 
     return PRESETS
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import ConfigDict, Field, field_validator
 from pydantic.dataclasses import dataclass
 
+from regroup.errors import ConfigurationError
 from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.schema.attack_options import attack_spec, parse_epsilon
@@ -117,7 +118,6 @@ class Attack(AttackOptions):
 
     def check(self, path: tuple[str, ...]) -> None:
         """Raise `MistakeError`, below `path` at the key that it concerns, where `spec` raises."""
-        from regroup.errors import ConfigurationError
 
         try:
             self.spec()

@@ -37,6 +37,7 @@ from regroup_pipelines.schema.attacks import (
     at_least,
     near,
 )
+from regroup_pipelines.schema.paper_values import read_paper_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -223,8 +224,6 @@ class Study:
 
     def _check_paper_values(self) -> None:
         from pathlib import Path
-
-        from regroup_pipelines.schema.paper_values import read_paper_values
 
         try:
             if self.paper_values is not None:

@@ -7,21 +7,27 @@ from array import array
 from dataclasses import fields, replace
 from functools import cache, partial
 from heapq import nsmallest
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from regroup_pipelines.configs.options import ClusterOptions
+from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.workers.extraction import example_pixels
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.schema.attack_options import attack_spec
+from regroup_pipelines.results.attack_summary import summarise_attack
+from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
+from regroup_pipelines.steps.network import label_map
+from regroup_pipelines.steps.session import log
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.adversarials import adversarials_spec
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regroup.attacks import AttackSpec
     from regroup.models import ModelSpec
-    from regroup_pipelines.configs.steps import AttackConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
 
 
@@ -57,7 +63,6 @@ def correct_samples(
 
 def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
     """Row and id of every correctly classified sample, in order."""
-    from regroup_pipelines.results.blocks import tables
 
     for first_row, table in tables(features, ["sample_id", "status", "label", "prediction"]):
         right = table["label"].to_numpy() == table["prediction"].to_numpy()
@@ -86,9 +91,6 @@ def attack_index(
     Raises:
         UsageError: the network cannot be attacked so.
     """
-    from regroup_cluster.workers.attack import AttackJob
-    from regroup_pipelines.results.attack_summary import summarise_attack
-    from regroup_pipelines.steps.network import label_map
 
     check_attackable(network, spec)
     labels, name = label_map(index, network), element_name(index, spec)
@@ -119,8 +121,6 @@ def _element(
     block_rows: int | None,
 ) -> BlockElement:
     """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
-    from regroup_store.format.element import BlockElement
-    from regroup_store.kinds.adversarials import adversarials_spec
 
     element_spec = adversarials_spec(
         name=element_name(index, spec),
@@ -149,8 +149,6 @@ def element_name(index: SampleIndex, spec: AttackSpec) -> str:
 
 def planned_rows(job: Job, network: Network, spec: AttackSpec, block_rows: int | None) -> int:
     """Rows of a block of new adversarials; says where that is not what was asked for."""
-    from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
-    from regroup_pipelines.steps.session import log
 
     if block_rows is None:
         return automatic_rows(spec, network.side, "gpu" if job.on_gpus else "cpu")
@@ -189,47 +187,7 @@ def gives_gradient(spec: ModelSpec) -> bool:
     """Whether the classifier's logits depend on its input by autograd, tried on a grey image."""
     import torch
 
-    from regroup_cluster.workers.extraction import example_pixels
-    from regroup_cluster.workers.remote_weights import fetch_classifier
-
     classifier = fetch_classifier(spec)
     with torch.enable_grad():
         logits = classifier(example_pixels(classifier, "cpu").requires_grad_())
     return bool(logits.requires_grad)
-
-
-def main(config: AttackConfig) -> dict[str, Any]:
-    """Index and extract what is missing, attack, and summarise."""
-    from regroup_pipelines.render.terminal import print_line
-    from regroup_pipelines.results.attack_summary import summary_lines, tell_attack
-    from regroup_pipelines.steps.extraction import extract_index
-    from regroup_pipelines.steps.indexing import index_dataset
-    from regroup_pipelines.steps.network import network_for, open_network
-    from regroup_pipelines.steps.session import Job
-
-    spec = attack_spec(config, config.parameters)
-    network = open_network(config)
-    check_attackable(network, spec)
-    options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
-    with Job(options, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
-        network = network_for(network, index, config.classes)
-        features = extract_index(job, network, index, config.batch)
-        subset = correct_samples(job, index, features, config.limit, config.seed)
-        rows = config.block_rows or None
-        element = attack_index(job, network, subset, spec, config.batch, rows)
-        summary = tell_attack(element)
-        for line in summary_lines(summary):
-            print_line(line, config.json)
-        return {
-            "attack": repr(spec),
-            "adversarials": element.ref,
-            **summary,
-            "steps": job.summary(),
-        }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("attack")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.configs.options import VotingOptions
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.scoring import score
+from regroup_pipelines.steps.session import log
+from regroup_pipelines.steps.votes import source_of
+from regroup_store.errors import GapError
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import SampleIndex
 
 if TYPE_CHECKING:
-    from regroup_pipelines.configs.options import VotingOptions
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
 
 
@@ -19,7 +24,6 @@ def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -
     Raises:
         UsageError: the store holds none.
     """
-    from regroup_store.format.element import BlockElement
 
     for info in job.store.elements("features"):
         element = BlockElement.open(job.store, "features", info.ref)
@@ -34,7 +38,6 @@ def features_of(job: Job, bank: StoredBank, source: dict[str, str], what: str) -
 
 def clean_index(job: Job, adversarials: BlockElement) -> str:
     """Fingerprint of the index that the attacked samples were drawn from."""
-    from regroup_store.kinds.indexes import SampleIndex
 
     index: SampleIndex = SampleIndex.open(job.store, str(adversarials.inputs["index"]))
     inputs: Any = index.manifest["inputs"]
@@ -47,8 +50,6 @@ def clean_features(job: Job, bank: StoredBank, features: BlockElement) -> BlockE
     Raises:
         UsageError: the store holds none that are whole.
     """
-    from regroup_pipelines.steps.scoring import source_of
-    from regroup_store.format.element import BlockElement
 
     attacked = source_of(features).get("adversarials")
     if attacked is None:
@@ -69,10 +70,6 @@ def tap_weights(
         UsageError: see `clean_features`; no tap gets a sample right.
         GapError: the clean votes are not whole.
     """
-    from regroup_pipelines.configs.options import VotingOptions
-    from regroup_pipelines.steps.scoring import score
-    from regroup_pipelines.steps.session import log
-    from regroup_store.errors import GapError
 
     clean = clean_features(job, bank, features)
     alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)

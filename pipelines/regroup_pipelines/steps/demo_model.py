@@ -6,13 +6,24 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup.images.preprocessing import Preprocessing, decode
+from regroup.models import (
+    DIGITS_METADATA,
+    ModelSpec,
+    load_classifier,
+    save_weights,
+    train_digits_cnn,
+)
+from regroup.models.digits import DIGITS_SIDE
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.session import log
+from regroup_store.format.store import open_store
+from regroup_store.sources import open_source
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from regroup_pipelines.configs.studies import TrainDemoModelConfig
 
 WEIGHTS_KEY = "weights/digits-cnn.safetensors"
 
@@ -20,10 +31,6 @@ WEIGHTS_KEY = "weights/digits-cnn.safetensors"
 def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Images (n, 3, S, S) float32 in [0, 1] and labels (n,) of an embedded split."""
     import numpy as np
-
-    from regroup.images.preprocessing import Preprocessing, decode
-    from regroup.models.digits import DIGITS_SIDE
-    from regroup_store.sources import open_source
 
     source = open_source(dataset)
     rows = list(source.rows())
@@ -35,8 +42,6 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
     """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
-    from regroup.models import DIGITS_METADATA, save_weights, train_digits_cnn
-    from regroup_pipelines.steps.session import log
 
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
@@ -56,8 +61,6 @@ def _validate(weights: Path) -> float:
     """Accuracy of the saved network on digits:val."""
     import torch
 
-    from regroup.models import ModelSpec, load_classifier
-
     classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(weights)))
     images, labels = load_split("digits:val")
     with torch.inference_mode():
@@ -65,18 +68,8 @@ def _validate(weights: Path) -> float:
     return float((predictions == labels).mean())
 
 
-def main(config: TrainDemoModelConfig) -> dict[str, Any]:
-    """Train the demo's network."""
-    if config.output is not None:
-        return train_demo_model(Path(config.output), config.seed)
-    if config.store is None:
-        raise UsageError("name the weights file with --output, or a store with --store")
-    return _train_into(config.store, config.seed)
-
-
 def _train_into(uri: str, seed: int) -> dict[str, Any]:
     """Train for a store; weights that it has are kept as they are."""
-    from regroup_store.format.store import open_store
 
     store = open_store(uri, create=True)
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
@@ -86,9 +79,3 @@ def _train_into(uri: str, seed: int) -> dict[str, Any]:
         done = train_demo_model(path, seed)
         store.backend.create(WEIGHTS_KEY, path.read_bytes())
     return {**done, "weights": f"{store.uri}/{WEIGHTS_KEY}"}
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("train-demo-model")

@@ -5,17 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.workers.extraction import ExtractionJob
+from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.steps.network import label_map
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.features import features_spec
+
 if TYPE_CHECKING:
-    from regroup_pipelines.configs.steps import ExtractConfig
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement, ElementSpec
+    from regroup_store.format.element import ElementSpec
     from regroup_store.kinds.indexes import SampleIndex
 
 
 def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
     """What the features of an index under `network` are to be."""
-    from regroup_pipelines.steps.network import label_map
 
     source = {"index": index.fingerprint}
     name, labels = f"{index.name}-{network.label}", label_map(index, network)
@@ -24,7 +28,6 @@ def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -
 
 def extract_index(job: Job, network: Network, index: SampleIndex, batch: int) -> BlockElement:
     """Features of an index under `network`; computes only the blocks that are missing."""
-    from regroup_pipelines.steps.network import label_map
 
     spec = index_features_spec(network, index, job.options.block_rows)
     return _extract(job, network, spec, "index", index.ref, batch, label_map(index, network))
@@ -50,7 +53,6 @@ def _spec(
     block_rows: int,
     labels: tuple[int, ...] | None,
 ) -> ElementSpec:
-    from regroup_store.kinds.features import features_spec
 
     return features_spec(
         name=name,
@@ -76,8 +78,6 @@ def _extract(
     batch: int,
     labels: tuple[int, ...] | None,
 ) -> BlockElement:
-    from regroup_cluster.workers.extraction import ExtractionJob
-    from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, spec, {})
     factory_on = partial(
@@ -98,7 +98,6 @@ def _extract(
 
 
 def _outcome_summary(element: BlockElement) -> dict[str, Any]:
-    from regroup_pipelines.results.blocks import tables
 
     counts = {"samples": 0, "failed": 0, "softmax_correct": 0}
     for _, table in tables(element, ["status", "label", "prediction"]):
@@ -108,29 +107,3 @@ def _outcome_summary(element: BlockElement) -> dict[str, Any]:
         counts["failed"] += int((~ok).sum())
         counts["softmax_correct"] += int((ok & correct).sum())
     return counts
-
-
-def main(config: ExtractConfig) -> dict[str, Any]:
-    """Index the dataset if needed, and extract what is missing."""
-    from regroup_pipelines.steps.indexing import index_dataset
-    from regroup_pipelines.steps.network import network_for, open_network
-    from regroup_pipelines.steps.session import Job
-
-    network = open_network(config)
-    with Job(config, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
-        network = network_for(network, index, config.classes)
-        element = extract_index(job, network, index, config.batch)
-        return {
-            "index": index.ref,
-            "features": element.ref,
-            **(element.summary() or {}),
-            "taps": [name for name, _ in network.taps],
-            "steps": job.summary(),
-        }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("extract")

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import re
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from regroup_cluster.workers.indexing import DigestingJob, digests_of
+from regroup_pipelines.steps.session import LedgerEntry
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.kinds.listings import Listing
+from regroup_store.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
 
-    from regroup_pipelines.configs.steps import IndexConfig
     from regroup_pipelines.steps.session import Job
-    from regroup_store.format.element import BlockElement
-    from regroup_store.kinds.indexes import SampleIndex
-    from regroup_store.kinds.listings import Listing
     from regroup_store.sources import Source
 
 
@@ -38,9 +41,6 @@ def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleInde
     An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
     whatever is made from the index.
     """
-    from regroup_store.kinds.indexes import SampleIndex
-    from regroup_store.kinds.listings import Listing
-    from regroup_store.sources import open_source
 
     started = time.perf_counter()
     source = open_source(dataset)
@@ -62,8 +62,6 @@ def _digest(job: Job, listing: Listing) -> BlockElement:
     Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
     the samples that would have to count as failed.
     """
-    from regroup_cluster.workers.indexing import DigestingJob
-    from regroup_store.format.element import BlockElement
 
     element = BlockElement.create(job.store, listing.digests_spec(), {})
     task = DigestingJob(job.store.uri, listing.ref, element.ref)
@@ -95,7 +93,6 @@ class _IndexRows:
 
     def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
         """Read once more what could not be read: it may be mended though its stamp is the same."""
-        from regroup_cluster.workers.indexing import digests_of
 
         bad = [row for row, digest in enumerate(digests) if not digest]
         found = digests_of(self._source, [locators[row] for row in bad])
@@ -105,7 +102,6 @@ class _IndexRows:
 
 
 def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: float) -> None:
-    from regroup_pipelines.steps.session import LedgerEntry
 
     rows, seconds = index.rows_count, time.perf_counter() - started
     samples = rows if created else 0
@@ -119,23 +115,3 @@ def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: 
     job.tell(
         f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
     )
-
-
-def main(config: IndexConfig) -> dict[str, Any]:
-    """Index one dataset."""
-    from regroup_pipelines.steps.session import Job
-
-    with Job(config) as job:
-        index = index_dataset(job, config.dataset, config.name)
-        return {
-            "index": index.ref,
-            "samples": index.rows_count,
-            "classes": list(index.class_names),
-            "steps": job.summary(),
-        }
-
-
-if __name__ == "__main__":
-    from regroup_pipelines.cli import run_command
-
-    run_command("index-dataset")

@@ -6,8 +6,12 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.resources import WorkerResources
+from regroup_cluster.workers.latency import ROUNDS, SINGLES, TimingJob, images_timed
+from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_failures
+from regroup_store.kinds.studies import read_timing, timing_ref
+
 if TYPE_CHECKING:
-    from regroup_cluster.workers.latency import TimingJob
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Job
     from regroup_store.kinds.banks import StoredBank
@@ -36,7 +40,6 @@ class Question:
 
     def inputs(self, device: str) -> Row:
         """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
-        from regroup_cluster.workers.latency import ROUNDS, SINGLES
 
         return {
             "what": "inference time",
@@ -55,13 +58,11 @@ class Question:
 
     def ref(self, device: str) -> str:
         """What the timing is kept under."""
-        from regroup_store.kinds.studies import timing_ref
 
         return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
 
     def task(self, job: Job, device: str) -> TimingJob:
         """The Ray task that measures it."""
-        from regroup_cluster.workers.latency import TimingJob
 
         return TimingJob(
             store_uri=job.store.uri,
@@ -84,7 +85,6 @@ def time_inference(job: Job, question: Question) -> list[Row]:
 
     Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
     """
-    from regroup_pipelines.study.dry_run import NotYetError
 
     measured: list[Row] = []
     planned: NotYetError | None = None
@@ -114,7 +114,6 @@ def _step(device: str) -> str:
 
 
 def _kept(job: Job, question: Question, device: str) -> Row | None:
-    from regroup_store.kinds.studies import read_timing
 
     return read_timing(job.store, question.study, question.ref(device), question.inputs(device))
 
@@ -132,9 +131,6 @@ def _gpu_at_hand(job: Job) -> bool:
 
 
 def _measure(job: Job, question: Question, device: str) -> Row | None:
-    from regroup_cluster.resources import WorkerResources
-    from regroup_cluster.workers.latency import images_timed
-    from regroup_pipelines.steps.session import log_failures, refuse_failures
 
     started, step, ref = time.perf_counter(), _step(device), question.ref(device)
     share = (job.options.gpus_per_worker or 1) if device == "cuda" else 0

@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup.models import Compute, ModelSpec
+from regroup_cluster.workers.extraction import build_extractor
+from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
-    from regroup.models import ModelSpec
     from regroup.taps import TapPolicy
     from regroup_pipelines.configs.options import ClassesName, ModelOptions
     from regroup_store.kinds.indexes import SampleIndex
@@ -48,7 +50,6 @@ class Network:
 
 def open_network(options: ModelOptions) -> Network:
     """Build the classifier, over all its classes, once on the CPU and trace its taps."""
-    from regroup.models import Compute, ModelSpec
 
     spec = ModelSpec(
         name=options.model,
@@ -62,8 +63,6 @@ def open_network(options: ModelOptions) -> Network:
 
 
 def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
-    from regroup_cluster.workers.extraction import build_extractor
-    from regroup_cluster.workers.remote_weights import fetch_classifier
 
     classifier = fetch_classifier(spec)
     taps = build_extractor(classifier, policy, "cpu").taps

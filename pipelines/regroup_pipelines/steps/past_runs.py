@@ -7,6 +7,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.steps.run_record import FOLDER
+from regroup_store.errors import DamagedError
+from regroup_store.format.fingerprint import parse_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,8 +46,6 @@ def past_runs(store: Store) -> list[PastRun]:
 
 
 def _run(store: Store, name: str) -> Iterator[PastRun]:
-    from regroup_store.errors import DamagedError
-    from regroup_store.format.fingerprint import parse_record
 
     for file in ("run.json", "progress.json"):
         key = f"{FOLDER}/{name}/{file}"

@@ -4,31 +4,37 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.dispatch.actor_pool import worker_pool
+from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
+from regroup_cluster.dispatch.metrics import MetricsProgress
+from regroup_cluster.dispatch.progress import Broadcast, make_progress
+from regroup_cluster.dispatch.stopwatch import add_seconds
+from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
+from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.resources import WorkerResources
+from regroup_cluster.session import SessionConfig, ray_session
+from regroup_pipelines.configs.table import command_of
 from regroup_pipelines.errors import IncompleteError
-from regroup_store.format.store import open_store
+from regroup_pipelines.steps.run_record import RunRecord
+from regroup_store.format.block_plan import format_blocks
+from regroup_store.format.element import BlockElement
+from regroup_store.format.store import Store, open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.dispatch.blocks import (
-        BlockReport,
-        DispatchReport,
-        RetryPolicy,
-        WorkerFactory,
-    )
+    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, WorkerFactory
     from regroup_cluster.dispatch.progress import Progress
-    from regroup_cluster.dispatch.worker_log import Label
-    from regroup_cluster.resources import WorkerResources
     from regroup_pipelines.configs.options import ClusterOptions
-    from regroup_pipelines.steps.run_record import RunRecord
     from regroup_store.format.element import BlockElement
     from regroup_store.format.store import Store
 
@@ -104,7 +110,6 @@ class Job:
     @property
     def resources(self) -> WorkerResources:
         """What each worker gets, from the options."""
-        from regroup_cluster.resources import WorkerResources
 
         o = self.options
         return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
@@ -116,7 +121,6 @@ class Job:
 
     def _join(self) -> None:
         """Start or join Ray, once."""
-        from regroup_cluster.session import SessionConfig, ray_session
 
         if not self._joined:
             self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
@@ -124,7 +128,6 @@ class Job:
 
     def workers(self) -> WorkerPool:
         """The pool of worker actors, started on first use and kept for the whole job."""
-        from regroup_cluster.dispatch.actor_pool import worker_pool
 
         self._join()
         if self._pool is None:
@@ -176,7 +179,6 @@ class Job:
 
         `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
         """
-        from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 
         self._join()
         progress = self._progress(step, rows, done)
@@ -185,7 +187,6 @@ class Job:
         )
 
     def _policy(self) -> RetryPolicy:
-        from regroup_cluster.dispatch.blocks import RetryPolicy
 
         policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
         # Without locks the later of two attempts at once could write over what the first committed.
@@ -193,21 +194,16 @@ class Job:
 
     def _label(self, step: str) -> Label:
         """Names a dispatch of this run in the workers' logs."""
-        from regroup_cluster.dispatch.worker_log import Label
 
         return Label(self._recorded().id, step)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
-        from regroup_cluster.dispatch.metrics import MetricsProgress
-        from regroup_cluster.dispatch.progress import Broadcast, make_progress
 
         shown = self._recorded().step(step, rows, done)
         return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
 
     def _recorded(self) -> RunRecord:
         """The record of this run, begun with its first work: a run that does none leaves none."""
-        from regroup_pipelines.cli import command_of
-        from regroup_pipelines.steps.run_record import RunRecord
 
         if self._run_record is None:
             command = command_of(self.options)
@@ -256,7 +252,6 @@ class Job:
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
     ) -> None:
         """Enter what a dispatch did into the ledger."""
-        from regroup_cluster.dispatch.stopwatch import add_seconds
 
         done, phases = report.reports, dict[str, float]()
         for each in done:
@@ -317,7 +312,6 @@ def log_failures(step: str, report: DispatchReport) -> None:
 
 def log_gaps(step: str, element: BlockElement) -> None:
     """Say loudly how many samples an element was finalised without."""
-    from regroup_store.format.block_plan import format_blocks
 
     if gaps := element.gaps:
         rows = sum(element.plan.size(block) for block in gaps)
@@ -346,3 +340,7 @@ def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -
 def log(line: str) -> None:
     """One line of log on standard error."""
     print(line, file=sys.stderr, flush=True)
+
+
+class NotYetError(Exception):
+    """What comes next depends on work that a dry run does not do."""

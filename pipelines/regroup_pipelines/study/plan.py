@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
-from regroup_pipelines.study.dry_run import DryJob, NotYetError, held_indexes
+from regroup_cluster.workers.latency import images_timed
+from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.steps.inference_time import DEVICES
+from regroup_pipelines.steps.session import NotYetError
+from regroup_pipelines.study.dry_run import DryJob, held_indexes
+from regroup_pipelines.study.subsets import subset_rows
 from regroup_store.errors import GapError
 
 if TYPE_CHECKING:
@@ -167,8 +172,6 @@ class Planner:
 
     def _most_timed(self) -> int:
         """On every device."""
-        from regroup_cluster.workers.latency import images_timed
-        from regroup_pipelines.steps.inference_time import DEVICES
 
         rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
         return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
@@ -186,7 +189,6 @@ class Planner:
 
     def _most_attacked(self, attack: str) -> int:
         """As many as if the network got every image right."""
-        from regroup_pipelines.study.subsets import subset_rows
 
         options, study = self.steps.study.attacks[attack], self.steps.study
         index = self.steps.index(study.attacked_dataset(attack))
@@ -210,8 +212,6 @@ def describe_plan(lines: list[PlannedStep]) -> dict[str, Any]:
 def print_plan(title: str, lines: list[PlannedStep], quiet: bool) -> None:
     """The plan for people, and what it comes to; nothing where `quiet`."""
     from rich.table import Table
-
-    from regroup_pipelines.render.terminal import print_line, show
 
     table = Table(title=title)
     numbers = ("blocks held", "samples to do", "forward passes")

@@ -5,6 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.results.accuracy import Accuracy, accuracy_row, k_rows, rule_of_k
+from regroup_pipelines.results.attack_summary import tell_attack
+from regroup_pipelines.results.whole_subset import whole_subset
+from regroup_pipelines.steps.inference_time import DEVICES
+from regroup_pipelines.study.steps import check_k
 from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
@@ -72,7 +78,6 @@ class Results:
         ]
 
     def _images(self, name: str) -> dict[str, Any]:
-        from regroup_pipelines.results.attack_summary import tell_attack
 
         attack, why = self.study.attacks.get(name), self._why_not(name)
         if attack is None:
@@ -111,8 +116,6 @@ class Results:
 
     def _times(self, policy: Any, bank: str) -> list[dict[str, Any]]:
         """How long a prediction takes, an entry a device; `not_run` where there is no number."""
-        from regroup_pipelines.errors import IncompleteError
-        from regroup_pipelines.steps.inference_time import DEVICES
 
         try:
             return self.steps.inference_time(policy, bank)
@@ -120,15 +123,12 @@ class Results:
             return [{"device": device, "not_run": str(error)} for device in DEVICES]
 
     def _choose_k(self, clean: dict[str, Any], taps: int) -> tuple[KChoice, int]:
-        from regroup_pipelines.steps.scoring import rule_of_k
-        from regroup_pipelines.study.steps import check_k
 
         rule, k = rule_of_k(clean, self.study.scoring.threshold), self.study.scoring.k
         check_k(k or 1, taps)
         return rule, k or rule.k
 
     def _accuracy_row(self, name: str, votes: dict[str, BlockElement], k: int) -> dict[str, Any]:
-        from regroup_pipelines.steps.scoring import accuracy_row
 
         if name not in votes:
             return {"images": name, "not_run": self._why_not(name)}
@@ -140,7 +140,6 @@ class Results:
         self, name: str, votes: dict[str, BlockElement], k: int, signs: str
     ) -> dict[str, Any]:
         """What stands in the row of an attack on a whole subset instead: see `whole_subset`."""
-        from regroup_pipelines.results.whole_subset import whole_subset
 
         attack = self.study.attacks.get(name)
         subset = attack.subset if attack else None
@@ -152,14 +151,12 @@ class Results:
         return whole_subset(index, votes[clean], votes[name]).describe(subset, k, signs)
 
     def _k_rows(self, summaries: dict[str, Any], taps: int) -> list[dict[str, Any]]:
-        from regroup_pipelines.steps.rescoring import k_rows
 
         return k_rows(summaries, list(range(1, taps + 1)), SIGN_CHOICES)
 
 
 def _tap_rows(clean: dict[str, Any], taps: tuple[str, ...], k: int) -> list[dict[str, Any]]:
     """Each tap alone over the correctly classified clean samples, first to last, every signs."""
-    from regroup_pipelines.results.accuracy import Accuracy
 
     group = clean["correct"]
     return [

@@ -6,8 +6,23 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from regroup.errors import ConfigurationError
+from regroup_pipelines.banks.build import build_bank, check_covered
+from regroup_pipelines.banks.rounds import draw_bank
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.results.accuracy import rule_of_k
 from regroup_pipelines.schema.attacks import MistakeError
+from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
+from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.inference_time import TABLE, Question, time_inference
+from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.scoring import score
+from regroup_pipelines.steps.session import NotYetError
+from regroup_pipelines.study.subsets import draw_subset
+from regroup_store.errors import StoreUsageError
+from regroup_store.kinds.banks import read_bank
+from regroup_store.sources import open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -82,8 +97,6 @@ class StudySteps:
             MistakeError: one of them cannot be opened.
             UsageError: the network cannot be attacked.
         """
-        from regroup.errors import ConfigurationError
-        from regroup_pipelines.steps.attacking import check_attackable
 
         self._check_datasets()
         try:
@@ -94,8 +107,6 @@ class StudySteps:
             check_attackable(network, self.study.attacks[name].spec())
 
     def _check_datasets(self) -> None:
-        from regroup_store.errors import StoreUsageError
-        from regroup_store.sources import open_source
 
         classes: dict[str, tuple[str, ...]] = {}
         for name in self.study.used:
@@ -152,7 +163,6 @@ class StudySteps:
     @property
     def timed(self) -> bool:
         """Whether a table asks how long a prediction takes."""
-        from regroup_pipelines.steps.inference_time import TABLE
 
         return TABLE in self.study.report.tables
 
@@ -175,7 +185,6 @@ class StudySteps:
 
     def index(self, dataset: str) -> SampleIndex:
         """The index of a dataset."""
-        from regroup_pipelines.steps.indexing import index_dataset
 
         spec = self.study.source(dataset)
         return self._once(("index", dataset), lambda: index_dataset(self.job, spec))
@@ -185,21 +194,18 @@ class StudySteps:
         return self._once(("network", policy), lambda: self._network(policy))
 
     def _opened(self, policy: TapPolicyName) -> Network:
-        from regroup_pipelines.steps.network import open_network
 
         return self._once(
             ("opened", policy), lambda: open_network(self.study.model_options(policy))
         )
 
     def _network(self, policy: TapPolicyName) -> Network:
-        from regroup_pipelines.steps.network import network_for
 
         index = self.index(self.study.scoring.dataset)
         return network_for(self._opened(policy), index, self.study.model.classes)
 
     def clean(self, policy: TapPolicyName, dataset: str) -> BlockElement:
         """Features of a dataset."""
-        from regroup_pipelines.steps.extraction import extract_index
 
         def extract() -> BlockElement:
             """Have the clean images extracted."""
@@ -213,7 +219,6 @@ class StudySteps:
         return self._once(("attack", attack), lambda: self._attack(attack))
 
     def _attack(self, name: str) -> BlockElement:
-        from regroup_pipelines.steps.attacking import attack_index, correct_samples
 
         attack, policy = self.study.attacks[name], self.study.taps[0]
         if attack.subset is not None:
@@ -231,7 +236,6 @@ class StudySteps:
         return self._once(("subset", name), lambda: self._subset(name))
 
     def _subset(self, name: str) -> DrawnSubset:
-        from regroup_pipelines.study.subsets import draw_subset
 
         subset, policy = self.study.subsets[name], self.study.taps[0]
         index, clean = self.index(subset.dataset), self.clean(policy, subset.dataset)
@@ -239,7 +243,6 @@ class StudySteps:
 
     def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
         """Features of an attack's images."""
-        from regroup_pipelines.steps.extraction import extract_adversarials
 
         def extract() -> BlockElement:
             """Have the attack's images extracted."""
@@ -256,8 +259,6 @@ class StudySteps:
 
     def draw(self, policy: TapPolicyName, bank: str) -> BankDraw:
         """The samples of a bank, after extracting what it takes to know them."""
-        from regroup_pipelines.banks.build import check_covered
-        from regroup_pipelines.banks.rounds import draw_bank
 
         def drawn() -> BankDraw:
             """Have as many images extracted as the bank takes."""
@@ -270,8 +271,6 @@ class StudySteps:
 
     def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
         """A bank."""
-        from regroup_pipelines.banks.build import build_bank
-        from regroup_store.kinds.banks import read_bank
 
         def build() -> StoredBank:
             """Have the samples reduced."""
@@ -285,7 +284,6 @@ class StudySteps:
 
     def votes(self, policy: TapPolicyName, bank: str, images: str) -> BlockElement:
         """Votes of clean or attacked images against a bank."""
-        from regroup_pipelines.steps.scoring import score
 
         def vote() -> BlockElement:
             """Have the features scored."""
@@ -299,7 +297,6 @@ class StudySteps:
         return self._once(("time", policy, bank), lambda: self._time(policy, bank))
 
     def _time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
-        from regroup_pipelines.steps.inference_time import Question, time_inference
 
         stored, scoring = self.bank(policy, bank), self.study.scoring
         question = Question(
@@ -315,8 +312,6 @@ class StudySteps:
 
     def k(self, policy: TapPolicyName, bank: str) -> int:
         """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
-        from regroup_pipelines.steps.scoring import rule_of_k
-        from regroup_pipelines.study.dry_run import NotYetError
 
         if (k := self.study.scoring.k) is not None:
             check_k(k, len(self.bank(policy, bank).taps))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.attacking import correct_rows, draw_key
+from regroup_pipelines.steps.session import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,6 @@ def draw_subset(
 def _draw_whole(
     job: Job, name: str, subset: Subset, index: SampleIndex, features: BlockElement
 ) -> DrawnSubset:
-    from regroup_pipelines.steps.session import log
 
     drawn = subset_rows(subset, index)
     if not drawn.rows:
@@ -131,7 +131,6 @@ def _by_class(index: SampleIndex, among: set[int] | None, seed: int) -> dict[int
 
 
 def _tell(name: str, subset: Subset, fewer: dict[str, int]) -> None:
-    from regroup_pipelines.steps.session import log
 
     if fewer:
         first = ", ".join(f"{each}: {count}" for each, count in [*fewer.items()][:5])

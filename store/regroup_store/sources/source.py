@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import fsspec
 
 from regroup_store.errors import StoreUsageError
+from regroup_store.sources.s3_files import S3Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -61,8 +62,6 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
         StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
     """
     if location.startswith("s3://"):
-        from regroup_store.sources.s3_files import S3Files
-
         if not (path := S3Files._strip_protocol(location)):
             raise StoreUsageError(f"{spec}: names no bucket; write s3://bucket/path")
         return S3Files(), str(path)

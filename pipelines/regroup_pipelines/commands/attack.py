@@ -1,0 +1,44 @@
+"""Attack the correctly classified samples of a dataset."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.configs.options import ClusterOptions
+from regroup_pipelines.render.terminal import print_line
+from regroup_pipelines.results.attack_summary import summary_lines, tell_attack
+from regroup_pipelines.schema.attack_options import attack_spec
+from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
+from regroup_pipelines.steps.extraction import extract_index
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.session import Job
+
+if TYPE_CHECKING:
+    from regroup_pipelines.configs.steps import AttackConfig
+
+
+def main(config: AttackConfig) -> dict[str, Any]:
+    """Index and extract what is missing, attack, and summarise."""
+
+    spec = attack_spec(config, config.parameters)
+    network = open_network(config)
+    check_attackable(network, spec)
+    options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
+    with Job(options, allow_missing=config.allow_missing) as job:
+        index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        features = extract_index(job, network, index, config.batch)
+        subset = correct_samples(job, index, features, config.limit, config.seed)
+        rows = config.block_rows or None
+        element = attack_index(job, network, subset, spec, config.batch, rows)
+        summary = tell_attack(element)
+        for line in summary_lines(summary):
+            print_line(line, config.json)
+        return {
+            "attack": repr(spec),
+            "adversarials": element.ref,
+            **summary,
+            "steps": job.summary(),
+        }

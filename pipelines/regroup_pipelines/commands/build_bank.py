@@ -1,0 +1,31 @@
+"""Build a bank from clean training images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.session import Job
+from regroup_store.kinds.banks import bank_counts
+
+if TYPE_CHECKING:
+    from regroup_pipelines.configs.steps import BuildBankConfig
+
+
+def main(config: BuildBankConfig) -> dict[str, Any]:
+    """Index and extract what is missing, and build the bank."""
+
+    network = open_network(config)
+    with Job(config, allow_missing=config.allow_missing) as job:
+        index = index_dataset(job, config.dataset)
+        network = network_for(network, index, config.classes)
+        bank = build_bank(job, network, index, config, config.batch)
+        return {
+            "index": index.ref,
+            "bank": bank,
+            "taps": [name for name, _ in network.taps],
+            "samples": bank_counts(job.store, bank),
+            "steps": job.summary(),
+        }

@@ -1,0 +1,93 @@
+"""The accuracy at every epsilon, from one run of a minimising attack."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.terminal import format_accuracy, print_line, show
+from regroup_pipelines.results.accuracy import rule_of_k
+from regroup_pipelines.results.curve import choose_size, curve_of, curve_rows
+from regroup_pipelines.steps.clean_features import clean_index, features_of
+from regroup_pipelines.steps.scoring import check_k, score
+from regroup_pipelines.steps.session import Job, log_gaps
+from regroup_pipelines.steps.votes import voting_taps
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.banks import read_bank
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from regroup_pipelines.configs.stored import CurveConfig, Size
+
+
+def _table(rows: list[dict[str, Any]], size: Size, config: CurveConfig, k: int) -> Table:
+    from rich.table import Table
+
+    heads = (f"epsilon, {size}", *(("in 255ths",) if size == "linf" else ()), "broken")
+    table = Table(title=f"Top-1 against perturbation size, REGroup with k = {k}, {config.signs}")
+    for head in (*heads, "softmax", "REGroup"):
+        table.add_column(head, justify="right")
+    last = len(rows) - 1
+    for row in (rows[i] for i in sorted({round(p) for p in np.linspace(0, last, config.points)})):
+        in_255ths = (f"{255 * row['epsilon']:.2f}",) if size == "linf" else ()
+        cells = [format_accuracy(row[measure]) for measure in ("softmax", "regroup")]
+        table.add_row(f"{row['epsilon']:.5g}", *in_255ths, str(row["broken"]), *cells)
+    return table
+
+
+def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        heads = [f"{m}_{c}" for m in ("softmax", "regroup") for c in ("correct", "low", "high")]
+        writer.writerow(["epsilon", "broken", "total", *heads])
+        for row in rows:
+            cells = [row["epsilon"], row["broken"], row["softmax"]["total"]]
+            for measure in ("softmax", "regroup"):
+                cells += [row[measure]["correct"], *row[measure]["interval95"]]
+            writer.writerow(cells)
+
+
+def main(config: CurveConfig) -> dict[str, Any]:
+    """Score what is not scored yet, and print the curve."""
+
+    if config.points < 2:
+        raise UsageError(f"--points {config.points}: a curve has at least 2")
+    with Job(config, create=False) as job:
+        bank = read_bank(job.store, config.bank)
+        taps = voting_taps(bank, config.voting_taps)
+        made = BlockElement.open(job.store, "adversarials", config.adversarials)
+        size = choose_size(made, config.size)
+        log_gaps(f"curve {made.name}", made)
+        whole = {"index": clean_index(job, made)}
+        features = [
+            features_of(job, bank, whole, f"the clean images that {made.ref} come from"),
+            features_of(
+                job, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
+            ),
+        ]
+        clean, attacked = (score(job, each, bank, config) for each in features)
+        k = check_k(config.k, taps) if config.k is not None else None
+        k = k or rule_of_k(clean.summary() or {}, config.threshold).k
+        rows = curve_rows(curve_of(made, size, clean, attacked, config.signs, k))
+        if config.output:
+            _write_csv(Path(config.output), rows)
+        show(_table(rows, size, config, k), config.json)
+        passes = sum(entry.forward_passes for entry in job.ledger)
+        print_line(f"{passes} forward passes", config.json)
+        return {
+            "bank": bank.ref,
+            "adversarials": made.ref,
+            "attack": made.inputs["attack"],
+            "size": size,
+            "k": k,
+            "signs": config.signs,
+            "rows": rows,
+            "forward_passes": passes,
+            "steps": job.summary(),
+        }

@@ -1,0 +1,84 @@
+"""Run a study, or plan it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.render.study_files import write_report
+from regroup_pipelines.render.terminal import accuracy_table, print_line, show
+from regroup_pipelines.schema.attacks import MistakeError
+from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
+from regroup_pipelines.steps.session import Job
+from regroup_pipelines.study.dry_run import DryJob
+from regroup_pipelines.study.plan import Planner, describe_plan, print_plan
+from regroup_pipelines.study.run import refuse_failures, run_study
+from regroup_pipelines.study.steps import StudySteps
+
+if TYPE_CHECKING:
+    from regroup_pipelines.configs.studies import RunConfig
+
+
+def main(config: RunConfig) -> dict[str, Any]:
+    """Run the study, or plan it."""
+
+    loaded = load_study(find_study(config.study), config.set, config.data)
+    options = replace(
+        config,
+        store=config.store or loaded.study.store,
+        output=config.output or f"{loaded.study.name}-results",
+        block_rows=config.block_rows or loaded.study.block_rows,
+    )
+    return _plan(options, loaded) if config.dry_run else _run(options, loaded)
+
+
+def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
+    """Refuse, with the place in the file, what cannot be opened."""
+
+    try:
+        steps.check()
+    except MistakeError as error:
+        raise loaded.mistake(error.path, str(error)) from error
+
+
+def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+
+    job = DryJob(options)
+    with job:
+        steps = StudySteps(job, loaded.study)
+        _check(steps, loaded)
+        lines = list(Planner(job, steps).lines())
+    title = f"What {options.study} would do in the store {options.store}"
+    print_plan(title, lines, options.json)
+    return {"study": loaded.study.name, "store": options.store, **describe_plan(lines)}
+
+
+def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+
+    started = time.perf_counter()
+    with Job(options, allow_missing=options.allow_missing) as job:
+        steps = StudySteps(job, loaded.study)
+        _check(steps, loaded)
+        results, described = run_study(job, steps, started)
+        _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
+    refuse_failures(results, described)
+    return described
+
+
+def _report(results: dict[str, Any], options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:
+
+    output = Path(options.output)
+    written = write_report(results, loaded.study.report, output)
+    for evaluation in results["evaluations"]:
+        print_line(f"\nTaps: {evaluation['taps']}, bank: {evaluation['bank']}", options.json)
+        show(accuracy_table(evaluation["accuracy"]), options.json)
+    for images in results["images"]:
+        if "title" in images:
+            print_line(f"{images['images']}: {images['title']}", options.json)
+    if not worked:
+        print_line("Everything was in the store already: nothing was computed again.", options.json)
+    print_line(
+        f"Results: {output}/results.json and {len(written) - 1} files beside it", options.json
+    )

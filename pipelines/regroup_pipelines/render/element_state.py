@@ -1,0 +1,31 @@
+"""The state of an element in words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regroup_store.format.block_plan import format_blocks
+
+if TYPE_CHECKING:
+    from regroup_store.format.store import ElementInfo
+
+
+def state_of(info: ElementInfo) -> str:
+    """Whether an element is whole, and what it lacks."""
+
+    if info.problem:
+        return info.problem
+    if info.finalised and info.missing_blocks:
+        return f"finalised without block {format_blocks([*info.missing_blocks])}"
+    if info.quarantined:
+        return f"incomplete, gave up block {format_blocks([q.block for q in info.quarantined])}"
+    return "complete" if info.finalised else "incomplete"
+
+
+def reasons(elements: list[ElementInfo]) -> list[str]:
+    """Why blocks were given up, a line each."""
+    return [
+        f"{info.kind}/{info.ref} block {q.block}, {q.attempts} attempts: {q.cause}"
+        for info in elements
+        for q in info.quarantined
+    ]

@@ -1,0 +1,99 @@
+"""The votes of features against a bank: what is checked and begun before they are scored."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.errors import UsageError
+from regroup_store.format.element import BlockElement
+from regroup_store.kinds.votes import votes_spec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regroup_pipelines.configs.options import VotingOptions
+    from regroup_pipelines.steps.session import Job
+    from regroup_store.kinds.banks import StoredBank
+
+
+def _votes(
+    job: Job,
+    features: BlockElement,
+    bank: StoredBank,
+    options: VotingOptions,
+    taps: tuple[str, ...],
+    weights: tuple[int, ...] | None,
+) -> BlockElement:
+    """The votes, opened where they are there, else begun."""
+
+    scoring: dict[str, Any] = {
+        "rule": options.rule,
+        "tie_break": options.tie_break,
+        "delta": options.delta,
+    }
+    if weights is not None:
+        scoring["weights"] = list(weights)
+    spec = votes_spec(
+        name=features.name,
+        features_fingerprint=features.fingerprint,
+        bank_fingerprint=bank.fingerprint,
+        scoring=scoring,
+        taps=taps,
+        rows=features.plan.rows,
+        block_rows=features.plan.block_rows,
+        gaps=features.gap_inputs(),
+    )
+    return BlockElement.create(job.store, spec, {})
+
+
+def source_of(features: BlockElement) -> Mapping[str, str]:
+    """What the features were extracted from: {"index": fingerprint} or {"adversarials": ...}."""
+    source = features.inputs["source"]
+    assert isinstance(source, dict)
+    return source
+
+
+def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:
+    """The bank's taps that may vote, in execution order; all when `names` is empty.
+
+    Raises:
+        UsageError: a name that the bank does not have; the nearest are suggested.
+    """
+    for name in names:
+        if name not in bank.taps:
+            near = get_close_matches(name, bank.taps, 3) or bank.taps[-3:]
+            raise UsageError(
+                f"--voting-taps {name}: the bank {bank.ref} has no such tap: did you mean "
+                f"{' or '.join(near)}?"
+            )
+    return tuple(tap for tap in bank.taps if not names or tap in names)
+
+
+def check_same_model(bank: StoredBank, other: Mapping[str, Any], what: str) -> None:
+    """Refuse to score one model, or tap policy, against a bank of another.
+
+    `other`: the "model" and "policy" of `what`, a description of it for the error.
+    """
+    ours = bank.inputs
+    for key, difference in (("model", "another model"), ("policy", "another tap policy")):
+        if ours[key] != other[key]:
+            raise UsageError(
+                f"the bank {bank.ref} is of {difference} than {what} "
+                f"({_difference(ours[key], other[key])}): build a bank for it with "
+                "`regroup build-bank`"
+            )
+
+
+def _difference(bank: Any, other: Any) -> str:
+    if not isinstance(bank, dict):
+        return f"bank: {bank}, here: {other}"
+    key = next(key for key in bank | other if bank.get(key) != other.get(key))
+    if key == "classes":
+        return f"bank: {_range(bank)}, here: {_range(other)}; see --classes"
+    return f"{key} of the bank: {bank.get(key)}, here: {other.get(key)}"
+
+
+def _range(model: Mapping[str, Any]) -> str:
+    classes = model.get("classes")
+    return "all of its classes" if classes is None else f"restricted to {len(classes)} classes"
