@@ -27,7 +27,7 @@ from regroup_pipelines.configs.options import BankOptions, ClusterOptions, Votin
 from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.kinds.banks import read_bank
 
 LIMIT = 1.10
@@ -39,16 +39,16 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
     started = time.perf_counter()
     options = ClusterOptions(store=str(folder / "store"), block_rows=block_rows, workers=workers)
     network = synthetic_network()
-    with Job(options) as job:
-        index = index_dataset(job, f"parquet:{folder}/images/*.parquet", "synthetic")
-        features = fill_features(job, index, network)
-        ref = build_bank(job, network, index, BankOptions(), 64)
-        votes = score(job, features, read_bank(job.store, ref), VotingOptions())
+    with Session(options) as session:
+        index = index_dataset(session, f"parquet:{folder}/images/*.parquet", "synthetic")
+        features = fill_features(session, index, network)
+        ref = build_bank(session, network, index, BankOptions(), 64)
+        votes = score(session, features, read_bank(session.store, ref), VotingOptions())
         summary: dict[str, Any] = votes.summary() or {}
         row = accuracy_row("synthetic", summary, rule_of_k(summary, 0.75).k, "both")
         peaks = {
             "driver": peak_rss_bytes(),
-            **{f"workers, {e.step}": e.peak_rss_bytes for e in job.ledger if e.peak_rss_bytes},
+            **{f"workers, {e.step}": e.peak_rss_bytes for e in session.ledger if e.peak_rss_bytes},
         }
     seconds = time.perf_counter() - started
     accuracy = row["regroup_top1_all"]["accuracy"]

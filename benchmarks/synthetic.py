@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
 
 TAPS = (("tap0", 16), ("tap1", 16), ("tap2", 16))
 CLASSES = 10
@@ -60,27 +60,27 @@ def write_dataset(folder: Path, rows: int, classes: int = CLASSES) -> None:
         pq.write_table(table, folder / f"{start // FILE_ROWS:05d}.parquet")
 
 
-def create_features(job: Job, index: SampleIndex, network: Network) -> BlockElement:
+def create_features(session: Session, index: SampleIndex, network: Network) -> BlockElement:
     """Features of the index without any block, as `extract` would name them."""
-    spec = index_features_spec(network, index, job.options.block_rows)
-    return BlockElement.create(job.store, spec, {})
+    spec = index_features_spec(network, index, session.options.block_rows)
+    return BlockElement.create(session.store, spec, {})
 
 
 def fill_features(
-    job: Job, index: SampleIndex, network: Network, certainty: float = 4.0
+    session: Session, index: SampleIndex, network: Network, certainty: float = 4.0
 ) -> BlockElement:
     """The features of the index, made up by the workers; `certainty` as in `SyntheticJob`."""
-    element = create_features(job, index, network)
+    element = create_features(session, index, network)
     factory_on = partial(
         SyntheticJob,
-        job.store.uri,
+        session.store.uri,
         element.ref,
         index.ref,
         network.taps,
         network.num_classes,
         certainty,
     )
-    job.fill(f"extract {element.name}", element, factory_on)
+    session.fill(f"extract {element.name}", element, factory_on)
     element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
     return element
 
@@ -116,16 +116,16 @@ class SyntheticWorker:
     writing it, and blocks compress like those of real features (docs/format.md).
     """
 
-    def __init__(self, job: SyntheticJob) -> None:
-        store = open_store(job.store_uri)
-        self._job = job
-        self._element = BlockElement.open(store, "features", job.features_ref)
-        self._index = SampleIndex.open(store, job.index_ref)
+    def __init__(self, session: SyntheticJob) -> None:
+        store = open_store(session.store_uri)
+        self._job = session
+        self._element = BlockElement.open(store, "features", session.features_ref)
+        self._index = SampleIndex.open(store, session.index_ref)
         random = np.random.default_rng(0)
-        self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in job.taps}
+        self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in session.taps}
         self._classes = {
-            tap: random.lognormal(sigma=1.0, size=(job.classes, 1, channels)).astype(np.float32)
-            for tap, channels in job.taps
+            tap: random.lognormal(sigma=1.0, size=(session.classes, 1, channels)).astype(np.float32)
+            for tap, channels in session.taps
         }
 
     @property

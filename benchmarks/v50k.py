@@ -44,7 +44,7 @@ from regroup_pipelines.results.accuracy import accuracy_row
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import Job, refuse_failures
+from regroup_pipelines.steps.session import Session, refuse_failures
 from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
@@ -103,13 +103,15 @@ class Step:
 class Rehearsal:
     """All steps with one tap policy in one store; `steps` fills as they are done."""
 
-    def __init__(self, job: Job, network: Network, folder: Path, samples: int, workers: int):
+    def __init__(
+        self, session: Session, network: Network, folder: Path, samples: int, workers: int
+    ):
         self.steps: list[Step] = []
-        self._job, self._network, self._folder = job, network, folder
+        self._job, self._network, self._folder = session, network, folder
         self._samples, self._workers = samples, workers
         sample_bytes = 4 * (2 * sum(size for _, size in network.taps) + network.num_classes)
         self._bytes = samples * sample_bytes
-        self._file_bytes = min(self._bytes, job.options.block_rows * sample_bytes)
+        self._file_bytes = min(self._bytes, session.options.block_rows * sample_bytes)
 
     def run(self) -> dict[str, Any]:
         """Do everything; the accuracy of the votes, to see that they are of real samples."""
@@ -246,8 +248,8 @@ def rehearse(
     """All steps with one tap policy, its files below `folder` and removed at the end."""
     network = open_network(ModelOptions(model=model, weights="random", taps=policy))
     options = ClusterOptions(store=str(folder / "store"), block_rows=block_rows, workers=workers)
-    with Job(options) as job:
-        rehearsal = Rehearsal(job, network, folder, samples, workers)
+    with Session(options) as session:
+        rehearsal = Rehearsal(session, network, folder, samples, workers)
         accuracy = rehearsal.run()
     shutil.rmtree(folder)
     return {

@@ -30,7 +30,6 @@ def robust_classifier(
         StoreError: no such store or bank, or it is damaged.
         ConfigurationError: k out of range, unknown signs, or a model that cannot be built.
     """
-
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)
     description = cast("dict[str, Any]", stored.inputs["model"])

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from regroup_cluster.session import SessionConfig, ray_session
-from regroup_pipelines.banks import build as build_bank
-from regroup_pipelines.steps import attacking as attack
-from regroup_pipelines.steps import extraction as extract
+from regroup_pipelines.commands import attack, build_bank, extract, rescore
+from regroup_pipelines.configs.steps import AttackConfig, BuildBankConfig, ExtractConfig
+from regroup_pipelines.configs.stored import RescoreConfig
 from tests.kept_workers import kept_workers
 from tests.pipelines.conftest import run
 
@@ -87,20 +87,14 @@ def make_study(local_ray: None, weights: Path) -> Any:
     """How a finished study is made in a folder."""
 
     def make(folder: Path) -> Study:
-        from regroup_pipelines.steps import rescoring as rescore
-
         store = str(folder)
         model: Any = {"store": store, "model": "digits-cnn", "weights": str(weights), "workers": 1}
-        extract.main(extract.ExtractConfig(dataset="digits:val", block_rows=64, **model))
+        extract.main(ExtractConfig(dataset="digits:val", block_rows=64, **model))
         attack.main(
-            attack.AttackConfig(
-                dataset="digits:val", block_rows=6, limit=36, steps=2, batch=16, **model
-            )
+            AttackConfig(dataset="digits:val", block_rows=6, limit=36, steps=2, batch=16, **model)
         )
-        bank = build_bank.main(
-            build_bank.BuildBankConfig(dataset="digits:val", per_class=1, **model)
-        )
-        rescore.main(rescore.RescoreConfig(store=store, bank=bank["bank"], workers=1))
+        bank = build_bank.main(BuildBankConfig(dataset="digits:val", per_class=1, **model))
+        rescore.main(RescoreConfig(store=store, bank=bank["bank"], workers=1))
         return Study(folder, weights, bank["bank"])
 
     return make

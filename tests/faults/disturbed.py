@@ -110,9 +110,9 @@ class DisturbedWorker:
 
 
 JOBS = (
-    "regroup_cluster.workers.extraction.ExtractionJob",
-    "regroup_cluster.workers.attack.AttackJob",
-    "regroup_cluster.workers.scoring.ScoringJob",
+    "regroup_pipelines.steps.extraction.ExtractionJob",
+    "regroup_pipelines.steps.attacking.AttackJob",
+    "regroup_pipelines.steps.votes.ScoringJob",
 )
 
 

@@ -19,7 +19,7 @@ from regroup_cluster.workers.attack import AttackJob
 from regroup_pipelines.configs.options import ClusterOptions, ModelOptions
 from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.network import open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.indexes import SampleIndex
 from tests.cluster.attacks import Slow
@@ -37,9 +37,9 @@ def attack(
         shutil.copytree(study.store / "indexes", folder / "indexes")
         shutil.copy(study.store / "store.json", folder)
     network = open_network(ModelOptions(model="digits-cnn", weights=str(study.weights)))
-    with Job(ClusterOptions(store=str(folder), workers=workers)) as job:
-        index = SampleIndex.open(job.store, "digits-val-digits-cnn-correct")
-        return attack_index(job, network, index, spec, BATCH, block_rows)
+    with Session(ClusterOptions(store=str(folder), workers=workers)) as session:
+        index = SampleIndex.open(session.store, "digits-val-digits-cnn-correct")
+        return attack_index(session, network, index, spec, BATCH, block_rows)
 
 
 def kill_after(spec: Slow, samples: int) -> None:
@@ -56,8 +56,8 @@ def test_a_worker_killed_within_a_block(
 ) -> None:
     """One block of 18 sub-batches; the next attempt, in another process, goes on."""
     release_open_pools()
-    job: Any = partial(AttackJob, checkpoint_s=0.0)
-    monkeypatch.setattr("regroup_cluster.workers.attack.AttackJob", job)
+    session: Any = partial(AttackJob, checkpoint_s=0.0)
+    monkeypatch.setattr("regroup_pipelines.steps.attacking.AttackJob", session)
     slow = Slow(log=str(tmp_path / "log"), seconds=0.2)
     killer = threading.Thread(target=kill_after, args=(slow, BEFORE))
     killer.start()
@@ -97,11 +97,11 @@ def test_a_worker_killed_within_a_block_of_carlini_wagner(
     plain = attack(study, tmp_path / "plain", spec, 1, ROWS)
     release_open_pools()
     monkeypatch.setattr(
-        "regroup_cluster.workers.attack.AttackJob", partial(AttackJob, checkpoint_s=0.0)
+        "regroup_pipelines.steps.attacking.AttackJob", partial(AttackJob, checkpoint_s=0.0)
     )
     (tmp_path / "attempts").mkdir()
     disturbance = Disturbance(tmp_path / "attempts")
-    disturb(monkeypatch, disturbance, "regroup_cluster.workers.attack.AttackJob")
+    disturb(monkeypatch, disturbance, "regroup_pipelines.steps.attacking.AttackJob")
     watch = threading.Thread(
         target=kill_after_a_checkpoint, args=(tmp_path / "killed", disturbance)
     )

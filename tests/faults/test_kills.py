@@ -29,7 +29,7 @@ from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import Job, LedgerEntry
+from regroup_pipelines.steps.session import LedgerEntry, Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -61,7 +61,7 @@ class Bench:
     kills: int = 0
     midway: int = 0
     last: tuple[str, int] = ("", 0)
-    jobs: dict[tuple[str, int], Job] = field(default_factory=dict)
+    jobs: dict[tuple[str, int], Session] = field(default_factory=dict)
 
     def element(self, kind: str) -> Path:
         return self.study.store / self.names[kind]
@@ -90,11 +90,11 @@ class Bench:
             options = ClusterOptions(
                 store=str(self.study.store), workers=workers, block_rows=BLOCK_ROWS[kind]
             )
-            self.jobs[kind, workers] = Job(options)
-        job = self.jobs[kind, workers]
-        job.options = replace(job.options, attempts=attempts)
-        _MAKE[kind](job, self.network)
-        return job.ledger[-1]
+            self.jobs[kind, workers] = Session(options)
+        session = self.jobs[kind, workers]
+        session.options = replace(session.options, attempts=attempts)
+        _MAKE[kind](session, self.network)
+        return session.ledger[-1]
 
     def kill(self, pid: int) -> None:
         """Kill -9; count whether that was in the midst of a block."""
@@ -103,23 +103,23 @@ class Bench:
         self.midway += bool(self.disturbance.busy())
 
 
-def _features(job: Job, network: Any) -> None:
-    extract_index(job, network, SampleIndex.open(job.store, "digits-val"), batch=64)
+def _features(session: Session, network: Any) -> None:
+    extract_index(session, network, SampleIndex.open(session.store, "digits-val"), batch=64)
 
 
-def _adversarials(job: Job, network: Any) -> None:
-    index = SampleIndex.open(job.store, "digits-val-digits-cnn-correct")
-    spec, rows = attack_spec(AttackOptions(steps=2)), job.options.block_rows
-    attack_index(job, network, index, spec, batch=16, block_rows=rows)
+def _adversarials(session: Session, network: Any) -> None:
+    index = SampleIndex.open(session.store, "digits-val-digits-cnn-correct")
+    spec, rows = attack_spec(AttackOptions(steps=2)), session.options.block_rows
+    attack_index(session, network, index, spec, batch=16, block_rows=rows)
 
 
-def _votes(job: Job, network: Any) -> None:
-    features = BlockElement.open(job.store, "features", "digits-val-digits-cnn")
-    bank = read_bank(job.store, "digits-val-digits-cnn")
-    score(job, features, bank, VotingOptions())
+def _votes(session: Session, network: Any) -> None:
+    features = BlockElement.open(session.store, "features", "digits-val-digits-cnn")
+    bank = read_bank(session.store, "digits-val-digits-cnn")
+    score(session, features, bank, VotingOptions())
 
 
-_MAKE: dict[str, Callable[[Job, Any], None]] = {
+_MAKE: dict[str, Callable[[Session, Any], None]] = {
     "features": _features,
     "adversarials": _adversarials,
     "votes": _votes,
@@ -143,8 +143,8 @@ def bench(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
     network = open_network(ModelOptions(model="digits-cnn", weights=str(study.weights)))
     bench = Bench(copied, disturbance, whole, network)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        for kind, job in zip(BLOCK_ROWS, JOBS, strict=True):
-            disturb(patch, bench.slowed(kind), job)
+        for kind, session in zip(BLOCK_ROWS, JOBS, strict=True):
+            disturb(patch, bench.slowed(kind), session)
         yield bench
         for each in bench.jobs.values():
             stack.enter_context(each)

@@ -13,6 +13,7 @@ import pytest
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.cli import main
 from regroup_pipelines.commands import demo
+from regroup_pipelines.configs.studies import DemoConfig
 from regroup_pipelines.steps.demo_model import train_demo_model
 from tests.kept_workers import kept_workers
 from tests.pipelines.reported import Reported, make_report
@@ -63,7 +64,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class FinishedDemo:
-    config: demo.DemoConfig
+    config: DemoConfig
     results: dict[str, Any]
 
     @property
@@ -94,7 +95,7 @@ def finished_demo(
     output = folder / "results"
     output.mkdir()
     (output / weights.name).write_bytes(weights.read_bytes())
-    config = demo.DemoConfig(store=str(folder / "store"), output=str(output), limit=48, json=True)
+    config = DemoConfig(store=str(folder / "store"), output=str(output), limit=48, json=True)
     return FinishedDemo(config, demo.main(config))
 
 

@@ -19,8 +19,8 @@ from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.network import Network
-from regroup_pipelines.steps.session import Job
-from regroup_pipelines.study.dry_run import DryJob
+from regroup_pipelines.steps.session import Session
+from regroup_pipelines.study.dry_run import DryRunSession
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import COLUMNS, LOGITS, features_spec
 from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
@@ -34,21 +34,23 @@ CORRECT = [IDS[row] for row in range(12) if row not in (*WRONG, *FAILED)]
 
 
 @pytest.fixture
-def job(tmp_path: Path) -> Iterator[Job]:
-    with Job(ClusterOptions(store=str(tmp_path / "store"))) as job:
-        yield job
+def session(tmp_path: Path) -> Iterator[Session]:
+    with Session(ClusterOptions(store=str(tmp_path / "store"))) as session:
+        yield session
 
 
-def samples(job: Job, predictions: list[int]) -> tuple[SampleIndex, BlockElement]:
+def samples(session: Session, predictions: list[int]) -> tuple[SampleIndex, BlockElement]:
     rows = pa.table(
         {"sample_id": IDS, "label": LABELS, "locator": IDS, "digest": IDS}, schema=INDEX_COLUMNS
     )
-    index = SampleIndex.write(job.store, "made-up", [rows], ["a", "b", "c"], "imagefolder:/nowhere")
+    index = SampleIndex.write(
+        session.store, "made-up", [rows], ["a", "b", "c"], "imagefolder:/nowhere"
+    )
     spec = features_spec(
         "made-up", model={}, taps=(), policy="linear", source={"index": index.fingerprint},
         num_classes=3, rows=12, block_rows=12,
     )  # fmt: skip
-    element = BlockElement.create(job.store, spec, {})
+    element = BlockElement.create(session.store, spec, {})
     columns = {
         "sample_id": IDS,
         "status": ["failed" if row in FAILED else "ok" for row in range(12)],
@@ -64,12 +66,12 @@ def samples(job: Job, predictions: list[int]) -> tuple[SampleIndex, BlockElement
     return index, element
 
 
-def test_only_correct_samples_in_their_order_by_seed(job: Job) -> None:
+def test_only_correct_samples_in_their_order_by_seed(session: Session) -> None:
     predictions = [(y + 1) % 3 if row in WRONG else y for row, y in enumerate(LABELS)]
-    index, features = samples(job, predictions)
+    index, features = samples(session, predictions)
 
     def drawn(limit: int | None, seed: int) -> list[str]:
-        subset = correct_samples(job, index, features, limit, seed)
+        subset = correct_samples(session, index, features, limit, seed)
         ids: list[str] = subset.rows()["sample_id"].to_pylist()
         return ids
 
@@ -84,10 +86,10 @@ def test_only_correct_samples_in_their_order_by_seed(job: Job) -> None:
         drawn(0, 0)
 
 
-def test_a_model_that_gets_nothing_right(job: Job) -> None:
-    index, features = samples(job, [(y + 1) % 3 for y in LABELS])
+def test_a_model_that_gets_nothing_right(session: Session) -> None:
+    index, features = samples(session, [(y + 1) % 3 for y in LABELS])
     with pytest.raises(UsageError, match="nothing to attack"):
-        correct_samples(job, index, features, None, 0)
+        correct_samples(session, index, features, None, 0)
 
 
 class NoGradient(torch.nn.Module):
@@ -110,18 +112,22 @@ def no_gradient() -> torch.nn.Module:
 NETWORK = Network(ModelSpec("digits-cnn", weights="random"), {"name": "tiny"}, "linear", (), 10, 32)
 
 
-def planned(job: DryJob, index: SampleIndex, spec: AttackSpec, rows: int | None) -> BlockElement:
-    return attack_index(job, NETWORK, index, spec, 64, rows)
+def planned(
+    session: DryRunSession, index: SampleIndex, spec: AttackSpec, rows: int | None
+) -> BlockElement:
+    return attack_index(session, NETWORK, index, spec, 64, rows)
 
 
 @pytest.fixture
-def dry(job: Job) -> DryJob:
+def dry(session: Session) -> DryRunSession:
     """A job over the store of `samples` that computes nothing."""
-    samples(job, LABELS)
-    return DryJob(ClusterOptions(store=job.options.store, gpus_per_worker=0))
+    samples(session, LABELS)
+    return DryRunSession(ClusterOptions(store=session.options.store, gpus_per_worker=0))
 
 
-def test_names_and_blocks_of_adversarials(dry: DryJob, capsys: pytest.CaptureFixture[str]) -> None:
+def test_names_and_blocks_of_adversarials(
+    dry: DryRunSession, capsys: pytest.CaptureFixture[str]
+) -> None:
     index = SampleIndex.open(dry.store, "made-up")
     budget = planned(dry, index, PGD(protocol="budget", steps=1), None)
     assert (budget.name, budget.plan.block_rows) == ("made-up-pgd-budget", 256)
@@ -139,7 +145,7 @@ def test_names_and_blocks_of_adversarials(dry: DryJob, capsys: pytest.CaptureFix
 
 
 def test_an_element_that_is_there_keeps_its_plan(
-    dry: DryJob, capsys: pytest.CaptureFixture[str]
+    dry: DryRunSession, capsys: pytest.CaptureFixture[str]
 ) -> None:
     index = SampleIndex.open(dry.store, "made-up")
     first = planned(dry, index, Coupled(), 4)

@@ -23,7 +23,7 @@ from regroup_pipelines.configs.options import BankOptions, ClusterOptions, Model
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -81,24 +81,27 @@ def drawn_ids(draw: BankDraw) -> set[str]:
 class Draws:
     """Draws from digits:train into one store, one job for all; what each of them cost."""
 
-    def __init__(self, job: Job, weights: Path) -> None:
-        self.job, self.network = (
-            job,
+    def __init__(self, session: Session, weights: Path) -> None:
+        self.session, self.network = (
+            session,
             open_network(ModelOptions(model="digits-cnn", weights=str(weights))),
         )
-        self.index = index_dataset(job, "digits:train")
+        self.index = index_dataset(session, "digits:train")
 
     def ids(self, per_class: int, seed: int = 0) -> tuple[int, set[str]]:
         """Forward passes, and which samples were drawn."""
-        entries, options = len(self.job.ledger), BankOptions(per_class=per_class, bank_seed=seed)
-        draw = draw_bank(self.job, self.network, self.index, options, 64)
+        entries, options = (
+            len(self.session.ledger),
+            BankOptions(per_class=per_class, bank_seed=seed),
+        )
+        draw = draw_bank(self.session, self.network, self.index, options, 64)
         found = drawn_ids(draw)
         assert draw.counts.tolist() == [per_class] * 10
         assert len(found) == 10 * per_class
-        return sum(step.forward_passes for step in self.job.ledger[entries:]), found
+        return sum(step.forward_passes for step in self.session.ledger[entries:]), found
 
     def bank(self, options: BankOptions) -> str:
-        return build_bank(self.job, self.network, self.index, options, 64)
+        return build_bank(self.session, self.network, self.index, options, 64)
 
 
 def test_next_bank_extracts_only_what_no_other_has(
@@ -106,12 +109,12 @@ def test_next_bank_extracts_only_what_no_other_has(
 ) -> None:
     recipes = ((4, 0), (2, 0), (8, 0), (8, 1), (4, 0))
     options = BankOptions(per_class=8, bank_seed=1)
-    with Job(ClusterOptions(store=str(tmp_path / "rounds"), block_rows=32)) as job:
-        rounds = Draws(job, weights)
+    with Session(ClusterOptions(store=str(tmp_path / "rounds"), block_rows=32)) as session:
+        rounds = Draws(session, weights)
         passes, drawn = zip(*(rounds.ids(*recipe) for recipe in recipes), strict=True)
         refs = [rounds.bank(options), rounds.bank(replace(options, weighting="uniform"))]
         refs.append(rounds.bank(options))
-        assert (job.ledger[-1].blocks, refs[2]) == (0, refs[0])
+        assert (session.ledger[-1].blocks, refs[2]) == (0, refs[0])
     # first_depth(4, 0.75) is 7 and first_depth(8, 0.75) is 13; few digits are misclassified.
     assert 70 <= passes[0] <= 80
     assert 60 <= passes[2] <= 70
@@ -119,9 +122,9 @@ def test_next_bank_extracts_only_what_no_other_has(
     assert (passes[1], passes[4]) == (0, 0)
     assert len(set(refs)) == 2
 
-    with Job(ClusterOptions(store=str(tmp_path / "whole"), block_rows=32)) as job:
-        whole = Draws(job, weights)
-        extract_index(job, whole.network, whole.index, 64)
+    with Session(ClusterOptions(store=str(tmp_path / "whole"), block_rows=32)) as session:
+        whole = Draws(session, weights)
+        extract_index(session, whole.network, whole.index, 64)
         for recipe, ids in zip(recipes, drawn, strict=True):
             assert whole.ids(*recipe) == (0, ids), "what everything gives, without a forward pass"
         expected = mixtures(tmp_path / "whole", whole.bank(options))
@@ -165,9 +168,9 @@ def test_just_as_deep_as_needed_draws_what_rounds_do(
 ) -> None:
     """Of the blue images, of which few are right, it has to go down several times."""
     made = bank(run, tmp_path, *colours, "--per-class", 8)
-    with Job(ClusterOptions(store=str(tmp_path))) as job:
-        stored = read_bank(job.store, made.json["bank"])
-        origin, own = BankOrigin.of(job, stored), BankRecipe.of_bank(stored)
+    with Session(ClusterOptions(store=str(tmp_path))) as session:
+        stored = read_bank(session.store, made.json["bank"])
+        origin, own = BankOrigin.of(session, stored), BankRecipe.of_bank(stored)
         for size in range(1, 9):
             recipe = replace(own, per_class=size)
             near = origin._look(recipe, size, just_enough)
@@ -247,17 +250,17 @@ def test_gaps_of_several_features_are_named_apart(photos: Path, tmp_path: Path) 
 def test_features_under_another_precision_are_not_taken(
     local_ray: None, photos: Path, tmp_path: Path
 ) -> None:
-    with Job(ClusterOptions(store=str(tmp_path), workers=1)) as job:
-        index = index_dataset(job, f"imagefolder:{photos}")
+    with Session(ClusterOptions(store=str(tmp_path), workers=1)) as session:
+        index = index_dataset(session, f"imagefolder:{photos}")
         passes: list[int] = []
         for dtype in ("fp32", "bf16", "fp32"):
             network = open_network(ModelOptions(model=MODEL, classes="dataset", dtype=dtype))
             network = network_for(network, index, "dataset")
-            entries = len(job.ledger)
+            entries = len(session.ledger)
             if not passes:
-                extract_index(job, network, index, 16)
-            draw_bank(job, network, index, BankOptions(per_class=3), 16)
-            passes.append(sum(step.forward_passes for step in job.ledger[entries:]))
+                extract_index(session, network, index, 16)
+            draw_bank(session, network, index, BankOptions(per_class=3), 16)
+            passes.append(sum(step.forward_passes for step in session.ledger[entries:]))
     assert passes[0] == 120, "the whole split, and nothing after it"
     assert 0 < passes[1] < 120
     assert passes[2] == 0

@@ -16,7 +16,7 @@ from regroup_pipelines.banks.comparison import spread
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import StoredBank, read_bank
@@ -55,12 +55,12 @@ def test_banks_are_those_of_build_bank_and_cost_no_forward_pass(
     assert recipes == [(n, w) for n in (5, 20, 50) for w in ("softmax", "uniform")]
     assert (found["cost"]["forward_passes"], found["cost"]["banks"]) == (0, 6)
     network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
-    with Job(ClusterOptions(store=str(store))) as job:
-        index = index_dataset(job, "digits:train")
+    with Session(ClusterOptions(store=str(store))) as session:
+        index = index_dataset(session, "digits:train")
         for row in found["rows"]:
             options = BankOptions(per_class=row["per_class"], weighting=row["weighting"])
-            assert build_bank(job, network, index, options, 64) == row["bank"]
-        assert not any(step.forward_passes or step.blocks for step in job.ledger)
+            assert build_bank(session, network, index, options, 64) == row["bank"]
+        assert not any(step.forward_passes or step.blocks for step in session.ledger)
     again = rescored(run, store, "--per-class", 5, 20, 50, "--weighting", "softmax", "uniform")
     assert again["rows"] == found["rows"]
     assert not any(step["blocks"] for step in again["steps"])

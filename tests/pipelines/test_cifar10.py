@@ -26,7 +26,7 @@ from regroup_pipelines.steps.extraction import extract_adversarials, extract_ind
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.rescoring import rescore
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.kinds.banks import read_bank
 
 pytestmark = pytest.mark.shared_data
@@ -60,19 +60,19 @@ def cifar(shared_data: Path, local_ray: None, tmp_path_factory: pytest.TempPathF
         "minimal": AttackOptions(protocol="minimal", limit=24, growth_limit=8, bisections=8),
         "budget": AttackOptions(protocol="budget", limit=64),
     }
-    with Job(ClusterOptions(store=str(folder / "store"), block_rows=250)) as job:
+    with Session(ClusterOptions(store=str(folder / "store"), block_rows=250)) as session:
         network = open_network(ModelOptions(model="cifar-resnet20", weights=str(weights)))
-        val = index_dataset(job, test)
-        clean = extract_index(job, network, val, 125)
+        val = index_dataset(session, test)
+        clean = extract_index(session, network, val, 125)
         features = {"clean": clean}
         for name, options in attacks.items():
-            subset = correct_samples(job, val, clean, options.limit, options.seed)
-            made = attack_index(job, network, subset, attack_spec(options), 64)
-            features[name] = extract_adversarials(job, network, made, 64)
-        index = index_dataset(job, train)
-        ref = build_bank(job, network, index, BankOptions(per_class=100), 125)
-        bank = read_bank(job.store, ref)
-        stored, cost = rescore(job, bank, list(features.values()), VotingOptions())
+            subset = correct_samples(session, val, clean, options.limit, options.seed)
+            made = attack_index(session, network, subset, attack_spec(options), 64)
+            features[name] = extract_adversarials(session, network, made, 64)
+        index = index_dataset(session, train)
+        ref = build_bank(session, network, index, BankOptions(per_class=100), 125)
+        bank = read_bank(session.store, ref)
+        stored, cost = rescore(session, bank, list(features.values()), VotingOptions())
     assert cost["forward_passes"] == 0
     return Cifar({name: stored[e.name] for name, e in features.items()}, bank.taps)
 

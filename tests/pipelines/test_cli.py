@@ -14,7 +14,7 @@ import pytest
 import tyro
 
 from regroup_pipelines.cli import main
-from regroup_pipelines.configs.table import ALONE
+from regroup_pipelines.configs.table import ALONE, CONFIGS
 from tests.pipelines.conftest import Run
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -42,14 +42,17 @@ def parse(words: list[str]) -> object:
     """What the command's parser makes of an example."""
     assert words[0] == "regroup"
     alone = [
-        place for (name, option), place in ALONE.items() if words[1] == name and option in words
+        kind for (name, option), (_, kind) in ALONE.items() if words[1] == name and option in words
     ]
-    return tyro.cli(config_class((alone or [COMMANDS[words[1]]])[0]), args=words[2:])
+    return tyro.cli((alone or [CONFIGS[words[1]]])[0], args=words[2:])
 
 
-@pytest.mark.parametrize("place", [*COMMANDS.values(), *ALONE.values()], ids=lambda p: str(p[1]))
-def test_every_command_has_an_example_that_parses(place: tuple[str, str]) -> None:
-    kind = config_class(place)
+@pytest.mark.parametrize(
+    "kind",
+    [*CONFIGS.values(), *(kind for _, kind in ALONE.values())],
+    ids=lambda kind: kind.__name__,
+)
+def test_every_command_has_an_example_that_parses(kind: type[Any]) -> None:
     found = examples(kind)
     assert found, f"the docstring of {kind.__name__} has no example"
     for words in found:
@@ -85,7 +88,7 @@ def test_help_is_one_screen_and_names_every_command(run: Run) -> None:
     assert 24 <= len(lines) <= 40
     assert max(map(len, lines)) <= 80
     named = [line.split()[0] for line in lines if re.match(r"  \S", line)]
-    assert sorted(named) == sorted(COMMANDS), (
+    assert sorted(named) == sorted(CONFIGS), (
         "pipelines/regroup_pipelines/help_page.py names every command, once"
     )
     assert "--tyro-print-completion" in "".join(lines[-2:])
@@ -95,7 +98,7 @@ def test_help_is_one_screen_and_names_every_command(run: Run) -> None:
 
 def test_the_docs_name_every_command() -> None:
     text = (DOCS / "cli.md").read_text()
-    assert [name for name in COMMANDS if f"`{name}`" not in text] == []
+    assert [name for name in CONFIGS if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize(
@@ -132,7 +135,7 @@ def test_completion_scripts(shell: str, capfd: pytest.CaptureFixture[str], tmp_p
         main(["--tyro-print-completion", shell])
     script = capfd.readouterr().out
     assert not stop.value.code
-    for name in COMMANDS:
+    for name in CONFIGS:
         assert re.search(rf"[\"' ]{name}[\"' ]", script), name
     assert "--voting-taps" in script
     assert script.startswith("#compdef regroup") or "complete " in script

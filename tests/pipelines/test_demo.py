@@ -10,6 +10,7 @@ import pytest
 
 from regroup.intervals import wilson
 from regroup_pipelines.commands import demo
+from regroup_pipelines.configs.studies import DemoConfig
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import read_study
 from tests.pipelines.conftest import FinishedDemo, Run
@@ -103,9 +104,7 @@ def test_an_option_out_of_range_is_told_before_any_work(
 def test_second_run_finds_everything(
     finished_demo: FinishedDemo, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    config = demo.DemoConfig(
-        store=finished_demo.store, output=finished_demo.config.output, limit=48
-    )
+    config = DemoConfig(store=finished_demo.store, output=finished_demo.config.output, limit=48)
     again = demo.main(config)
     out, err = capfd.readouterr()
     assert "Everything was in the store already" in out

@@ -207,13 +207,13 @@ def test_a_store_that_fails_half_way_says_how_far_it_came(
             raise StoreError("cannot write features")
         whole(store, member)
 
-    monkeypatch.setattr(removal, "remove", failing)
+    monkeypatch.setattr("regroup_pipelines.commands.gc.remove", failing)
     keep = ("--keep", "pets-big", "--delete", "--yes", "--json")
     store.backend.delete("studies/small/results.json")
     done = run("gc", "--store", store.uri, *keep)
     assert done.status == 1
     assert "cannot write features; removed before: " in done.err
     assert {folder.split("/")[0] for folder in done.json["deleted"]} <= {"votes", "banks"}
-    monkeypatch.setattr(removal, "remove", whole)
+    monkeypatch.setattr("regroup_pipelines.commands.gc.remove", whole)
     assert run("gc", "--store", store.uri, *keep).status == 0
     assert {e.kind for e in store.elements()} == {"adversarials", "indexes"}

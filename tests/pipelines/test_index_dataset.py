@@ -10,7 +10,7 @@ import pytest
 
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.session import Job, LedgerEntry
+from regroup_pipelines.steps.session import LedgerEntry, Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
@@ -40,9 +40,9 @@ def content(root: Path, number: int) -> Path:
 
 def index(store: Path, folder: Path) -> tuple[list[str], list[LedgerEntry]]:
     """Digests of the index, and what the job did."""
-    with Job(ClusterOptions(store=str(store))) as job:
-        made = index_dataset(job, f"imagefolder:{folder}", "photos")
-        return made.rows()["digest"].to_pylist(), job.ledger
+    with Session(ClusterOptions(store=str(store))) as session:
+        made = index_dataset(session, f"imagefolder:{folder}", "photos")
+        return made.rows()["digest"].to_pylist(), session.ledger
 
 
 def refuse(self: ImageFolderSource, locators: list[str]) -> list[bytes | OSError]:
@@ -65,7 +65,7 @@ def test_a_second_run_reads_no_image_and_needs_no_ray(
     local_ray: None, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, _ = index(tmp_path / "s", folder)
-    monkeypatch.setattr(Job, "_join", lambda job: pytest.fail("Ray was joined"))
+    monkeypatch.setattr(Session, "_join", lambda session: pytest.fail("Ray was joined"))
     monkeypatch.setattr(ImageFolderSource, "read", refuse)
     again, (digesting, written) = index(tmp_path / "s", folder)
     assert again == first

@@ -25,7 +25,7 @@ from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import dataset_name, index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -97,10 +97,10 @@ def test_votes_are_the_reference_predictions(finished_demo: FinishedDemo) -> Non
 
 def features_of(folder: Path, weights: Path, **options: Any) -> dict[str, np.ndarray[Any, Any]]:
     config = ClusterOptions(store=str(folder), **options)
-    with Job(config) as job:
+    with Session(config) as session:
         network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
-        index = index_dataset(job, "digits:val")
-        element = extract_index(job, network, index, batch=64)
+        index = index_dataset(session, "digits:val")
+        element = extract_index(session, network, index, batch=64)
         return {
             path: np.concatenate([element.read_array(path, b) for b in range(element.plan.blocks)])
             for path in (accumulators_path(name) for name, _ in network.taps)
@@ -123,10 +123,10 @@ def test_a_lost_commit_is_computed_again_and_nothing_else(
     commit = next(tmp_path.glob("features/*/commits/00001.json"))
     commit.unlink()
     (commit.parent.parent / "summary.json").unlink()
-    with Job(ClusterOptions(store=str(tmp_path), block_rows=128)) as job:
+    with Session(ClusterOptions(store=str(tmp_path), block_rows=128)) as session:
         network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
-        extract_index(job, network, index_dataset(job, "digits:val"), batch=64)
-    step = job.ledger[-1]
+        extract_index(session, network, index_dataset(session, "digits:val"), batch=64)
+    step = session.ledger[-1]
     assert (step.blocks, step.forward_passes) == (1, 128)
     assert step.skipped > 0
     again = features_of(tmp_path, weights, block_rows=128)
@@ -143,11 +143,11 @@ def test_an_image_changed_since_indexing_is_a_failed_row(
     folder.mkdir(parents=True)
     for number in range(3):
         Image.new("L", (8, 8), 60 * number).save(folder / f"{number}.png")
-    with Job(ClusterOptions(store=str(tmp_path / "s"))) as job:
-        index = index_dataset(job, f"imagefolder:{folder.parent}")
+    with Session(ClusterOptions(store=str(tmp_path / "s"))) as session:
+        index = index_dataset(session, f"imagefolder:{folder.parent}")
         Image.new("L", (8, 8), 255).save(folder / "1.png")
         network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
-        element = extract_index(job, network, index, batch=64)
+        element = extract_index(session, network, index, batch=64)
         table = element.samples(["status", "error"]).to_pydict()
     assert table["status"] == ["ok", "failed", "ok"]
     assert "changed since it was indexed" in table["error"][1]
@@ -204,16 +204,18 @@ def test_commands_one_after_the_other(
 def test_softmax_and_uniform_banks_share_features(
     local_ray: None, weights: Path, tmp_path: Path
 ) -> None:
-    with Job(ClusterOptions(store=str(tmp_path))) as job:
+    with Session(ClusterOptions(store=str(tmp_path))) as session:
         network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
-        index = index_dataset(job, "digits:train")
-        first = build_bank(job, network, index, BankOptions(per_class=5), 64)
-        entries = len(job.ledger)
-        second = build_bank(job, network, index, BankOptions(per_class=5, weighting="uniform"), 64)
+        index = index_dataset(session, "digits:train")
+        first = build_bank(session, network, index, BankOptions(per_class=5), 64)
+        entries = len(session.ledger)
+        second = build_bank(
+            session, network, index, BankOptions(per_class=5, weighting="uniform"), 64
+        )
         assert first != second
-        assert sum(step.forward_passes for step in job.ledger[entries:]) == 0
-        features = extract_index(job, network, index, 64)
-        votes = score(job, features, read_bank(job.store, second), VotingOptions())
+        assert sum(step.forward_passes for step in session.ledger[entries:]) == 0
+        features = extract_index(session, network, index, 64)
+        votes = score(session, features, read_bank(session.store, second), VotingOptions())
         assert votes.plan.rows == features.plan.rows
     shutil.rmtree(tmp_path)
 

@@ -15,6 +15,7 @@ from regroup.intervals import wilson
 from regroup_pipelines.report_pages import cost, failures
 from regroup_pipelines.report_pages.curves import budget_points, minimal_curve
 from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_store.format.element import BlockElement
 from tests.pipelines.reported import IMAGE, Reported, study_of
 
@@ -56,7 +57,7 @@ def test_every_link_of_every_page_leads_to_a_file(reported: Reported) -> None:
 
 def test_classes_samples_and_pairs_that_lose(reported: Reported, evaluation: Evaluation) -> None:
     attack = study_of(reported).attacks[0]
-    outcomes, names = evaluation.outcomes(attack), evaluation.class_names
+    outcomes, names = outcomes_of(evaluation, attack), evaluation.class_names
     rows = [
         {name: values[i].item() for name, values in outcomes.columns.items()}
         for i in range(len(outcomes))
@@ -97,7 +98,7 @@ def test_curves_begin_clean_and_end_where_the_tables_are(
         (budget_points(evaluation, [strong]), "strong"),
         (minimal_curve(evaluation, least), "least"),
     ):
-        outcomes = evaluation.outcomes(strong if name == "strong" else least)
+        outcomes = outcomes_of(evaluation, strong if name == "strong" else least)
         first, last = curve["rows"][0], curve["rows"][-1]
         assert first["epsilon"] == 0
         assert first["softmax"]["correct"] == len(outcomes)

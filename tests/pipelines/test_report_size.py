@@ -45,7 +45,9 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
         points = 100 * rng.random((2, *shape[:2]))
         return voters.Ranks(true, other, rng.integers(0, 3, shape[:2]), *points)
 
-    monkeypatch.setattr(Evaluation, "outcomes", lambda *_: Outcomes(names, columns))
+    for user in ("explorer", "pages", "curves"):
+        path = f"regroup_pipelines.report_pages.{user}.outcomes_of"
+        monkeypatch.setattr(path, lambda *_: Outcomes(names, columns))
     monkeypatch.setattr(Evaluation, "taps", [f"layer4.2.relu-{i}" for i in range(TAPS)])
     monkeypatch.setattr("regroup_pipelines.report_pages.explorer.read_ranks", ranks)
     for kind in ("CleanImages", "AttackedImages"):

@@ -19,7 +19,7 @@ def test_two_attacks_of_one_name_are_told_apart(monkeypatch: pytest.MonkeyPatch)
             name=features.name, plan=SimpleNamespace(rows=2), summary=lambda: {"of": features.ref}
         )
 
-    monkeypatch.setattr("regroup_pipelines.steps.scoring.score", score)
+    monkeypatch.setattr("regroup_pipelines.steps.rescoring.score", score)
     features = [
         SimpleNamespace(name=name, ref=f"{name}-{i}", gaps=[])
         for i, name in enumerate(("val", "val-pgd", "val-pgd"))

@@ -35,7 +35,7 @@ from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run
 
 if TYPE_CHECKING:
-    from regroup_pipelines.steps.session import Job
+    pass
 
 
 @pytest.fixture(scope="module")
@@ -161,7 +161,7 @@ def drawn_here(finished: Finished, subset: Subset) -> tuple[list[str], dict[str,
     inputs: Any = BlockElement.open(store, "votes", votes).manifest["inputs"]
     features = BlockElement.open(store, "features", inputs["features"])
     index = SampleIndex.open(store, finished.results["images"][0]["index"])
-    drawn = draw_subset(cast("Job", SimpleNamespace(store=store)), "S", subset, index, features)
+    drawn = draw_subset(cast("Any", SimpleNamespace(store=store)), "S", subset, index, features)
     ids = drawn.index.rows()["sample_id"].to_pylist()
     every = index.rows()["sample_id"].to_pylist()
     assert ids == [each for each in every if each in ids], "the index's order"
@@ -300,11 +300,11 @@ def test_an_attack_that_fails_leaves_the_others(
 ) -> None:
     made: Callable[..., Any] = attack.attack_index
 
-    def failing(job: Any, network: Any, index: Any, spec: Any, *how: Any) -> Any:
+    def failing(session: Any, network: Any, index: Any, spec: Any, *how: Any) -> Any:
         step = refused if spec.protocol == "budget" else made
-        return step(job, network, index, spec, *how)
+        return step(session, network, index, spec, *how)
 
-    monkeypatch.setattr(attack, "attack_index", failing)
+    monkeypatch.setattr("regroup_pipelines.study.steps.attack_index", failing)
     outcome = run(*finished.args("--json", "--output", str(tmp_path / "out")))
     assert outcome.status == 1
     assert outcome.err.strip().splitlines()[-1].startswith("regroup run: not run: strong;")
@@ -327,12 +327,12 @@ def test_an_interrupted_run_goes_on_from_what_it_has(
 
     where = ("--store", str(tmp_path / "s"), "--output", str(tmp_path / "o"))
     args = finished.args("--json", *where, "--set", "taps=['preactivation']")
-    monkeypatch.setattr(attack, "attack_index", interrupted)
+    monkeypatch.setattr("regroup_pipelines.study.steps.attack_index", interrupted)
     stopped = run(*args)
     assert stopped.status == 143
     assert "run the same command again to go on" in stopped.err
     assert not (tmp_path / "o").exists()
-    monkeypatch.setattr(attack, "attack_index", made)
+    monkeypatch.setattr("regroup_pipelines.study.steps.attack_index", made)
     again = run(*args)
     assert again.status == 0
     blocks = [(s["step"].split()[0], s["blocks"], s["skipped"]) for s in again.json["steps"]]

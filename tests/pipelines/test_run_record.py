@@ -18,7 +18,7 @@ from regroup_cluster.errors import ClusterUsageError
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps import run_record
 from regroup_pipelines.steps.run_record import RunRecord, outcome, public
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.errors import StoreError
 from regroup_store.format.store import Store, open_store
@@ -54,11 +54,11 @@ def run_task(store: Path, task: Task, cpus: float = 1) -> None:
     options = ClusterOptions(
         store=str(store), attempts=1, address="ray://u:hidden@head:1", cpus_per_worker=cpus
     )
-    with Job(options) as job:
-        job._joined = True  # the Ray of the session
+    with Session(options) as session:
+        session._joined = True  # the Ray of the session
         started = time.perf_counter()
-        report = job.tasks("make x", task, range(3), 30)
-        job.record("make x", "x-0123456789abcdef", report, 0, started)
+        report = session.tasks("make x", task, range(3), 30)
+        session.record("make x", "x-0123456789abcdef", report, 0, started)
         from regroup_pipelines.steps.session import refuse_failures
 
         refuse_failures("make x", report)

@@ -14,7 +14,7 @@ from regroup_cluster.workers.scoring import load_bank
 from regroup_pipelines.configs.options import ClusterOptions, VotingOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -88,9 +88,9 @@ def test_bordas_votes_keep_their_fingerprint(
     finished_demo: FinishedDemo, local_ray: None, store: Path
 ) -> None:
     before = {info.ref for info in open_store(str(finished_demo.store)).elements("votes")}
-    with Job(ClusterOptions(store=str(store))) as job:
-        features = BlockElement.open(job.store, "features", CLEAN)
-        votes = score(job, features, read_bank(job.store, BANK), VotingOptions())
+    with Session(ClusterOptions(store=str(store))) as session:
+        features = BlockElement.open(session.store, "features", CLEAN)
+        votes = score(session, features, read_bank(session.store, BANK), VotingOptions())
         assert votes.ref in before
 
 
@@ -113,10 +113,15 @@ def test_taps_that_get_nothing_right_weigh_nothing(
     monkeypatch.setattr(
         BlockElement, "summary", lambda _: {"correct": {"tap_top1": {"both": [0, 0]}}}
     )
-    with Job(ClusterOptions(store=str(store))) as job:
-        features = BlockElement.open(job.store, "features", ATTACKED)
+    with Session(ClusterOptions(store=str(store))) as session:
+        features = BlockElement.open(session.store, "features", ATTACKED)
         with pytest.raises(UsageError, match="weighted-borda has no weights: choose another"):
-            score(job, features, read_bank(job.store, BANK), VotingOptions(rule="weighted-borda"))
+            score(
+                session,
+                features,
+                read_bank(session.store, BANK),
+                VotingOptions(rule="weighted-borda"),
+            )
 
 
 def test_an_unknown_rule_is_told_with_those_that_are_there(run: Run, store: Path) -> None:

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from regroup_pipelines.banks.rounds import BankDraw
     from regroup_pipelines.configs.options import BankOptions
     from regroup_pipelines.steps.network import Network
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import BankWriter
     from regroup_store.kinds.indexes import SampleIndex
 
 
 def build_bank(
-    job: Job,
+    session: Session,
     network: Network,
     index: SampleIndex,
     options: BankOptions,
@@ -38,29 +38,27 @@ def build_bank(
         UsageError: the dataset lacks classes of the model.
         ConfigurationError: a class has no correctly classified sample.
     """
-
     check_covered(index, network)
-    draw = draw or draw_bank(job, network, index, options, batch)
+    draw = draw or draw_bank(session, network, index, options, batch)
     recipe, described = BankRecipe.of(options), {"model": network.description}
     inputs = {**described, "policy": network.policy, **recipe.inputs(), **draw.inputs()}
     name = f"{index.name}-{network.label}"
     spec = BankSpec(name, inputs, network.taps, class_names(network, index))
-    return reduce_bank(job, spec, draw, recipe)
+    return reduce_bank(session, spec, draw, recipe)
 
 
-def reduce_bank(job: Job, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
+def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
     """The ref of the bank of `spec`, whose samples are in `draw`; no forward pass.
 
     Raises:
         IncompleteError: a tap could not be reduced.
     """
-
     started = time.perf_counter()
-    writer, step = create_bank(job.store, spec), f"bank {spec.name}"
+    writer, step = create_bank(session.store, spec), f"bank {spec.name}"
     if writer.finished:
-        job.note(step, writer.ref, len(spec.taps), started)
+        session.note(step, writer.ref, len(spec.taps), started)
     else:
-        _reduce(job, step, writer, draw, recipe, started)
+        _reduce(session, step, writer, draw, recipe, started)
         writer.finish(draw.counts.tolist())
     log_short_classes(draw, spec.class_names, recipe.per_class)
     return writer.ref
@@ -77,17 +75,16 @@ def check_covered(index: SampleIndex, network: Network) -> None:
 
 
 def _reduce(
-    job: Job,
+    session: Session,
     step: str,
     writer: BankWriter,
     draw: BankDraw,
     recipe: BankRecipe,
     started: float,
 ) -> None:
-
     taps, classes = writer.spec.taps, len(writer.spec.class_names)
     task = ReductionJob(
-        store_uri=job.store.uri,
+        store_uri=session.store.uri,
         features_refs=tuple(element.ref for element in draw.features),
         writer=writer,
         taps=tuple(name for name, _ in taps),
@@ -97,7 +94,7 @@ def _reduce(
     )
     # The widest first: one that begins last would keep one worker while the others wait.
     order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
-    report = job.tasks(step, task, order, len(taps) * len(draw.samples.rows))
-    job.record(step, writer.ref, report, 0, started)
+    report = session.tasks(step, task, order, len(taps) * len(draw.samples.rows))
+    session.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)

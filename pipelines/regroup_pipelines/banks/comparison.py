@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.banks.rounds import LookUp
     from regroup_pipelines.configs.stored import RescoreConfig
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
 
@@ -37,7 +37,6 @@ def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
     Raises:
         UsageError: an option is out of range.
     """
-
     _check(config)
     own = BankRecipe.of_bank(bank)
     if own.replicate is not None:
@@ -60,7 +59,6 @@ def asks_for_others(config: RescoreConfig) -> bool:
 
 
 def _check(config: RescoreConfig) -> None:
-
     for size in config.per_class:
         if size < 1:
             raise UsageError(f"--per-class {size}: a bank needs at least 1 sample a class")
@@ -93,7 +91,7 @@ class Variant:
 
 
 def compare(
-    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
+    session: Session, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
 ) -> tuple[list[Variant], dict[str, Any]]:
     """Build and score every recipe's bank and its replicates; what it cost.
 
@@ -102,39 +100,38 @@ def compare(
     Raises:
         UsageError: a bank takes images that were never extracted.
     """
-
-    started, entry = time.perf_counter(), len(job.ledger)
-    origin = BankOrigin.of(job, bank)
+    started, entry = time.perf_counter(), len(session.ledger)
+    origin = BankOrigin.of(session, bank)
     found = [(recipe, origin.look_up(recipe)) for recipe in recipes(config, bank)]
-    variants = [_variant(job, origin, each, features, config) for each in found]
+    variants = [_variant(session, origin, each, features, config) for each in found]
     banks = len(variants) * (1 + config.bootstrap)
     cost = {
         "seconds": time.perf_counter() - started,
         "banks": banks,
         "samples": banks * sum(element.plan.rows for element in features),
-        "forward_passes": sum(step.forward_passes for step in job.ledger[entry:]),
+        "forward_passes": sum(step.forward_passes for step in session.ledger[entry:]),
     }
     return variants, cost
 
 
 def _variant(
-    job: Job,
+    session: Session,
     origin: BankOrigin,
     found: tuple[BankRecipe, LookUp],
     features: list[BlockElement],
     config: RescoreConfig,
 ) -> Variant:
     recipe, samples = found
-    bank, summaries = _scored(job, origin, recipe, samples, features, config)
+    bank, summaries = _scored(session, origin, recipe, samples, features, config)
     replicates = [
-        _scored(job, origin, each, samples, features, config)[1]
+        _scored(session, origin, each, samples, features, config)[1]
         for each in recipe.replicates(config.bootstrap)
     ]
     return Variant(recipe, bank, summaries, replicates)
 
 
 def _scored(
-    job: Job,
+    session: Session,
     origin: BankOrigin,
     recipe: BankRecipe,
     samples: LookUp,
@@ -144,16 +141,15 @@ def _scored(
     """The ref of a recipe's bank, and the summaries of the votes against it."""
     from dataclasses import replace
 
-    bank = origin.build(job, recipe, samples)
+    bank = origin.build(session, recipe, samples)
     options = replace(config, delta=recipe.delta) if config.deltas else config
-    return bank.ref, rescore(job, bank, features, options)[0]
+    return bank.ref, rescore(session, bank, features, options)[0]
 
 
 def variant_rows(
     variants: Sequence[Variant], ks: list[int], signs: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """A row for each recipe, k and sign choice; cells by features, with the replicates' spread."""
-
     return [
         {**variant.recipe.inputs(), "bank": variant.bank, **row, **_spread(row, others)}
         for variant in variants

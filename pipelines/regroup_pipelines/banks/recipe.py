@@ -35,7 +35,6 @@ class BankRecipe:
     @classmethod
     def of(cls, options: BankOptions) -> Self:
         """The recipe that the options of `build-bank` give."""
-
         return cls(
             per_class=options.per_class,
             weighting=options.weighting,

@@ -14,10 +14,10 @@ import numpy as np
 
 from regroup.bank_samples import BankSampler
 from regroup.candidates import CandidateSampler, first_depth, next_depths
+from regroup_pipelines.log import log
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.extraction import extract_index, index_features_spec
 from regroup_pipelines.steps.network import label_map
-from regroup_pipelines.steps.session import log
 from regroup_pipelines.steps.votes import source_of
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import features_within
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from regroup.candidates import Candidates
     from regroup_pipelines.configs.options import BankOptions
     from regroup_pipelines.steps.network import Network
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
 
 COLUMNS = ["sample_id", "label", "prediction", "confidence"]
 SHOWN_CLASSES = 10
@@ -71,7 +71,7 @@ class BankDraw:
 
 
 def draw_bank(
-    job: Job, network: Network, index: SampleIndex, options: BankOptions, batch: int
+    session: Session, network: Network, index: SampleIndex, options: BankOptions, batch: int
 ) -> BankDraw:
     """The samples of a bank, after extracting what is needed to know them.
 
@@ -81,15 +81,16 @@ def draw_bank(
     Raises:
         ConfigurationError: a class has no correctly classified sample; an option is out of range.
     """
-
     depth = first_depth(options.per_class, options.expected_accuracy)
     depths = np.full(network.num_classes, depth, np.int64)
-    known, labels = _extracted(job, network, index, batch), label_map(index, network)
+    known, labels = _extracted(session, network, index, batch), label_map(index, network)
     while True:
         candidates = candidates_of(index, labels, depths, options.bank_seed)
         found = LookUp(known, candidates, options.per_class, options.bank_seed)
         if found.unknown:
-            known.append(_extract(job, network, index, candidates, found.unknown, options, batch))
+            known.append(
+                _extract(session, network, index, candidates, found.unknown, options, batch)
+            )
             continue
         deeper = next_depths(depths, candidates.images, found.correct, options.per_class)
         if (deeper <= depths).all():
@@ -97,16 +98,17 @@ def draw_bank(
         depths = deeper
 
 
-def _extracted(job: Job, network: Network, index: SampleIndex, batch: int) -> list[BlockElement]:
+def _extracted(
+    session: Session, network: Network, index: SampleIndex, batch: int
+) -> list[BlockElement]:
     """Features of images of `index` that the store holds; what they lack is tried again."""
-
-    like = index_features_spec(network, index, job.options.block_rows).inputs
+    like = index_features_spec(network, index, session.options.block_rows).inputs
     found = []
-    for ref in features_within(job.store, index.fingerprint, like):
-        element = BlockElement.open(job.store, "features", ref)
+    for ref in features_within(session.store, index.fingerprint, like):
+        element = BlockElement.open(session.store, "features", ref)
         if element.gaps:
-            images = SampleIndex.open(job.store, source_of(element)["index"])
-            element = extract_index(job, network, images, batch)
+            images = SampleIndex.open(session.store, source_of(element)["index"])
+            element = extract_index(session, network, images, batch)
         found.append(element)
     return found
 
@@ -115,7 +117,6 @@ def candidates_of(
     index: SampleIndex, labels: Sequence[int] | None, depths: NDArray[np.int64], seed: int
 ) -> Candidates:
     """The first `depths`, (M,) int64, images of each class; `labels`: as of `label_map`."""
-
     sampler = CandidateSampler(depths, seed)
     for start in range(0, index.rows_count, PART_ROWS):
         table = index.rows(slice(start, start + PART_ROWS), ["sample_id", "label"])
@@ -126,7 +127,7 @@ def candidates_of(
 
 
 def _extract(
-    job: Job,
+    session: Session,
     network: Network,
     index: SampleIndex,
     candidates: Candidates,
@@ -135,7 +136,6 @@ def _extract(
     batch: int,
 ) -> BlockElement:
     """Features of the candidates that no stored features hold, by their numbers."""
-
     rows = candidates.rows[unknown].tolist()
     classes = len(np.unique(candidates.labels[unknown]))
     log(
@@ -143,8 +143,8 @@ def _extract(
         f"{classes} classes, are tried next"
     )
     selection = {"candidates": {"seed": options.bank_seed}}
-    tried = index.derive(job.store, f"{index.name}-candidates", rows, selection)
-    return extract_index(job, network, tried, batch)
+    tried = index.derive(session.store, f"{index.name}-candidates", rows, selection)
+    return extract_index(session, network, tried, batch)
 
 
 class LookUp:
@@ -189,7 +189,6 @@ class LookUp:
 
     def _read(self, element: BlockElement) -> None:
         """Take in the rows of one features element that are candidates not met before."""
-
         before = self._seen.sum()
         start = sum(f.plan.rows for f in self._features)
         for first_row, table in tables(element, COLUMNS) if not self._seen.all() else ():
@@ -215,7 +214,6 @@ class LookUp:
 
 def class_names(network: Network, index: SampleIndex) -> tuple[str, ...]:
     """The names of the M classes in the order of the model's outputs."""
-
     if label_map(index, network) is None or network.class_names is None:
         return index.class_names
     return network.class_names

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
 
     Deepen = Callable[
@@ -52,23 +52,22 @@ class BankOrigin:
     labels: tuple[int, ...] | None
 
     @classmethod
-    def of(cls, job: Job, bank: StoredBank) -> BankOrigin:
+    def of(cls, session: Session, bank: StoredBank) -> BankOrigin:
         """Find it in the store.
 
         Raises:
             UsageError: what the bank was made of is there no more.
         """
-
-        one = _features_of(job, bank)
-        index = _training_index(job, bank, one)
-        refs = features_within(job.store, index, one.inputs)
-        features = [BlockElement.open(job.store, "features", ref) for ref in refs]
+        one = _features_of(session, bank)
+        index = _training_index(session, bank, one)
+        refs = features_within(session.store, index, one.inputs)
+        features = [BlockElement.open(session.store, "features", ref) for ref in refs]
         for element in features:
             log_gaps(f"images of {bank.ref}", element)
         labels: Any = one.inputs.get("labels")
         return cls(
             bank,
-            SampleIndex.open(job.store, index),
+            SampleIndex.open(session.store, index),
             features,
             tuple(labels) if labels else None,
         )
@@ -83,7 +82,6 @@ class BankOrigin:
             UsageError: some were never extracted.
             ConfigurationError: fewer than one sample a class.
         """
-
         per_class = recipe.per_class
         expected = first_depth(per_class, BankOptions.expected_accuracy)
         for depth, deepen in ((expected, next_depths), (per_class, just_enough)):
@@ -93,7 +91,6 @@ class BankOrigin:
         raise _never_extracted(self.bank, recipe, found)
 
     def _look(self, recipe: BankRecipe, depth: int, deepen: Deepen) -> LookUp:
-
         depths = np.full(len(self.bank.class_names), depth, np.int64)
         while True:
             candidates = candidates_of(self.index, self.labels, depths, recipe.seed)
@@ -103,9 +100,8 @@ class BankOrigin:
                 return found
             depths = deeper
 
-    def build(self, job: Job, recipe: BankRecipe, found: LookUp) -> StoredBank:
+    def build(self, session: Session, recipe: BankRecipe, found: LookUp) -> StoredBank:
         """The bank of `recipe`, from what `look_up` found; the bank itself where it is its own."""
-
         own = BankRecipe.of_bank(self.bank)
         if recipe == own:
             return self.bank
@@ -118,7 +114,7 @@ class BankOrigin:
             tuple((str(tap), int(channels)) for tap, channels in known["taps"]),
             self.bank.class_names,
         )
-        return read_bank(job.store, reduce_bank(job, spec, draw, recipe))
+        return read_bank(session.store, reduce_bank(session, spec, draw, recipe))
 
 
 def just_enough(
@@ -142,25 +138,23 @@ def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
     ]
 
 
-def _features_of(job: Job, bank: StoredBank) -> BlockElement:
+def _features_of(session: Session, bank: StoredBank) -> BlockElement:
     """One of the features elements that the bank was made of."""
-
     named: Any = bank.inputs["features"]
     for fingerprint in named if isinstance(named, list) else [named]:
-        if find(job.store.backend, "features", fingerprint):
-            return BlockElement.open(job.store, "features", fingerprint)
+        if find(session.store.backend, "features", fingerprint):
+            return BlockElement.open(session.store, "features", fingerprint)
     raise _gone(bank, "features")
 
 
-def _training_index(job: Job, bank: StoredBank, features: BlockElement) -> str:
+def _training_index(session: Session, bank: StoredBank, features: BlockElement) -> str:
     """Fingerprint of the index of the whole dataset that `features` are of images of."""
-
     source: Any = features.inputs["source"]
     fingerprint = str(source["index"])
-    if find(job.store.backend, "indexes", fingerprint):
-        inputs: Any = SampleIndex.open(job.store, fingerprint).manifest["inputs"]
-        whole = inputs["parent"] if of_candidates(job.store, "indexes", inputs) else fingerprint
-        if find(job.store.backend, "indexes", whole):
+    if find(session.store.backend, "indexes", fingerprint):
+        inputs: Any = SampleIndex.open(session.store, fingerprint).manifest["inputs"]
+        whole = inputs["parent"] if of_candidates(session.store, "indexes", inputs) else fingerprint
+        if find(session.store.backend, "indexes", whole):
             return str(whole)
     raise _gone(bank, "index")
 

@@ -13,7 +13,7 @@ from regroup_pipelines.steps.attacking import attack_index, check_attackable, co
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import AttackConfig
@@ -21,18 +21,17 @@ if TYPE_CHECKING:
 
 def main(config: AttackConfig) -> dict[str, Any]:
     """Index and extract what is missing, attack, and summarise."""
-
     spec = attack_spec(config, config.parameters)
     network = open_network(config)
     check_attackable(network, spec)
     options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
-    with Job(options, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
+    with Session(options, allow_missing=config.allow_missing) as session:
+        index = index_dataset(session, config.dataset)
         network = network_for(network, index, config.classes)
-        features = extract_index(job, network, index, config.batch)
-        subset = correct_samples(job, index, features, config.limit, config.seed)
+        features = extract_index(session, network, index, config.batch)
+        subset = correct_samples(session, index, features, config.limit, config.seed)
         rows = config.block_rows or None
-        element = attack_index(job, network, subset, spec, config.batch, rows)
+        element = attack_index(session, network, subset, spec, config.batch, rows)
         summary = tell_attack(element)
         for line in summary_lines(summary):
             print_line(line, config.json)
@@ -40,5 +39,5 @@ def main(config: AttackConfig) -> dict[str, Any]:
             "attack": repr(spec),
             "adversarials": element.ref,
             **summary,
-            "steps": job.summary(),
+            "steps": session.summary(),
         }

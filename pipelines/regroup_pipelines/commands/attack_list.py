@@ -25,7 +25,6 @@ def listed() -> dict[str, list[dict[str, Any]]]:
     `forward` and `backward`: the most passes a sample at these parameters; `problem`: why the
     attack cannot be used here, or None.
     """
-
     return {
         "attacks": [_attack(name) for name in ATTACKS],
         "presets": [_preset(name, spec) for name, spec in presets().items()],
@@ -33,7 +32,6 @@ def listed() -> dict[str, list[dict[str, Any]]]:
 
 
 def _attack(name: str) -> dict[str, Any]:
-
     try:
         kind = attack_kind(name)
     except UsageError as error:
@@ -91,14 +89,12 @@ def preset_lines(row: dict[str, Any]) -> list[str]:
 
 def shown_presets(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The presets for people: of a sweep the first and the last budget."""
-
     ends = tuple(f"{SWEEP}{level}{suffix}" for level in SWEPT[:: len(SWEPT) - 1] for suffix in ENDS)
     return [row for row in rows if not row["name"].startswith(SWEEP) or row["name"] in ends]
 
 
 def main(config: AttackListConfig) -> dict[str, Any]:
     """Print the attacks and the presets."""
-
     found = listed()
     lines = [line for row in found["attacks"] for line in attack_lines(row)]
     lines += ["", "Presets (--preset NAME):"] if found["presets"] else []

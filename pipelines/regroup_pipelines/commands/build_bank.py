@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_store.kinds.banks import bank_counts
 
 if TYPE_CHECKING:
@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 
 def main(config: BuildBankConfig) -> dict[str, Any]:
     """Index and extract what is missing, and build the bank."""
-
     network = open_network(config)
-    with Job(config, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
+    with Session(config, allow_missing=config.allow_missing) as session:
+        index = index_dataset(session, config.dataset)
         network = network_for(network, index, config.classes)
-        bank = build_bank(job, network, index, config, config.batch)
+        bank = build_bank(session, network, index, config, config.batch)
         return {
             "index": index.ref,
             "bank": bank,
             "taps": [name for name, _ in network.taps],
-            "samples": bank_counts(job.store, bank),
-            "steps": job.summary(),
+            "samples": bank_counts(session.store, bank),
+            "steps": session.summary(),
         }

@@ -14,7 +14,7 @@ from regroup_pipelines.results.accuracy import rule_of_k
 from regroup_pipelines.results.curve import choose_size, curve_of, curve_rows
 from regroup_pipelines.steps.clean_features import clean_index, features_of
 from regroup_pipelines.steps.scoring import check_k, score
-from regroup_pipelines.steps.session import Job, log_gaps
+from regroup_pipelines.steps.session import Session, log_gaps
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.banks import read_bank
@@ -55,30 +55,29 @@ def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def main(config: CurveConfig) -> dict[str, Any]:
     """Score what is not scored yet, and print the curve."""
-
     if config.points < 2:
         raise UsageError(f"--points {config.points}: a curve has at least 2")
-    with Job(config, create=False) as job:
-        bank = read_bank(job.store, config.bank)
+    with Session(config, create=False) as session:
+        bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
-        made = BlockElement.open(job.store, "adversarials", config.adversarials)
+        made = BlockElement.open(session.store, "adversarials", config.adversarials)
         size = choose_size(made, config.size)
         log_gaps(f"curve {made.name}", made)
-        whole = {"index": clean_index(job, made)}
+        whole = {"index": clean_index(session, made)}
         features = [
-            features_of(job, bank, whole, f"the clean images that {made.ref} come from"),
+            features_of(session, bank, whole, f"the clean images that {made.ref} come from"),
             features_of(
-                job, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
+                session, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
             ),
         ]
-        clean, attacked = (score(job, each, bank, config) for each in features)
+        clean, attacked = (score(session, each, bank, config) for each in features)
         k = check_k(config.k, taps) if config.k is not None else None
         k = k or rule_of_k(clean.summary() or {}, config.threshold).k
         rows = curve_rows(curve_of(made, size, clean, attacked, config.signs, k))
         if config.output:
             _write_csv(Path(config.output), rows)
         show(_table(rows, size, config, k), config.json)
-        passes = sum(entry.forward_passes for entry in job.ledger)
+        passes = sum(entry.forward_passes for entry in session.ledger)
         print_line(f"{passes} forward passes", config.json)
         return {
             "bank": bank.ref,
@@ -89,5 +88,5 @@ def main(config: CurveConfig) -> dict[str, Any]:
             "signs": config.signs,
             "rows": rows,
             "forward_passes": passes,
-            "steps": job.summary(),
+            "steps": session.summary(),
         }

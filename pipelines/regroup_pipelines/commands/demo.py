@@ -19,7 +19,7 @@ from regroup_pipelines.render.terminal import accuracy_table, k_table, print_lin
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.schema.loading import load_study, shipped_studies
 from regroup_pipelines.steps.demo_model import train_demo_model
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_pipelines.study.run import refuse_failures, run_study
 from regroup_pipelines.study.steps import StudySteps
 
@@ -36,7 +36,6 @@ def demo_study(config: DemoConfig) -> Study:
     Raises:
         UsageError: an option is out of range.
     """
-
     # Here, so that a mistake names the demo's own option and not the study's key.
     attack_spec(AttackOptions(epsilon=config.epsilon))
     if config.limit < 1:
@@ -48,9 +47,9 @@ def demo_study(config: DemoConfig) -> Study:
     return load_study(shipped_studies()[STUDY], changes, config.output).study
 
 
-def _rescoring(job: Job, steps: StudySteps) -> dict[str, Any]:
+def _rescoring(session: Session, steps: StudySteps) -> dict[str, Any]:
     """What scoring cost: every k and sign choice of all images, from the store."""
-    entries = [entry for entry in job.ledger if entry.step.startswith("score ")]
+    entries = [entry for entry in session.ledger if entry.step.startswith("score ")]
     names = (*steps.study.clean, *steps.attacks)
     votes = [steps.votes(*pair, name) for pair in steps.evaluations for name in names]
     return {
@@ -62,14 +61,12 @@ def _rescoring(job: Job, steps: StudySteps) -> dict[str, Any]:
 
 def _report(config: DemoConfig, output: Path) -> str:
     """Write the report of the demo; where it begins."""
-
     place = str(output / "report")
     options = ReportConfig(store=config.store, output=place, study=STUDY, json=config.json)
     return str(report(options)["index"])
 
 
 def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> None:
-
     (evaluation,) = results["evaluations"]
     names = [row["images"] for row in evaluation["accuracy"]]
     show(accuracy_table(evaluation["accuracy"]), quiet)
@@ -82,15 +79,14 @@ def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> 
 
 def main(config: DemoConfig) -> dict[str, Any]:
     """Run what is missing of the demo, print its tables and write its files."""
-
     started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
     trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
-    with Job(config) as job:
-        steps = StudySteps(job, study)
-        found, results = run_study(job, steps, started)
+    with Session(config) as session:
+        steps = StudySteps(session, study)
+        found, results = run_study(session, steps, started)
         refuse_failures(found, results)
-        results |= {"rescoring": _rescoring(job, steps), "softmax_val": trained["accuracy"]}
-        worked = any(entry.blocks for entry in job.ledger)
+        results |= {"rescoring": _rescoring(session, steps), "softmax_val": trained["accuracy"]}
+        worked = any(entry.blocks for entry in session.ledger)
     write_report(results, study.report, output)
     _print(results, output, config.json, worked)
     results["report"] = _report(config, output)

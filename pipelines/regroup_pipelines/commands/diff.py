@@ -80,7 +80,6 @@ def main(config: DiffConfig) -> dict[str, Any]:
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
     """Where both elements are; a kind that one of them states is the other's too."""
-
     kinds = [kind_of(ref)[0] for ref in (config.a, config.b)]
     first = one_element(stores[0], config.a, kinds[0] or kinds[1])
     second = one_element(stores[1], config.b, kinds[1] or first.kind)
@@ -99,7 +98,6 @@ def compare_elements(
 
     Raises what `read_manifest` raises of these two; parents that cannot be read are notes.
     """
-
     inputs: list[Any] = [
         read_manifest(store.backend, place)["inputs"]
         for store, place in zip(stores, places, strict=True)
@@ -119,7 +117,6 @@ def _followed(
     stores: tuple[Store, Store], kind: str, found: Difference, seen: set[tuple[str, str]]
 ) -> Difference:
     """A difference of fingerprints with what makes them differ."""
-
     pair = (_text(found.a), _text(found.b))
     if not all(pair):
         return found
@@ -188,7 +185,6 @@ def _grow(tree: Tree, found: tuple[Difference, ...]) -> None:
 
 
 def _shown(value: object) -> str:
-
     if isinstance(value, str) and len(value) == 64:
         return value[:16]
     return "not given" if value is _ABSENT else shortened(value)

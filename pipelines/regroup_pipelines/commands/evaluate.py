@@ -12,7 +12,7 @@ from regroup_pipelines.steps.extraction import extract_adversarials, extract_ind
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
 from regroup_pipelines.steps.scoring import check_k, check_labels, check_network, score
-from regroup_pipelines.steps.session import Job, log_gaps
+from regroup_pipelines.steps.session import Session, log_gaps
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.banks import read_bank
@@ -21,34 +21,32 @@ if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import EvaluateConfig
 
 
-def _adversarials(job: Job, ref: str) -> BlockElement:
+def _adversarials(session: Session, ref: str) -> BlockElement:
     """The named adversarials; says how many samples they lack."""
-
-    element = BlockElement.open(job.store, "adversarials", ref)
+    element = BlockElement.open(session.store, "adversarials", ref)
     log_gaps(f"evaluate {element.name}", element)
     return element
 
 
 def main(config: EvaluateConfig) -> dict[str, Any]:
     """Extract and score the dataset and the named adversarials; print the table."""
-
-    with Job(config, create=False, allow_missing=config.allow_missing) as job:
-        bank = read_bank(job.store, config.bank)
+    with Session(config, create=False, allow_missing=config.allow_missing) as session:
+        bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         if config.k is not None:
             check_k(config.k, taps)
         network = open_network(config)
         if config.classes == "all":
             check_network(bank, network)
-        attacked = [_adversarials(job, ref) for ref in config.adversarials]
-        index = index_dataset(job, config.dataset)
+        attacked = [_adversarials(session, ref) for ref in config.adversarials]
+        index = index_dataset(session, config.dataset)
         network = network_for(network, index, config.classes)
         check_network(bank, network)
         for element in attacked:
             check_labels(element, index, network)
-        features = [extract_index(job, network, index, config.batch)]
-        features += [extract_adversarials(job, network, a, config.batch) for a in attacked]
-        votes = [score(job, f, bank, config) for f in features]
+        features = [extract_index(session, network, index, config.batch)]
+        features += [extract_adversarials(session, network, a, config.batch) for a in attacked]
+        votes = [score(session, f, bank, config) for f in features]
         summaries = [v.summary() or {} for v in votes]
         rule = rule_of_k(summaries[0], config.threshold)
         k = config.k or rule.k
@@ -67,10 +65,9 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
             },
             "rows": rows,
             "tap_accuracy": dict(zip(taps, _own_accuracy(summaries[0]), strict=True)),
-            "steps": job.summary(),
+            "steps": session.summary(),
         }
 
 
 def _own_accuracy(summary: dict[str, Any]) -> list[float]:
-
     return [round(float(a), 4) for a in np.asarray(tap_accuracy(summary, "all"))]

@@ -39,7 +39,6 @@ class ExportError(Exception):
 
 def evaluated(store: Store, results: dict[str, Any]) -> list[Evaluated]:
     """Every set of images that a study evaluated, for every pair of taps and bank, in order."""
-
     titles = {row["images"]: row.get("title") for row in results["images"]}
     return [
         Evaluated(
@@ -156,7 +155,6 @@ _FORMATS = {"parquet": _parquet, "csv": _csv}
 
 
 def _results(store: Store, study: str) -> Any:
-
     try:
         return read_study(store, study)
     except StoreUsageError as error:
@@ -165,7 +163,6 @@ def _results(store: Store, study: str) -> Any:
 
 def main(config: ExportConfig) -> dict[str, Any]:
     """Write a study's samples."""
-
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")
     store, formats = open_store(config.store, writable=False), tuple(dict.fromkeys(config.format))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import ExtractConfig
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 def main(config: ExtractConfig) -> dict[str, Any]:
     """Index the dataset if needed, and extract what is missing."""
-
     network = open_network(config)
-    with Job(config, allow_missing=config.allow_missing) as job:
-        index = index_dataset(job, config.dataset)
+    with Session(config, allow_missing=config.allow_missing) as session:
+        index = index_dataset(session, config.dataset)
         network = network_for(network, index, config.classes)
-        element = extract_index(job, network, index, config.batch)
+        element = extract_index(session, network, index, config.batch)
         return {
             "index": index.ref,
             "features": element.ref,
             **(element.summary() or {}),
             "taps": [name for name, _ in network.taps],
-            "steps": job.summary(),
+            "steps": session.summary(),
         }

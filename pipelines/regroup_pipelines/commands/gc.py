@@ -7,10 +7,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.render.units import human_size
 from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
-from regroup_pipelines.steps.session import log
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import studies
@@ -45,7 +45,6 @@ class HalfDoneError(Exception):
 
 def main(config: GcConfig) -> dict[str, Any]:
     """List, and with --delete remove, what nothing refers to."""
-
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
         raise UsageError(
             "--delete asks before it removes anything: give --yes where nobody answers"
@@ -64,7 +63,6 @@ def main(config: GcConfig) -> dict[str, Any]:
 
 
 def _plan(store: Store, config: GcConfig) -> Plan:
-
     keep = [location for ref in config.keep for location in _kept(store, ref)]
     begun = unfinished_refs(past_runs(store))
     return plan_removal(store, keep, begun, unfinished=config.unfinished)
@@ -72,7 +70,6 @@ def _plan(store: Store, config: GcConfig) -> Plan:
 
 def _kept(store: Store, ref: str) -> list[Location]:
     """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
-
     try:
         return named_elements(store, ref)
     except StoreUsageError as error:
@@ -80,14 +77,12 @@ def _kept(store: Store, ref: str) -> list[Location]:
 
 
 def _running(store: Store) -> PastRun | None:
-
     now = datetime.now(UTC)
     return next((run for run in past_runs(store) if run.in_progress(now)), None)
 
 
 def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
     """Say why nothing may be removed; raises NotNowError, UsageError."""
-
     if run := _running(store):
         raise NotNowError(
             f"the run {run.id} is in progress: wait until it ends, or, if it was killed, remove "
@@ -121,7 +116,6 @@ def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Ta
 
 def _sentences(store: Store, plan: Plan, size: int) -> list[str]:
     """What was found, for people."""
-
     found = f"{_elements(len(plan.unreferenced))} ({human_size(size)})"
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
     if plan.unfinished:
@@ -141,7 +135,6 @@ def _elements(count: int) -> str:
 
 def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
     """Remove what was listed if it was asked for; the folders that are gone."""
-
     if not plan.unreferenced:
         return []
     if not config.delete:
@@ -160,7 +153,6 @@ def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
 
 
 def _confirmed(count: int, size: int) -> bool:
-
     try:
         answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
     except EOFError:  # Ctrl-D
@@ -178,7 +170,6 @@ def _both(plan: Plan, again: Plan) -> Plan:
 
 
 def _removed(store: Store, plan: Plan) -> list[str]:
-
     gone: list[str] = []
     for member in plan.unreferenced:
         try:

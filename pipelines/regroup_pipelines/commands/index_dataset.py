@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import IndexConfig
@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 
 def main(config: IndexConfig) -> dict[str, Any]:
     """Index one dataset."""
-
-    with Job(config) as job:
-        index = index_dataset(job, config.dataset, config.name)
+    with Session(config) as session:
+        index = index_dataset(session, config.dataset, config.name)
         return {
             "index": index.ref,
             "samples": index.rows_count,
             "classes": list(index.class_names),
-            "steps": job.summary(),
+            "steps": session.summary(),
         }

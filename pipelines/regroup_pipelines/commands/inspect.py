@@ -65,7 +65,6 @@ def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tre
 
 
 def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) -> Iterator[str]:
-
     info = store.info(location)
     yield f"kind: {location.kind}"
     yield f"name: {location.name}"

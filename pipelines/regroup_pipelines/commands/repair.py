@@ -28,7 +28,6 @@ COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank",
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:
     """The command that wrote an element and (shell-quoted) what is known of its options."""
-
     try:
         manifest: Any = read_manifest(store.backend, location)
     except (StoreError, FileNotFoundError):
@@ -40,7 +39,6 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
 
 def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     """The command that writes elements of a kind."""
-
     if of_candidates(store, kind, inputs):
         return "build-bank"
     if kind == "indexes":
@@ -52,7 +50,6 @@ def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
 
 
 def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
-
     inputs = manifest["inputs"]
     if kind == "votes":
         return {name: short(inputs[name]) for name in ("bank", "features")}
@@ -66,7 +63,6 @@ def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str
 
 def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
     """Where the images are that an element comes from, if its index can be read."""
-
     if kind in ROW_KINDS:
         return str(manifest["source_spec"])
     for parent, full in parents(kind, manifest["inputs"]):
@@ -80,7 +76,6 @@ def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
 
 def describe(store: Store, repair: Repair) -> dict[str, Any]:
     """A repair as plain JSON: what is done, what is kept, what to run."""
-
     place = repair.location
     command, options = command_for(store, place) if place else ("", "")
     return {
@@ -97,7 +92,6 @@ def describe(store: Store, repair: Repair) -> dict[str, Any]:
 
 def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
     """What is done about one element, for people."""
-
     blocks = format_blocks(done["blocks"])
     what = {
         "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done['rewritten'])} again; "
@@ -127,7 +121,6 @@ def next_commands(store_uri: str, repairs: list[dict[str, Any]]) -> list[str]:
 
 def main(config: RepairConfig) -> dict[str, Any]:
     """Verify, then undo what is damaged; nothing is computed here."""
-
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
     repairs = plan_repairs(store, findings)

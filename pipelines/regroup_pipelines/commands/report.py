@@ -31,7 +31,6 @@ REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 def main(config: ReportConfig) -> dict[str, Any]:
     """Write the report."""
-
     if config.images < 0:
         raise UsageError(f"--images {config.images}: give 0 or more")
     started = time.perf_counter()
@@ -61,7 +60,6 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
     Raises:
         UsageError: the store holds none, or not the one that is named.
     """
-
     names = studies(store)
     if not names:
         raise UsageError(
@@ -75,7 +73,6 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
 
 def write_site(store: Store, names: list[str], config: ReportConfig, folder: Path) -> None:
     """Write all pages of the named studies into an empty folder."""
-
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()
     found, runs = [Study(store, read_study(store, name)) for name in names], read_runs(store)

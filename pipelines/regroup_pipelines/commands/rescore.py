@@ -9,7 +9,7 @@ from regroup_pipelines.render.terminal import k_table, print_line, show
 from regroup_pipelines.results.accuracy import k_rows
 from regroup_pipelines.steps.rescoring import find_features, rescore
 from regroup_pipelines.steps.scoring import check_k
-from regroup_pipelines.steps.session import Job
+from regroup_pipelines.steps.session import Session
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.kinds.banks import StoredBank, read_bank
 
@@ -20,26 +20,28 @@ if TYPE_CHECKING:
 
 def main(config: RescoreConfig) -> dict[str, Any]:
     """Score stored features against a bank, or banks, and print accuracy against k and signs."""
-
-    with Job(config, create=False) as job:
-        bank = read_bank(job.store, config.bank)
+    with Session(config, create=False) as session:
+        bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         ks = [check_k(k, taps) for k in config.k] or list(range(1, len(taps) + 1))
-        features = find_features(job, bank, config.features)
+        features = find_features(session, bank, config.features)
         shown = _banks if asks_for_others(config) else _bank
-        rows, cost = shown(job, bank, features, config, ks)
-        return {"bank": bank.ref, "rows": rows, "cost": cost, "steps": job.summary()}
+        rows, cost = shown(session, bank, features, config, ks)
+        return {"bank": bank.ref, "rows": rows, "cost": cost, "steps": session.summary()}
 
 
 Shown = tuple[list[dict[str, Any]], dict[str, Any]]
 
 
 def _bank(
-    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig, ks: list[int]
+    session: Session,
+    bank: StoredBank,
+    features: list[BlockElement],
+    config: RescoreConfig,
+    ks: list[int],
 ) -> Shown:
     """The table against the bank itself."""
-
-    summaries, cost = rescore(job, bank, features, config)
+    summaries, cost = rescore(session, bank, features, config)
     rows = k_rows(summaries, ks, config.signs)
     show(k_table(rows, list(summaries)), config.json)
     print_line(cost_line(cost), config.json)
@@ -47,11 +49,14 @@ def _bank(
 
 
 def _banks(
-    job: Job, bank: StoredBank, features: list[BlockElement], config: RescoreConfig, ks: list[int]
+    session: Session,
+    bank: StoredBank,
+    features: list[BlockElement],
+    config: RescoreConfig,
+    ks: list[int],
 ) -> Shown:
     """The table against banks of other recipes."""
-
-    variants, cost = compare(job, bank, features, config)
+    variants, cost = compare(session, bank, features, config)
     rows = variant_rows(variants, ks, config.signs)
     show(variant_table(rows, list(variants[0].summaries), config.bootstrap), config.json)
     print_line(cost_line(cost), config.json)

@@ -11,8 +11,8 @@ from regroup_pipelines.render.study_files import write_report
 from regroup_pipelines.render.terminal import accuracy_table, print_line, show
 from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
-from regroup_pipelines.steps.session import Job
-from regroup_pipelines.study.dry_run import DryJob
+from regroup_pipelines.steps.session import Session
+from regroup_pipelines.study.dry_run import DryRunSession
 from regroup_pipelines.study.plan import Planner, describe_plan, print_plan
 from regroup_pipelines.study.run import refuse_failures, run_study
 from regroup_pipelines.study.steps import StudySteps
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 def main(config: RunConfig) -> dict[str, Any]:
     """Run the study, or plan it."""
-
     loaded = load_study(find_study(config.study), config.set, config.data)
     options = replace(
         config,
@@ -36,7 +35,6 @@ def main(config: RunConfig) -> dict[str, Any]:
 
 def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
     """Refuse, with the place in the file, what cannot be opened."""
-
     try:
         steps.check()
     except MistakeError as error:
@@ -44,31 +42,28 @@ def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
 
 
 def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
-
-    job = DryJob(options)
-    with job:
-        steps = StudySteps(job, loaded.study)
+    session = DryRunSession(options)
+    with session:
+        steps = StudySteps(session, loaded.study)
         _check(steps, loaded)
-        lines = list(Planner(job, steps).lines())
+        lines = list(Planner(session, steps).lines())
     title = f"What {options.study} would do in the store {options.store}"
     print_plan(title, lines, options.json)
     return {"study": loaded.study.name, "store": options.store, **describe_plan(lines)}
 
 
 def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
-
     started = time.perf_counter()
-    with Job(options, allow_missing=options.allow_missing) as job:
-        steps = StudySteps(job, loaded.study)
+    with Session(options, allow_missing=options.allow_missing) as session:
+        steps = StudySteps(session, loaded.study)
         _check(steps, loaded)
-        results, described = run_study(job, steps, started)
-        _report(described, options, loaded, any(entry.blocks for entry in job.ledger))
+        results, described = run_study(session, steps, started)
+        _report(described, options, loaded, any(entry.blocks for entry in session.ledger))
     refuse_failures(results, described)
     return described
 
 
 def _report(results: dict[str, Any], options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:
-
     output = Path(options.output)
     written = write_report(results, loaded.study.report, output)
     for evaluation in results["evaluations"]:

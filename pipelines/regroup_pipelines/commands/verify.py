@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import DamageFoundError
+from regroup_pipelines.log import log
 from regroup_pipelines.render.terminal import print_line, show
-from regroup_pipelines.steps.session import log
 from regroup_store.format.block_plan import format_blocks
 from regroup_store.maintenance.verify import check_element, check_marker, chosen, open_to_verify
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
     """Every finding about the elements that `refs` name; a line of log an element."""
-
     locations = chosen(store, refs)
     findings = list(check_marker(store))
     for location in locations:
@@ -45,7 +44,6 @@ def findings_table(findings: list[Finding], title: str) -> Table:
 
 def failure_sentence(findings: list[Finding]) -> str | None:
     """One sentence that names everything damaged or unreadable; None where all is well."""
-
     bad = [f for f in findings if f.level != "note"]
     if not bad:
         return None
@@ -61,7 +59,6 @@ def failure_sentence(findings: list[Finding]) -> str | None:
 
 def main(config: VerifyConfig) -> dict[str, Any]:
     """Print every finding; raises `DamageFoundError` when one is more than a note."""
-
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
     if findings:

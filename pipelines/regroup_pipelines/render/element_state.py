@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
 def state_of(info: ElementInfo) -> str:
     """Whether an element is whole, and what it lacks."""
-
     if info.problem:
         return info.problem
     if info.finalised and info.missing_blocks:

@@ -47,7 +47,6 @@ class PaperTable:
 
     def keys(self, results: Row) -> list[str]:
         """Presets of the rows: all of the paper's protocol, and others that the study has."""
-
         named = {a["preset"] for a in results["settings"]["attacks"].values()}
         mine = [name for name in PRESETS if name.startswith(self.prefix)]
         return [name for name in mine if not name.endswith(BUDGET) or name in named]
@@ -141,7 +140,6 @@ def _measured(evaluation: Row, images: str | None) -> Row:
 
 def _protocol(preset: str, attack: Row | None) -> str:
     """What the study runs, which may differ from the preset."""
-
     if preset == "clean":
         return "-"
     return str((attack and attack["protocol"]) or PRESETS[preset].protocol)

@@ -56,7 +56,6 @@ class Spent:
 
 def spent(study: Study, runs: Iterable[Row]) -> list[Spent]:
     """What every element of the study took, in the order of its steps; zeros: no record says."""
-
     steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
     found = []
     for ref, name in {step["ref"]: step["step"] for step in study.results["steps"]}.items():

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.results.accuracy import Accuracy
 from regroup_pipelines.results.curve import curve_of, curve_rows
 
@@ -24,7 +25,6 @@ def minimal_curve(evaluation: Evaluation, attack: Row) -> dict[str, Any]:
 
     See `Missing` for what it may raise.
     """
-
     made = evaluation.study.adversarials(attack)
     clean = evaluation.votes(evaluation.study.clean_of(attack))
     attacked = evaluation.votes(attack["images"])
@@ -68,7 +68,7 @@ def budget_points(evaluation: Evaluation, attacks: list[Row]) -> dict[str, Any]:
     attacks: that differ in epsilon alone. See `Missing` for what it may raise.
     """
     budgets = [(_epsilon(evaluation, attack), attack) for attack in attacks]
-    found = [(size, evaluation.outcomes(attack)) for size, attack in sorted(budgets, key=_size)]
+    found = [(size, outcomes_of(evaluation, attack)) for size, attack in sorted(budgets, key=_size)]
     first = found[0][1]
     softmax = int((first["clean_softmax"] == first["label"]).sum())
     rows = [_point(0.0, softmax, int(first.regroup_right_clean.sum()), len(first))]

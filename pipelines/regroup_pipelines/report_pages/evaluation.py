@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from regroup.errors import RegroupError
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.report_pages.outcomes import read_outcomes, read_votes
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import find, locate, read_manifest
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeVar
 
-    from regroup_pipelines.report_pages.outcomes import Outcomes, Votes
     from regroup_store.format.store import Store
 
     T = TypeVar("T")
@@ -35,7 +33,6 @@ class Missing:
 
 def attempt(read: Callable[[], T]) -> T | Missing:
     """What `read` returns, or why the store, or a dataset, does not give it any more."""
-
     try:
         return read()
     except (StoreError, UsageError, RegroupError, OSError) as error:
@@ -114,7 +111,6 @@ class Evaluation:
 
     def features(self, images: str) -> BlockElement:
         """The features that those votes are of, as far as their gaps say."""
-
         votes = self.votes(images)
         full = str(votes.inputs["features"])
         found = find(self.study.store.backend, "features", full)
@@ -124,22 +120,11 @@ class Evaluation:
         features.accept_gaps_of(votes.inputs)
         return features
 
-    def outcomes(self, attack: Row) -> Outcomes:
-        """The outcome of every sample of an attack, read once; see `Missing` for what it raises."""
-
-        key = f"outcomes {attack['images']}"
+    def once(self, key: str, read: Callable[[], T]) -> T:
+        """What `read` returns, kept under `key`: large tables are read from the store once."""
         if key not in self._kept:
-            self._kept[key] = read_outcomes(self, attack)
-        found: Outcomes = self._kept[key]
-        return found
-
-    def clean_votes(self, images: str) -> Votes:
-        """The votes on clean images, read once."""
-
-        key = f"votes {images}"
-        if key not in self._kept:
-            self._kept[key] = read_votes(self.votes(images), self.k, self.signs)
-        found: Votes = self._kept[key]
+            self._kept[key] = read()
+        found: T = self._kept[key]
         return found
 
     @cached_property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.report_pages.pictures import (
     SMALLEST_SHOWN,
     AttackedImages,
@@ -109,7 +110,7 @@ class Explorer:
         return SAMPLE_BYTES + TAP_BYTES * taps
 
     def _outcomes(self, evaluation: Evaluation, attack: Row) -> Outcomes | Missing:
-        return attempt(lambda: evaluation.outcomes(attack))
+        return attempt(lambda: outcomes_of(evaluation, attack))
 
     def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
         names = attempt(lambda: evaluation.class_names)

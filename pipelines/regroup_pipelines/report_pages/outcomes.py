@@ -103,9 +103,22 @@ class Outcomes:
         )
 
 
-def read_outcomes(evaluation: Evaluation, attack: Row) -> Outcomes:
-    """The outcome of every sample of an attack; see `Missing` for what it may raise."""
-    clean = evaluation.clean_votes(evaluation.study.clean_of(attack))
+def outcomes_of(evaluation: Evaluation, attack: Row) -> Outcomes:
+    """The outcome of every sample of an attack, read once; see `Missing` for what it may raise."""
+    key = f"outcomes {attack['images']}"
+    return evaluation.once(key, lambda: _read_outcomes(evaluation, attack))
+
+
+def _clean_votes(evaluation: Evaluation, images: str) -> Votes:
+    """The votes on clean images, read once for all attacks on them."""
+    k, signs = evaluation.k, evaluation.signs
+    return evaluation.once(
+        f"votes {images}", lambda: read_votes(evaluation.votes(images), k, signs)
+    )
+
+
+def _read_outcomes(evaluation: Evaluation, attack: Row) -> Outcomes:
+    clean = _clean_votes(evaluation, evaluation.study.clean_of(attack))
     attacked = read_votes(evaluation.votes(attack["images"]), evaluation.k, evaluation.signs)
     made = _made(evaluation.study.adversarials(attack))
     before = {name: row for row, name in enumerate(clean.sample_ids)}

@@ -10,6 +10,7 @@ from regroup_pipelines.render.study_files import caption
 from regroup_pipelines.report_pages import cost, curves, failures, figures, paper, provenance
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
 from regroup_pipelines.report_pages.explorer import Explorer
+from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.report_pages.pictures import Album
 from regroup_pipelines.report_pages.tables import (
     Cell,
@@ -137,7 +138,7 @@ class StudyPages:
         name = attack["images"]
         key = f"{evaluation.key}-{figures.slug(name)}"
         section = {"key": key, "title": f"{name}, {evaluation.title}, k = {evaluation.k}"}
-        found = attempt(lambda: (evaluation.outcomes(attack), evaluation.class_names))
+        found = attempt(lambda: (outcomes_of(evaluation, attack), evaluation.class_names))
         if isinstance(found, Missing):
             return {**section, "tables": [], "notes": [found.reason], "map": None}
         outcomes, names = found

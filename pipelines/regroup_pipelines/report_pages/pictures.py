@@ -105,7 +105,6 @@ class CleanImages:
     _rows: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-
         source = attempt(lambda: open_source(self.index.source_spec))
         if isinstance(source, Missing):
             self.problem = source.reason
@@ -124,7 +123,6 @@ class CleanImages:
         return attempt(lambda: self._decode(self._rows[sample_id]))
 
     def _decode(self, row: int) -> NDArray[np.float32]:
-
         table = self.index.rows(slice(row, row + 1), ["locator", "digest"]).to_pylist()[0]
         data = self._read(table["locator"])
         if encoded_digest(data) != table["digest"]:
@@ -142,7 +140,6 @@ class CleanImages:
 
 def open_clean_images(study: Study, index_ref: str, preprocessing: dict[str, Any]) -> CleanImages:
     """The clean images of an index; raises StoreUsageError where it is gone."""
-
     return CleanImages(SampleIndex.open(study.store, index_ref), preprocessing)
 
 
@@ -159,7 +156,6 @@ class AttackedImages:
         return attempt(lambda: self._read(row))
 
     def _read(self, row: int) -> NDArray[np.float32]:
-
         block, inside = divmod(row, self.element.plan.block_rows)
         if block != self._block or self._images is None:
             self._images, self._block = self.element.read_array(IMAGES, block), block

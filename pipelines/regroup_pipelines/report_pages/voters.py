@@ -50,7 +50,6 @@ class Ranks:
 
 def open_scorer(evaluation: Evaluation, votes: BlockElement) -> Scorer:
     """Scores as the votes were scored: the same taps, the same delta."""
-
     stored = read_bank(evaluation.study.store, evaluation.row["bank_ref"])
     mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))
     taps = taps_of(votes)

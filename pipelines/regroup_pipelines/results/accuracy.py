@@ -163,7 +163,6 @@ def tap_accuracy(summary: dict[str, Any], group: str, signs: str = "both") -> ND
 
 def rule_of_k(clean: dict[str, Any], threshold: float) -> KChoice:
     """k by the 75 % rule, from the summary of clean votes (paper, section 3.2; DESIGN §3)."""
-
     return choose_k(tap_accuracy(clean, "correct"), threshold)
 
 
@@ -185,7 +184,6 @@ def accuracy_cells(
     summary: dict[str, Any], groups: Mapping[str, str], k: int, signs: str
 ) -> dict[str, Any]:
     """Softmax and REGroup, top-1 and top-5, over each group; `groups`: what cells call it."""
-
     cells: dict[str, Any] = {}
     for group, label in groups.items():
         for top in (1, 5):
@@ -200,7 +198,6 @@ def k_rows(
     summaries: dict[str, dict[str, Any]], ks: list[int], signs: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     """Rows of the table of accuracy against k and signs: over #S where attacked, else over all."""
-
     return [
         {
             "k": k,

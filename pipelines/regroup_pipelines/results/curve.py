@@ -43,7 +43,6 @@ def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
 
 def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
     """Whether REGroup is right on each readable sample, by id."""
-
     found: dict[str, bool] = {}
     for block in range(votes.plan.blocks):
         table = votes.read_table(block, ["sample_id", "status"]).to_pydict()
@@ -63,7 +62,6 @@ class _Attacked:
 
 
 def _attacked(adversarials: BlockElement, size: Size) -> _Attacked:
-
     names: list[str] = []
     parts: list[tuple[NDArray[np.float64], NDArray[np.bool_]]] = []
     for _, table in tables(adversarials, ["sample_id", "status", "success", size]):
@@ -89,7 +87,6 @@ def curve_of(
 
     Samples that either could not be read for are left out.
     """
-
     made = _attacked(adversarials, size)
     before, after = _right(clean, signs, k), _right(attacked, signs, k)
     rows = [row for row, name in enumerate(made.names) if name in before and name in after]
@@ -104,7 +101,6 @@ def curve_of(
 
 def curve_rows(curve: RobustnessCurve) -> list[dict[str, Any]]:
     """A row an epsilon: how many are broken, and both accuracies with their intervals."""
-
     columns = (curve.epsilons, curve.broken, curve.softmax, curve.regroup)
     return [
         {

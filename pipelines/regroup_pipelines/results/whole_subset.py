@@ -46,7 +46,6 @@ class WholeSubset:
 
     def describe(self, name: str, k: int, signs: str) -> Row:
         """What a row of the accuracy table holds for it: the cells over all, and `whole`."""
-
         robust, clean = (
             accuracy_cells({GROUP: counts}, {GROUP: "all"}, k, signs)
             for counts in (self.robust, self.clean)
@@ -85,7 +84,6 @@ def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok"
 
 def _sum(parts: Iterable[tuple[BlockElement, pa.Array, pa.Array | None]]) -> dict[str, Any]:
     """Counts over votes of the samples that are in the first array and not in the second."""
-
     total: dict[str, Any] = {}
     for votes, keep, drop in parts:
         for rows in vote_rows(votes):

@@ -55,7 +55,6 @@ def attack_spec(
     Raises:
         UsageError, ConfigurationError: there is no such attack, or it cannot be meant.
     """
-
     base = _base(options)
     name = str(base.pop("name"))
     given = _given(options) | own_parameters(name, parameters)
@@ -98,7 +97,6 @@ def _epsilon(text: str, norm: str) -> float:
 
 def attack_kind(name: str) -> type[AttackSpec]:
     """The class of an attack; raises `UsageError` where its module cannot be imported."""
-
     try:
         return attack_class(name)
     except ImportError as error:
@@ -107,7 +105,6 @@ def attack_kind(name: str) -> type[AttackSpec]:
 
 def presets() -> Mapping[str, AttackSpec]:
     """The named attacks, in the order of the paper's tables."""
-
     return PRESETS
 
 

@@ -118,7 +118,6 @@ class Attack(AttackOptions):
 
     def check(self, path: tuple[str, ...]) -> None:
         """Raise `MistakeError`, below `path` at the key that it concerns, where `spec` raises."""
-
         try:
             self.spec()
         except (UsageError, ConfigurationError) as error:

@@ -13,11 +13,11 @@ from regroup_cluster.workers.attack import AttackJob
 from regroup_cluster.workers.extraction import example_pixels
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
 from regroup_pipelines.results.attack_summary import summarise_attack
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
 from regroup_pipelines.steps.network import label_map
-from regroup_pipelines.steps.session import log
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import adversarials_spec
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from regroup.attacks import AttackSpec
     from regroup.models import ModelSpec
     from regroup_pipelines.steps.network import Network
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.indexes import SampleIndex
 
 
 def correct_samples(
-    job: Job, index: SampleIndex, features: BlockElement, limit: int | None, seed: int
+    session: Session, index: SampleIndex, features: BlockElement, limit: int | None, seed: int
 ) -> SampleIndex:
     """The derived index of correctly classified samples, `limit` of them drawn by `seed`.
 
@@ -58,12 +58,11 @@ def correct_samples(
         "seed": seed,
         **features.gap_inputs(),
     }
-    return index.derive(job.store, f"{features.name}-correct", drawn, selection)
+    return index.derive(session.store, f"{features.name}-correct", drawn, selection)
 
 
 def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
     """Row and id of every correctly classified sample, in order."""
-
     for first_row, table in tables(features, ["sample_id", "status", "label", "prediction"]):
         right = table["label"].to_numpy() == table["prediction"].to_numpy()
         right &= table["status"].to_numpy() == "ok"
@@ -77,7 +76,7 @@ def draw_key(seed: int, sample_id: str) -> bytes:
 
 
 def attack_index(
-    job: Job,
+    session: Session,
     network: Network,
     index: SampleIndex,
     spec: AttackSpec,
@@ -91,29 +90,28 @@ def attack_index(
     Raises:
         UsageError: the network cannot be attacked so.
     """
-
     check_attackable(network, spec)
     labels, name = label_map(index, network), element_name(index, spec)
-    element = _element(job, network, index, spec, labels, block_rows)
+    element = _element(session, network, index, spec, labels, block_rows)
     factory_on = partial(
         AttackJob,
-        store_uri=job.store.uri,
+        store_uri=session.store.uri,
         adversarials_ref=element.ref,
         index_ref=index.ref,
         model=network.spec,
         attack=spec,
         batch=batch,
         labels=labels,
-        decode_workers=job.options.decode_workers,
+        decode_workers=session.options.decode_workers,
     )
-    job.fill(f"attack {name}", element, factory_on)
+    session.fill(f"attack {name}", element, factory_on)
     element.clear_checkpoints()
-    job.finish(f"attack {name}", element, summarise_attack)
+    session.finish(f"attack {name}", element, summarise_attack)
     return element
 
 
 def _element(
-    job: Job,
+    session: Session,
     network: Network,
     index: SampleIndex,
     spec: AttackSpec,
@@ -121,7 +119,6 @@ def _element(
     block_rows: int | None,
 ) -> BlockElement:
     """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
-
     element_spec = adversarials_spec(
         name=element_name(index, spec),
         model=network.description,
@@ -132,10 +129,10 @@ def _element(
         block_rows=1,
         labels=labels,
     )
-    if job.store.find("adversarials", element_spec.fingerprint) is None:
-        rows = planned_rows(job, network, spec, block_rows)
+    if session.store.find("adversarials", element_spec.fingerprint) is None:
+        rows = planned_rows(session, network, spec, block_rows)
         element_spec = replace(element_spec, block_rows=rows)
-    return BlockElement.create(job.store, element_spec, {})
+    return BlockElement.create(session.store, element_spec, {})
 
 
 def element_name(index: SampleIndex, spec: AttackSpec) -> str:
@@ -147,11 +144,12 @@ def element_name(index: SampleIndex, spec: AttackSpec) -> str:
     return "-".join(parts)
 
 
-def planned_rows(job: Job, network: Network, spec: AttackSpec, block_rows: int | None) -> int:
+def planned_rows(
+    session: Session, network: Network, spec: AttackSpec, block_rows: int | None
+) -> int:
     """Rows of a block of new adversarials; says where that is not what was asked for."""
-
     if block_rows is None:
-        return automatic_rows(spec, network.side, "gpu" if job.on_gpus else "cpu")
+        return automatic_rows(spec, network.side, "gpu" if session.on_gpus else "cpu")
     rows = whole_groups(spec, block_rows)
     if rows != block_rows:
         log(

@@ -16,7 +16,7 @@ from regroup.models import (
 )
 from regroup.models.digits import DIGITS_SIDE
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.steps.session import log
+from regroup_pipelines.log import log
 from regroup_store.format.store import open_store
 from regroup_store.sources import open_source
 
@@ -42,7 +42,6 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
     """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
-
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
     if output.exists():
@@ -70,7 +69,6 @@ def _validate(weights: Path) -> float:
 
 def _train_into(uri: str, seed: int) -> dict[str, Any]:
     """Train for a store; weights that it has are kept as they are."""
-
     store = open_store(uri, create=True)
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
         path = Path(folder) / Path(WEIGHTS_KEY).name

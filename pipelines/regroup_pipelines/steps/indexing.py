@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.sources import Source
 
 
@@ -34,38 +34,36 @@ def dataset_name(dataset: str) -> str:
     return slug or kind
 
 
-def index_dataset(job: Job, dataset: str, name: str | None = None) -> SampleIndex:
+def index_dataset(session: Session, dataset: str, name: str | None = None) -> SampleIndex:
     """Read every image of `dataset` once and write its index; one that is there is kept.
 
     Images are read by tasks, block by block, and only where the dataset lists other than it did.
     An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
     whatever is made from the index.
     """
-
     started = time.perf_counter()
     source = open_source(dataset)
     name = name or dataset_name(dataset)
     with Listing.drafted(name, source) as draft:
-        store = job.store  # after the dataset was found sound, and before the work
+        store = session.store  # after the dataset was found sound, and before the work
         listing = draft.write(store, {})
-    digests = _digest(job, listing)
+    digests = _digest(session, listing)
     known = {info.ref for info in store.elements("indexes")}
     rows = _IndexRows(listing, digests, source)
     index = SampleIndex.write(store, name, rows, source.class_names, source.spec)
-    _log(job, index, rows.unreadable, index.ref not in known, started)
+    _log(session, index, rows.unreadable, index.ref not in known, started)
     return index
 
 
-def _digest(job: Job, listing: Listing) -> BlockElement:
+def _digest(session: Session, listing: Listing) -> BlockElement:
     """Have every image of `listing` read and digested, unless that was done.
 
     Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
     the samples that would have to count as failed.
     """
-
-    element = BlockElement.create(job.store, listing.digests_spec(), {})
-    task = DigestingJob(job.store.uri, listing.ref, element.ref)
-    job.score(f"digest {listing.name}", element, task)
+    element = BlockElement.create(session.store, listing.digests_spec(), {})
+    task = DigestingJob(session.store.uri, listing.ref, element.ref)
+    session.score(f"digest {listing.name}", element, task)
     if element.summary() is None:
         element.finalise({"rows": element.plan.rows})
     return element
@@ -93,7 +91,6 @@ class _IndexRows:
 
     def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
         """Read once more what could not be read: it may be mended though its stamp is the same."""
-
         bad = [row for row, digest in enumerate(digests) if not digest]
         found = digests_of(self._source, [locators[row] for row in bad])
         for row, digest in zip(bad, found, strict=True):
@@ -101,17 +98,18 @@ class _IndexRows:
         return digests
 
 
-def _log(job: Job, index: SampleIndex, unreadable: int, created: bool, started: float) -> None:
-
+def _log(
+    session: Session, index: SampleIndex, unreadable: int, created: bool, started: float
+) -> None:
     rows, seconds = index.rows_count, time.perf_counter() - started
     samples = rows if created else 0
-    job.ledger.append(
+    session.ledger.append(
         LedgerEntry(
             "index", index.ref, int(created), int(not created), samples, unreadable, 0, seconds
         )
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    job.tell(
+    session.tell(
         f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
     )

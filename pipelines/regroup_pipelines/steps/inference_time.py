@@ -13,7 +13,7 @@ from regroup_store.kinds.studies import read_timing, timing_ref
 
 if TYPE_CHECKING:
     from regroup_pipelines.steps.network import Network
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
     from regroup_store.kinds.indexes import SampleIndex
 
@@ -40,7 +40,6 @@ class Question:
 
     def inputs(self, device: str) -> Row:
         """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
-
         return {
             "what": "inference time",
             "model": self.network.description,
@@ -58,14 +57,12 @@ class Question:
 
     def ref(self, device: str) -> str:
         """What the timing is kept under."""
-
         return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
 
-    def task(self, job: Job, device: str) -> TimingJob:
+    def task(self, session: Session, device: str) -> TimingJob:
         """The Ray task that measures it."""
-
         return TimingJob(
-            store_uri=job.store.uri,
+            store_uri=session.store.uri,
             study=self.study,
             ref=self.ref(device),
             inputs=self.inputs(device),
@@ -80,17 +77,16 @@ class Question:
         )
 
 
-def time_inference(job: Job, question: Question) -> list[Row]:
+def time_inference(session: Session, question: Question) -> list[Row]:
     """The timing on every device, measured where the store has none; `not_run` says why one lacks.
 
     Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
     """
-
     measured: list[Row] = []
     planned: NotYetError | None = None
     for device in DEVICES:
         try:
-            found = _timing(job, question, device)
+            found = _timing(session, question, device)
         except NotYetError as error:
             planned = error
         else:
@@ -100,44 +96,44 @@ def time_inference(job: Job, question: Question) -> list[Row]:
     return measured
 
 
-def _timing(job: Job, question: Question, device: str) -> Row | None:
+def _timing(session: Session, question: Question, device: str) -> Row | None:
     """What is kept, or else measured now; None where no worker has such a device."""
-    found = _kept(job, question, device)
+    found = _kept(session, question, device)
     if found is not None:
-        job.note(_step(device), question.ref(device), 1, time.perf_counter())
+        session.note(_step(device), question.ref(device), 1, time.perf_counter())
         return found
-    return _measure(job, question, device) if device == "cpu" or _gpu_at_hand(job) else None
+    return _measure(session, question, device) if device == "cpu" or _gpu_at_hand(session) else None
 
 
 def _step(device: str) -> str:
     return f"time inference, {device}"
 
 
-def _kept(job: Job, question: Question, device: str) -> Row | None:
+def _kept(session: Session, question: Question, device: str) -> Row | None:
+    return read_timing(session.store, question.study, question.ref(device), question.inputs(device))
 
-    return read_timing(job.store, question.study, question.ref(device), question.inputs(device))
 
-
-def _gpu_at_hand(job: Job) -> bool:
+def _gpu_at_hand(session: Session) -> bool:
     """Whether the workers have a GPU.
 
     A run that finds all else in the store starts no Ray to ask: then this machine is looked at.
     """
     import torch
 
-    if job.options.gpus_per_worker is None and not job.joined:
-        return torch.cuda.is_available() and job.on_gpus
-    return job.on_gpus
+    if session.options.gpus_per_worker is None and not session.joined:
+        return torch.cuda.is_available() and session.on_gpus
+    return session.on_gpus
 
 
-def _measure(job: Job, question: Question, device: str) -> Row | None:
-
+def _measure(session: Session, question: Question, device: str) -> Row | None:
     started, step, ref = time.perf_counter(), _step(device), question.ref(device)
-    share = (job.options.gpus_per_worker or 1) if device == "cuda" else 0
-    resources = WorkerResources(workers=1, cpus=job.options.cpus_per_worker, gpus=share)
+    share = (session.options.gpus_per_worker or 1) if device == "cuda" else 0
+    resources = WorkerResources(workers=1, cpus=session.options.cpus_per_worker, gpus=share)
     images = images_timed(min(question.batch, question.index.rows_count))
-    report = job.tasks(step, question.task(job, device), [0], images, resources=resources, ref=ref)
+    report = session.tasks(
+        step, question.task(session, device), [0], images, resources=resources, ref=ref
+    )
     log_failures(step, report)
-    job.record(step, ref, report, 0, started)
+    session.record(step, ref, report, 0, started)
     refuse_failures(step, report)
-    return _kept(job, question, device)
+    return _kept(session, question, device)

@@ -50,7 +50,6 @@ class Network:
 
 def open_network(options: ModelOptions) -> Network:
     """Build the classifier, over all its classes, once on the CPU and trace its taps."""
-
     spec = ModelSpec(
         name=options.model,
         weights=_located(options.weights),
@@ -63,7 +62,6 @@ def open_network(options: ModelOptions) -> Network:
 
 
 def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
-
     classifier = fetch_classifier(spec)
     taps = build_extractor(classifier, policy, "cpu").taps
     return Network(

@@ -46,7 +46,6 @@ def past_runs(store: Store) -> list[PastRun]:
 
 
 def _run(store: Store, name: str) -> Iterator[PastRun]:
-
     for file in ("run.json", "progress.json"):
         key = f"{FOLDER}/{name}/{file}"
         try:

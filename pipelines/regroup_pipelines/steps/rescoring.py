@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regroup_pipelines.configs.options import VotingOptions
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
 
 
-def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
+def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
     """The named features, or all complete ones of the bank's model and tap policy.
 
     Those of images tried for a bank, which are no split, are left out unless they are named.
@@ -27,15 +27,15 @@ def find_features(job: Job, bank: StoredBank, refs: tuple[str, ...]) -> list[Blo
     Raises:
         UsageError: the store holds none.
     """
-
     if refs:
-        return [BlockElement.open(job.store, "features", ref) for ref in refs]
-    complete = [info.ref for info in job.store.elements("features") if info.finalised]
-    elements = [BlockElement.open(job.store, "features", ref) for ref in complete]
+        return [BlockElement.open(session.store, "features", ref) for ref in refs]
+    complete = [info.ref for info in session.store.elements("features") if info.finalised]
+    elements = [BlockElement.open(session.store, "features", ref) for ref in complete]
     found = [
         e
         for e in elements
-        if _same_network(bank.inputs, e.inputs) and not of_candidates(job.store, e.kind, e.inputs)
+        if _same_network(bank.inputs, e.inputs)
+        and not of_candidates(session.store, e.kind, e.inputs)
     ]
     if not found:
         raise UsageError(
@@ -50,18 +50,17 @@ def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
 
 
 def rescore(
-    job: Job, bank: StoredBank, features: list[BlockElement], options: VotingOptions
+    session: Session, bank: StoredBank, features: list[BlockElement], options: VotingOptions
 ) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
     """Votes' summaries by features, and the cost: seconds and forward passes counted.
 
     By the features' name, or their ref where several have the same: attacks that differ in epsilon.
     """
-
     for element in features:
         log_gaps(f"score {element.name}", element)
-    started, entry = time.perf_counter(), len(job.ledger)
-    votes = [score(job, element, bank, options) for element in features]
-    steps = job.ledger[entry:]
+    started, entry = time.perf_counter(), len(session.ledger)
+    votes = [score(session, element, bank, options) for element in features]
+    steps = session.ledger[entry:]
     cost = {
         "seconds": time.perf_counter() - started,
         "samples": sum(v.plan.rows for v in votes),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -11,17 +10,16 @@ from functools import cached_property
 from math import inf
 from typing import TYPE_CHECKING, Any
 
-from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.dispatch.metrics import MetricsProgress
 from regroup_cluster.dispatch.progress import Broadcast, make_progress
 from regroup_cluster.dispatch.stopwatch import add_seconds
-from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 from regroup_cluster.dispatch.worker_log import Label
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.configs.table import command_of
 from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.log import log
 from regroup_pipelines.steps.run_record import RunRecord
 from regroup_store.format.block_plan import format_blocks
 from regroup_store.format.element import BlockElement
@@ -72,7 +70,7 @@ class LedgerEntry:
 
 
 @dataclass
-class Job:
+class Session:
     """A job over one store, opened when it is first needed and made then if `create`.
 
     Ray is started on the first block of real work, never before. With `allow_missing`, an element
@@ -93,7 +91,7 @@ class Job:
         """The store; `StoreUsageError` when it is none, or is not there and not to be made."""
         return open_store(self.options.store, create=self.create)
 
-    def __enter__(self) -> Job:
+    def __enter__(self) -> Session:
         return self
 
     def __exit__(
@@ -110,7 +108,6 @@ class Job:
     @property
     def resources(self) -> WorkerResources:
         """What each worker gets, from the options."""
-
         o = self.options
         return WorkerResources(workers=o.workers, cpus=o.cpus_per_worker, gpus=o.gpus_per_worker)
 
@@ -121,13 +118,13 @@ class Job:
 
     def _join(self) -> None:
         """Start or join Ray, once."""
-
         if not self._joined:
             self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
             self._joined = True
 
     def workers(self) -> WorkerPool:
         """The pool of worker actors, started on first use and kept for the whole job."""
+        from regroup_cluster.dispatch.actor_pool import worker_pool  # ray: only for work
 
         self._join()
         if self._pool is None:
@@ -179,6 +176,7 @@ class Job:
 
         `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
         """
+        from regroup_cluster.dispatch.task_slots import dispatch_as_tasks  # ray: only for work
 
         self._join()
         progress = self._progress(step, rows, done)
@@ -187,24 +185,20 @@ class Job:
         )
 
     def _policy(self) -> RetryPolicy:
-
         policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
         # Without locks the later of two attempts at once could write over what the first committed.
         return policy if self.store.backend.locks else replace(policy, straggler_factor=inf)
 
     def _label(self, step: str) -> Label:
         """Names a dispatch of this run in the workers' logs."""
-
         return Label(self._recorded().id, step)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
-
         shown = self._recorded().step(step, rows, done)
         return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
 
     def _recorded(self) -> RunRecord:
         """The record of this run, begun with its first work: a run that does none leaves none."""
-
         if self._run_record is None:
             command = command_of(self.options)
             self._run_record = RunRecord(self.store, command, self.options, self.summary, log)
@@ -252,7 +246,6 @@ class Job:
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
     ) -> None:
         """Enter what a dispatch did into the ledger."""
-
         done, phases = report.reports, dict[str, float]()
         for each in done:
             add_seconds(phases, each.phases)
@@ -312,7 +305,6 @@ def log_failures(step: str, report: DispatchReport) -> None:
 
 def log_gaps(step: str, element: BlockElement) -> None:
     """Say loudly how many samples an element was finalised without."""
-
     if gaps := element.gaps:
         rows = sum(element.plan.size(block) for block in gaps)
         log(
@@ -335,11 +327,6 @@ def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -
         f"failed (block {blocks}), the first with: {last}. The others are committed: run the same "
         f"command again to try only the failed ones{GO_ON if allow else ''}"
     )
-
-
-def log(line: str) -> None:
-    """One line of log on standard error."""
-    print(line, file=sys.stderr, flush=True)
 
 
 class NotYetError(Exception):

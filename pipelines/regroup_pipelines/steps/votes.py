@@ -5,7 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.workers.scoring import ScoringJob
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.results.accuracy import summarise
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import votes_spec
 
@@ -13,12 +15,45 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regroup_pipelines.configs.options import VotingOptions
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
 
 
-def _votes(
-    job: Job,
+def fill_votes(
+    session: Session,
+    features: BlockElement,
+    bank: StoredBank,
+    options: VotingOptions,
+    weights: tuple[int, ...] | None,
+) -> BlockElement:
+    """Votes of `features` against `bank` by a rule; `weights`: of the taps, where it takes any.
+
+    Raises:
+        UsageError: features and bank come from different models or tap policies.
+    """
+    check_same_model(bank, features.inputs, f"the features {features.ref}")
+    taps = voting_taps(bank, options.voting_taps)
+    element = _begin_votes(session, features, bank, options, taps, weights)
+    task = ScoringJob(
+        store_uri=session.store.uri,
+        votes_ref=element.ref,
+        features_ref=features.ref,
+        adversarials_ref=source_of(features).get("adversarials"),
+        bank_ref=bank.ref,
+        taps=taps,
+        delta=options.delta,
+        tie_break=options.tie_break,
+        device="cpu",
+        rule=options.rule,
+        weights=weights,
+    )
+    session.score(f"score {features.name}", element, task)
+    session.finish(f"score {features.name}", element, summarise)
+    return element
+
+
+def _begin_votes(
+    session: Session,
     features: BlockElement,
     bank: StoredBank,
     options: VotingOptions,
@@ -26,7 +61,6 @@ def _votes(
     weights: tuple[int, ...] | None,
 ) -> BlockElement:
     """The votes, opened where they are there, else begun."""
-
     scoring: dict[str, Any] = {
         "rule": options.rule,
         "tie_break": options.tie_break,
@@ -44,7 +78,7 @@ def _votes(
         block_rows=features.plan.block_rows,
         gaps=features.gap_inputs(),
     )
-    return BlockElement.create(job.store, spec, {})
+    return BlockElement.create(session.store, spec, {})
 
 
 def source_of(features: BlockElement) -> Mapping[str, str]:

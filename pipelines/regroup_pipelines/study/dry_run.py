@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from obstore.store import MemoryStore
 
 from regroup_cluster.workers.indexing import DigestingJob
-from regroup_pipelines.steps.session import Job, LedgerEntry, NotYetError
+from regroup_pipelines.steps.session import LedgerEntry, NotYetError, Session
 from regroup_store.backends.local import LocalBackend
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.backends.open import backend_for
@@ -44,7 +44,6 @@ def overlaid(uri: str) -> Store:
 
 def held_indexes(store: Store) -> list[SampleIndex]:
     """The indexes that an overlaid store had before anything was written to it."""
-
     backend = store.backend
     below = backend.below if isinstance(backend, OverlayBackend) else backend
     held = Store(below) if below else None
@@ -56,7 +55,7 @@ def _is_folder(backend: Backend) -> bool:
 
 
 @dataclass
-class DryJob(Job):
+class DryRunSession(Session):
     """A job whose ledger says what would be done: `blocks` and `samples` are those missing.
 
     `unread`: how many images were to be digested and have a stand-in for their digest, in memory:
@@ -93,7 +92,6 @@ class DryJob(Job):
 
         Digesting reads every image: a dry run only lists them.
         """
-
         super().score(step, element, task)
         if isinstance(task, DigestingJob):
             for block in element.missing():

@@ -9,7 +9,7 @@ from regroup_cluster.workers.latency import images_timed
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.steps.inference_time import DEVICES
 from regroup_pipelines.steps.session import NotYetError
-from regroup_pipelines.study.dry_run import DryJob, held_indexes
+from regroup_pipelines.study.dry_run import DryRunSession, held_indexes
 from regroup_pipelines.study.subsets import subset_rows
 from regroup_store.errors import GapError
 
@@ -73,7 +73,7 @@ class PlannedStep:
 class Planner:
     """Plans the steps of a study, in their order, over a job that does nothing."""
 
-    job: DryJob
+    session: DryRunSession
     steps: StudySteps
     # Indexes, by fingerprint, of images that were not digested: theirs will be another one.
     _unread: set[str] = field(default_factory=set)
@@ -86,15 +86,15 @@ class Planner:
             yield from self._plan(step)
 
     def _plan(self, step: Step) -> Iterator[PlannedStep]:
-        entry, unread = len(self.job.ledger), self.job.unread
+        entry, unread = len(self.session.ledger), self.session.unread
         try:
             step.make()
             known = True
         except (GapError, NotYetError):
             known = False
-        if step.key[0] == "index" and self.job.unread > unread:
+        if step.key[0] == "index" and self.session.unread > unread:
             self._note_unread(step.key[1])
-        entries = self.job.ledger[entry:]
+        entries = self.session.ledger[entry:]
         yield from (self._line(step, each) for each in entries)
         if not known and (step.key[0] == "draw" or not entries):
             yield from self._most(step, sum(each.samples for each in entries))
@@ -106,7 +106,9 @@ class Planner:
         index = self.steps.index(dataset)
         self._unread.add(index.fingerprint)
         like = (index.rows_count, index.class_names)
-        if like in [(each.rows_count, each.class_names) for each in held_indexes(self.job.store)]:
+        if like in [
+            (each.rows_count, each.class_names) for each in held_indexes(self.session.store)
+        ]:
             self._moved.add(index.fingerprint)
 
     def _among(self, indexes: set[str], dataset: str) -> bool:
@@ -172,7 +174,6 @@ class Planner:
 
     def _most_timed(self) -> int:
         """On every device."""
-
         rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
         return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
 
@@ -189,7 +190,6 @@ class Planner:
 
     def _most_attacked(self, attack: str) -> int:
         """As many as if the network got every image right."""
-
         options, study = self.steps.study.attacks[attack], self.steps.study
         index = self.steps.index(study.attacked_dataset(attack))
         if options.subset is not None:

@@ -78,7 +78,6 @@ class Results:
         ]
 
     def _images(self, name: str) -> dict[str, Any]:
-
         attack, why = self.study.attacks.get(name), self._why_not(name)
         if attack is None:
             dataset = self.study.clean[name]
@@ -116,20 +115,17 @@ class Results:
 
     def _times(self, policy: Any, bank: str) -> list[dict[str, Any]]:
         """How long a prediction takes, an entry a device; `not_run` where there is no number."""
-
         try:
             return self.steps.inference_time(policy, bank)
         except IncompleteError as error:
             return [{"device": device, "not_run": str(error)} for device in DEVICES]
 
     def _choose_k(self, clean: dict[str, Any], taps: int) -> tuple[KChoice, int]:
-
         rule, k = rule_of_k(clean, self.study.scoring.threshold), self.study.scoring.k
         check_k(k or 1, taps)
         return rule, k or rule.k
 
     def _accuracy_row(self, name: str, votes: dict[str, BlockElement], k: int) -> dict[str, Any]:
-
         if name not in votes:
             return {"images": name, "not_run": self._why_not(name)}
         signs = self.study.scoring.signs
@@ -140,7 +136,6 @@ class Results:
         self, name: str, votes: dict[str, BlockElement], k: int, signs: str
     ) -> dict[str, Any]:
         """What stands in the row of an attack on a whole subset instead: see `whole_subset`."""
-
         attack = self.study.attacks.get(name)
         subset = attack.subset if attack else None
         if subset is None or self.study.subsets[subset].correct:
@@ -151,13 +146,11 @@ class Results:
         return whole_subset(index, votes[clean], votes[name]).describe(subset, k, signs)
 
     def _k_rows(self, summaries: dict[str, Any], taps: int) -> list[dict[str, Any]]:
-
         return k_rows(summaries, list(range(1, taps + 1)), SIGN_CHOICES)
 
 
 def _tap_rows(clean: dict[str, Any], taps: tuple[str, ...], k: int) -> list[dict[str, Any]]:
     """Each tap alone over the correctly classified clean samples, first to last, every signs."""
-
     group = clean["correct"]
     return [
         {

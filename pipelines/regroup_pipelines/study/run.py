@@ -7,12 +7,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import IncompleteError
-from regroup_pipelines.steps.session import log
+from regroup_pipelines.log import log
 from regroup_pipelines.study.results import Results
 from regroup_store.kinds.studies import read_study, studies, write_study
 
 if TYPE_CHECKING:
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_pipelines.study.steps import StudySteps
 
 
@@ -35,15 +35,16 @@ def refuse_failures(results: Results, described: dict[str, Any]) -> None:
         raise StudyIncompleteError(f"not run: {names}; the first: {first}", described)
 
 
-def run_study(job: Job, steps: StudySteps, started: float) -> tuple[Results, dict[str, Any]]:
+def run_study(
+    session: Session, steps: StudySteps, started: float
+) -> tuple[Results, dict[str, Any]]:
     """Do what is missing of a study, and leave its results, returned as JSON too, in the store.
 
     `started`: when the job was, by `time.perf_counter`.
     """
-
     results = Results(steps, _make(steps))
-    described = {**results.describe(), **_cost(job, started)}
-    _keep(described, job)
+    described = {**results.describe(), **_cost(session, started)}
+    _keep(described, session)
     return results, described
 
 
@@ -52,7 +53,6 @@ def _make(steps: StudySteps) -> dict[str, str]:
 
     So does a timing that fails.
     """
-
     failures: dict[str, str] = {}
     for step in steps.steps():
         if step.part in failures:
@@ -67,16 +67,15 @@ def _make(steps: StudySteps) -> dict[str, str]:
     return failures
 
 
-def _cost(job: Job, started: float) -> dict[str, Any]:
-    passes = sum(entry.forward_passes for entry in job.ledger)
-    cost = (passes, time.perf_counter() - started, job.summary())
+def _cost(session: Session, started: float) -> dict[str, Any]:
+    passes = sum(entry.forward_passes for entry in session.ledger)
+    cost = (passes, time.perf_counter() - started, session.summary())
     return dict(zip(COST, cost, strict=True))
 
 
-def _keep(results: dict[str, Any], job: Job) -> None:
+def _keep(results: dict[str, Any], session: Session) -> None:
     """Leave the results in the store, unless they are there: what they cost was told then."""
-
     name, results = results["study"], json.loads(json.dumps(results))
-    kept = read_study(job.store, name) if name in studies(job.store) else {}
+    kept = read_study(session.store, name) if name in studies(session.store) else {}
     if any(kept.get(key, "") != value for key, value in results.items() if key not in COST):
-        write_study(job.store, name, results)
+        write_study(session.store, name, results)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.configs.options import TapPolicyName
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.steps.network import Network
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_pipelines.study.subsets import DrawnSubset
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
@@ -75,7 +75,7 @@ class StudySteps:
     of the first time.
     """
 
-    job: Job
+    session: Session
     study: Study
     _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
@@ -97,7 +97,6 @@ class StudySteps:
             MistakeError: one of them cannot be opened.
             UsageError: the network cannot be attacked.
         """
-
         self._check_datasets()
         try:
             network = self._opened(self.study.taps[0])
@@ -107,7 +106,6 @@ class StudySteps:
             check_attackable(network, self.study.attacks[name].spec())
 
     def _check_datasets(self) -> None:
-
         classes: dict[str, tuple[str, ...]] = {}
         for name in self.study.used:
             try:
@@ -163,7 +161,6 @@ class StudySteps:
     @property
     def timed(self) -> bool:
         """Whether a table asks how long a prediction takes."""
-
         return TABLE in self.study.report.tables
 
     def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
@@ -185,22 +182,19 @@ class StudySteps:
 
     def index(self, dataset: str) -> SampleIndex:
         """The index of a dataset."""
-
         spec = self.study.source(dataset)
-        return self._once(("index", dataset), lambda: index_dataset(self.job, spec))
+        return self._once(("index", dataset), lambda: index_dataset(self.session, spec))
 
     def network(self, policy: TapPolicyName) -> Network:
         """The network, restricted to the classes of the datasets if the study says so."""
         return self._once(("network", policy), lambda: self._network(policy))
 
     def _opened(self, policy: TapPolicyName) -> Network:
-
         return self._once(
             ("opened", policy), lambda: open_network(self.study.model_options(policy))
         )
 
     def _network(self, policy: TapPolicyName) -> Network:
-
         index = self.index(self.study.scoring.dataset)
         return network_for(self._opened(policy), index, self.study.model.classes)
 
@@ -210,7 +204,7 @@ class StudySteps:
         def extract() -> BlockElement:
             """Have the clean images extracted."""
             network, index = self.network(policy), self.index(dataset)
-            return extract_index(self.job, network, index, self.study.model.batch)
+            return extract_index(self.session, network, index, self.study.model.batch)
 
         return self._once(("clean", policy, dataset), extract)
 
@@ -219,27 +213,25 @@ class StudySteps:
         return self._once(("attack", attack), lambda: self._attack(attack))
 
     def _attack(self, name: str) -> BlockElement:
-
         attack, policy = self.study.attacks[name], self.study.taps[0]
         if attack.subset is not None:
             subset = self.subset(attack.subset).attacked
         else:
             dataset = self.study.attacked_dataset(name)
             index, clean = self.index(dataset), self.clean(policy, dataset)
-            subset = correct_samples(self.job, index, clean, attack.limit, attack.seed)
+            subset = correct_samples(self.session, index, clean, attack.limit, attack.seed)
         batch = attack.batch or self.study.model.batch
         network, spec = self.network(policy), attack.spec()
-        return attack_index(self.job, network, subset, spec, batch, attack.block_rows)
+        return attack_index(self.session, network, subset, spec, batch, attack.block_rows)
 
     def subset(self, name: str) -> DrawnSubset:
         """A subset; which samples are correct is by the features of the first tap policy."""
         return self._once(("subset", name), lambda: self._subset(name))
 
     def _subset(self, name: str) -> DrawnSubset:
-
         subset, policy = self.study.subsets[name], self.study.taps[0]
         index, clean = self.index(subset.dataset), self.clean(policy, subset.dataset)
-        return draw_subset(self.job, name, subset, index, clean)
+        return draw_subset(self.session, name, subset, index, clean)
 
     def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
         """Features of an attack's images."""
@@ -247,7 +239,7 @@ class StudySteps:
         def extract() -> BlockElement:
             """Have the attack's images extracted."""
             network, made = self.network(policy), self.adversarials(attack)
-            return extract_adversarials(self.job, network, made, self.study.model.batch)
+            return extract_adversarials(self.session, network, made, self.study.model.batch)
 
         return self._once(("attacked", policy, attack), extract)
 
@@ -265,7 +257,7 @@ class StudySteps:
             options = self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             check_covered(index, network)
-            return draw_bank(self.job, network, index, options, self.study.model.batch)
+            return draw_bank(self.session, network, index, options, self.study.model.batch)
 
         return self._once(("draw", policy, bank), drawn)
 
@@ -277,8 +269,8 @@ class StudySteps:
             draw, options = self.draw(policy, bank), self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             batch = self.study.model.batch
-            ref = build_bank(self.job, network, index, options, batch, draw)
-            return read_bank(self.job.store, ref)
+            ref = build_bank(self.session, network, index, options, batch, draw)
+            return read_bank(self.session.store, ref)
 
         return self._once(("bank", policy, bank), build)
 
@@ -288,7 +280,7 @@ class StudySteps:
         def vote() -> BlockElement:
             """Have the features scored."""
             features, stored = self.features(policy, images), self.bank(policy, bank)
-            return score(self.job, features, stored, self.study.scoring.voting)
+            return score(self.session, features, stored, self.study.scoring.voting)
 
         return self._once(("votes", policy, bank, images), vote)
 
@@ -297,7 +289,6 @@ class StudySteps:
         return self._once(("time", policy, bank), lambda: self._time(policy, bank))
 
     def _time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
-
         stored, scoring = self.bank(policy, bank), self.study.scoring
         question = Question(
             study=self.study.name,
@@ -308,11 +299,10 @@ class StudySteps:
             signs=scoring.signs,
             batch=self.study.model.batch,
         )
-        return time_inference(self.job, question)
+        return time_inference(self.session, question)
 
     def k(self, policy: TapPolicyName, bank: str) -> int:
         """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
-
         if (k := self.study.scoring.k) is not None:
             check_k(k, len(self.bank(policy, bank).taps))
             return k

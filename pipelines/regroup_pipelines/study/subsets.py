@@ -8,14 +8,14 @@ from heapq import nsmallest
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
 from regroup_pipelines.steps.attacking import correct_rows, draw_key
-from regroup_pipelines.steps.session import log
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from regroup_pipelines.schema.attacks import Subset
-    from regroup_pipelines.steps.session import Job
+    from regroup_pipelines.steps.session import Session
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
 
@@ -46,7 +46,7 @@ class SubsetRows:
 
 
 def draw_subset(
-    job: Job, name: str, subset: Subset, index: SampleIndex, features: BlockElement
+    session: Session, name: str, subset: Subset, index: SampleIndex, features: BlockElement
 ) -> DrawnSubset:
     """The derived index `name` of the samples that `subset` asks for, in the index's order.
 
@@ -58,7 +58,7 @@ def draw_subset(
         UsageError: there is no such sample.
     """
     if not subset.correct:
-        return _draw_whole(job, name, subset, index, features)
+        return _draw_whole(session, name, subset, index, features)
     right = {row for row, _ in correct_rows(features)}
     drawn = subset_rows(subset, index, right)
     if not drawn.rows:
@@ -69,19 +69,18 @@ def draw_subset(
         "subset": subset.query,
         **features.gap_inputs(),
     }
-    correct = index.derive(job.store, name, drawn.rows, selection)
+    correct = index.derive(session.store, name, drawn.rows, selection)
     return DrawnSubset(correct, correct, drawn.fewer)
 
 
 def _draw_whole(
-    job: Job, name: str, subset: Subset, index: SampleIndex, features: BlockElement
+    session: Session, name: str, subset: Subset, index: SampleIndex, features: BlockElement
 ) -> DrawnSubset:
-
     drawn = subset_rows(subset, index)
     if not drawn.rows:
         raise UsageError(f"subset {name}: {index.ref} has no such sample")
     _tell(name, subset, drawn.fewer)
-    whole = index.derive(job.store, name, drawn.rows, {"subset": subset.query})
+    whole = index.derive(session.store, name, drawn.rows, {"subset": subset.query})
     right = {row for row, _ in correct_rows(features)}
     rows = [row for row in drawn.rows if row in right]
     if not rows:
@@ -96,7 +95,7 @@ def _draw_whole(
         "subset": subset.query,
         **features.gap_inputs(),
     }
-    attacked = index.derive(job.store, f"{name}-correct", rows, selection)
+    attacked = index.derive(session.store, f"{name}-correct", rows, selection)
     return DrawnSubset(whole, attacked, drawn.fewer)
 
 
@@ -131,7 +130,6 @@ def _by_class(index: SampleIndex, among: set[int] | None, seed: int) -> dict[int
 
 
 def _tell(name: str, subset: Subset, fewer: dict[str, int]) -> None:
-
     if fewer:
         first = ", ".join(f"{each}: {count}" for each, count in [*fewer.items()][:5])
         more = ", ..." if len(fewer) > 5 else ""

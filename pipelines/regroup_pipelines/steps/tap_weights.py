@@ -1,0 +1,44 @@
+"""How good each tap is on clean images: the weights of the weighted Borda rule."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from regroup_pipelines.configs.options import VotingOptions
+from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
+from regroup_pipelines.steps.clean_features import clean_features
+from regroup_pipelines.steps.votes import fill_votes
+from regroup_store.errors import GapError
+
+if TYPE_CHECKING:
+    from regroup_pipelines.steps.session import Session
+    from regroup_store.format.element import BlockElement
+    from regroup_store.kinds.banks import StoredBank
+
+
+def tap_weights(
+    session: Session, bank: StoredBank, features: BlockElement, options: VotingOptions
+) -> tuple[int, ...]:
+    """How many clean samples each voting tap of the bank gets right, of those that softmax does.
+
+    From the Borda votes of the clean features, which are scored first where the store lacks them.
+
+    Raises:
+        UsageError: see `clean_features`; no tap gets a sample right.
+        GapError: the clean votes are not whole.
+    """
+    clean = clean_features(session, bank, features)
+    alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)
+    votes = fill_votes(session, clean, bank, alone, None)
+    summary: dict[str, Any] | None = votes.summary()
+    if summary is None:
+        raise GapError(f"the votes {votes.ref}, which weigh the taps, are not whole")
+    log(f"taps are weighted by their accuracy in the votes {votes.ref}")
+    weights = tuple(int(hits) for hits in summary["correct"]["tap_top1"]["both"])
+    if not any(weights):
+        raise UsageError(
+            f"no tap gets a correctly classified sample of {clean.ref} right, so that "
+            "weighted-borda has no weights: choose another --rule"
+        )
+    return weights

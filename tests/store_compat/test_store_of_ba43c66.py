@@ -1,0 +1,269 @@
+"""A store that the code of ba43c66 made, before the modules were moved, is read and gone on with.
+
+`tests/data/make_study_store.sh` made it, with that code, and what its commands said of it. A later
+release may change the words of a table: then `files.sha256` and the tables beside it change with
+them. Results, fingerprints and numbers may not change, whatever the release.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from regroup_cluster.session import SessionConfig, ray_session
+from regroup_pipelines.cli import main
+
+from tests.kept_workers import kept_workers
+
+FIXTURE = Path(__file__).parents[1] / "data" / "store-0.1.0.dev0-ba43c66"
+EXPECTED = FIXTURE / "expected"
+# What `regroup run` needs to find the whole study in the store.
+OPTIONS: dict[str, tuple[str, ...]] = {"small": (), "gaps": ("--allow-missing",)}
+COST = ("forward_passes", "seconds", "steps")
+FIGURES = (".png", ".svg")
+BORDA = sorted(path.name for path in EXPECTED.glob("rescore-borda-*.json"))
+# Votes computed on another processor may differ where two classes have nearly the same sum.
+NEAR_TIES = 2
+
+
+def loaded(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file in a folder and below, by its path."""
+    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def hashes(folder: Path, name: str) -> dict[str, str]:
+    """Hashes of what a command wrote, but for results.json, figures and scripts."""
+    return {
+        f"{name}/{path}": hashlib.sha256(content).hexdigest()
+        for path, content in contents(folder).items()
+        if path != "results.json" and not path.endswith((*FIGURES, ".js"))
+    }
+
+
+def expected_hashes(prefix: str) -> dict[str, str]:
+    """Hashes of the files that the old code wrote below `prefix`, such as "small/"."""
+    lines = (EXPECTED / "files.sha256").read_text().splitlines()
+    found = {path: digest for digest, path in (line.split("  ", 1) for line in lines)}
+    return {path: digest for path, digest in found.items() if path.startswith(prefix)}
+
+
+def without_cost(results: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in results.items() if key not in COST}
+
+
+def blocks(steps: list[dict[str, Any]]) -> dict[str, int]:
+    """How many blocks were computed, by the step, of the steps that computed any."""
+    return {step["step"]: step["blocks"] for step in steps if step["blocks"]}
+
+
+@dataclass(frozen=True)
+class OldStore:
+    """A copy of the store and of its study; commands run in the copy's folder."""
+
+    folder: Path
+    capture: pytest.CaptureFixture[str]
+
+    @property
+    def store(self) -> Path:
+        return self.folder / "store"
+
+    def say(self, command: str, *args: object) -> Any:
+        """What a command says as JSON; it must end well."""
+        self.capture.readouterr()
+        with pytest.raises(SystemExit) as stop:
+            main([command, *map(str, args), "--store", "store", "--json"])
+        out, err = self.capture.readouterr()
+        assert stop.value.code == 0, err
+        return json.loads(out)
+
+    def run_study(self, name: str) -> dict[str, Any]:
+        """Run a study again; its tables go to the folder `out/<name>`."""
+        where = ("--output", f"out/{name}", "--gpus-per-worker", 0, "--workers", 1)
+        results: dict[str, Any] = self.say("run", f"{name}.toml", *where, *OPTIONS[name])
+        return results
+
+    def elements(self) -> list[dict[str, Any]]:
+        """What `regroup ls` says of every element, in the words that the old one had."""
+        listed = self.say("ls")["elements"]
+        return [
+            {key: element[key] for key in loaded(EXPECTED / "ls.json")["elements"][0]}
+            for element in listed
+        ]
+
+    def kept_results(self, name: str) -> dict[str, Any]:
+        """What the old code left of a study in the store."""
+        kept: dict[str, Any] = loaded(FIXTURE / "store" / "studies" / name / "results.json")
+        return without_cost(kept["results"])
+
+
+@pytest.fixture
+def unstamped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> OldStore:
+    """The copy, with the scikit-learn that is installed: its digits count as looked at anew."""
+    folder = Path(shutil.copytree(FIXTURE, tmp_path / "copy"))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(str(folder))  # where the study's own network is
+    return OldStore(folder, capfd)
+
+
+@pytest.fixture
+def old(unstamped: OldStore, monkeypatch: pytest.MonkeyPatch) -> OldStore:
+    """The copy, with digits of the scikit-learn that the listings are of."""
+    part = next(unstamped.store.glob("listings/digits-val-*/part-00000.parquet"))
+    (stamp,) = set(pq.read_table(part, columns=["stamp"])["stamp"].to_pylist())
+    monkeypatch.setattr("sklearn.__version__", stamp.removeprefix("scikit-learn "))
+    return unstamped
+
+
+@pytest.fixture(scope="module")
+def local_ray() -> Iterator[None]:
+    with kept_workers(), ray_session(SessionConfig(None)):
+        yield
+
+
+def test_every_element_is_listed(old: OldStore) -> None:
+    expected = loaded(EXPECTED / "ls.json")
+    assert old.elements() == expected["elements"]
+    assert old.say("ls")["runs"] == expected["runs"]
+    assert {element["kind"] for element in old.elements()} == {
+        "listings", "digests", "indexes", "features", "adversarials", "banks", "votes"
+    }  # fmt: skip
+
+
+def test_nothing_is_damaged(old: OldStore) -> None:
+    """Every fingerprint, seal and checksum; one note, of the block that is missing."""
+    found = old.say("verify")["findings"]
+    assert found == loaded(EXPECTED / "verify.json")["findings"]
+    assert [finding["level"] for finding in found] == ["note"]
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_a_study_is_found_whole(old: OldStore, name: str) -> None:
+    """Nothing is computed, no file of the store is touched, every table is the old one."""
+    before = contents(old.store)
+    results = old.run_study(name)
+    assert blocks(results["steps"]) == {}
+    assert all(step["skipped"] for step in results["steps"])
+    assert results["forward_passes"] == 0
+    assert without_cost(results) == old.kept_results(name)
+    assert contents(old.store) == before
+    output = old.folder / "out" / name
+    assert without_cost(loaded(output / "results.json")) == old.kept_results(name)
+    tables = EXPECTED / f"tables-{name}"
+    written = {
+        table: (output / "preactivation-paper" / table).read_text() for table in contents(tables)
+    }
+    assert written == {table: text.decode() for table, text in contents(tables).items()}
+    assert hashes(output, name) == expected_hashes(f"{name}/")
+
+
+def test_a_dry_run_plans_nothing(old: OldStore) -> None:
+    planned = old.say("run", "small.toml", "--dry-run", "--gpus-per-worker", 0)
+    assert all(line["done"] for line in planned["plan"])
+    made = {element["ref"] for element in old.elements() if element["kind"] == "adversarials"}
+    held = {line["ref"] for line in planned["plan"]}
+    assert len(made - held) == 1, "that of the other study"
+
+
+@pytest.mark.parametrize("name", BORDA)
+def test_rescoring_finds_the_votes(old: OldStore, name: str) -> None:
+    expected, before = loaded(EXPECTED / name), contents(old.store)
+    told = old.say("rescore", "--bank", expected["bank"])
+    assert (told["bank"], told["rows"]) == (expected["bank"], expected["rows"])
+    assert (told["cost"]["forward_passes"], blocks(told["steps"])) == (0, {})
+    assert [step["ref"] for step in told["steps"]] == [step["ref"] for step in expected["steps"]]
+    assert contents(old.store) == before
+
+
+def test_the_report_has_the_old_downloads(old: OldStore) -> None:
+    told = old.say("report", "--output", "out/report")
+    assert (told["studies"], told["forward_passes"]) == (["gaps", "small"], 0)
+    report = old.folder / "out" / "report"
+    found = {
+        path: digest
+        for name in OPTIONS
+        for path, digest in hashes(report / name / "data", f"report/{name}/data").items()
+    }
+    assert found == expected_hashes("report/")
+
+
+@pytest.mark.parametrize("name", OPTIONS)
+def test_every_sample_is_exported_as_it_was(old: OldStore, name: str) -> None:
+    old.say("export", "--study", name, "--format", "parquet", "--output", "out")
+    file = f"{name}-samples.parquet"
+    exported, expected = (
+        pq.read_table(folder / file).to_pandas()
+        for folder in (old.folder / "out", EXPECTED / "export")
+    )
+    pd.testing.assert_frame_equal(exported, expected)
+
+
+def test_what_no_study_refers_to(old: OldStore) -> None:
+    told, expected = old.say("gc"), loaded(EXPECTED / "gc.json")
+    assert {key: told[key] for key in expected} == expected
+
+
+def test_a_block_that_is_gone_is_voted_again(old: OldStore, local_ray: None) -> None:
+    """An element of the old code is gone on with: its other block stays, its fingerprint too."""
+    listed, before = old.elements(), contents(old.store)
+    ref = old.kept_results("small")["evaluations"][0]["votes"]["clean"]
+    votes = old.store / "votes" / ref
+    for path in ("summary.json", "commits/00001.json", "samples/part-00001.parquet"):
+        (votes / path).unlink()
+    for array in votes.glob("*.zarr"):
+        shutil.rmtree(array / "c" / "1")
+    results = old.run_study("small")
+    assert list(blocks(results["steps"]).values()) == [1]
+    assert results["forward_passes"] == 0
+    assert without_cost(results) == old.kept_results("small")
+    after = contents(old.store)
+    sizes = {"size_bytes": 0}
+    assert [{**e, **sizes} for e in old.elements()] == [{**e, **sizes} for e in listed]
+    changed = {path for path in before if after[path] != before[path]}
+    assert {path.split("/")[1] for path in changed} <= {ref}
+    assert [finding["level"] for finding in old.say("verify")["findings"]] == ["note"]
+
+
+def test_another_rule_is_scored_from_the_old_features(old: OldStore, local_ray: None) -> None:
+    (file,) = EXPECTED.glob("rescore-plurality-*.json")
+    expected = loaded(file)
+    told = old.say("rescore", "--bank", expected["bank"], "--rule", "plurality", "--workers", 1)
+    assert told["cost"]["forward_passes"] == 0
+    assert blocks(told["steps"]) == blocks(expected["steps"])
+    assert [step["ref"] for step in told["steps"]] == [step["ref"] for step in expected["steps"]]
+    for found, row in zip(told["rows"], expected["rows"], strict=True):
+        assert found.keys() == row.keys()
+        assert (found["k"], found["signs"]) == (row["k"], row["signs"])
+        for images in row.keys() - {"k", "signs"}:
+            assert found[images]["total"] == row[images]["total"]
+            assert abs(found[images]["correct"] - row[images]["correct"]) <= NEAR_TIES
+
+
+def test_digits_looked_at_anew_are_those_of_the_store(
+    unstamped: OldStore, local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed and digested again, to the same indexes: all that was made of them is found."""
+    monkeypatch.setattr("sklearn.__version__", "another")
+    before = {f"{e['kind']}/{e['ref']}" for e in unstamped.elements()}
+    results = unstamped.run_study("small")
+    assert blocks(results["steps"]) == {"digest digits-val": 1, "digest digits-train": 2}
+    assert results["forward_passes"] == 0
+    assert without_cost(results) == unstamped.kept_results("small")
+    after = {f"{e['kind']}/{e['ref']}" for e in unstamped.elements()}
+    assert before < after
+    new = sorted(ref.split("/")[0] for ref in after - before)
+    assert new == ["digests", "digests", "listings", "listings"]
