@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup.bank import check_labels, refuse_empty
+from regroup.bank import Weighting, check_labels, class_weights, refuse_empty
 from regroup.candidates import place
 from regroup.errors import ConfigurationError
 
@@ -35,6 +35,46 @@ class BankSamples:
     rows: NDArray[np.int64]
     labels: NDArray[np.int64]
     confidences: NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class WeightedSamples:
+    """Those samples of a bank that one features element holds, with their weights.
+
+    Attributes:
+        rows: their rows in that element, (n,) int64 ascending.
+        labels: (n,) int64.
+        weights: (n,) float64; over all elements, each class's weights sum to 1 (paper, eq. 1).
+    """
+
+    rows: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    weights: NDArray[np.float64]
+
+
+def weigh_samples(
+    samples: BankSamples,
+    starts: NDArray[np.int64],
+    num_classes: int,
+    weighting: Weighting,
+) -> tuple[WeightedSamples, ...]:
+    """Weigh the samples of a bank and split them by the features element that holds them.
+
+    Args:
+        samples: rows numbered over all elements.
+        starts: (elements,) int64 ascending; row r of element i is row starts[i] + r of `samples`.
+        num_classes: M.
+        weighting: see `regroup.bank.class_weights`.
+
+    Returns:
+        One entry per element, in the order of `starts`; empty where an element has no sample.
+    """
+    weights = class_weights(samples.labels, samples.confidences, num_classes, weighting)
+    part = np.searchsorted(starts, samples.rows, side="right") - 1
+    return tuple(
+        WeightedSamples(samples.rows[mine] - start, samples.labels[mine], weights[mine])
+        for start, mine in zip(starts, (part == i for i in range(len(starts))), strict=True)
+    )
 
 
 class BankSampler:

@@ -10,7 +10,8 @@ import pyarrow as pa
 import pytest
 
 from regroup.bank import DELTA, partial_mixture
-from regroup_cluster.workers.bank import Selection, reduce_tap
+from regroup.bank_samples import WeightedSamples
+from regroup_cluster.workers.bank import reduce_tap
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path, features_spec
@@ -72,7 +73,7 @@ def test_the_sum_is_that_of_all_selected_samples(
     labels, weights = random.integers(0, CLASSES - 1, len(rows)), random.random(len(rows))
     read = Mock(side_effect=features.read_array)
     monkeypatch.setattr(features, "read_array", read)
-    found = reduce_tap(features, "relu", Selection(rows, labels, weights), CLASSES, DELTA)
+    found = reduce_tap(features, "relu", WeightedSamples(rows, labels, weights), CLASSES, DELTA)
     expected = partial_mixture(accumulators[rows], labels, weights, CLASSES)
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=0)
     blocks = sorted(call.args[1] for call in read.call_args_list)

@@ -11,7 +11,7 @@ import dask.array as da
 import numpy as np
 from dask.delayed import delayed
 
-from regroup.bank import Weighting, add_mixture, class_weights
+from regroup.bank import add_mixture
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.stopwatch import Phases
 from regroup_store.format.element import BlockElement
@@ -23,37 +23,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup.bank_samples import BankSamples
+    from regroup.bank_samples import WeightedSamples
     from regroup_store.kinds.banks import BankWriter
-
-
-@dataclass(frozen=True, eq=False)
-class Selection:
-    """The bank's samples: rows of the features (n,) int64, their labels (n,) int64 and
-    weights (n,) float64, each class's weights summing to 1 (eq. 1).
-    """
-
-    rows: NDArray[np.int64]
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float64]
-
-
-def weigh(
-    samples: BankSamples,
-    starts: NDArray[np.int64],
-    num_classes: int,
-    weighting: Weighting,
-) -> tuple[Selection, ...]:
-    """Weigh the samples of a bank, and part them by the features that they are in.
-
-    `starts`: row r of features i is row starts[i] + r of the samples, (features,) int64 ascending.
-    """
-    weights = class_weights(samples.labels, samples.confidences, num_classes, weighting)
-    part = np.searchsorted(starts, samples.rows, side="right") - 1
-    return tuple(
-        Selection(samples.rows[mine] - start, samples.labels[mine], weights[mine])
-        for start, mine in zip(starts, (part == i for i in range(len(starts))), strict=True)
-    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +38,7 @@ class ReductionJob:
     features_refs: tuple[str, ...]
     writer: BankWriter
     taps: tuple[str, ...]
-    selections: tuple[Selection, ...]
+    selections: tuple[WeightedSamples, ...]
     num_classes: int
     delta: float
 
@@ -102,7 +73,7 @@ class ReductionJob:
 
 
 def reduce_tap(
-    features: BlockElement, tap: str, selection: Selection, num_classes: int, delta: float
+    features: BlockElement, tap: str, selection: WeightedSamples, num_classes: int, delta: float
 ) -> NDArray[np.float64]:
     """Class mixtures of one tap, (2, M, C) float64; dask sums a run of blocks for each CPU.
 

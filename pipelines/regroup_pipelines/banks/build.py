@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from regroup_cluster.workers.bank import ReductionJob, weigh
+from regroup.bank_samples import weigh_samples
+from regroup_cluster.workers.bank import ReductionJob
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
@@ -88,7 +89,7 @@ def _reduce(
         features_refs=tuple(element.ref for element in draw.features),
         writer=writer,
         taps=tuple(name for name, _ in taps),
-        selections=weigh(draw.samples, draw.starts, classes, recipe.weighting),
+        selections=weigh_samples(draw.samples, draw.starts, classes, recipe.weighting),
         num_classes=classes,
         delta=recipe.delta,
     )
