@@ -63,10 +63,10 @@ class Extractor:
         example: Tensor,
         *,
         last: int | None = None,
-        names_from: nn.Module | None = None,
+        root_module: nn.Module | None = None,
     ) -> None:
         self._model = model
-        self._plan = plan_taps(model, example, policy, names_from=names_from)
+        self._plan = plan_taps(model, example, policy, root_module=root_module)
         taps = self._plan.taps
         if last is not None and not 1 <= last <= len(taps):
             raise ConfigurationError(f"last = {last}: the model has taps 1 to {len(taps)}.")

@@ -27,7 +27,7 @@ class REGroupClassifier(nn.Module):
         signs: "both", "positive" or "negative".
         policy: the tap policy that the bank was built with.
         example: pixels (N, 3, H, W) such as the model takes, from which its taps are found.
-        names_from: the module that tap names start from, `model` by default.
+        root_module: the module that tap names start from, `model` by default.
 
     Raises ConfigurationError for k out of range, unknown signs, or a bank of another model.
     """
@@ -41,16 +41,16 @@ class REGroupClassifier(nn.Module):
         policy: TapPolicy = "preactivation",
         *,
         example: Tensor,
-        names_from: nn.Module | None = None,
+        root_module: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self._bank = bank.last(k)
         voting_signs(signs)
         self.k, self.signs = k, signs
-        check_bank(self._bank, discover_taps(model, example, policy, names_from=names_from))
+        check_bank(self._bank, discover_taps(model, example, policy, root_module=root_module))
         self.model = model
         self.training = model.training
-        self._extractor = Extractor(model, policy, example, last=k, names_from=names_from)
+        self._extractor = Extractor(model, policy, example, last=k, root_module=root_module)
         self._scorers: dict[torch.device, Scorer] = {}
 
     @torch.no_grad()

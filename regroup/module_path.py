@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 class ModulePath:
     """The module whose forward is running, kept by hooks while this context is open.
 
-    Paths are relative to `names_from`; those of modules outside it, to `model`.
+    Paths are relative to `root_module`; those of modules outside it, to `model`.
     """
 
-    def __init__(self, model: nn.Module, names_from: nn.Module) -> None:
+    def __init__(self, model: nn.Module, root_module: nn.Module) -> None:
         self._paths = {id(module): path for path, module in model.named_modules()}
-        self._paths |= {id(module): path for path, module in names_from.named_modules()}
+        self._paths |= {id(module): path for path, module in root_module.named_modules()}
         self._model = model
         self._stack: list[nn.Module] = []
         self._handles: list[RemovableHandle] = []

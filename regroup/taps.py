@@ -234,20 +234,20 @@ class _Discoverer(_CallWatcher):
 
 
 def discover_taps(
-    model: nn.Module, example: Tensor, policy: TapPolicy, *, names_from: nn.Module | None = None
+    model: nn.Module, example: Tensor, policy: TapPolicy, *, root_module: nn.Module | None = None
 ) -> tuple[Tap, ...]:
     """Taps of `model` under `policy`, in execution order, from one forward pass (DESIGN §3).
 
     `example`: (N, 3, H, W) pixels as the network will see them; the first sample is used.
-    Names are relative to `names_from`, a submodule, by default to `model`.
+    Names are relative to `root_module`, a submodule, by default to `model`.
 
     Raises ConfigurationError: see `plan_taps`.
     """
-    return plan_taps(model, example, policy, names_from=names_from).taps
+    return plan_taps(model, example, policy, root_module=root_module).taps
 
 
 def plan_taps(
-    model: nn.Module, example: Tensor, policy: TapPolicy, *, names_from: nn.Module | None = None
+    model: nn.Module, example: Tensor, policy: TapPolicy, *, root_module: nn.Module | None = None
 ) -> TapPlan:
     """The calls and taps of one forward pass of the first sample of `example` (N, 3, H, W).
 
@@ -262,7 +262,7 @@ def plan_taps(
     check_evaluation_mode(model)
     _refuse_opaque(model)
     provenance = ChannelProvenance([*model.parameters(), *model.buffers()])
-    with torch.no_grad(), ModulePath(model, names_from or model) as path:
+    with torch.no_grad(), ModulePath(model, root_module or model) as path:
         discoverer = _Discoverer(policy, provenance, path)
         with discoverer:
             output = respond(model, example[:1])

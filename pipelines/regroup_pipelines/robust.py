@@ -44,5 +44,5 @@ def robust_classifier(
         signs,
         network.policy,
         example=example_pixels(classifier, "cpu"),
-        names_from=classifier.network,
+        root_module=classifier.network,
     )

@@ -118,7 +118,7 @@ def test_tap_names_may_start_inside_the_model() -> None:
     wrapped = nn.Sequential(nn.Identity(), model).eval()
     with pytest.raises(ConfigurationError, match="another model"):
         REGroupClassifier(wrapped, bank, 2, example=images(2))
-    inside = REGroupClassifier(wrapped, bank, 2, example=images(2), names_from=model)
+    inside = REGroupClassifier(wrapped, bank, 2, example=images(2), root_module=model)
     plain = REGroupClassifier(model, bank, 2, example=images(2))
     assert torch.equal(inside(images(3)), plain(images(3)))
 

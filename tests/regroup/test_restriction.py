@@ -35,7 +35,7 @@ def test_taps_are_those_of_the_whole_network() -> None:
     full = load_classifier(ModelSpec(MODEL))
     some = load_classifier(ModelSpec(MODEL, classes=(5, 0, 3)))
     whole, few = (
-        Extractor(model, "preactivation", pixels(), names_from=model.network)
+        Extractor(model, "preactivation", pixels(), root_module=model.network)
         for model in (full, some)
     )
     assert few.taps == whole.taps

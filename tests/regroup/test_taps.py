@@ -114,7 +114,7 @@ def test_names_follow_the_module_and_are_file_safe() -> None:
     found = names(Pooled(model))
     assert names(Pooled(model), "linear") == ["body.a_b__"]
     assert found == ["body.logits", "logits"]
-    assert names(Pooled(model), names_from=model) == ["logits.2", "logits"]
+    assert names(Pooled(model), root_module=model) == ["logits.2", "logits"]
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in found)
 
 

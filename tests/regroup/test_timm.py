@@ -60,7 +60,7 @@ def test_timm_networks_have_taps(timm: object, name: str, policy: str) -> None:
     found = load_classifier(ModelSpec(f"timm:{name}", "random"))
     images = pixels(found.preprocessing.crop)
     with torch.inference_mode():
-        extractor = Extractor(found, policy, images, names_from=found.network)  # type: ignore[arg-type]
+        extractor = Extractor(found, policy, images, root_module=found.network)  # type: ignore[arg-type]
         extraction = extractor(images)
     assert len(extractor.taps) > 10
     assert all(bool((a >= 0).all()) and a.sum() > 0 for a in extraction.accumulators)

@@ -73,7 +73,7 @@ def test_inception_gives_its_main_logits_and_no_auxiliary_tap(policy: str) -> No
     )
     reference.load_state_dict(model.network.state_dict())
     with torch.inference_mode():
-        extractor = Extractor(model, policy, images[:1], names_from=model.network)  # type: ignore[arg-type]
+        extractor = Extractor(model, policy, images[:1], root_module=model.network)  # type: ignore[arg-type]
         found = extractor(images)
         expected = reference.eval()(model.normalize(images))
     assert tuple(found.logits.shape) == (2, 1000)

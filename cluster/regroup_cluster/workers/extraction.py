@@ -44,7 +44,7 @@ def build_extractor(
 ) -> Extractor:
     """The extractor of a classifier's last `last` taps (all when None), named as its network's."""
     example = example_pixels(classifier, device)
-    return Extractor(classifier, policy, example, last=last, names_from=classifier.network)
+    return Extractor(classifier, policy, example, last=last, root_module=classifier.network)
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class TimingJob:
             self.signs,
             self.policy,
             example=example_pixels(classifier, self.device),
-            names_from=classifier.network,
+            root_module=classifier.network,
         )
 
     def _pixels(self, classifier: Classifier) -> Tensor:
