@@ -12,13 +12,17 @@ import pytest
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
+# Here, not in a hook: the conftest files of the folders are imported next, and Ray, which some of
+# their imports load, reads its configuration then. Keeps the user's home out of the tests.
+_HOME = tempfile.mkdtemp(prefix="regroup-tests-home-")
+for _name in [name for name in os.environ if name.startswith("XDG_")]:
+    del os.environ[_name]
+os.environ.update(HOME=_HOME, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
+
+
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep the user's home out of the tests; before collection, since imports read these too."""
-    home = tempfile.mkdtemp(prefix="regroup-tests-home-")
-    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    for name in [name for name in os.environ if name.startswith("XDG_")]:
-        del os.environ[name]
-    os.environ.update(HOME=home, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
+    """Remove the home of the tests at their end."""
+    config.add_cleanup(lambda: shutil.rmtree(_HOME, ignore_errors=True))
 
 
 @pytest.fixture(scope="session")
