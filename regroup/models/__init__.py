@@ -1,6 +1,7 @@
 """Classifiers by name: pixels in [0, 1] in, logits out."""
 
-from regroup.models.classifier import Classifier, Normalisation, forward_samples
+from regroup.forward_passes import forward_samples
+from regroup.models.classifier import Classifier, Normalisation
 from regroup.models.compute import Compute
 from regroup.models.digits import DIGITS_METADATA, train_digits_cnn
 from regroup.models.load import load_classifier, model_names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,24 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from regroup.errors import ConfigurationError
+from regroup.forward_passes import count_forward_pass
 from regroup.models.compute import Compute
 
 if TYPE_CHECKING:
     from regroup.images.preprocessing import Preprocessing
-
-_lock = threading.Lock()
-_forward_samples = 0
-
-
-def forward_samples() -> int:
-    """Samples that went through any Classifier of this process so far: re-scoring adds none."""
-    return _forward_samples
-
-
-def _count(samples: int) -> None:
-    global _forward_samples
-    with _lock:
-        _forward_samples += samples
 
 
 @dataclass(frozen=True)
@@ -113,7 +99,7 @@ class Classifier(nn.Module):
     def all_logits(self, pixels: Tensor) -> Tensor:
         """Pixels (N, 3, H, W) in [0, 1] to what the network itself returns, of all its classes."""
         self.samples_forwarded += len(pixels)
-        _count(len(pixels))
+        count_forward_pass(len(pixels))
         normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
         with self.compute.autocast(pixels.device):
             logits: Tensor = self.network(normalized)

@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-import regroup.models.classifier as classifier_module
+import regroup.forward_passes as forward_passes_module
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import Preprocessing
 from regroup.models import (
@@ -182,7 +182,7 @@ def test_a_classifier_is_frozen_in_eval_state_and_counts() -> None:
     model(torch.rand(2, 3, 16, 16))
     assert model.samples_forwarded == 7
     assert forward_samples() - before == 7
-    assert classifier_module.forward_samples is forward_samples
+    assert forward_passes_module.forward_samples is forward_samples
 
 
 def test_random_weights_depend_on_the_seed_alone() -> None:
