@@ -28,7 +28,7 @@ class ReadJob:
         """Read `block`."""
         started = time.perf_counter()
         element = opened(self.store_uri, self.features_ref)
-        for path, _ in element.in_turn([(spec.path, block) for spec in element.arrays]):
+        for path, _ in element.prefetched([(spec.path, block) for spec in element.arrays]):
             element.read_array(path, block)
         seconds, rows = time.perf_counter() - started, element.plan.size(block)
         return BlockReport(block, False, rows, 0, 0, seconds, {"read": seconds})

@@ -1,27 +1,31 @@
 """Errors of the store; each says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
 
 class StoreError(Exception):
-    """Base of every error the store raises on purpose (exit status 1).
+    """Base of every error that the store raises on purpose (exit status 1).
 
-    `ends_job`: the next block or attempt would meet it as well, so that trying on is of no use.
+    Attributes:
+        exit_status: of a command that ends with this error.
+        fatal: the next block or attempt would fail the same way, so a retry is pointless.
     """
 
     exit_status: int = 1
-    ends_job: bool = False
+    fatal: bool = False
 
 
 class StoreUsageError(StoreError):
-    """The user named something that is not there or cannot be used (exit status 2)."""
+    """What the user named does not exist or cannot be used (exit status 2)."""
 
     exit_status = 2
-    ends_job = True
+    fatal = True
 
 
 class StoreUnavailableError(StoreError):
-    """The whole store cannot be used any more: it is full or has vanished."""
+    """The entire store has become unusable: it is full or has vanished."""
 
-    ends_job = True
+    fatal = True
 
 
 class SchemaVersionError(StoreUsageError):
@@ -29,12 +33,12 @@ class SchemaVersionError(StoreUsageError):
 
 
 class FingerprintMismatchError(StoreUsageError):
-    """The element found is not the element asked for."""
+    """The element found is not the one requested."""
 
 
 class GapError(StoreError):
-    """Planned blocks have no commit record, so the element is not whole."""
+    """Planned blocks have no commit record, so the element is incomplete."""
 
 
 class DamagedError(StoreError):
-    """What is stored does not match its checksum or its commit record."""
+    """Stored bytes do not match their checksum or their commit record."""

@@ -222,7 +222,8 @@ class StoredJob:
         import pyarrow as pa
 
         from regroup_store.format.arrays import ArraySpec
-        from regroup_store.format.element import BlockElement, ElementSpec
+        from regroup_store.format.element import BlockElement
+        from regroup_store.format.element_spec import ElementSpec
         from regroup_store.format.parquet_parts import STATUS_FIELDS
         from regroup_store.format.store import open_store
 

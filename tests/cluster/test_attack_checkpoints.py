@@ -18,7 +18,7 @@ from regroup_cluster.workers.attack import AttackJob
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.adversarials import IMAGES
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from tests.cluster.attacks import Broken, Coupled, Noise, Slow, noise
 
 ROWS = 7
@@ -216,7 +216,7 @@ def test_verify_takes_them_for_work_in_progress(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given, _ = begun(tmp_path, monkeypatch, Slow(log=str(tmp_path / "log")))
-    findings = list(verify(open_store(given.store.uri)))
+    findings = list(verify_store(open_store(given.store.uri)))
     assert {finding.level for finding in findings} == {"note"}
     told = [f.problem for f in findings if "checkpoint" in f.path]
     assert len(told) == 1

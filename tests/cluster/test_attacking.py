@@ -194,4 +194,4 @@ def test_an_attack_that_the_model_does_not_allow_ends_the_job(
     monkeypatch.setattr("regroup_cluster.workers.attack.run_attack", refused)
     with pytest.raises(AttackRefusedError, match="gives no gradient") as told:
         worker.process(0)
-    assert (told.value.ends_job, told.value.exit_status) == (True, 2)
+    assert (told.value.fatal, told.value.exit_status) == (True, 2)

@@ -109,5 +109,5 @@ def test_a_single_image_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(NoRoomError, match=r"with a single image .*--gpus-per-worker") as error:
         worker.process(0)
     assert "\n" not in str(error.value)
-    assert error.value.ends_job
+    assert error.value.fatal
     assert sizes == [16, 8, 4, 2, 1]

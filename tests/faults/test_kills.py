@@ -34,7 +34,7 @@ from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from tests.faults.conftest import Study, commits, contents
 from tests.faults.disturbed import JOBS, Disturbance, disturb
 from tests.faults.driver import start_driver
@@ -184,7 +184,8 @@ def assert_undisturbed(bench: Bench, kind: str, kept: dict[str, Any]) -> None:
     assert kept.items() <= commits(element).items()
     assert contents(element) == bench.whole[kind]["is"]
     store = open_store(str(bench.study.store))
-    assert {finding.level for finding in verify(store, [f"{kind}/{element.name}"])} <= {"note"}
+    findings = verify_store(store, [f"{kind}/{element.name}"])
+    assert {finding.level for finding in findings} <= {"note"}
 
 
 def disturb_workers(bench: Bench, kind: str, seed: int, capfd: Any) -> None:

@@ -77,7 +77,7 @@ def test_a_full_disk(
     disturb(monkeypatch, disturbance)
     outcome = extract(run, study, store)
     assert outcome.status == 1
-    assert f"No space left for the store {store}" in told(outcome)
+    assert f"no space left for the store {store}" in told(outcome)
     assert "run the same command again" in told(outcome)
     kept = commits(next(store.glob("features/*")))
     assert len(kept) >= 1
@@ -102,7 +102,7 @@ def test_a_full_store_is_not_tried_again(
     disturb(monkeypatch, disturbance)
     outcome = extract(run, study, tmp_path / "store")
     assert outcome.status == 1
-    assert "No space left for the store /the/store (writing block 2)" in told(outcome)
+    assert "no space left for the store /the/store (writing block 2)" in told(outcome)
     assert disturbance.attempts() == {0: 1, 1: 1, 2: 1}
 
 

@@ -16,7 +16,7 @@ from regroup_store.backends.open import backend_for
 from regroup_store.errors import DamagedError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from tests.store.elements import FLOATS, INTS, fill, make, table, values
 
 RACERS = 16
@@ -77,7 +77,7 @@ def test_of_sixteen_clients_one_commits_every_block(uri: str) -> None:
     with ThreadPoolExecutor(RACERS) as pool:
         won = np.array(list(pool.map(attempt, range(RACERS))))
     assert won.sum(axis=0).tolist() == [1] * blocks
-    assert list(verify(open_store(uri))) == []
+    assert list(verify_store(open_store(uri))) == []
 
 
 def test_a_late_attempt_with_other_values_is_detected(
@@ -98,7 +98,7 @@ def test_a_late_attempt_with_other_values_is_detected(
         np.testing.assert_array_equal(opened.read_array(path, 0), values(opened, 0)[path])
     with pytest.raises(DamagedError):
         opened.read_table(1)
-    assert {f.block for f in verify(store) if f.level == "damaged"} == {1}
+    assert {f.block for f in verify_store(store) if f.level == "damaged"} == {1}
 
 
 def test_a_reader_sees_the_winner_or_damage_while_a_late_attempt_writes(
@@ -139,5 +139,5 @@ def test_a_late_attempt_with_the_same_values_changes_nothing(
     late = make(store)
     monkeypatch.setattr(late, "committed_among", lambda blocks: set())
     assert not late.write_block(1, values(late, 1), table(late, 1), {"seconds": 9})
-    assert list(verify(store)) == []
+    assert list(verify_store(store)) == []
     assert BlockElement.open(store, "features", element.ref).commit(1).report == {}

@@ -15,7 +15,7 @@ from regroup_store.backends.s3 import RETRY_VARIABLE
 from regroup_store.errors import DamagedError, StoreError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from tests.objectstore.conftest import ROOT
 from tests.objectstore.proxy import Fault, Proxy
 from tests.store.elements import FLOATS, fill, make, table, values
@@ -171,10 +171,10 @@ def test_a_server_that_fails_is_not_damage(
     with pytest.raises(StoreError, match="503") as caught:
         BlockElement.open(store, "features", element.ref).read_array(FLOATS, 1)
     assert not isinstance(caught.value, DamagedError)
-    findings = [f for f in verify(store) if f.level != "note"]
+    findings = [f for f in verify_store(store) if f.level != "note"]
     assert [(f.level, f.block) for f in findings] == [("unreadable", 1)]
     proxy.fail("busy", path=f"{FLOATS}/zarr.json")
-    assert {f.level for f in verify(store)} == {"unreadable"}
+    assert {f.level for f in verify_store(store)} == {"unreadable"}
 
 
 def test_a_command_ends_with_status_1_and_one_sentence(

@@ -29,7 +29,7 @@ EVERYWHERE = {
     [
         ("AWS_SECRET_ACCESS_KEY", "wrong", "403"),
         ("AWS_ACCESS_KEY_ID", "nobody", "403"),
-        ("AWS_ENDPOINT_URL", "127.0.0.1:8333", "AWS_ENDPOINT_URL=127.0.0.1:8333 is no URL"),
+        ("AWS_ENDPOINT_URL", "127.0.0.1:8333", "AWS_ENDPOINT_URL=127.0.0.1:8333 is not a URL"),
         (RETRY_VARIABLE, "soon", "REGROUP_S3_RETRY_SECONDS=soon: give seconds"),
     ],
 )

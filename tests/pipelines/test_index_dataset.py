@@ -15,7 +15,7 @@ from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
 from regroup_store.kinds.listings import DIGEST_COLUMNS
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from regroup_store.sources import open_source
 from regroup_store.sources.imagefolder import ImageFolderSource
 from tests.store.test_row_tables import list_into
@@ -58,7 +58,7 @@ def test_images_are_digested_by_tasks_and_not_by_the_driver(
     assert digests == [encoded_digest(b"image %d" % number) for number in range(IMAGES)]
     assert (digesting.step, digesting.blocks, digesting.samples) == ("digest photos", 3, IMAGES)
     assert (written.step, written.blocks) == ("index", 1)
-    assert list(verify(open_store(str(tmp_path / "s")))) == []
+    assert list(verify_store(open_store(str(tmp_path / "s")))) == []
 
 
 def test_a_second_run_reads_no_image_and_needs_no_ray(

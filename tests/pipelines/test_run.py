@@ -28,7 +28,7 @@ from regroup_pipelines.study.subsets import draw_subset
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.kinds.studies import read_study, studies
+from regroup_store.kinds.studies import read_study, study_names
 from regroup_store.kinds.votes import TRUE_RANK
 from tests.pipelines.colour_study import Finished, plan_and_run
 from tests.pipelines.colours import colour_folder
@@ -121,7 +121,7 @@ def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
 
 def test_the_store_keeps_what_came_of_it(finished: Finished) -> None:
     store = open_store(finished.config.store)
-    assert studies(store) == ["colours"]
+    assert study_names(store) == ["colours"]
     kept = read_study(store, "colours")
     assert kept == json.loads((finished.output / "results.json").read_text())
 

@@ -9,7 +9,8 @@ from obstore.store import MemoryStore
 
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.format.arrays import ArraySpec
-from regroup_store.format.element import BlockElement, ElementSpec
+from regroup_store.format.element import BlockElement
+from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.fingerprint import canonical_json
 from regroup_store.format.store import MARKER, Store
 from regroup_store.kinds.votes import COLUMNS

@@ -133,8 +133,8 @@ def test_a_killed_holder_frees_its_lock(store: Store, tmp_path: Path) -> None:
     [
         (errno.EROFS, 2, "read-only"),
         (errno.EACCES, 2, "read-only"),
-        (errno.ENOSPC, 1, "No space left"),
-        (errno.EDQUOT, 1, "No space left"),
+        (errno.ENOSPC, 1, "no space left"),
+        (errno.EDQUOT, 1, "no space left"),
         (errno.EIO, 1, "Input/output error"),
     ],
 )

@@ -15,8 +15,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from regroup_store.errors import DamagedError
-from regroup_store.format import arrays
-from regroup_store.format import chunk_codec as chunks
+from regroup_store.format import arrays, chunk_codec
 from regroup_store.format.arrays import codecs
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store
@@ -36,10 +35,10 @@ def test_a_chunk_is_what_zarr_reads(dtype: str) -> None:
         compressors=codecs(),
     )
     array[:5], array[5:] = written, written[:4]
-    assert chunks.decodable(array)
+    assert chunk_codec.is_decodable(array)
     for number, there in enumerate((written, written[:4])):
         data = memory._store_dict[f"c/{number}/0/0"].to_bytes()
-        found = chunks.decode(data, (5, 2, 300), dtype)
+        found = chunk_codec.decode_chunk(data, (5, 2, 300), dtype)
         assert found.dtype == np.dtype(dtype)
         np.testing.assert_array_equal(found[: len(there)], there)
         assert (found[len(there) :] == -1).all()
@@ -55,7 +54,7 @@ def test_zarr_reads_what_is_encoded(dtype: str, rows: int) -> None:
     written = (1000 * np.random.default_rng(0).normal(size=(rows, 300))).astype(dtype)
     array[:rows] = written
     theirs = memory._store_dict["c/0/0"].to_bytes()
-    ours = chunks.encode(array, written)
+    ours = chunk_codec.encode_chunk(array, written)
     assert ours == theirs  # to the last byte, padding included
     memory._store_dict["c/0/0"] = memory._store_dict["c/0/0"].from_bytes(ours)
     np.testing.assert_array_equal(np.asarray(array[:rows]), written)
@@ -67,24 +66,24 @@ def _guarded(body: bytes) -> bytes:
 
 def test_damaged_chunks_are_refused() -> None:
     good = _guarded(Blosc("lz4").encode(np.arange(100, dtype=np.float32)))
-    np.testing.assert_array_equal(chunks.decode(good, (100,), "float32"), np.arange(100))
+    np.testing.assert_array_equal(chunk_codec.decode_chunk(good, (100,), "float32"), np.arange(100))
     for place in (0, 5, 20, len(good) - 1):
         bad = bytearray(good)
         bad[place] ^= 1
         with pytest.raises(ValueError, match="crc32c"):
-            chunks.decode(bytes(bad), (100,), "float32")
+            chunk_codec.decode_chunk(bytes(bad), (100,), "float32")
     for other in (good[:-1], good[:3], b""):
         with pytest.raises(ValueError, match=r"crc32c|bytes"):
-            chunks.decode(other, (100,), "float32")
+            chunk_codec.decode_chunk(other, (100,), "float32")
 
 
 @pytest.mark.parametrize("size", [99, 101])
 def test_a_chunk_of_another_size_is_refused(size: int) -> None:
     data = _guarded(Blosc("lz4").encode(np.arange(size, dtype=np.float32)))
     with pytest.raises(ValueError, match="does not hold 400 bytes"):
-        chunks.decode(data, (100,), "float32")
+        chunk_codec.decode_chunk(data, (100,), "float32")
     with pytest.raises(ValueError, match="does not hold"):
-        chunks.decode(_guarded(b"short"), (100,), "float32")
+        chunk_codec.decode_chunk(_guarded(b"short"), (100,), "float32")
 
 
 @pytest.mark.parametrize("others", [[ZstdCodec(level=1)], [ZstdCodec(level=1), Crc32cCodec()]])
@@ -105,8 +104,8 @@ def test_arrays_with_other_codecs_stay_readable(
 def test_blocks_do_not_go_through_zarr(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """The slow way may come back unseen otherwise."""
     element = fill(make(any_store))
-    decode = Mock(side_effect=chunks.decode)
-    monkeypatch.setattr(arrays, "decode", decode)
+    decode = Mock(side_effect=chunk_codec.decode_chunk)
+    monkeypatch.setattr(arrays, "decode_chunk", decode)
     for block in range(element.plan.blocks):
         element.read_array(FLOATS, block)
     assert decode.call_count == element.plan.blocks
@@ -118,7 +117,7 @@ def test_only_the_next_few_chunks_are_announced(
     element, announced = fill(make(any_store)), list[str]()
     monkeypatch.setattr(type(any_store.backend), "prefetch", lambda _, keys: announced.extend(keys))
     wanted = [(FLOATS, block % element.plan.blocks) for block in range(9)]
-    ahead = [len(announced) - number for number, _ in enumerate(element.in_turn(wanted))]
+    ahead = [len(announced) - number for number, _ in enumerate(element.prefetched(wanted))]
     assert ahead == [4, 4, 4, 4, 4, 4, 3, 2, 1]
     assert [key.split("/")[-3] for key in announced] == [str(block) for _, block in wanted]
 
@@ -127,7 +126,7 @@ def test_a_missing_chunk_is_damage(any_store: Store) -> None:
     element = fill(make(any_store))
     any_store.backend.delete(f"features/{element.ref}/{FLOATS}/c/1/0/0")
     wanted = [(FLOATS, block) for block in range(element.plan.blocks)]
-    assert list(element.in_turn(wanted)) == wanted, "announcing a chunk is a hint: never an error"
+    assert list(element.prefetched(wanted)) == wanted, "a hint, never an error"
     with pytest.raises(DamagedError, match=r"the chunk .*/c/1/0/0 is missing"):
         element.read_array(FLOATS, 1)
     element.read_array(FLOATS, 0)

@@ -16,7 +16,7 @@ from regroup_store.format.fingerprint import (
     checksum_array,
     fingerprint,
     seal,
-    short,
+    short_fingerprint,
     unseal,
 )
 
@@ -49,7 +49,7 @@ def test_fingerprint_is_sha256_of_that_text() -> None:
     assert fingerprint({"a": 1}) == (
         "015abd7f5cc57a2dd94b7590f04ad8084273905ee33ec5cebeae62276a97f862"
     )
-    assert short(fingerprint({"a": 1})) == "015abd7f5cc57a2d"
+    assert short_fingerprint(fingerprint({"a": 1})) == "015abd7f5cc57a2d"
 
 
 @given(st.dictionaries(st.text(), JSON_VALUES, max_size=6), st.randoms())

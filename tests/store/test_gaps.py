@@ -12,7 +12,7 @@ from regroup_store.format.fingerprint import seal, unseal
 from regroup_store.format.store import Store
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.maintenance.repair import plan_repairs
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from tests.store.elements import FLOATS, INTS, fill, spec, table, values
 from tests.store.test_damage import empty, flip, truncate
 from tests.store.test_verify import repair, told, write_index
@@ -127,7 +127,7 @@ def test_known_gaps_are_no_damage_others_are(gappy: BlockElement, any_store: Sto
     any_store.backend.delete(f"features/{gappy.ref}/commits/00000.json")
     key = f"features/{gappy.ref}/commits/00000.json"
     assert ("damaged", "commit", 0, key) in told(any_store)
-    (plan,) = plan_repairs(any_store, verify(any_store))
+    (plan,) = plan_repairs(any_store, verify_store(any_store))
     assert plan.blocks == (0,)
 
 
@@ -167,5 +167,5 @@ def test_a_store_that_vanished_is_told_from_a_gap(store: Store) -> None:
     for call in (*reads, lambda: element.write_block(1, values(element, 1), table(element, 1), {})):
         with pytest.raises(StoreUnavailableError, match=f"{root} has vanished") as caught:
             call()
-        assert (caught.value.exit_status, caught.value.ends_job) == (1, True)
+        assert (caught.value.exit_status, caught.value.fatal) == (1, True)
     assert not root.exists()

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from regroup_store.format.element import BlockElement, ElementSpec
+from regroup_store.format.element import BlockElement
+from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.store import Store
 from regroup_store.kinds import adversarials, features, votes
 
@@ -52,7 +53,7 @@ def test_arrays_are_those_of_the_design(store: Store) -> None:
     for each in (_features(), _adversarials(), _votes()):
         assert BlockElement.create(store, each, {}).missing() == [0, 1, 2]
     opened = BlockElement.open(store, "features", "f")
-    assert features.taps_of(opened.manifest) == ("relu-0", "logits")
+    assert features.feature_taps(opened.manifest) == ("relu-0", "logits")
 
 
 @pytest.mark.parametrize(

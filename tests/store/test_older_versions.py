@@ -19,7 +19,7 @@ from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 
 DATA = Path(__file__).parents[1] / "data"
 ROW_TABLES: dict[str, type[RowTable]] = {"listings": Listing, "indexes": SampleIndex}
@@ -50,7 +50,7 @@ def test_every_value_is_read(version: Path, tmp_path: Path) -> None:
     assert bank.counts.tolist() == expected["banks"]["counts"]
     mixtures = expected["banks"]["mixtures"]
     assert {t: m.tolist() for t, m in zip(bank.taps, bank.mixtures, strict=True)} == mixtures
-    assert [finding.problem for finding in verify(store)] == []
+    assert [finding.problem for finding in verify_store(store)] == []
     assert all(info.finalised for info in store.elements())
 
 

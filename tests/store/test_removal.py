@@ -13,8 +13,8 @@ from regroup_store.errors import GapError, StoreError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import BLOCK_KINDS, KINDS, Location, folders
 from regroup_store.format.store import Store
-from regroup_store.maintenance.removal import REMOVAL, Plan, plan_removal, remove
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.removal import REMOVAL, RemovalPlan, plan_removal, remove
+from regroup_store.maintenance.verify import verify_store
 from tests.data.make_store import write_all
 from tests.pipelines.small_study import (
     ATTACK,
@@ -50,7 +50,7 @@ def dying(store: Store, left: int) -> Store:
     return Store(cast("Backend", Dying(store.backend, left)))
 
 
-def gone(plan: Plan) -> set[str]:
+def gone(plan: RemovalPlan) -> set[str]:
     return {member.location.folder for member in plan.unreferenced}
 
 
@@ -58,7 +58,7 @@ def everything(store: Store) -> set[str]:
     return {each.folder for kind in KINDS for each in folders(store.backend, kind)}
 
 
-def apply(store: Store, plan: Plan) -> None:
+def apply(store: Store, plan: RemovalPlan) -> None:
     for member in plan.unreferenced:
         remove(store, member)
 
@@ -85,7 +85,7 @@ def test_a_study_refers_to_its_elements_and_all_they_come_from(any_store: Store)
     apply(any_store, plan)
     assert everything(any_store) == before
     assert snapshot_of(any_store, before) == kept
-    assert [f for f in verify(any_store) if f.level != "note"] == []
+    assert [f for f in verify_store(any_store) if f.level != "note"] == []
 
 
 def snapshot_of(store: Store, folders: set[str]) -> dict[str, bytes]:
@@ -163,7 +163,7 @@ def test_a_manifest_that_cannot_be_read_stays(any_store: Store, unfinished: bool
 
 def readable(store: Store) -> None:
     """Whatever a reader finds is whole, or it refuses; nothing is damaged for `verify`."""
-    bad = [finding for finding in verify(store) if finding.level != "note"]
+    bad = [finding for finding in verify_store(store) if finding.level != "note"]
     assert bad == []
     for info in store.elements():
         if info.kind in BLOCK_KINDS:
@@ -214,7 +214,7 @@ def test_a_job_that_goes_on_after_a_killed_removal_makes_it_whole(store: Store) 
     (member,) = plan_removal(store).unreferenced
     assert member.state == "whole"
     assert store.backend.exists(member.location.key(REMOVAL))
-    assert [f for f in verify(store) if f.level != "note"] == []
+    assert [f for f in verify_store(store) if f.level != "note"] == []
 
 
 def test_empty_folders_and_partial_files_go_too(store: Store) -> None:

@@ -13,7 +13,7 @@ from regroup_store.format import row_tables
 from regroup_store.format.store import Store
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
-from regroup_store.maintenance.verify import verify
+from regroup_store.maintenance.verify import verify_store
 from regroup_store.sources import Source, open_source
 from tests.store.elements import memory_store, snapshot
 from tests.store.test_indexes import CLASSES, rows
@@ -93,7 +93,7 @@ def test_a_listing_holds_what_the_source_lists(any_store: Store) -> None:
     before = snapshot(any_store)
     assert list_into(any_store, "digits-val", source).ref == listing.ref
     assert snapshot(any_store) == before
-    assert list(verify(any_store)) == []
+    assert list(verify_store(any_store)) == []
 
 
 def test_another_stamp_is_another_listing(tmp_path: Path) -> None:

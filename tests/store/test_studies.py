@@ -9,7 +9,7 @@ from regroup_store.format.store import Store
 from regroup_store.kinds.studies import (
     read_study,
     read_timing,
-    studies,
+    study_names,
     timing_ref,
     write_study,
     write_timing,
@@ -17,11 +17,11 @@ from regroup_store.kinds.studies import (
 
 
 def test_the_last_results_are_kept(any_store: Store) -> None:
-    assert studies(any_store) == []
+    assert study_names(any_store) == []
     write_study(any_store, "one", {"accuracy": [0.5, None]})
     write_study(any_store, "another", {})
     write_study(any_store, "one", {"accuracy": [0.625, None]})
-    assert studies(any_store) == ["another", "one"]
+    assert study_names(any_store) == ["another", "one"]
     assert read_study(any_store, "one") == {"accuracy": [0.625, None]}
 
 
@@ -62,7 +62,7 @@ def test_a_timing_is_kept_once_and_is_of_what_was_asked(any_store: Store) -> Non
     assert not write_timing(any_store, "one", ref, asked, {"seconds": 0.25})
     assert read_timing(any_store, "one", ref, asked) == {"seconds": 0.5}
     assert read_timing(any_store, "two", ref, asked) is None
-    assert studies(any_store) == []
+    assert study_names(any_store) == []
     with pytest.raises(DamagedError, match="a timing of something else"):
         read_timing(any_store, "one", ref, {"k": 6, "device": "cpu"})
     key = f"studies/one/timings/{ref}.json"

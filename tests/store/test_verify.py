@@ -17,7 +17,7 @@ from regroup_store.format.store import Store
 from regroup_store.kinds.banks import BankSpec, create_bank, read_bank
 from regroup_store.kinds.indexes import COLUMNS, SampleIndex
 from regroup_store.maintenance.repair import apply_repair, kept_elements, plan_repairs
-from regroup_store.maintenance.verify import chosen, verify
+from regroup_store.maintenance.verify import select_locations, verify_store
 from tests.store.elements import (
     FLOATS,
     INTS,
@@ -72,7 +72,7 @@ def whole(any_store: Store) -> Store:
 
 def damage(store: Store, kind: str, name: str, how: Callable[[bytes], bytes] | None) -> str:
     """Change (or, with None, delete) something of the only element of a kind; return its key."""
-    (location,) = [each for each in chosen(store) if each.kind == kind]
+    (location,) = [each for each in select_locations(store) if each.kind == kind]
     key = location.key(name)
     if how is None:
         store.backend.delete(key)
@@ -83,19 +83,20 @@ def damage(store: Store, kind: str, name: str, how: Callable[[bytes], bytes] | N
 
 def told(store: Store, *refs: str) -> list[tuple[str, str, int | None, str]]:
     """Level, what, block and path of every finding but the bank's absent parent."""
-    return [(f.level, f.what, f.block, f.path) for f in verify(store, refs) if f.what != "parent"]
+    findings = verify_store(store, refs)
+    return [(f.level, f.what, f.block, f.path) for f in findings if f.what != "parent"]
 
 
 def repair(store: Store, *refs: str) -> list[str]:
     """Repair everything; return the keys that were removed."""
-    repairs = plan_repairs(store, verify(store, refs))
+    repairs = plan_repairs(store, verify_store(store, refs))
     for each in repairs:
         apply_repair(store, each)
     return [key for each in repairs for key in each.removed]
 
 
 def test_a_whole_store_has_only_the_note_on_the_absent_features(whole: Store) -> None:
-    (finding,) = verify(whole)
+    (finding,) = verify_store(whole)
     assert (finding.level, finding.what, finding.kind) == ("note", "parent", "banks")
     assert "features bbbbbbbbbbbbbbbb" in finding.problem
     assert plan_repairs(whole, [finding]) == []
@@ -181,7 +182,7 @@ def test_no_byte_of_a_block_changes_unnoticed(data: st.DataObject) -> None:
     bit = 1 << data.draw(st.integers(0, 7))
     whole[position] ^= bit
     store.backend.replace(key, bytes(whole))
-    bad = [f for f in verify(store) if f.level != "note"]
+    bad = [f for f in verify_store(store) if f.level != "note"]
     # JSON has spellings that do not count: white space, "\u0041" for "A", the case of \u escapes.
     assert [f.path for f in bad] == [key] or (bad == [] and key.endswith(".json") and _same(store))
 
@@ -267,7 +268,7 @@ def test_a_damaged_index_is_written_again(whole: Store) -> None:
     key = damage(whole, "indexes", "part-00000.parquet", flip)
     assert repair(whole) == [key.replace("part-00000.parquet", "manifest.json")]
     # Until then the features' parent is absent, which is a note.
-    assert [f.what for f in verify(whole) if f.kind == "features"] == ["parent"]
+    assert [f.what for f in verify_store(whole) if f.kind == "features"] == ["parent"]
     write_index(whole)
     assert told(whole) == []
     assert snapshot(whole)[key] == before[key]
@@ -292,11 +293,11 @@ def test_what_was_made_of_damaged_blocks_is_named_and_kept(whole: Store) -> None
     votes = dataclasses.replace(spec(inputs=inputs), kind="votes")
     scored = BlockElement.create(whole, votes, {})
     damage(whole, "features", CHUNK, flip)
-    (plan,) = plan_repairs(whole, verify(whole))
+    (plan,) = plan_repairs(whole, verify_store(whole))
     assert plan.blocks == (1,)
     assert [each.folder for each in kept_elements(whole, plan)] == [f"votes/{scored.ref}"]
     damage(whole, "indexes", "part-00000.parquet", flip)
-    index_plan, _ = plan_repairs(whole, verify(whole))
+    index_plan, _ = plan_repairs(whole, verify_store(whole))
     kept = [each.folder for each in kept_elements(whole, index_plan)]
     assert kept == [f"features/{element.ref}", f"votes/{scored.ref}"]
 
@@ -304,7 +305,7 @@ def test_what_was_made_of_damaged_blocks_is_named_and_kept(whole: Store) -> None
 def test_gaps_and_what_an_attempt_left_are_notes(any_store: Store) -> None:
     element = fill(make(any_store), 0, 1)
     any_store.backend.delete(f"features/{element.ref}/{COMMIT}")
-    found = list(verify(any_store))
+    found = list(verify_store(any_store))
     assert [(f.level, f.what) for f in found] == [("note", "gap"), ("note", "leftover")]
     assert "2 of 3 blocks are not committed (1-2)" in found[0].problem
     assert "(1)" in found[1].problem
@@ -326,7 +327,7 @@ def test_begun_indexes_and_partial_files_are_notes(store: Store) -> None:
 def test_a_reader_keeps_a_bounded_number_of_commit_records(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("regroup_store.format.element.COMMITS_KEPT", 2)
+    monkeypatch.setattr("regroup_store.format.element_reader.COMMITS_KEPT", 2)
     element = fill(make(store))
     for block in range(3):
         element.read_table(block)
@@ -344,7 +345,7 @@ def test_refs_choose_what_is_checked(whole: Store) -> None:
     assert [path.split("/")[0] for *_, path in told(whole, "tiny")] == ["features", "banks"]
     assert [path.split("/")[0] for *_, path in told(whole, "banks/tiny")] == ["banks"]
     with pytest.raises(StoreUsageError, match="there is no 'votes/tiny'"):
-        list(verify(whole, ["votes/tiny"]))
+        list(verify_store(whole, ["votes/tiny"]))
 
 
 def test_a_manifest_of_another_version_or_place_is_left_alone(whole: Store) -> None:
@@ -352,7 +353,7 @@ def test_a_manifest_of_another_version_or_place_is_left_alone(whole: Store) -> N
         whole, "features", "manifest.json", lambda d: seal({**unseal(d, ""), "schema_version": 9})
     )
     moved = "banks/tiny-0123456789abcdef/manifest.json"
-    (bank,) = chosen(whole, ["banks/tiny"])
+    (bank,) = select_locations(whole, ["banks/tiny"])
     whole.backend.replace(moved, whole.backend.read(bank.key("manifest.json")))
     found = told(whole)
     assert ("unreadable", "manifest", None, newer) in found

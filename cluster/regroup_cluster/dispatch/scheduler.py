@@ -199,8 +199,8 @@ class _Loop:
             self._retry(tried.block, f"the worker was lost: {_one_line(error)}")
             return
         self._slots.finished(ref, None)
-        if isinstance(outcome, AttemptError) and outcome.ends_job:
-            raise (ClusterUsageError if outcome.usage else ClusterError)(outcome.ends_job)
+        if isinstance(outcome, AttemptError) and outcome.fatal:
+            raise (ClusterUsageError if outcome.usage else ClusterError)(outcome.fatal)
         if isinstance(outcome, AttemptError):
             self._retry(tried.block, outcome.reason)
         else:

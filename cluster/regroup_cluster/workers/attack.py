@@ -43,7 +43,7 @@ CHECKPOINT_S = 5.0
 class AttackRefusedError(ClusterUsageError):
     """This attack cannot be run on this model: every block would meet it."""
 
-    ends_job = True
+    fatal = True
 
 
 @dataclass(frozen=True)

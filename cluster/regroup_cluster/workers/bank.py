@@ -87,7 +87,7 @@ def reduce_tap(
     def total(run: list[int]) -> NDArray[np.float64]:
         """What the blocks of `run` add to the mixtures, (1, 2, M, C) float64."""
         sums = np.zeros(shape)
-        for _, block in features.in_turn([(path, block) for block in run]):
+        for _, block in features.prefetched([(path, block) for block in run]):
             span = features.plan.span(block)
             chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
             accumulators = features.read_array(path, block)

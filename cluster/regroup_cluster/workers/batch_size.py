@@ -18,7 +18,7 @@ T = TypeVar("T")
 class NoRoomError(ClusterError):
     """Not even one image fits: other attempts on this cluster would meet it as well."""
 
-    ends_job = True
+    fatal = True
 
 
 class DeviceRoom:

@@ -11,7 +11,7 @@ import obstore
 
 from regroup.errors import ConfigurationError
 from regroup.models import load_classifier
-from regroup_store.backends.s3 import s3_client, told
+from regroup_store.backends.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:
     from regroup.models import Classifier, ModelSpec
@@ -41,7 +41,7 @@ def _fetch(uri: str, path: Path) -> None:
             f"weights file {uri}: name an object, s3://bucket/name.safetensors"
         )
     try:
-        with told(f"reading the weights {uri} failed"), path.open("wb") as file:
+        with s3_errors(f"reading the weights {uri} failed"), path.open("wb") as file:
             for chunk in obstore.get(s3_client(bucket), key):
                 file.write(chunk)
     except FileNotFoundError:

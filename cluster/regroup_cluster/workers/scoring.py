@@ -100,7 +100,7 @@ class ScoringWorker:
         with phases("read"):
             samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
             ok = np.array([status == "ok" for status in samples["status"]])
-            wanted = self._features.in_turn([(path, block) for path in self._paths])
+            wanted = self._features.prefetched([(path, block) for path in self._paths])
             read = (self._features.read_array(*each) for each in wanted)
             accumulators = [values if ok.all() else values[ok] for values in read]
         with phases("score"):

@@ -20,7 +20,7 @@ from regroup_pipelines.steps.extraction import extract_index, index_features_spe
 from regroup_pipelines.steps.network import label_map
 from regroup_pipelines.steps.votes import source_of
 from regroup_store.format.element import BlockElement
-from regroup_store.format.lineage import features_within
+from regroup_store.format.lineage import features_of_index
 from regroup_store.format.row_tables import PART_ROWS
 from regroup_store.kinds.indexes import SampleIndex
 
@@ -104,7 +104,7 @@ def _extracted(
     """Features of images of `index` that the store holds; what they lack is tried again."""
     like = index_features_spec(network, index, session.options.block_rows).inputs
     found = []
-    for ref in features_within(session.store, index.fingerprint, like):
+    for ref in features_of_index(session.store, index.fingerprint, like):
         element = BlockElement.open(session.store, "features", ref)
         if element.gaps:
             images = SampleIndex.open(session.store, source_of(element)["index"])

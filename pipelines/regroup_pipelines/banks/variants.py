@@ -15,8 +15,8 @@ from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.session import log_gaps
 from regroup_store.format.element import BlockElement
-from regroup_store.format.lineage import features_within, of_candidates
-from regroup_store.format.manifests import find
+from regroup_store.format.lineage import features_of_index, holds_candidates
+from regroup_store.format.manifests import find_location
 from regroup_store.kinds.banks import BankSpec, read_bank
 from regroup_store.kinds.indexes import SampleIndex
 
@@ -60,7 +60,7 @@ class BankOrigin:
         """
         one = _features_of(session, bank)
         index = _training_index(session, bank, one)
-        refs = features_within(session.store, index, one.inputs)
+        refs = features_of_index(session.store, index, one.inputs)
         features = [BlockElement.open(session.store, "features", ref) for ref in refs]
         for element in features:
             log_gaps(f"images of {bank.ref}", element)
@@ -142,7 +142,7 @@ def _features_of(session: Session, bank: StoredBank) -> BlockElement:
     """One of the features elements that the bank was made of."""
     named: Any = bank.inputs["features"]
     for fingerprint in named if isinstance(named, list) else [named]:
-        if find(session.store.backend, "features", fingerprint):
+        if find_location(session.store.backend, "features", fingerprint):
             return BlockElement.open(session.store, "features", fingerprint)
     raise _gone(bank, "features")
 
@@ -151,11 +151,12 @@ def _training_index(session: Session, bank: StoredBank, features: BlockElement) 
     """Fingerprint of the index of the whole dataset that `features` are of images of."""
     source: Any = features.inputs["source"]
     fingerprint = str(source["index"])
-    if find(session.store.backend, "indexes", fingerprint):
+    if find_location(session.store.backend, "indexes", fingerprint):
         inputs: Any = SampleIndex.open(session.store, fingerprint).manifest["inputs"]
-        whole = inputs["parent"] if of_candidates(session.store, "indexes", inputs) else fingerprint
-        if find(session.store.backend, "indexes", whole):
-            return str(whole)
+        if holds_candidates(session.store, "indexes", inputs):
+            fingerprint = str(inputs["parent"])
+        if find_location(session.store.backend, "indexes", fingerprint):
+            return fingerprint
     raise _gone(bank, "index")
 
 

@@ -9,10 +9,11 @@ from regroup_pipelines.commands.inspect import shortened
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_store.errors import StoreError
+from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import find, read_manifest
+from regroup_store.format.manifests import find_location, read_manifest
 from regroup_store.format.store import open_store
-from regroup_store.maintenance.lookup import kind_of, one_element
+from regroup_store.maintenance.lookup import find_element, split_ref
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -72,7 +73,8 @@ def main(config: DiffConfig) -> dict[str, Any]:
         show(page, config.json)
     else:
         print_line(
-            f"Nothing differs: both have the fingerprint {places[0].ref[-16:]}.", config.json
+            f"Nothing differs: both have the fingerprint {places[0].short_fingerprint}.",
+            config.json,
         )
     settings = [line for difference in found for line in difference.flat()]
     return {"a": names[0], "b": names[1], "same": not found, "differences": settings}
@@ -80,9 +82,9 @@ def main(config: DiffConfig) -> dict[str, Any]:
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
     """Where both elements are; a kind that one of them states is the other's too."""
-    kinds = [kind_of(ref)[0] for ref in (config.a, config.b)]
-    first = one_element(stores[0], config.a, kinds[0] or kinds[1])
-    second = one_element(stores[1], config.b, kinds[1] or first.kind)
+    kinds = [split_ref(ref)[0] for ref in (config.a, config.b)]
+    first = find_element(stores[0], config.a, kinds[0] or kinds[1])
+    second = find_element(stores[1], config.b, kinds[1] or first.kind)
     if first.kind != second.kind:
         raise UsageError(
             f"{config.a} is of the {first.kind} and {config.b} of the {second.kind}: only elements "
@@ -124,10 +126,12 @@ def _followed(
         return Difference(found.key, found.a, found.b, note="as above")
     seen.add(pair)
     try:
-        places = [find(s.backend, kind, full) for s, full in zip(stores, pair, strict=True)]
+        places = [
+            find_location(s.backend, kind, full) for s, full in zip(stores, pair, strict=True)
+        ]
         if places[0] is None or places[1] is None:
             missing = pair[0] if places[0] is None else pair[1]
-            note = f"{kind} {missing[:16]} is not in its store, so why is not known"
+            note = f"{kind} {short_fingerprint(missing)} is not in its store, so why is not known"
             return Difference(found.key, found.a, found.b, note=note)
         because = tuple(compare_elements(stores, (places[0], places[1]), seen))
     except (StoreError, FileNotFoundError) as error:
@@ -186,5 +190,5 @@ def _grow(tree: Tree, found: tuple[Difference, ...]) -> None:
 
 def _shown(value: object) -> str:
     if isinstance(value, str) and len(value) == 64:
-        return value[:16]
+        return short_fingerprint(value)
     return "not given" if value is _ABSENT else shortened(value)

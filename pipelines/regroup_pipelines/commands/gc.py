@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.log import log
 from regroup_pipelines.render.terminal import print_line, show
-from regroup_pipelines.render.units import human_size
+from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.store import open_store
-from regroup_store.kinds.studies import studies
-from regroup_store.maintenance.lookup import named_elements
+from regroup_store.kinds.studies import study_names
+from regroup_store.maintenance.lookup import find_elements
 from regroup_store.maintenance.removal import plan_removal, remove
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.steps.past_runs import PastRun
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
-    from regroup_store.maintenance.removal import Member, Plan
+    from regroup_store.maintenance.removal import Member, RemovalPlan
 
 
 class NotNowError(Exception):
@@ -62,7 +62,7 @@ def main(config: GcConfig) -> dict[str, Any]:
     return _summary(config, plan, sizes, deleted)
 
 
-def _plan(store: Store, config: GcConfig) -> Plan:
+def _plan(store: Store, config: GcConfig) -> RemovalPlan:
     keep = [location for ref in config.keep for location in _kept(store, ref)]
     begun = unfinished_refs(past_runs(store))
     return plan_removal(store, keep, begun, unfinished=config.unfinished)
@@ -71,7 +71,7 @@ def _plan(store: Store, config: GcConfig) -> Plan:
 def _kept(store: Store, ref: str) -> list[Location]:
     """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
     try:
-        return named_elements(store, ref)
+        return find_elements(store, ref)
     except StoreUsageError as error:
         raise UsageError(f"--keep {ref}: {error}") from error
 
@@ -81,7 +81,7 @@ def _running(store: Store) -> PastRun | None:
     return next((run for run in past_runs(store) if run.in_progress(now)), None)
 
 
-def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
+def _refuse(store: Store, config: GcConfig, plan: RemovalPlan) -> None:
     """Say why nothing may be removed; raises NotNowError, UsageError."""
     if run := _running(store):
         raise NotNowError(
@@ -93,7 +93,7 @@ def _refuse(store: Store, config: GcConfig, plan: Plan) -> None:
             f"what {member.location.folder} comes from is not known ({member.problem}): repair it "
             "first, or remove its folder"
         )
-    if plan.unreferenced and not config.keep and not studies(store):
+    if plan.unreferenced and not config.keep and not study_names(store):
         raise UsageError(
             f"{config.store} has no results of a study, and no --keep says what is of use: "
             "everything listed by `regroup gc` would go; name what to keep with --keep REF"
@@ -114,7 +114,7 @@ def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Ta
     return table
 
 
-def _sentences(store: Store, plan: Plan, size: int) -> list[str]:
+def _sentences(store: Store, plan: RemovalPlan, size: int) -> list[str]:
     """What was found, for people."""
     found = f"{_elements(len(plan.unreferenced))} ({human_size(size)})"
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
@@ -133,7 +133,7 @@ def _elements(count: int) -> str:
     return "1 element" if count == 1 else f"{count} elements"
 
 
-def _delete(store: Store, config: GcConfig, plan: Plan, size: int) -> list[str]:
+def _delete(store: Store, config: GcConfig, plan: RemovalPlan, size: int) -> list[str]:
     """Remove what was listed if it was asked for; the folders that are gone."""
     if not plan.unreferenced:
         return []
@@ -161,7 +161,7 @@ def _confirmed(count: int, size: int) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
-def _both(plan: Plan, again: Plan) -> Plan:
+def _both(plan: RemovalPlan, again: RemovalPlan) -> RemovalPlan:
     from dataclasses import replace
 
     still = {member.location for member in again.unreferenced}
@@ -169,7 +169,7 @@ def _both(plan: Plan, again: Plan) -> Plan:
     return replace(again, unreferenced=left)
 
 
-def _removed(store: Store, plan: Plan) -> list[str]:
+def _removed(store: Store, plan: RemovalPlan) -> list[str]:
     gone: list[str] = []
     for member in plan.unreferenced:
         try:
@@ -186,7 +186,7 @@ def _removed(store: Store, plan: Plan) -> list[str]:
 
 
 def _summary(
-    config: GcConfig, plan: Plan, sizes: dict[Any, int], deleted: list[str]
+    config: GcConfig, plan: RemovalPlan, sizes: dict[Any, int], deleted: list[str]
 ) -> dict[str, Any]:
     return {
         "store": config.store,

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.render.element_state import reasons, state_of
 from regroup_pipelines.render.terminal import show
-from regroup_pipelines.render.units import human_size
+from regroup_pipelines.render.formatting import human_size
+from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import ancestors, descendants
 from regroup_store.format.manifests import read_manifest
 from regroup_store.format.store import open_store
-from regroup_store.maintenance.lookup import one_element
+from regroup_store.maintenance.lookup import find_element
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -33,7 +34,7 @@ def main(config: InspectConfig) -> dict[str, Any]:
     from rich.table import Table
 
     store = open_store(config.store, writable=False)
-    location = one_element(store, config.ref)
+    location = find_element(store, config.ref)
     manifest: Any = read_manifest(store.backend, location)
     parents = ancestors(store, location)
     children = descendants(store, location) if config.children else ()
@@ -115,7 +116,7 @@ def _add(tree: Tree, found: Sequence[Relative], seen: set[tuple[str, str]]) -> N
     from rich.markup import escape
 
     for each in found:
-        ref = each.location.ref if each.location else each.fingerprint[:16]
+        ref = each.location.ref if each.location else short_fingerprint(each.fingerprint)
         key = (each.kind, each.fingerprint)
         again = each.relatives and key in seen
         note = f" ({each.problem})" if each.problem else " (as above)" if again else ""

@@ -10,8 +10,8 @@ from regroup_pipelines.errors import DamageFoundError
 from regroup_pipelines.render.terminal import print_line
 from regroup_store.errors import StoreError
 from regroup_store.format.block_plan import format_blocks
-from regroup_store.format.fingerprint import short
-from regroup_store.format.lineage import of_candidates, parents
+from regroup_store.format.fingerprint import short_fingerprint
+from regroup_store.format.lineage import holds_candidates, parents
 from regroup_store.format.manifests import ROW_KINDS, locate, read_manifest
 from regroup_store.maintenance.repair import apply_repair, kept_elements, plan_repairs
 from regroup_store.maintenance.verify import open_to_verify
@@ -39,7 +39,7 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
 
 def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     """The command that writes elements of a kind."""
-    if of_candidates(store, kind, inputs):
+    if holds_candidates(store, kind, inputs):
         return "build-bank"
     if kind == "indexes":
         return "attack" if "parent" in inputs else "index-dataset"
@@ -52,13 +52,13 @@ def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
 def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
     inputs = manifest["inputs"]
     if kind == "votes":
-        return {name: short(inputs[name]) for name in ("bank", "features")}
+        return {name: short_fingerprint(inputs[name]) for name in ("bank", "features")}
     options = {
         "dataset": _dataset(store, kind, manifest),
         "model": inputs.get("model", {}).get("name"),
     }
     adversarials = inputs.get("source", {}).get("adversarials")
-    return {**options, "adversarials": adversarials and short(adversarials)}
+    return {**options, "adversarials": adversarials and short_fingerprint(adversarials)}
 
 
 def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.terminal import print_line
-from regroup_pipelines.render.units import human_size
+from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.report_pages.cost import read_runs
 from regroup_pipelines.report_pages.evaluation import Study
 from regroup_pipelines.report_pages.folder import check_output, replaced_folder
@@ -18,7 +18,7 @@ from regroup_pipelines.report_pages.site import Site
 from regroup_pipelines.schema.attacks import near
 from regroup_pipelines.steps.run_record import public
 from regroup_store.format.store import open_store
-from regroup_store.kinds.studies import read_study, studies
+from regroup_store.kinds.studies import read_study, study_names
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import ReportConfig
@@ -60,7 +60,7 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
     Raises:
         UsageError: the store holds none, or not the one that is named.
     """
-    names = studies(store)
+    names = study_names(store)
     if not names:
         raise UsageError(
             f"the store {config.store} holds no study's results: run one first, such as "

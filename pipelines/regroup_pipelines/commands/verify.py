@@ -9,7 +9,12 @@ from regroup_pipelines.errors import DamageFoundError
 from regroup_pipelines.log import log
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_store.format.block_plan import format_blocks
-from regroup_store.maintenance.verify import check_element, check_marker, chosen, open_to_verify
+from regroup_store.maintenance.verify import (
+    check_element,
+    check_marker,
+    open_to_verify,
+    select_locations,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -21,7 +26,7 @@ if TYPE_CHECKING:
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
     """Every finding about the elements that `refs` name; a line of log an element."""
-    locations = chosen(store, refs)
+    locations = select_locations(store, refs)
     findings = list(check_marker(store))
     for location in locations:
         log(f"verify: {location.folder}")

@@ -10,7 +10,8 @@ from regroup.errors import RegroupError
 from regroup_pipelines.errors import UsageError
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.element import BlockElement
-from regroup_store.format.manifests import find, locate, read_manifest
+from regroup_store.format.fingerprint import short_fingerprint
+from regroup_store.format.manifests import find_location, locate, read_manifest
 from regroup_store.kinds.banks import KIND as BANKS
 
 if TYPE_CHECKING:
@@ -112,10 +113,12 @@ class Evaluation:
     def features(self, images: str) -> BlockElement:
         """The features that those votes are of, as far as their gaps say."""
         votes = self.votes(images)
-        full = str(votes.inputs["features"])
-        found = find(self.study.store.backend, "features", full)
+        fingerprint = str(votes.inputs["features"])
+        found = find_location(self.study.store.backend, "features", fingerprint)
         if found is None:
-            raise StoreUsageError(f"the features {full[:16]} are no longer in the store")
+            raise StoreUsageError(
+                f"the features {short_fingerprint(fingerprint)} are no longer in the store"
+            )
         features = BlockElement.open(self.study.store, "features", found.ref)
         features.accept_gaps_of(votes.inputs)
         return features

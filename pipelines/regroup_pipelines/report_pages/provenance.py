@@ -11,9 +11,9 @@ from regroup_pipelines.report_pages.curves import is_minimal
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
 from regroup_pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
 from regroup_pipelines.steps.run_record import public
-from regroup_store.format.fingerprint import short
+from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import locate, read_manifest
+from regroup_store.format.manifests import Location, locate, read_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -53,12 +53,19 @@ def elements_table(study: Study) -> Table:
 
 def _describe(study: Study, kind: str, ref: str) -> Row:
     manifest = attempt(lambda: _manifest(study, kind, ref))
-    head = {"kind": kind, "name": ref[:-17]}
+    location = Location(kind, ref)
+    head = {"kind": kind, "name": location.name}
     if isinstance(manifest, Missing):
-        gone = {"fingerprint": ref[-16:], "made_of": f"gone: {manifest.reason}"}
+        gone = {
+            "fingerprint": location.short_fingerprint,
+            "made_of": f"gone: {manifest.reason}",
+        }
         return {**head, **gone, "made_at": "-", "git_commit": "-"}
     recorded: Any = manifest.get("recorded") or {}
-    made_of = [f"{parent} {short(full)}" for parent, full in parents(kind, manifest["inputs"])]
+    made_of = [
+        f"{parent} {short_fingerprint(fingerprint)}"
+        for parent, fingerprint in parents(kind, manifest["inputs"])
+    ]
     return {
         **head,
         "fingerprint": manifest["fingerprint"],

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 
 from regroup_store.errors import DamagedError
 from regroup_store.format.element import BlockElement
-from regroup_store.format.manifests import find, locate, read_manifest
+from regroup_store.format.manifests import find_location, locate, read_manifest
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES, TRUE_RANK
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Evaluated:
 
     def _source(self, derived: BlockElement, kind: str, full: object) -> BlockElement:
         """What an element was made of, with the gaps that it was made with."""
-        location = find(self.store.backend, kind, str(full))
+        location = find_location(self.store.backend, kind, str(full))
         found = BlockElement.open(self.store, kind, location.ref if location else str(full))
         found.accept_gaps_of(derived.inputs)
         return found

@@ -6,10 +6,12 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.results.base import Record
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import log_gaps
 from regroup_store.format.element import BlockElement
-from regroup_store.format.lineage import of_candidates
+from regroup_store.format.lineage import holds_candidates
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -17,6 +19,23 @@ if TYPE_CHECKING:
     from regroup_pipelines.configs.options import VotingOptions
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
+
+
+class Cost(Record):
+    """What re-scoring took; `banks`: how many, where several were compared."""
+
+    seconds: float
+    samples: int
+    forward_passes: int
+    banks: int = 1
+
+    def __str__(self) -> str:
+        """The cost in one line."""
+        banks = f" against {self.banks} banks" if self.banks > 1 else ""
+        return (
+            f"{self.forward_passes} forward passes: {self.samples} samples re-scored{banks} from "
+            f"the store in {self.seconds:.1f} s"
+        )
 
 
 def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
@@ -35,7 +54,7 @@ def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> 
         e
         for e in elements
         if _same_network(bank.inputs, e.inputs)
-        and not of_candidates(session.store, e.kind, e.inputs)
+        and not holds_candidates(session.store, e.kind, e.inputs)
     ]
     if not found:
         raise UsageError(
@@ -51,7 +70,7 @@ def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
 
 def rescore(
     session: Session, bank: StoredBank, features: list[BlockElement], options: VotingOptions
-) -> tuple[dict[str, dict[str, Any]], dict[str, Any]]:
+) -> tuple[dict[str, VoteSummary], Cost]:
     """Votes' summaries by features, and the cost: seconds and forward passes counted.
 
     By the features' name, or their ref where several have the same: attacks that differ in epsilon.
@@ -61,11 +80,11 @@ def rescore(
     started, entry = time.perf_counter(), len(session.ledger)
     votes = [score(session, element, bank, options) for element in features]
     steps = session.ledger[entry:]
-    cost = {
-        "seconds": time.perf_counter() - started,
-        "samples": sum(v.plan.rows for v in votes),
-        "forward_passes": sum(step.forward_passes for step in steps),
-    }
+    cost = Cost(
+        seconds=time.perf_counter() - started,
+        samples=sum(v.plan.rows for v in votes),
+        forward_passes=sum(step.forward_passes for step in steps),
+    )
     names = [element.name for element in features]
     keys = [e.ref if names.count(e.name) > 1 else e.name for e in features]
-    return {key: v.summary() or {} for key, v in zip(keys, votes, strict=True)}, cost
+    return {key: VoteSummary.of(v) for key, v in zip(keys, votes, strict=True)}, cost

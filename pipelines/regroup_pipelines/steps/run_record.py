@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_cluster.dispatch.progress import Tally
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_store.errors import StoreError
-from regroup_store.format.environment import git_dirty, recorded_now
+from regroup_store.format.environment import environment_record, git_dirty
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,7 +69,7 @@ class RunRecord:
             "host": socket.gethostname(),
             "started": self._started.isoformat(timespec="seconds"),
         }
-        self._how = recorded_now(extra)
+        self._how = environment_record(extra)
         del self._how["created"]
 
     def step(self, step: str, samples: int, skipped: int) -> StepProgress:

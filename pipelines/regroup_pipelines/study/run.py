@@ -1,57 +1,65 @@
-"""Run a study: do what the store does not hold yet of it, and write its tables and figures."""
+"""Run a study: do what the store does not hold yet of it, and keep its results."""
 
 from __future__ import annotations
 
-import json
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.log import log
-from regroup_pipelines.study.results import Results
-from regroup_store.kinds.studies import read_study, studies, write_study
+from regroup_pipelines.results.stored import keep_results
+from regroup_pipelines.study.results import ResultsBuilder
 
 if TYPE_CHECKING:
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.records import StudyResults
     from regroup_pipelines.steps.session import Session
     from regroup_pipelines.study.steps import StudySteps
-
-
-COST = ("forward_passes", "seconds", "steps")
 
 
 class StudyIncompleteError(IncompleteError):
     """Some attacks could not be run (exit status 1); `summary` holds what was measured."""
 
-    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+    def __init__(self, message: str, summary: JsonObject) -> None:
         super().__init__(message)
         self.summary = summary
 
 
-def refuse_failures(results: Results, described: dict[str, Any]) -> None:
+def refuse_failures(failures: dict[str, str], results: StudyResults) -> None:
     """Raise `StudyIncompleteError` where a part of the study could not be made."""
-    if results.failures:
-        names = ", ".join(results.failures)
-        first = next(iter(results.failures.values()))
-        raise StudyIncompleteError(f"not run: {names}; the first: {first}", described)
+    if failures:
+        first = next(iter(failures.values()))
+        raise StudyIncompleteError(
+            f"not run: {', '.join(failures)}; the first: {first}", results.plain()
+        )
 
 
 def run_study(
     session: Session, steps: StudySteps, started: float
-) -> tuple[Results, dict[str, Any]]:
-    """Do what is missing of a study, and leave its results, returned as JSON too, in the store.
+) -> tuple[StudyResults, dict[str, str]]:
+    """Do what is missing of a study, and keep its results in the store.
 
-    `started`: when the job was, by `time.perf_counter`.
+    Args:
+        started: when the command began, by `time.perf_counter`.
+
+    Returns:
+        The results, and why parts of the study failed, by their names.
     """
-    results = Results(steps, _make(steps))
-    described = {**results.describe(), **_cost(session, started)}
-    _keep(described, session)
-    return results, described
+    failures = _make(steps)
+    cost = {
+        "forward_passes": sum(entry.forward_passes for entry in session.ledger),
+        "seconds": time.perf_counter() - started,
+        "steps": tuple(session.ledger),
+    }
+    results = ResultsBuilder(steps, failures).results().model_copy(update=cost)
+    keep_results(session.store, results)
+    return results, failures
 
 
 def _make(steps: StudySteps) -> dict[str, str]:
-    """Make every element; an attack that fails leaves the others to go on: why, by its name.
+    """Make every element; the reasons of attacks and timings that fail, by name.
 
-    So does a timing that fails.
+    The rest of the study is still made.
     """
     failures: dict[str, str] = {}
     for step in steps.steps():
@@ -65,17 +73,3 @@ def _make(steps: StudySteps) -> dict[str, str]:
             failures[step.part] = str(error)
             log(f"{step.label}: {error}\n{step.part}: the study goes on without it")
     return failures
-
-
-def _cost(session: Session, started: float) -> dict[str, Any]:
-    passes = sum(entry.forward_passes for entry in session.ledger)
-    cost = (passes, time.perf_counter() - started, session.summary())
-    return dict(zip(COST, cost, strict=True))
-
-
-def _keep(results: dict[str, Any], session: Session) -> None:
-    """Leave the results in the store, unless they are there: what they cost was told then."""
-    name, results = results["study"], json.loads(json.dumps(results))
-    kept = read_study(session.store, name) if name in studies(session.store) else {}
-    if any(kept.get(key, "") != value for key, value in results.items() if key not in COST):
-        write_study(session.store, name, results)

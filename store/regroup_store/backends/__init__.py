@@ -1,1 +1,1 @@
-"""Where the bytes of a store lie: a folder or an object store."""
+"""Backends: where the bytes of a store are kept, a folder or an object store."""

@@ -1,16 +1,20 @@
-"""Where a store's bytes live: the backend interface, and the one place that reads a URI.
+"""The interface of a backend: named byte strings below one root.
 
-`backend_for` turns a URI into a backend, and a backend into every client that the store uses (its
-own reads and create-only writes, and zarr's). Clients of S3 are made in `backends.s3`.
+A backend also makes every other client of its bytes that the store uses (zarr's), so that all of
+them share one location, one set of credentials and one kind of errors.
 """
 
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
-from typing import ClassVar, Protocol
+from __future__ import annotations
 
-from zarr.storage import StorePath
+from typing import TYPE_CHECKING, ClassVar, Protocol
 
 from regroup_store.errors import DamagedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
+
+    from zarr.storage import StorePath
 
 PARTIAL_SUFFIX = ".partial"
 
@@ -19,78 +23,86 @@ class Backend(Protocol):
     """Named byte strings below one root. Keys are relative, '/'-separated paths.
 
     Attributes:
-        locks: whether `lock` keeps a second writer out.
+        locks: whether `lock` excludes a second writer.
     """
 
     locks: ClassVar[bool]
 
     @property
     def uri(self) -> str:
-        """Where the root is; `backend_for(uri)` reaches it from any process."""
+        """The location of the root; `backend_for(uri)` opens it in any process."""
 
     def read(self, key: str) -> bytes:
-        """Return the bytes under `key`; raises FileNotFoundError."""
+        """Read the bytes under `key`.
+
+        Raises:
+            FileNotFoundError: there is no such key.
+        """
 
     def create(self, key: str, data: bytes) -> bool:
         """Write `data` under `key` atomically and durably unless `key` exists.
 
-        True: this call created it. False: it exists already and was left alone. Of several
-        concurrent calls exactly one returns True.
+        Returns:
+            Whether this call created the key. An existing one is left unmodified; of several
+            concurrent calls exactly one returns True.
         """
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write `data` under `key` atomically and durably, whatever was there."""
+        """Write `data` under `key` atomically and durably, replacing what was there."""
 
     def write(self, key: str, data: bytes) -> None:
-        """Write `data` under `key` atomically, whatever was there; durable after `sync`."""
+        """Write `data` under `key` atomically, replacing what was there; durable after `sync`."""
 
     def exists(self, key: str) -> bool:
-        """Say whether `key` holds bytes."""
+        """Check whether `key` holds bytes."""
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the sorted keys below the folder `prefix`, at any depth."""
+        """List the keys below the folder `prefix`, at any depth, sorted."""
 
     def children(self, prefix: str = "") -> list[str]:
-        """Return the sorted names (folders and files) directly in the folder `prefix`."""
+        """List the names (folders and files) directly in the folder `prefix`, sorted."""
 
     def partials(self, prefix: str) -> list[str]:
-        """Return the sorted keys of unfinished writes below `prefix`, which `keys` leaves out."""
+        """List the keys of unfinished writes below `prefix`, sorted; `keys` leaves them out."""
 
     def size(self, prefix: str) -> int:
-        """Return the number of bytes stored below the folder `prefix`."""
+        """Sum the bytes stored below the folder `prefix`."""
 
     def delete(self, key: str) -> None:
-        """Remove `key`; nothing happens when it is not there."""
+        """Remove `key`; a key that does not exist is ignored."""
 
     def prune(self, prefix: str) -> None:
-        """Remove the folder `prefix` and those in it as far as they are empty."""
+        """Remove the folder `prefix` and the folders in it, as far as they are empty."""
 
     def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
-        """Hold number `slot` of the lock file `key` where the backend has locks, else nothing.
+        """Hold lock number `slot` of the file `key`; without effect where `locks` is False.
 
-        The operating system frees it when the holder dies, by whatever signal.
+        The operating system releases the lock when its holder dies, by whatever signal.
         """
 
     def sync(self, keys: list[str]) -> None:
-        """Return when the bytes under `keys`, written by `write` or other clients, are durable."""
+        """Make the bytes under `keys` durable, written by `write` or by other clients."""
 
     def prefetch(self, keys: Iterable[str]) -> None:
-        """Say that `keys` are read soon, where that helps. Never fails, whatever is there."""
+        """Announce that `keys` are read soon. A hint: it never fails, whatever exists."""
 
     def reads(self, what: str) -> AbstractContextManager[None]:
-        """Turn failures of other clients' reads of `what` into errors of the store."""
+        """Context that turns other clients' failures to read `what` into errors of the store."""
 
     def writes(self, what: str) -> AbstractContextManager[None]:
-        """Turn failures of other clients' writes of `what` into errors of the store."""
+        """Context that turns other clients' failures to write `what` into errors of the store."""
 
     def zarr_store(self, prefix: str) -> StorePath:
-        """Return the zarr client for the folder `prefix`."""
+        """Open zarr's client for the folder `prefix`."""
 
 
 def validate_key(key: str) -> str:
-    """Return `key` if it stays below the root; raises DamagedError otherwise.
+    """Check that `key` stays below the root, and return it.
 
     Keys may come from files (a manifest's array paths), and no path from a file is trusted.
+
+    Raises:
+        DamagedError: the key is absolute, leaves the root, or has an empty part.
     """
     parts = key.split("/")
     if any(part in ("", ".", "..") for part in parts) or "\0" in key or "\\" in key:
@@ -99,5 +111,5 @@ def validate_key(key: str) -> str:
 
 
 def validate_prefix(prefix: str) -> str:
-    """Return `prefix` if it is empty (the root) or a key."""
+    """Check that `prefix` is a key or empty (the root), and return it."""
     return prefix and validate_key(prefix)

@@ -1,5 +1,7 @@
 """A store in a folder: atomic, durable, create-only writes on a POSIX file system."""
 
+from __future__ import annotations
+
 import contextlib
 import errno
 import fcntl
@@ -7,16 +9,18 @@ import os
 import struct
 import time
 import uuid
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from zarr.storage import LocalStore, StorePath
 
 from regroup_store.backends.base import PARTIAL_SUFFIX, validate_key, validate_prefix
 from regroup_store.errors import StoreError, StoreUnavailableError, StoreUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 _FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -27,7 +31,7 @@ SYNCS_AT_ONCE = 16
 
 @dataclass(frozen=True)
 class LocalBackend:
-    """The folder `root`; see `regroup_store.backends.base.Backend` for the methods."""
+    """The folder `root`; `Backend` documents the methods."""
 
     locks: ClassVar[bool] = True
 
@@ -39,7 +43,11 @@ class LocalBackend:
         return str(self.root)
 
     def prepare(self, *, create: bool) -> None:
-        """Make sure that the root is a folder, making it when asked to; StoreUsageError."""
+        """Check that the root is a folder, and make it where `create` allows.
+
+        Raises:
+            StoreUsageError: it is a file, it does not exist, or it cannot be made.
+        """
         if self.root.is_dir():
             return
         if self.root.exists():
@@ -54,17 +62,21 @@ class LocalBackend:
             ) from error
 
     def require_writable(self) -> None:
-        """Refuse a folder that this user or this mount cannot write; StoreUsageError."""
+        """Check that this user can write the folder.
+
+        Raises:
+            StoreUsageError: the folder or its mount is read-only for this user.
+        """
         if not os.access(self.root, os.W_OK | os.X_OK):
             raise self._error("anything", PermissionError(errno.EACCES, "permission denied"))
 
     def read(self, key: str) -> bytes:
-        """Return the bytes under `key`; raises FileNotFoundError."""
+        """Read the file `key`."""
         with self.reads(key):
             return self._path(key).read_bytes()
 
     def create(self, key: str, data: bytes) -> bool:
-        """Write a file beside `key`, then link it in place: the link fails if `key` exists."""
+        """Write a temporary file, then link it as `key`: the link fails if `key` exists."""
         path = self._path(key)
         with self.writes(key), self._written_beside(path, data) as partial:
             try:
@@ -75,14 +87,14 @@ class LocalBackend:
         return True
 
     def replace(self, key: str, data: bytes) -> None:
-        """Write a file beside `key`, then rename it over `key`."""
+        """Write a temporary file, then rename it to `key`."""
         path = self._path(key)
         with self.writes(key), self._written_beside(path, data) as partial:
             os.replace(partial, path)  # noqa: PTH105  (as its neighbours, a call on the os)
             _sync(path.parent)
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a file beside `key`, then rename it over `key`; fsync nothing."""
+        """Write a temporary file, then rename it to `key`, without any fsync."""
         path = self._path(key)
         partial = _partial(path)
         with self.writes(key):
@@ -95,18 +107,18 @@ class LocalBackend:
                     partial.unlink(missing_ok=True)
 
     def exists(self, key: str) -> bool:
-        """Say whether `key` is a file; a store that has vanished says nothing."""
+        """Check whether `key` is a file, and that a missing one is not due to a vanished store."""
         found = self._path(key).is_file()
         if not found:
             self._require_root(key)
         return found
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the sorted keys below `prefix`."""
+        """List the files below `prefix`."""
         return sorted(path.relative_to(self.root).as_posix() for path in self._files(prefix))
 
     def children(self, prefix: str = "") -> list[str]:
-        """Return the sorted names in the folder `prefix`; none where there is no such folder."""
+        """List the names in the folder `prefix`; none where there is no such folder."""
         folder = self._folder(prefix)
         try:
             names = os.listdir(folder)  # noqa: PTH208  (names are what is wanted)
@@ -116,12 +128,12 @@ class LocalBackend:
         return sorted(name for name in names if not name.endswith(PARTIAL_SUFFIX))
 
     def partials(self, prefix: str) -> list[str]:
-        """Return the sorted keys of the temporary files below `prefix`."""
+        """List the temporary files below `prefix`."""
         found = self._files(prefix, partial=True)
         return sorted(path.relative_to(self.root).as_posix() for path in found)
 
     def size(self, prefix: str) -> int:
-        """Return the bytes of the files below `prefix`."""
+        """Sum the sizes of the files below `prefix`."""
         total = 0
         for path in self._files(prefix):
             with contextlib.suppress(FileNotFoundError):
@@ -129,7 +141,7 @@ class LocalBackend:
         return total
 
     def delete(self, key: str) -> None:
-        """Remove the file `key` if it is there."""
+        """Remove the file `key` if it exists."""
         with self.writes(key):
             self._path(key).unlink(missing_ok=True)
 
@@ -141,7 +153,7 @@ class LocalBackend:
 
     @contextlib.contextmanager
     def lock(self, key: str, slot: int) -> Iterator[None]:
-        """Lock byte `slot` of the file `key`: between processes, threads and NFS clients alike."""
+        """Lock byte `slot` of the file `key`, between processes, threads and NFS clients alike."""
         with self.writes(key):
             descriptor = os.open(self._path(key), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
@@ -153,7 +165,7 @@ class LocalBackend:
     def sync(self, keys: list[str]) -> None:
         """Fsync the files and the folders that hold them, many at once.
 
-        One after the other each waits for a commit of the file system's journal of its own.
+        One after the other, each would wait for its own commit of the file system's journal.
         """
         paths = [self._path(key) for key in keys]
         # Chunk folders (c/, c/<block>/, ...) may be new: their own entries count too.
@@ -163,7 +175,7 @@ class LocalBackend:
                 list(pool.map(_sync, group))
 
     def prefetch(self, keys: Iterable[str]) -> None:
-        """Have the system read the files ahead, while others of them are decoded."""
+        """Have the system read the files ahead, while others are decoded."""
         if hasattr(os, "posix_fadvise"):  # not on macOS
             for key in keys:
                 with contextlib.suppress(OSError):
@@ -171,9 +183,9 @@ class LocalBackend:
 
     @contextlib.contextmanager
     def reads(self, what: str) -> Iterator[None]:
-        """Turn an OSError inside into one sentence.
+        """Turn an OSError into a sentence.
 
-        FileNotFoundError stays what it is, unless the whole store is gone.
+        FileNotFoundError stays itself, unless the store has vanished.
         """
         try:
             yield
@@ -187,14 +199,14 @@ class LocalBackend:
 
     @contextlib.contextmanager
     def writes(self, what: str) -> Iterator[None]:
-        """Turn an OSError inside into one sentence: exit status 2 if read-only, else 1."""
+        """Turn an OSError into a sentence: exit status 2 if read-only, else 1."""
         try:
             yield
         except OSError as error:
             raise self._error(what, error) from error
 
     def zarr_store(self, prefix: str) -> StorePath:
-        """Return zarr's client for the folder `prefix`."""
+        """Open zarr's client for the folder `prefix`."""
         return StorePath(LocalStore(self.root), validate_key(prefix))
 
     def _path(self, key: str) -> Path:
@@ -242,7 +254,7 @@ class LocalBackend:
                 partial.unlink(missing_ok=True)
 
     def _make_folder(self, folder: Path, *, durable: bool = True) -> None:
-        """Make `folder` and the missing ones above it, but never the root itself."""
+        """Make `folder` and its missing parents, but never the root itself."""
         if folder == self.root or folder.is_dir():
             return
         self._make_folder(folder.parent, durable=durable)
@@ -264,7 +276,7 @@ class LocalBackend:
         )
 
     def _require_root(self, what: str) -> None:
-        """Tell a key that is not there from a store that is not there; StoreUnavailableError."""
+        """Distinguish a missing key from a missing store; raises StoreUnavailableError."""
         if not self.root.is_dir():
             raise self._vanishing(what)
 
@@ -276,7 +288,7 @@ class LocalBackend:
             )
         if error.errno in _FULL:
             return StoreUnavailableError(
-                f"No space left for the store {self.root} (writing {what}): what was committed "
+                f"no space left for the store {self.root} (writing {what}): what was committed "
                 "stays readable; free space and run the same command again"
             )
         if self._vanished():

@@ -1,4 +1,4 @@
-"""The one place that reads the URI of a store."""
+"""Opening the backend of a store's URI."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 
 def backend_for(uri: str) -> Backend:
-    """Return the backend of a URI: a folder (plain or `file://`) or `s3://bucket/prefix`.
+    """Open the backend of a URI: a folder (plain or `file://`) or `s3://bucket/prefix`.
 
-    S3 takes endpoint and credentials from the usual AWS_* variables, AWS_ENDPOINT_URL among
-    them. Raises StoreUsageError for another scheme, a bucket that is not named, and what
-    `regroup_store.backends.s3.s3_client` refuses.
+    S3 takes endpoint and credentials from the usual AWS_* variables, among them AWS_ENDPOINT_URL.
+
+    Raises:
+        StoreUsageError: another scheme, a missing bucket name, or settings that
+            `regroup_store.backends.s3.s3_client` refuses.
     """
     scheme, separator, rest = uri.partition("://")
     if not separator:
@@ -30,7 +32,8 @@ def backend_for(uri: str) -> Backend:
     if scheme == "s3":
         return _s3(uri, *rest.strip("/").partition("/")[::2])
     raise StoreUsageError(
-        f"cannot open the store {uri}: {scheme}:// is not supported; name a folder or s3://bucket/prefix"
+        f"cannot open the store {uri}: {scheme}:// is not supported; "
+        "name a folder or s3://bucket/prefix"
     )
 
 

@@ -1,4 +1,4 @@
-"""A store as it is, and over it, in memory, what is written: nothing of it changes."""
+"""A store below, and over it, in memory, all that is written: the store itself never changes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class OverlayBackend:
-    """A store as it is, and over it, in memory, what a dry run would write."""
+    """A dry run's backend: reads fall through to `below`, writes stay in `above`.
+
+    Attributes:
+        below: the store, or None where there is none yet.
+        above: what was written, in memory.
+    """
 
     below: Backend | None
     above: ObjectBackend
@@ -25,7 +30,7 @@ class OverlayBackend:
 
     @property
     def uri(self) -> str:
-        """Where the store is."""
+        """The URI of the store."""
         return self.above.uri
 
     def _layer(self, key: str) -> Backend:
@@ -33,11 +38,11 @@ class OverlayBackend:
         return below or self.above
 
     def read(self, key: str) -> bytes:
-        """Return the bytes under `key`; raises FileNotFoundError."""
+        """Read from memory, else from the store."""
         return self._layer(key).read(key)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Keep `data` in memory unless `key` exists."""
+        """Keep `data` in memory unless `key` exists in either layer."""
         return not self.exists(key) and self.above.create(key, data)
 
     def replace(self, key: str, data: bytes) -> None:
@@ -49,52 +54,52 @@ class OverlayBackend:
         self.above.replace(key, data)
 
     def prefetch(self, keys: Iterable[str]) -> None:
-        """Nothing is read ahead."""
+        """No effect: a dry run reads little."""
 
     def exists(self, key: str) -> bool:
-        """Say whether `key` holds bytes, in memory or in the store."""
+        """Check whether `key` holds bytes in either layer."""
         return self._layer(key).exists(key)
 
     def keys(self, prefix: str = "") -> list[str]:
-        """Return the sorted keys below `prefix`."""
+        """List the keys of both layers below `prefix`."""
         below = self.below.keys(prefix) if self.below else []
         return sorted({*self.above.keys(prefix), *below})
 
     def children(self, prefix: str = "") -> list[str]:
-        """Return the sorted names directly in `prefix`."""
+        """List the names in `prefix` of both layers."""
         below = self.below.children(prefix) if self.below else []
         return sorted({*self.above.children(prefix), *below})
 
     def partials(self, prefix: str) -> list[str]:
-        """Return the keys of unfinished writes in the store."""
+        """List the unfinished writes in the store."""
         return self.below.partials(prefix) if self.below else []
 
     def size(self, prefix: str) -> int:
-        """Return the bytes that the store holds below `prefix`."""
+        """Sum the bytes that the store holds below `prefix`."""
         return self.below.size(prefix) if self.below else 0
 
     def delete(self, key: str) -> None:
-        """Forget `key` if it is in memory; the store keeps what it has."""
+        """Remove `key` from memory; the store stays unmodified."""
         self.above.delete(key)
 
     def prune(self, prefix: str) -> None:
-        """Nothing: the store keeps what it has."""
+        """No effect: the store stays unmodified."""
 
     def lock(self, key: str, slot: int) -> AbstractContextManager[None]:
-        """Nothing is written, so nothing is locked."""
+        """No effect: only this process writes."""
         return self.above.lock(key, slot)
 
     def sync(self, keys: list[str]) -> None:
-        """Nothing to do."""
+        """No effect: nothing is durable."""
 
     def reads(self, what: str) -> AbstractContextManager[None]:
-        """Turn failures of other clients' reads into errors of the store."""
+        """Convert errors as the store does."""
         return (self.below or self.above).reads(what)
 
     def writes(self, what: str) -> AbstractContextManager[None]:
-        """Turn failures of other clients' writes into errors of the store."""
+        """Convert errors as the memory does."""
         return self.above.writes(what)
 
     def zarr_store(self, prefix: str) -> StorePath:
-        """Return the zarr client of the layer that has the array `prefix`."""
+        """Open zarr's client of the layer that has the array `prefix`."""
         return self._layer(f"{prefix}/zarr.json").zarr_store(prefix)

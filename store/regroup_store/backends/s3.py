@@ -1,16 +1,21 @@
-"""S3: the one place that makes clients of the AWS_* variables, and sentences of their errors."""
+"""S3: the one place that makes clients from the AWS_* variables and sentences from their errors."""
+
+from __future__ import annotations
 
 import contextlib
 import os
 import re
-from collections.abc import Iterator
 from datetime import timedelta
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
 from regroup_store.errors import StoreError, StoreUsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 RETRY_VARIABLE = "REGROUP_S3_RETRY_SECONDS"
 RETRY_DEFAULT_S = 120.0
@@ -33,15 +38,17 @@ _REFUSALS = {
 
 
 def s3_client(bucket: str, prefix: str = "") -> S3Store:
-    """Return the client of a bucket, or of what is below `prefix` in it.
+    """Open the client of a bucket, or of what is below `prefix` in it.
 
     Endpoint, region and credentials come from the AWS_* variables of this process: a pickled
-    client holds no secret, and takes those of the process that unpickles it. Raises
-    StoreUsageError for a name that is no bucket's, an endpoint that is no URL, and a
-    REGROUP_S3_RETRY_SECONDS that is no number of seconds.
+    client holds no secret, and takes those of the process that unpickles it.
+
+    Raises:
+        StoreUsageError: the name cannot be a bucket's, the endpoint is not a URL, or
+            REGROUP_S3_RETRY_SECONDS is not a valid number of seconds.
     """
     if not _BUCKET.fullmatch(bucket):
-        raise StoreUsageError(f"{bucket!r} cannot be a bucket: write s3://bucket/prefix")
+        raise StoreUsageError(f"{bucket!r} cannot name a bucket: write s3://bucket/prefix")
     return S3Store(
         bucket,
         prefix=prefix or None,
@@ -59,7 +66,11 @@ def s3_client(bucket: str, prefix: str = "") -> S3Store:
 
 
 def retry_seconds() -> float:
-    """Return for how many seconds a request that fails is tried again."""
+    """How long a failing request is retried, in seconds.
+
+    Raises:
+        StoreUsageError: REGROUP_S3_RETRY_SECONDS is not a number, or out of range.
+    """
     text = os.environ.get(RETRY_VARIABLE, "")
     try:
         seconds = float(text) if text else RETRY_DEFAULT_S
@@ -71,34 +82,37 @@ def retry_seconds() -> float:
 
 
 def _plain_http() -> bool:
-    """Say whether the endpoint is http://, which the client refuses unless told."""
+    """Whether the endpoint is http://, which the client refuses unless allowed."""
     plain = False
     for name in ENDPOINT_VARIABLES:
         if endpoint := os.environ.get(name):
             parts = urlsplit(endpoint)
             if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise StoreUsageError(f"{name}={endpoint} is no URL: write https://host[:port]")
+                raise StoreUsageError(f"{name}={endpoint} is not a URL: write https://host[:port]")
             plain = plain or parts.scheme == "http"
     return plain
 
 
 @contextlib.contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn obstore's errors inside into one sentence that begins with `what`.
+def s3_errors(what: str) -> Iterator[None]:
+    """Turn obstore's errors into a sentence that begins with `what`.
 
-    Raises StoreUsageError where the server refused (exit status 2), StoreError where it failed.
-    FileNotFoundError stays what it is.
+    FileNotFoundError stays itself.
+
+    Raises:
+        StoreUsageError: the server refused the request (exit status 2).
+        StoreError: the request failed otherwise.
     """
     try:
         yield
     except FileNotFoundError:
         raise
     except (BaseError, OSError) as error:
-        raise failure(what, error) from error
+        raise store_error(what, error) from error
 
 
-def failure(what: str, error: Exception) -> StoreError:
-    """Return the error of the store that an error of obstore is."""
+def store_error(what: str, error: Exception) -> StoreError:
+    """Convert an error of obstore into one of the store."""
     text = str(error)
     code = match[1] if (match := _CODE.search(text)) else ""
     message = f"{what}: {_reason(text, code) or type(error).__name__}"
@@ -114,13 +128,13 @@ def failure(what: str, error: Exception) -> StoreError:
     return StoreError(f"{message}; run the same command again when the server is back")
 
 
-def may_be_done(error: Exception) -> bool:
-    """Say whether a request that failed so may yet have been done: its answer was lost."""
+def may_have_succeeded(error: Exception) -> bool:
+    """Whether a failed request may have been carried out, its answer being lost."""
     return re.search(r"status code: 4\d\d\b", str(error)) is None
 
 
 def _refused(error: Exception, text: str, code: str) -> bool:
-    """Say whether trying again with the same settings must fail."""
+    """Whether a retry with the same settings must fail."""
     if isinstance(error, PermissionDeniedError | UnauthenticatedError) or code in _REFUSALS:
         return True
     # Listings raise GenericError whatever the status was.
@@ -128,7 +142,7 @@ def _refused(error: Exception, text: str, code: str) -> bool:
 
 
 def _reason(text: str, code: str) -> str:
-    """Return one line of obstore's message, which goes on with XML and a dump of its source."""
+    """First line of obstore's message, without the XML and the dump of its source."""
     line = text.split("\n", 1)[0].partition(": <")[0]
     if match := _REQUEST.search(line):
         request, took, retries, why = match.groups()

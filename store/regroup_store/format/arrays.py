@@ -1,20 +1,27 @@
 """Block arrays in zarr format 3: one chunk a block, written whole by exactly one attempt."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.storage import MemoryStore
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, StoreError
-from regroup_store.format.chunk_codec import ZarrArray, decodable, decode, encode
+from regroup_store.format.chunk_codec import ZarrArray, decode_chunk, encode_chunk, is_decodable
 from regroup_store.format.fingerprint import checksum_array
-from regroup_store.format.manifests import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.manifests import Location
 
 DTYPES = ("float32", "float64", "int32", "int64")
 
@@ -154,7 +161,7 @@ def write_chunk(
     values: NDArray[np.generic],
 ) -> None:
     """Write `values`, rows `span` of an array and a whole chunk of it; durable after `sync`."""
-    data = encode(array, values)
+    data = encode_chunk(array, values)
     if data is None:
         array[span] = values
     else:
@@ -182,10 +189,10 @@ def _values(
     """Rows `span`: one whole chunk, as blocks are, without zarr; FileNotFoundError then."""
     rows = span.stop - span.start
     chunk, offset = divmod(span.start, array.chunks[0])
-    if offset or rows > array.chunks[0] or not decodable(array):
+    if offset or rows > array.chunks[0] or not is_decodable(array):
         return np.asarray(array[span])
     data = backend.read(chunk_key(location, spec, chunk))
-    return decode(data, array.chunks, spec.dtype)[:rows]
+    return decode_chunk(data, array.chunks, spec.dtype)[:rows]
 
 
 def specs_to_json(specs: Sequence[ArraySpec], rows: int) -> list[dict[str, object]]:

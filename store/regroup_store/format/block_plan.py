@@ -1,5 +1,7 @@
 """The block plan: which rows of an index belong to which block (DESIGN §2, "block")."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass
 
 

@@ -4,19 +4,25 @@ They only save work: a reader of the element never looks at them, and a checkpoi
 or of other rows, is removed as if it had not been written (docs/format.md, "Checkpoints").
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regroup_store.backends.base import Backend
 from regroup_store.format.fingerprint import checksum_bytes
-from regroup_store.format.manifests import Location
 from regroup_store.format.parquet_parts import encode_table
 
-FOLDER = "checkpoints"
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.manifests import Location
+
+CHECKPOINTS = "checkpoints"
 _FILE = re.compile(r"\d{5,}-([0-9a-f]{16})\.parquet")
 
 
@@ -55,7 +61,7 @@ class BlockCheckpoints:
 
     @property
     def _folder(self) -> str:
-        return self.location.key(FOLDER, f"{self.block:05d}")
+        return self.location.key(CHECKPOINTS, f"{self.block:05d}")
 
     def _read(self, name: str) -> pa.Table | None:
         """Return a table whose bytes have the checksum that names them; None for others."""
@@ -71,7 +77,7 @@ class BlockCheckpoints:
 
 def checkpointed_blocks(backend: Backend, location: Location) -> list[int]:
     """Return the blocks that have a checkpoint, in order."""
-    prefix = location.key(FOLDER)
+    prefix = location.key(CHECKPOINTS)
     names = (key.removeprefix(f"{prefix}/").partition("/")[0] for key in backend.keys(prefix))
     return sorted({int(name) for name in names if name.isdigit()})
 

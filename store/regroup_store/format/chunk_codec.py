@@ -2,15 +2,19 @@
 and passes it between threads, at half to a third of the speed (benchmarks/v50k.py, docs/format.md).
 """
 
-from typing import Any, TypeAlias
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import google_crc32c
 import numpy as np
 from numcodecs.blosc import Blosc
-from numpy.typing import NDArray
 from zarr import Array
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.metadata import ArrayV3Metadata
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 ZarrArray: TypeAlias = Array[Any]
 _CRC_BYTES = 4
@@ -18,8 +22,8 @@ _BLOSC_HEADER_BYTES = 16
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 
-def decodable(array: ZarrArray) -> bool:
-    """Whether `decode` reads the array's chunks: little-endian values, blosc, crc32c."""
+def is_decodable(array: ZarrArray) -> bool:
+    """Whether `decode_chunk` reads the array's chunks: little-endian values, blosc, crc32c."""
     return _compressor(array) is not None
 
 
@@ -35,7 +39,7 @@ def _compressor(array: ZarrArray) -> BloscCodec | None:
     return compressor if little and isinstance(compressor, BloscCodec) else None
 
 
-def encode(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
+def encode_chunk(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
     """Return the bytes of a chunk that begins with `values`; None where zarr has to write it."""
     compressor = _compressor(array)
     if compressor is None:
@@ -51,7 +55,7 @@ def encode(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
     return b"".join((body, int(guard).to_bytes(_CRC_BYTES, "little")))
 
 
-def decode(data: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
     """Return the values of a chunk, of `shape` and `dtype`; ValueError where they are damaged."""
     body = np.frombuffer(data, np.uint8)[:-_CRC_BYTES]
     if google_crc32c.value(body) != int.from_bytes(data[-_CRC_BYTES:], "little"):

@@ -3,20 +3,26 @@
 A record is written last and create-only, so of two attempts at one block exactly one commits.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-import numpy as np
-import pyarrow as pa
-from numpy.typing import NDArray
-
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, GapError
-from regroup_store.format.block_plan import BlockPlan
 from regroup_store.format.fingerprint import checksum_array, checksum_bytes, seal, unseal
-from regroup_store.format.manifests import Location
 from regroup_store.format.parquet_parts import failed_rows
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.block_plan import BlockPlan
+    from regroup_store.format.manifests import Location
 
 _FILE = re.compile(r"(\d{5,})\.json")
 
@@ -36,12 +42,12 @@ class Commit:
     table: str
     report: Mapping[str, object]
 
-    def same_content(self, other: "Commit") -> bool:
+    def same_content(self, other: Commit) -> bool:
         """Say whether two attempts stored the same bytes."""
         return dict(self.arrays) == dict(other.arrays) and self.table == other.table
 
 
-def describe(
+def build_commit(
     block: int,
     values: Mapping[str, NDArray[np.generic]],
     table: pa.Table,
@@ -64,14 +70,14 @@ def commit_key(location: Location, block: int) -> str:
     return location.key("commits", f"{block:05d}.json")
 
 
-def numbered(names: Iterable[str]) -> set[int]:
+def block_numbers(names: Iterable[str]) -> set[int]:
     """Return the blocks that record files are named after; other names are left out."""
     return {int(match[1]) for match in map(_FILE.fullmatch, names) if match}
 
 
 def committed_blocks(backend: Backend, location: Location, plan: BlockPlan) -> set[int]:
     """Return the planned blocks that have a commit record."""
-    found = numbered(backend.children(location.key("commits")))
+    found = block_numbers(backend.children(location.key("commits")))
     return {block for block in found if block < plan.blocks}
 
 

@@ -1,100 +1,71 @@
 """Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from regroup_store.backends.base import Backend
-from regroup_store.errors import DamagedError, GapError, StoreUsageError
+from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.arrays import (
-    ArraySpec,
     chunk_key,
     create_array,
-    open_array,
     read_checked,
     require_blank,
-    specs_from_json,
     storable_values,
     stored_chunk_rows,
     write_chunk,
 )
-from regroup_store.format.block_plan import format_blocks
 from regroup_store.format.checkpoints import (
     BlockCheckpoints,
     checkpointed_blocks,
     clear_checkpoints,
 )
-from regroup_store.format.chunk_codec import ZarrArray
 from regroup_store.format.commits import (
     Commit,
-    committed_blocks,
-    describe,
-    read_commit,
+    build_commit,
     write_commit,
 )
+from regroup_store.format.element_reader import ElementReader
 from regroup_store.format.element_spec import ElementSpec, require_same
-from regroup_store.format.fingerprint import checksum_array, seal, unseal
-from regroup_store.format.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
+from regroup_store.format.fingerprint import checksum_array, seal
 from regroup_store.format.manifests import (
     BLOCK_KINDS,
-    Location,
-    block_plan,
-    find,
-    locate,
-    locate_new,
+    find_location,
+    new_location,
     read_manifest,
 )
 from regroup_store.format.parquet_parts import (
     encode_table,
     failed_rows,
-    part_name,
-    read_part,
     require_columns,
 )
 from regroup_store.format.quarantine import (
     Quarantined,
     quarantine_key,
     quarantined_blocks,
-    read_quarantine,
     write_quarantine,
 )
-from regroup_store.format.store import Store
 
-__all__ = ["ArraySpec", "BlockElement", "ElementSpec"]
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from regroup_store.format.store import Store
 
 # Values of a block, by the path of their array.
 Arrays = Mapping[str, NDArray[np.generic]]
-# Commit records kept in memory by a reader, which must not grow with the number of blocks.
-COMMITS_KEPT = 256
-# Chunks that the backend is told of before they are read.
-PREFETCHED = 4
 
 
-class BlockElement:
-    """An element of `rows` rows whose blocks are written, committed and read one by one.
-
-    Instances may be pickled and used in several processes.
-    """
-
-    def __init__(self, backend: Backend, location: Location, manifest: dict[str, object]) -> None:
-        self.manifest = manifest
-        self._backend = backend
-        self._location = location
-        self._specs = specs_from_json(manifest.get("arrays"), f"{location.folder}/manifest.json")
-        self._arrays: dict[str, ZarrArray] = {}
-        self._commits: dict[int, Commit] = {}
-        self._accepted: frozenset[int] | None = None
-        self.plan = block_plan(manifest, location)
+class BlockElement(ElementReader):
+    """x."""
 
     @classmethod
     def create(
         cls, store: Store, spec: ElementSpec, recorded: Mapping[str, object]
-    ) -> "BlockElement":
+    ) -> BlockElement:
         """Create the element, or open it where its fingerprint is there: its block plan wins.
 
         Raises StoreUsageError for a bad name or no rows, FingerprintMismatchError when the
@@ -108,9 +79,9 @@ class BlockElement:
                 f"{spec.block_rows}: both must be at least 1"
             )
         backend = store.backend
-        location = find(backend, spec.kind, spec.fingerprint)
+        location = find_location(backend, spec.kind, spec.fingerprint)
         if location is None:
-            location = locate_new(spec.kind, spec.name, spec.fingerprint)
+            location = new_location(spec.kind, spec.name, spec.fingerprint)
             rows = stored_chunk_rows(backend, location, spec.arrays, spec.rows)
             spec = replace(spec, block_rows=rows or spec.block_rows)
             backend.create(location.key("manifest.json"), seal(spec.manifest(recorded)))
@@ -120,101 +91,9 @@ class BlockElement:
             create_array(backend, location, array, element.plan.rows, element.plan.block_rows)
         return element
 
-    @classmethod
-    def open(cls, store: Store, kind: str, ref: str) -> "BlockElement":
-        """Open the element that `ref` names; see `manifests.locate` for its errors."""
-        location = locate(store.backend, kind, ref)
-        return cls(store.backend, location, read_manifest(store.backend, location))
-
-    @property
-    def name(self) -> str:
-        """The name it was created under."""
-        return self._location.name
-
-    @property
-    def ref(self) -> str:
-        """`<name>-<first 16 of the fingerprint>`."""
-        return self._location.ref
-
-    @property
-    def kind(self) -> str:
-        """ "features", "adversarials" or "votes"."""
-        return self._location.kind
-
-    @property
-    def fingerprint(self) -> str:
-        """The whole fingerprint, 64 hex characters."""
-        return str(self.manifest["fingerprint"])
-
-    @property
-    def inputs(self) -> dict[str, object]:
-        """What determines the content, as hashed."""
-        return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
-
-    @property
-    def arrays(self) -> tuple[ArraySpec, ...]:
-        """The arrays, in the order of the manifest."""
-        return self._specs
-
-    def committed(self) -> set[int]:
-        """Return the blocks that have a commit record."""
-        return committed_blocks(self._backend, self._location, self.plan)
-
-    def missing(self) -> list[int]:
-        """Return the planned blocks without a commit record: what a run has left to do."""
-        return sorted(set(range(self.plan.blocks)) - self.committed())
-
-    def commit(self, block: int) -> Commit:
-        """Return the commit record of `block`; raises GapError, DamagedError."""
-        if block not in self._commits:
-            if len(self._commits) >= COMMITS_KEPT:
-                self._commits.pop(next(iter(self._commits)))
-            self._commits[block] = read_commit(self._backend, self._location, block)
-        return self._commits[block]
-
-    @cached_property
-    def listed_gaps(self) -> frozenset[int]:
-        """The blocks that summary.json says the element was finalised without; DamagedError."""
-        where = f"{self._location.key('summary.json')} of the store {self._backend.uri}"
-        return missing_blocks(self.summary(), where)
-
-    @property
-    def gaps(self) -> list[int]:
-        """The known gaps: blocks whose samples this reader sees as failed rows.
-
-        They are those of `accept_gaps`, else those that the element was finalised without and
-        that were not committed since.
-        """
-        if self._accepted is not None:
-            return sorted(self._accepted)
-        return sorted(self.listed_gaps - self.committed()) if self.listed_gaps else []
-
-    def accept_gaps(self, blocks: Iterable[int]) -> None:
-        """Take exactly these blocks as known gaps from now on, even if they are committed.
-
-        What is made of this element in several processes so sees the same rows in all of them.
-        """
-        self._accepted = frozenset(blocks)
-
-    def accept_gaps_of(self, derived: Mapping[str, object]) -> None:
-        """Take the gaps that an element made of this one names in its inputs."""
-        self.accept_gaps(accepted_gaps(derived))
-
-    def gap_inputs(self) -> dict[str, object]:
-        """Return what the inputs of an element made of this one have to name: nothing if whole."""
-        if not self.gaps:
-            return {}
-        return {"input_gaps": {"block_rows": self.plan.block_rows, "blocks": self.gaps}}
-
     def quarantine(self, block: int, attempts: int, reason: str) -> None:
         """Keep why a block was given up, until it is committed or given up again."""
         write_quarantine(self._backend, self._location, Quarantined(block, attempts, reason))
-
-    def quarantined(self) -> list[Quarantined]:
-        """Return why blocks were given up, in block order, of those not committed since."""
-        blocks = quarantined_blocks(self._backend, self._location)
-        left = [block for block in blocks if block not in self.committed_among(blocks)]
-        return [read_quarantine(self._backend, self._location, block) for block in left]
 
     def clear_quarantine(self) -> None:
         """Remove the records of blocks that have been committed since."""
@@ -237,19 +116,20 @@ class BlockElement:
         Raises ValueError for the wrong arrays or columns, StoreError when the store cannot be
         written, DamagedError when an attempt that committed meanwhile had other values.
         """
-        judge = table if callable(table) else None
-        failed = np.zeros(self.plan.size(block), bool) if judge else self._failed(block, table)
-        values = storable_values(self._specs, arrays, self.plan.size(block), failed)
+        make_table = table if callable(table) else None
+        size = self.plan.size(block)
+        failed = np.zeros(size, bool) if make_table else self._failed(block, table)
+        values = storable_values(self._specs, arrays, size, failed)
         with self._backend.lock(self._location.key("lock"), block):
             if block in self.committed_among([block]):
                 return False
             self._write_values(block, values)
-            if judge:
-                table = judge(self._read_back(block, values))
+            if make_table:
+                table = make_table(self._read_back(block, values))
                 require_blank(self._specs, values, self._failed(block, table))
             part = encode_table(table)
             self._backend.replace(self._part_key(block), part)
-            commit = describe(block, values, table, part, report)
+            commit = build_commit(block, values, table, part, report)
             if write_commit(self._backend, self._location, commit):
                 return True
         return self._lost_race(commit)
@@ -263,55 +143,6 @@ class BlockElement:
         blocks = self.committed_among(checkpointed_blocks(self._backend, self._location))
         clear_checkpoints(self._backend, self._location, blocks)
 
-    def committed_among(self, blocks: Iterable[int]) -> set[int]:
-        """Return those of `blocks` that are committed, without listing the others."""
-        keys = {block: self._location.key("commits", f"{block:05d}.json") for block in blocks}
-        return {block for block, key in keys.items() if self._backend.exists(key)}
-
-    def read_array(self, path: str, block: int) -> NDArray[Any]:
-        """Return a block of an array, (rows of the block, *tail), checked against its commit.
-
-        The rows of a known gap (`gaps`) have failed: NaN, or -1. Raises GapError for any other
-        block that is not committed, DamagedError, StoreUsageError for an array that the element
-        has not.
-        """
-        spec, commit, span = self._spec(path), self._commit_or_gap(block), self.plan.span(block)
-        if commit is None:
-            return np.full(spec.shape(self.plan.size(block)), spec.fill, spec.dtype)
-        checksum = str(commit.arrays.get(path))
-        array = self._array(spec)
-        return read_checked(array, self._backend, self._location, spec, span, checksum)
-
-    def in_turn(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-        """Yield `wanted`, (array, block) pairs that are to be read one by one, as they are.
-
-        The backend is told of the next few: of more, a disk reads what is needed first too late
-        (docs/format.md, "What was measured").
-        """
-        keys = [chunk_key(self._location, self._spec(path), block) for path, block in wanted]
-        self._backend.prefetch(keys[:PREFETCHED])
-        for number, pair in enumerate(wanted, PREFETCHED):
-            yield pair
-            self._backend.prefetch(keys[number : number + 1])
-
-    def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a block, or some columns of them, checked against its commit.
-
-        Every row of a known gap (`gaps`) has failed. Raises GapError for any other block that is
-        not committed, DamagedError.
-        """
-        commit = self._commit_or_gap(block)
-        if commit is None:
-            rows = self._gap_rows(block)
-            return rows if columns is None else rows.select([*columns])
-        return read_part(self._backend, self._part_key(block), commit.table, columns)
-
-    def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of all blocks in order; raises GapError naming the blocks missing."""
-        self._refuse_gaps(set(self.missing()) - set(self.gaps))
-        blocks = range(self.plan.blocks)
-        return pa.concat_tables([self.read_table(block, columns) for block in blocks])
-
     def finalise(self, summary: Mapping[str, object], *, without: Iterable[int] = ()) -> None:
         """Write summary.json.
 
@@ -324,40 +155,6 @@ class BlockElement:
         listed = {"missing_blocks": missing} if missing else {}
         self._backend.replace(self._location.key("summary.json"), seal({**summary, **listed}))
         self.__dict__.pop("listed_gaps", None)
-
-    def summary(self) -> dict[str, object] | None:
-        """Return what `finalise` wrote, or None before that."""
-        key = self._location.key("summary.json")
-        try:
-            return unseal(self._backend.read(key), f"{key} of the store {self._backend.uri}")
-        except FileNotFoundError:
-            return None
-
-    def _refuse_gaps(self, missing: Collection[int]) -> None:
-        if missing:
-            raise GapError(
-                f"{self._location.folder} of the store {self._backend.uri} has gaps: "
-                f"{len(missing)} of {self.plan.blocks} blocks are not committed "
-                f"({format_blocks([*missing])}); run the job that writes it again"
-            )
-
-    def _commit_or_gap(self, block: int) -> Commit | None:
-        """Return the commit record of a block, or None for a known gap; raises GapError."""
-        if block in (self._accepted or ()):
-            return None
-        try:
-            return self.commit(block)
-        except GapError:
-            if self._accepted is None and block in self.listed_gaps:
-                return None
-            raise
-
-    def _gap_rows(self, block: int) -> pa.Table:
-        what = f"block {block} of {self._location.folder}"
-        span = self.plan.span(block)
-        samples = rows_of_index(self._backend, self.kind, self.inputs, span, what)
-        columns: Any = self.manifest["columns"]
-        return failed_table(samples, columns, f"{what} is missing")
 
     def _failed(self, block: int, table: pa.Table) -> NDArray[np.bool_]:
         """Return which rows of the block failed; raises ValueError for a table that is not its."""
@@ -395,20 +192,3 @@ class BlockElement:
             f"{self._backend.uri} wrote different values at once: remove its commit record "
             f"commits/{mine.block:05d}.json and run the same command again"
         )
-
-    def _spec(self, path: str) -> ArraySpec:
-        for spec in self._specs:
-            if spec.path == path:
-                return spec
-        known = ", ".join(spec.path for spec in self._specs)
-        raise StoreUsageError(f"{self._location.folder} has no array {path!r}; it has: {known}")
-
-    def _array(self, spec: ArraySpec) -> ZarrArray:
-        if spec.path not in self._arrays:
-            self._arrays[spec.path] = open_array(
-                self._backend, self._location, spec, self.plan.rows
-            )
-        return self._arrays[spec.path]
-
-    def _part_key(self, block: int) -> str:
-        return self._location.key("samples", part_name(block))

@@ -1,15 +1,20 @@
 """What a block element is to be, before anything of it is written."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
-import pyarrow as pa
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from regroup_store.errors import FingerprintMismatchError
 from regroup_store.format.arrays import ArraySpec, specs_to_json
-from regroup_store.format.environment import recorded_now
+from regroup_store.format.environment import environment_record
 from regroup_store.format.manifests import SCHEMA_VERSION, element_fingerprint
 from regroup_store.format.parquet_parts import columns_to_json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,7 @@ class ElementSpec:
             "block_rows": self.block_rows,
             "arrays": specs_to_json(self.arrays, self.rows),
             "columns": columns_to_json(self.columns),
-            "recorded": recorded_now(recorded),
+            "recorded": environment_record(recorded),
         }
 
 

@@ -1,16 +1,21 @@
 """What is recorded beside an element and never hashed: when, with what, from which commit."""
 
+from __future__ import annotations
+
 import platform
 import subprocess
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _PACKAGES = ("regroup-ray", "numpy", "zarr", "pyarrow", "torch", "ray")
 
 
-def recorded_now(extra: Mapping[str, object]) -> dict[str, object]:
+def environment_record(extra: Mapping[str, object]) -> dict[str, object]:
     """Return the time (UTC, ISO 8601), versions and git commit (None outside a checkout)."""
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -4,15 +4,20 @@ What determines an element's content is hashed; what merely describes how it cam
 recorded beside it. Checksums guard bytes against damage, fingerprints guard meaning.
 """
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 import xxhash
-from numpy.typing import NDArray
 
 from regroup_store.errors import DamagedError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 SHORT_LENGTH = 16
 _SEAL = "checksum"
@@ -48,7 +53,7 @@ def fingerprint(value: Mapping[str, object]) -> str:
     return hashlib.sha256(canonical_json(dict(value))).hexdigest()
 
 
-def short(full: str) -> str:
+def short_fingerprint(full: str) -> str:
     """Return the part of a fingerprint that names folders: its first 16 characters."""
     return full[:SHORT_LENGTH]
 

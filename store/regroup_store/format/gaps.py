@@ -1,16 +1,21 @@
 """Known gaps: the rows of blocks that an element was finalised without, as its readers see them."""
 
-from collections.abc import Mapping
-from typing import Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, GapError
+from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import parents
-from regroup_store.format.manifests import find, read_manifest
-from regroup_store.format.store import Store
-from regroup_store.kinds.indexes import SampleIndex
+from regroup_store.format.manifests import find_location, read_manifest
+from regroup_store.format.row_tables import RowTable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regroup_store.backends.base import Backend
 
 # What a column without a value holds in a failed row, by its type in the manifest: class numbers
 # are int32, counts int64.
@@ -75,15 +80,16 @@ def rows_of_index(
 
     Raises GapError, naming `what`, when that index is not in the store.
     """
-    parent, full = parents(kind, inputs)[0]
-    location = find(backend, parent, full)
+    parent, fingerprint = parents(kind, inputs)[0]
+    location = find_location(backend, parent, fingerprint)
     if location is None:
         raise GapError(
-            f"{what} is missing, and so are the {parent} {full[:16]} that would say whose rows "
-            f"they are: run the job that writes it again in the store {backend.uri}"
+            f"{what} is missing, and so are the {parent} {short_fingerprint(fingerprint)} that "
+            "would say which samples it holds: run the command that writes it again in the store "
+            f"{backend.uri}"
         )
     if parent == "indexes":
-        index = SampleIndex.open(Store(backend), location.ref)
+        index = RowTable(backend, location, read_manifest(backend, location))
         return _mapped(index.rows(span, ["sample_id", "label"]), inputs.get("labels"))
     inputs = read_manifest(backend, location)["inputs"]  # type: ignore[assignment]
     return rows_of_index(backend, parent, inputs, span, what)

@@ -1,14 +1,19 @@
 """Which elements come from which: the fingerprints that an element's inputs name."""
 
-from collections.abc import Iterator, Mapping
+from __future__ import annotations
+
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from regroup_store.errors import StoreError
-from regroup_store.format.fingerprint import short
-from regroup_store.format.manifests import KINDS, Location, find, locations, read_manifest
-from regroup_store.format.store import Store
+from regroup_store.format.fingerprint import short_fingerprint
+from regroup_store.format.manifests import KINDS, Location, find_location, locations, read_manifest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from regroup_store.format.store import Store
 
 
 def parents(kind: str, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -38,25 +43,25 @@ def _several(named: object) -> list[object]:
     return named if isinstance(named, list) else [named]
 
 
-def of_candidates(store: Store, kind: str, inputs: Mapping[str, Any]) -> bool:
+def holds_candidates(store: Store, kind: str, inputs: Mapping[str, Any]) -> bool:
     """Return whether an index, or features, are of images tried for a bank and not of a split."""
     if kind == "indexes":
         return "candidates" in inputs.get("selection", {})
     return kind == "features" and any(
-        of_candidates(store, parent, _index_inputs(store, full))
+        holds_candidates(store, parent, _index_inputs(store, full))
         for parent, full in parents(kind, inputs)
     )
 
 
 def _index_inputs(store: Store, index: str) -> Mapping[str, Any]:
     """The inputs of an index; {} for one that is gone."""
-    location = find(store.backend, "indexes", index)
+    location = find_location(store.backend, "indexes", index)
     inputs: Any = read_manifest(store.backend, location)["inputs"] if location else {}
     found: Mapping[str, Any] = inputs
     return found
 
 
-def features_within(store: Store, index: str, like: Mapping[str, Any]) -> list[str]:
+def features_of_index(store: Store, index: str, like: Mapping[str, Any]) -> list[str]:
     """Return the refs of finalised features of an index (its fingerprint) and of candidates of it.
 
     `like`: their inputs but for `source`. Those of candidates come first, by fingerprint, and the
@@ -68,7 +73,7 @@ def features_within(store: Store, index: str, like: Mapping[str, Any]) -> list[s
         with suppress(StoreError, FileNotFoundError):
             images = _images_within(store, index, location, like)
             if images and store.backend.exists(location.key("summary.json")):
-                found.append((images == "whole", location.ref[-16:], location.ref))
+                found.append((images == "whole", location.short_fingerprint, location.ref))
     return [ref for _, _, ref in sorted(found)]
 
 
@@ -83,7 +88,7 @@ def _images_within(
     if source == index:
         return "whole"
     images = _index_inputs(store, source)
-    tried = images.get("parent") == index and of_candidates(store, "indexes", images)
+    tried = images.get("parent") == index and holds_candidates(store, "indexes", images)
     return "candidates" if tried else None
 
 
@@ -98,7 +103,7 @@ class Relative:
     kind: str
     fingerprint: str
     location: Location | None
-    relatives: tuple["Relative", ...] = ()
+    relatives: tuple[Relative, ...] = ()
     problem: str | None = None
 
 
@@ -114,7 +119,7 @@ def ancestors(store: Store, location: Location) -> tuple[Relative, ...]:
 def _ancestor(store: Store, kind: str, full: str) -> Relative:
     location = None
     try:
-        location = find(store.backend, kind, full)
+        location = find_location(store.backend, kind, full)
         above = ancestors(store, location) if location else ()
         problem = None if location else "not in this store"
     except (StoreError, FileNotFoundError) as error:
@@ -136,7 +141,7 @@ def _below(
 ) -> tuple[Relative, ...]:
     return tuple(
         Relative(child.kind, full[child], child, _below(children, full, child))
-        for child in children.get(above.ref[-16:], [])
+        for child in children.get(above.short_fingerprint, [])
     )
 
 
@@ -152,7 +157,7 @@ def derived(store: Store, location: Location) -> list[Location]:
 
 def _reached(children: Mapping[str, list[Location]], start: Location) -> Iterator[Location]:
     # No element can come from itself: its fingerprint is a hash of its parents'.
-    for child in children.get(start.ref[-16:], []):
+    for child in children.get(start.short_fingerprint, []):
         yield child
         yield from _reached(children, child)
 
@@ -166,5 +171,5 @@ def _children(store: Store) -> tuple[dict[str, list[Location]], dict[Location, s
             manifest: Any = read_manifest(store.backend, each)
             fingerprints[each] = str(manifest["fingerprint"])
             for _, parent in parents(each.kind, manifest["inputs"]):
-                children.setdefault(short(parent), []).append(each)
+                children.setdefault(short_fingerprint(parent), []).append(each)
     return children, fingerprints

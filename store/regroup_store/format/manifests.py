@@ -3,11 +3,12 @@
 A manifest is created once and never changed, with the exceptions that docs/format.md names.
 """
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from __future__ import annotations
 
-from regroup_store.backends.base import Backend
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
 from regroup_store.errors import (
     DamagedError,
     FingerprintMismatchError,
@@ -15,7 +16,18 @@ from regroup_store.errors import (
     StoreUsageError,
 )
 from regroup_store.format.block_plan import BlockPlan
-from regroup_store.format.fingerprint import fingerprint, parse_record, short, unseal
+from regroup_store.format.fingerprint import (
+    SHORT_LENGTH,
+    fingerprint,
+    parse_record,
+    short_fingerprint,
+    unseal,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regroup_store.backends.base import Backend
 
 SCHEMA_VERSION = 1
 ROW_KINDS = ("listings", "indexes")
@@ -71,16 +83,21 @@ class Location:
     @property
     def name(self) -> str:
         """The element's name, without the fingerprint."""
-        return self.ref[:-17]
+        return self.ref[: -SHORT_LENGTH - 1]
+
+    @property
+    def short_fingerprint(self) -> str:
+        """The first 16 characters of the element's fingerprint."""
+        return self.ref[-SHORT_LENGTH:]
 
     def key(self, *parts: str) -> str:
         """Return the key of something inside the element."""
         return "/".join((self.folder, *parts))
 
 
-def locate_new(kind: str, name: str, full: str) -> Location:
+def new_location(kind: str, name: str, full: str) -> Location:
     """Return where an element of this name and fingerprint goes."""
-    return Location(kind, f"{validate_name(name)}-{short(full)}")
+    return Location(kind, f"{validate_name(name)}-{short_fingerprint(full)}")
 
 
 def read_manifest(backend: Backend, location: Location) -> dict[str, object]:
@@ -105,10 +122,12 @@ def _require_fingerprint(manifest: Mapping[str, object], location: Location, whe
         actual = element_fingerprint(location.kind, inputs)
     except ValueError as error:
         raise DamagedError(f"{where} is damaged: {error}") from error
-    if stated != actual or short(actual) != location.ref[-16:]:
+    given = short_fingerprint(actual)
+    if stated != actual or given != location.short_fingerprint:
         raise FingerprintMismatchError(
-            f"{where} states fingerprint {str(stated)[:16]}, but its inputs give {short(actual)}: "
-            "it was edited or moved; restore it, or remove the folder and run the job again"
+            f"{where} states fingerprint {short_fingerprint(str(stated))}, but its inputs give "
+            f"{given}: it was edited or moved; restore it, or remove the folder and run the "
+            "command again"
         )
 
 
@@ -160,13 +179,15 @@ def matching_locations(known: list[Location], ref: str) -> list[Location]:
 def _matches(location: Location, ref: str) -> bool:
     if location.name == ref:
         return True
-    return bool(_PREFIX.fullmatch(ref)) and location.ref[-16:].startswith(short(ref))
+    return bool(_PREFIX.fullmatch(ref)) and location.short_fingerprint.startswith(
+        short_fingerprint(ref)
+    )
 
 
-def find(backend: Backend, kind: str, full: str) -> Location | None:
+def find_location(backend: Backend, kind: str, full: str) -> Location | None:
     """Return the element with exactly this fingerprint, whatever its name, or None."""
     for location in locations(backend, kind):
-        if location.ref[-16:] == short(full):
+        if location.short_fingerprint == short_fingerprint(full):
             stated = read_manifest(backend, location)["fingerprint"]
             return location if stated == full else None
     return None

@@ -1,15 +1,22 @@
 """Parquet parts: the columns of an element's rows, written and read whole with a checksum."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError
 from regroup_store.format.fingerprint import checksum_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
 
 # Every samples/ part starts with these: a sample that cannot be read keeps its row.
 STATUS_FIELDS = (

@@ -1,15 +1,21 @@
 """Quarantine: why blocks were given up, kept beside the element until they are committed."""
 
-from collections.abc import Mapping
+from __future__ import annotations
+
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError
-from regroup_store.format.commits import numbered
+from regroup_store.format.commits import block_numbers
 from regroup_store.format.fingerprint import seal, unseal
-from regroup_store.format.manifests import Location
 
-FOLDER = "quarantine"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.manifests import Location
+
+QUARANTINE = "quarantine"
 
 
 @dataclass(frozen=True)
@@ -28,12 +34,12 @@ class Quarantined:
 
 def quarantine_key(location: Location, block: int) -> str:
     """Return the key of a block's quarantine record."""
-    return location.key(FOLDER, f"{block:05d}.json")
+    return location.key(QUARANTINE, f"{block:05d}.json")
 
 
-def write_quarantine(backend: Backend, location: Location, given_up: Quarantined) -> None:
+def write_quarantine(backend: Backend, location: Location, record: Quarantined) -> None:
     """Write the record of a block, over that of an earlier run."""
-    backend.replace(quarantine_key(location, given_up.block), seal(asdict(given_up)))
+    backend.replace(quarantine_key(location, record.block), seal(asdict(record)))
 
 
 def read_quarantine(backend: Backend, location: Location, block: int) -> Quarantined:
@@ -53,4 +59,4 @@ def _is_record(record: Mapping[str, object]) -> bool:
 
 def quarantined_blocks(backend: Backend, location: Location) -> list[int]:
     """Return the blocks that have a record, in order."""
-    return sorted(numbered(backend.children(location.key(FOLDER))))
+    return sorted(block_numbers(backend.children(location.key(QUARANTINE))))

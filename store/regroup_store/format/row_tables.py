@@ -4,31 +4,30 @@ They are written as a stream, so that a writer's memory does not grow with the n
 for eight bytes each. A table is whole: its manifest is written last.
 """
 
+from __future__ import annotations
+
 import hashlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
-from numpy.typing import NDArray
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, StoreUsageError
-from regroup_store.format.environment import recorded_now
+from regroup_store.format.environment import environment_record
 from regroup_store.format.fingerprint import canonical_json, checksum_bytes, seal
 from regroup_store.format.manifests import (
     SCHEMA_VERSION,
     Location,
     element_fingerprint,
-    find,
+    find_location,
     locate,
-    locate_new,
+    new_location,
     read_manifest,
 )
 from regroup_store.format.parquet_parts import (
@@ -38,7 +37,14 @@ from regroup_store.format.parquet_parts import (
     read_part,
     require_columns,
 )
-from regroup_store.format.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.store import Store
 
 # A reader holds two parts at the most: small beside a worker, whatever the number of rows.
 PART_ROWS = 8192
@@ -141,7 +147,7 @@ class RowTable:
     @contextmanager
     def _drafted(
         cls, name: str, rows: Iterable[pa.Table], inputs: Mapping[str, object], source_spec: str
-    ) -> Iterator["Draft[Self]"]:
+    ) -> Iterator[Draft[Self]]:
         """Read all rows, and only then give out what writes them.
 
         `inputs` lack `samples` and hold `class_names`.
@@ -165,14 +171,14 @@ class Draft(Generic[T]):
     name: str
     inputs: Mapping[str, object]
     source_spec: str
-    spool: "_Spool"
+    spool: _Spool
 
     def write(self, store: Store, recorded: Mapping[str, object]) -> T:
         """Write the table unless the same is there, and return it."""
         kind, backend = self.table.kind, store.backend
         full = element_fingerprint(kind, self.inputs)
-        found = find(backend, kind, full)
-        location = found or locate_new(kind, self.name, full)
+        found = find_location(backend, kind, full)
+        location = found or new_location(kind, self.name, full)
         manifest = self._manifest(location, full, recorded)
         if not (found and _same_place(read_manifest(backend, found), manifest)):
             for number, part in enumerate(self.spool.parts()):
@@ -194,7 +200,7 @@ class Draft(Generic[T]):
             "parts": self.spool.checksums,
             "columns": columns_to_json(self.table.columns),
             "source_spec": self.source_spec,
-            "recorded": recorded_now(recorded),
+            "recorded": environment_record(recorded),
         }
 
 

@@ -1,9 +1,10 @@
 """Opening a store, and listing what it holds."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from __future__ import annotations
 
-from regroup_store.backends.base import Backend
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
 from regroup_store.backends.local import LocalBackend
 from regroup_store.backends.open import backend_for
 from regroup_store.errors import StoreError, StoreUsageError
@@ -15,12 +16,17 @@ from regroup_store.format.manifests import (
     SCHEMA_VERSION,
     Location,
     block_plan,
-    find,
+    find_location,
     locations,
     read_manifest,
     require_schema_version,
 )
 from regroup_store.format.quarantine import Quarantined, quarantined_blocks, read_quarantine
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regroup_store.backends.base import Backend
 
 MARKER = "store.json"
 FORMAT = "regroup-store"
@@ -68,7 +74,7 @@ class Store:
 
     def find(self, kind: str, full: str) -> str | None:
         """Return the ref of the element with exactly this fingerprint, or None."""
-        location = find(self.backend, kind, full)
+        location = find_location(self.backend, kind, full)
         return location.ref if location else None
 
     def info(self, location: Location) -> ElementInfo:
@@ -78,7 +84,7 @@ class Store:
             manifest = read_manifest(self.backend, location)
         except StoreError as error:
             return ElementInfo(
-                location.kind, location.ref, location.name, location.ref[-16:],
+                location.kind, location.ref, location.name, location.short_fingerprint,
                 0, 0, 0, False, size, str(error),
             )  # fmt: skip
         rows = int(str(manifest.get("rows", 0)))
@@ -144,10 +150,10 @@ def _start(backend: Backend, *, create: bool) -> None:
         )
     if not create:
         raise StoreUsageError(f"there is no store at {backend.uri}: check --store")
-    backend.create(MARKER, marker())
+    backend.create(MARKER, marker_bytes())
 
 
-def marker() -> bytes:
+def marker_bytes() -> bytes:
     """Return the content of a store's marker."""
     return canonical_json({"format": FORMAT, "schema_version": SCHEMA_VERSION}) + b"\n"
 

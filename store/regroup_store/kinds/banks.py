@@ -1,12 +1,12 @@
 """Banks: the class-conditional mixtures of all voters (eq. 1), a tap an array."""
 
-from collections.abc import Collection, Mapping, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.arrays import (
     ArraySpec,
@@ -15,18 +15,25 @@ from regroup_store.format.arrays import (
     read_checked,
     specs_to_json,
 )
-from regroup_store.format.environment import recorded_now
-from regroup_store.format.fingerprint import checksum_array, seal, short
+from regroup_store.format.environment import environment_record
+from regroup_store.format.fingerprint import checksum_array, seal, short_fingerprint
 from regroup_store.format.manifests import (
     SCHEMA_VERSION,
     Location,
     element_fingerprint,
-    find,
+    find_location,
     locate,
-    locate_new,
+    new_location,
     read_manifest,
 )
-from regroup_store.format.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.store import Store
 
 KIND = "banks"
 SIGNS = 2
@@ -72,7 +79,7 @@ class BankSpec:
             "checksums": checksums,
             "counts": counts,
             "rows": sum(counts),
-            "recorded": recorded_now(recorded),
+            "recorded": environment_record(recorded),
         }
 
     def _hashed(self) -> dict[str, object]:
@@ -142,9 +149,9 @@ def create_bank(store: Store, spec: BankSpec) -> BankWriter:
 
     The bank cannot be seen before `finish`: it has no manifest until then.
     """
-    location = find(store.backend, KIND, spec.fingerprint)
+    location = find_location(store.backend, KIND, spec.fingerprint)
     if location is None:
-        location = locate_new(KIND, spec.name, spec.fingerprint)
+        location = new_location(KIND, spec.name, spec.fingerprint)
         for tap, _ in spec.taps:
             create_array(store.backend, location, spec.array(tap), SIGNS, 1)
     return BankWriter(store.backend, location, spec)
@@ -171,7 +178,7 @@ class StoredBank:
     @property
     def ref(self) -> str:
         """`<name>-<first 16 of the fingerprint>`."""
-        return f"{self.manifest['name']}-{short(self.fingerprint)}"
+        return f"{self.manifest['name']}-{short_fingerprint(self.fingerprint)}"
 
     @property
     def inputs(self) -> dict[str, object]:

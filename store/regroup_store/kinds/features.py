@@ -1,12 +1,17 @@
 """Features: accumulators, logits and outcome of every sample of a split under one model."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from regroup_store.format.arrays import ArraySpec
-from regroup_store.format.element import ElementSpec
+from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.parquet_parts import STATUS_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 KIND = "features"
 LOGITS = "logits.zarr"
@@ -66,7 +71,7 @@ def features_spec(
     return ElementSpec(KIND, name, inputs, rows, block_rows, tuple(arrays), COLUMNS)
 
 
-def taps_of(manifest: Mapping[str, object]) -> tuple[str, ...]:
+def feature_taps(manifest: Mapping[str, object]) -> tuple[str, ...]:
     """Return the taps of features, in execution order, from their manifest."""
     inputs = manifest["inputs"]
     assert isinstance(inputs, dict)

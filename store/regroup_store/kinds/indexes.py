@@ -1,12 +1,17 @@
 """Sample indexes: the Parquet table with a row for each image of a split."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import ClassVar
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
 from regroup_store.format.row_tables import RowTable
-from regroup_store.format.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from regroup_store.format.store import Store
 
 KIND = "indexes"
 # locator: where in the source; digest: xxh3_128 of the encoded image, so that a changed file
@@ -37,7 +42,7 @@ class SampleIndex(RowTable):
         class_names: Sequence[str],
         source_spec: str,
         recorded: Mapping[str, object] | None = None,
-    ) -> "SampleIndex":
+    ) -> SampleIndex:
         """Write the rows (tables of COLUMNS, read one after the other) and return their index.
 
         One with the same content is returned as it is. Where it is found at another place
@@ -51,7 +56,7 @@ class SampleIndex(RowTable):
 
     def derive(
         self, store: Store, name: str, rows: Sequence[int], selection: Mapping[str, object]
-    ) -> "SampleIndex":
+    ) -> SampleIndex:
         """Write the index of some rows of this one, in the given order.
 
         `selection` says how they were chosen, as JSON; it and this index's fingerprint are hashed.

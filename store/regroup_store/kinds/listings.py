@@ -4,17 +4,22 @@ A listing is what indexing starts from: the images' digests are computed over it
 block, and kept for as long as the dataset lists the same.
 """
 
-from collections.abc import Iterator
+from __future__ import annotations
+
 from contextlib import contextmanager
 from itertools import islice
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import pyarrow as pa
 
-from regroup_store.format.element import ElementSpec
+from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.parquet_parts import STATUS_FIELDS
 from regroup_store.format.row_tables import Draft, RowTable
-from regroup_store.sources import Source
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from regroup_store.sources import Source
 
 KIND = "listings"
 DIGESTS = "digests"
@@ -42,7 +47,7 @@ class Listing(RowTable):
 
     @classmethod
     @contextmanager
-    def drafted(cls, name: str, source: Source) -> Iterator[Draft["Listing"]]:
+    def drafted(cls, name: str, source: Source) -> Iterator[Draft[Listing]]:
         """List `source`, and give out what writes the listing into a store.
 
         Raises StoreUsageError for what the source refuses, no images, or a repeated sample_id:

@@ -5,15 +5,21 @@ it said before. Everything that its numbers come from stays under its own finger
 which are measured and not computed, are kept beside the results, each once.
 """
 
+from __future__ import annotations
+
 import re
-from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import DamagedError, StoreUsageError
-from regroup_store.format.fingerprint import fingerprint, seal, short, unseal
-from regroup_store.format.store import Store
+from regroup_store.format.fingerprint import fingerprint, seal, short_fingerprint, unseal
 
-FOLDER = "studies"
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.store import Store
+
+STUDIES = "studies"
 RESULTS = "results.json"
 TIMINGS = "timings"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
@@ -33,7 +39,7 @@ def read_study(store: Store, name: str) -> dict[str, object]:
     try:
         record = unseal(store.backend.read(_key(name)), where)
     except FileNotFoundError:
-        there = ", ".join(studies(store)) or "none: run one with `regroup run`"
+        there = ", ".join(study_names(store)) or "none: run one with `regroup run`"
         raise StoreUsageError(f"{store.uri} has no study {name!r}: it has {there}") from None
     results = record.get("results")
     if record.get("study") != name or not isinstance(results, dict):
@@ -41,14 +47,14 @@ def read_study(store: Store, name: str) -> dict[str, object]:
     return results
 
 
-def studies(store: Store) -> list[str]:
+def study_names(store: Store) -> list[str]:
     """Return the names of the studies whose results the store holds, sorted."""
-    return sorted(name for name in store.backend.children(FOLDER) if _has(store.backend, name))
+    return sorted(name for name in store.backend.children(STUDIES) if _has(store.backend, name))
 
 
 def timing_ref(label: str, inputs: Mapping[str, object]) -> str:
     """Return what a timing is kept under: `<label>-<fp>`, of all that was asked, plain JSON."""
-    return f"{label}-{short(fingerprint(inputs))}"
+    return f"{label}-{short_fingerprint(fingerprint(inputs))}"
 
 
 def write_timing(
@@ -93,4 +99,4 @@ def _has(backend: Backend, name: str) -> bool:
 def _key(name: str) -> str:
     if not _NAME.fullmatch(name):
         raise StoreUsageError(f"{name!r} names no study: use letters, digits, '_' and '-'")
-    return f"{FOLDER}/{name}/{RESULTS}"
+    return f"{STUDIES}/{name}/{RESULTS}"

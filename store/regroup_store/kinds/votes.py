@@ -1,12 +1,17 @@
 """Votes: the outcome of scoring features against a bank, for every k and every signs choice."""
 
-from collections.abc import Mapping, Sequence
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
 from regroup_store.format.arrays import ArraySpec
-from regroup_store.format.element import ElementSpec
+from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.parquet_parts import STATUS_FIELDS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 KIND = "votes"
 SIGN_CHOICES = ("both", "positive", "negative")

@@ -1,12 +1,17 @@
 """Findings: what verification tells, and how errors of reading become findings."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from __future__ import annotations
 
-from regroup_store.backends.base import Backend
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
 from regroup_store.errors import DamagedError, StoreError
-from regroup_store.format.manifests import Location
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.manifests import Location
 
 # damaged: it is not what was written. unreadable: it could not be read (an I/O error, another
 # schema version), so nothing is known of it. note: information; nothing is wrong.
@@ -33,34 +38,45 @@ class Finding:
     path: str
     problem: str
 
+    @classmethod
+    def at(
+        cls,
+        level: Level,
+        what: What,
+        location: Location,
+        name: str,
+        problem: str,
+        block: int | None = None,
+    ) -> Finding:
+        """A finding about the file or folder `name` of an element."""
+        path = location.key(name)
+        return cls(level, what, location.kind, location.ref, block, path, problem)
 
-def finding_at(
-    level: Level, what: What, location: Location, name: str, problem: str, block: int | None = None
-) -> Finding:
-    """Return a finding about `name`, which is below the element's folder."""
-    path = location.key(name)
-    return Finding(level, what, location.kind, location.ref, block, path, problem)
+    @classmethod
+    def from_error(
+        cls,
+        error: Exception,
+        what: What,
+        location: Location,
+        name: str,
+        block: int | None = None,
+    ) -> Finding:
+        """The finding that corresponds to an error of reading `name`."""
+        problem = describe_error(error, location.key(name))
+        return cls.at(level_of_error(error), what, location, name, problem, block)
 
 
-def failure_at(
-    error: Exception, what: What, location: Location, name: str, block: int | None = None
-) -> Finding:
-    """Return the finding that an error of reading `name` is."""
-    problem = sentence(error, location.key(name))
-    return finding_at(level_of(error), what, location, name, problem, block)
-
-
-def sentence(error: Exception, key: str) -> str:
+def describe_error(error: Exception, key: str) -> str:
     """Return what a finding says of an error of reading `key`."""
     return f"{key} is missing" if isinstance(error, FileNotFoundError) else str(error)
 
 
-def level_of(error: Exception) -> Level:
+def level_of_error(error: Exception) -> Level:
     """Tell bytes that are wrong or gone from bytes that could not be read or understood."""
     return "damaged" if isinstance(error, DamagedError | FileNotFoundError) else "unreadable"
 
 
-def attempt(read: Callable[..., object], *arguments: object) -> Exception | None:
+def reading_error(read: Callable[..., object], *arguments: object) -> Exception | None:
     """Return the error of reading, a FileNotFoundError included, or None."""
     try:
         read(*arguments)
@@ -69,17 +85,19 @@ def attempt(read: Callable[..., object], *arguments: object) -> Exception | None
     return None
 
 
-def value_error(backend: Backend, keys: list[str], read: Callable[[], object]) -> Exception | None:
+def zarr_reading_error(
+    backend: Backend, keys: list[str], read: Callable[[], object]
+) -> Exception | None:
     """Return why `read`, which goes through zarr to `keys`, fails, or None.
 
     zarr does not tell bytes that are wrong from bytes that did not arrive (a connection that
     broke): so they are read again without it before anything is called damaged.
     """
-    error = attempt(read)
+    error = reading_error(read)
     if error is None:
         return None
     for key in keys:
-        again = attempt(backend.read, key)
+        again = reading_error(backend.read, key)
         if again is not None and not isinstance(again, FileNotFoundError):
             return again
-    return error if attempt(read) else None
+    return error if reading_error(read) else None

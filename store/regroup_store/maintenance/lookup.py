@@ -1,29 +1,35 @@
 """What a user's words name: elements of any kind, by name, name-fingerprint or fingerprint."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
 from difflib import get_close_matches
+from typing import TYPE_CHECKING
 
 from regroup_store.errors import StoreUsageError
 from regroup_store.format.manifests import KINDS, Location, locations, matching_locations
-from regroup_store.format.store import Store
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regroup_store.format.store import Store
 
 SUGGESTED = 5
 
 
-def every_element(store: Store) -> list[Location]:
+def all_elements(store: Store) -> list[Location]:
     """Return the elements that have a manifest, in the order of KINDS."""
     return [location for kind in KINDS for location in locations(store.backend, kind)]
 
 
-def named_elements(store: Store, ref: str, kind: str | None = None) -> list[Location]:
+def find_elements(store: Store, ref: str, kind: str | None = None) -> list[Location]:
     """Return every element that `ref` names, of `kind` where that is given.
 
     A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
     Raises StoreUsageError, with the nearest there are, for one that names nothing.
     """
-    stated, rest = kind_of(ref)
+    stated, rest = split_ref(ref)
     kind = stated or kind
-    known = [each for each in every_element(store) if kind in (None, each.kind)]
+    known = [each for each in all_elements(store) if kind in (None, each.kind)]
     found = matching_locations(known, rest)
     if not found:
         raise StoreUsageError(
@@ -33,12 +39,12 @@ def named_elements(store: Store, ref: str, kind: str | None = None) -> list[Loca
     return found
 
 
-def one_element(store: Store, ref: str, kind: str | None = None) -> Location:
-    """Return the one element that `ref` names, as `named_elements` reads it.
+def find_element(store: Store, ref: str, kind: str | None = None) -> Location:
+    """Return the one element that `ref` names, as `find_elements` reads it.
 
     Raises StoreUsageError, with the candidates, for several.
     """
-    found = named_elements(store, ref, kind)
+    found = find_elements(store, ref, kind)
     if len(found) > 1:
         names = ", ".join(location.folder for location in found)
         raise StoreUsageError(
@@ -47,7 +53,7 @@ def one_element(store: Store, ref: str, kind: str | None = None) -> Location:
     return found[0]
 
 
-def kind_of(ref: str) -> tuple[str | None, str]:
+def split_ref(ref: str) -> tuple[str | None, str]:
     """Return the kind that a ref states, or None, and what comes after it; StoreUsageError."""
     kind, slash, rest = ref.rpartition("/")
     if slash and kind not in KINDS:

@@ -3,25 +3,30 @@
 docs/format.md, "Removing elements", says in which order, and why.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from __future__ import annotations
+
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from regroup_store.backends.base import Backend
 from regroup_store.errors import StoreError
-from regroup_store.format.fingerprint import canonical_json, short
+from regroup_store.format.fingerprint import canonical_json, short_fingerprint
 from regroup_store.format.lineage import parents
 from regroup_store.format.manifests import BLOCK_KINDS, KINDS, Location, folders, read_manifest
-from regroup_store.format.store import Store
-from regroup_store.kinds.studies import read_study, studies
+from regroup_store.kinds.studies import read_study, study_names
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.store import Store
 
 # Says that an element is being removed: it is written first and goes last.
 REMOVAL = "removal.json"
 DELETES_AT_ONCE = 16
 # whole: finalised, or written whole. unfinished: blocks or the summary are missing. half-removed:
 # its removal was begun and not finished. rest: what is left without a manifest, read by nobody.
-State = Literal["whole", "unfinished", "half-removed", "rest"]
+State = Literal["complete", "unfinished", "half-removed", "leftover"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RemovalPlan:
     """What would be removed and what would stay.
 
     `unreferenced`: children before parents; `kept`: all others; `unfinished`: those of them that
@@ -84,7 +89,7 @@ def plan_removal(
     unfinished_refs: Collection[str] = (),
     *,
     unfinished: bool = False,
-) -> Plan:
+) -> RemovalPlan:
     """Return what no study's results and none of `keep` refers to, directly or through others.
 
     Unfinished work is referred to as well: block elements that are not finalised, and
@@ -100,7 +105,7 @@ def plan_removal(
     kept = named | started | {m.location for m in unknown}
     gone = [location for location in family.members if location not in kept]
     ordered = sorted(gone, key=family.depth, reverse=True)
-    return Plan(
+    return RemovalPlan(
         unreferenced=tuple(family.members[each] for each in ordered),
         kept=tuple(m for each, m in family.members.items() if each in kept),
         unfinished=tuple(m for each, m in family.members.items() if each in started - named),
@@ -110,8 +115,8 @@ def plan_removal(
 
 def study_elements(store: Store, known: Iterable[Location]) -> set[Location]:
     """Return those of `known` that the results of any study name, by ref or by fingerprint."""
-    words = {word for name in studies(store) for word in _words(read_study(store, name))}
-    return {each for each in known if each.ref in words or each.ref[-16:] in words}
+    words = {word for name in study_names(store) for word in _words(read_study(store, name))}
+    return {each for each in known if each.ref in words or each.short_fingerprint in words}
 
 
 def _words(value: object) -> Iterator[str]:
@@ -119,7 +124,7 @@ def _words(value: object) -> Iterator[str]:
     if isinstance(value, str):
         yield value
         if len(value) == 64:
-            yield short(value)
+            yield short_fingerprint(value)
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             yield from _words(item)
@@ -128,12 +133,12 @@ def _words(value: object) -> Iterator[str]:
 def _family(store: Store) -> _Family:
     places = [location for kind in KINDS for location in folders(store.backend, kind)]
     manifests = {each: _manifest(store.backend, each) for each in places}
-    by_short = {(each.kind, each.ref[-16:]): each for each in places}
+    by_short = {(each.kind, each.short_fingerprint): each for each in places}
     listings = _by_source(manifests)
     members = {
         location: _readable(store.backend, location, manifest, by_short, listings)
         if isinstance(manifest, dict)
-        else Member(location, "unfinished" if manifest else "rest", problem=manifest)
+        else Member(location, "unfinished" if manifest else "leftover", problem=manifest)
         for location, manifest in manifests.items()
     }
     return _Family(_with_digests(members))
@@ -147,7 +152,7 @@ def _readable(
     listings: Mapping[object, list[Location]],
 ) -> Member:
     named = parents(location.kind, manifest["inputs"])
-    found = {by_short.get((kind, short(full))) for kind, full in named}
+    found = {by_short.get((kind, short_fingerprint(full))) for kind, full in named}
     listed = listings.get(manifest["source_spec"], []) if location.kind == "indexes" else []
     return Member(
         location,
@@ -176,7 +181,7 @@ def _manifest(backend: Backend, location: Location) -> dict[str, Any] | str | No
 
 def _state(backend: Backend, location: Location) -> State:
     if location.kind not in BLOCK_KINDS or backend.exists(location.key("summary.json")):
-        return "whole"
+        return "complete"
     return "half-removed" if backend.exists(location.key(REMOVAL)) else "unfinished"
 
 
@@ -208,7 +213,7 @@ def remove(store: Store, member: Member) -> None:
     Its children have to be gone before. Raises StoreError; run again it goes on.
     """
     backend, location = store.backend, member.location
-    if location.kind in BLOCK_KINDS and member.state != "rest":
+    if location.kind in BLOCK_KINDS and member.state != "leftover":
         backend.replace(location.key(REMOVAL), canonical_json({"removal": location.folder}) + b"\n")
     keys = [*backend.keys(location.folder), *backend.partials(location.folder)]
     with ThreadPoolExecutor(DELETES_AT_ONCE) as pool:

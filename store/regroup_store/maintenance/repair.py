@@ -1,16 +1,21 @@
 """Repair: what is damaged is made to be written again by the job that wrote it, nothing else."""
 
-from collections.abc import Iterable, Sequence
+from __future__ import annotations
+
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from regroup_store.format.arrays import create_array
 from regroup_store.format.commits import commit_key
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import derived
 from regroup_store.format.manifests import BLOCK_KINDS, Location
-from regroup_store.format.store import MARKER, Store, marker
-from regroup_store.maintenance.findings import Finding
+from regroup_store.format.store import MARKER, Store, marker_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from regroup_store.maintenance.findings import Finding
 
 Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
 
@@ -48,7 +53,7 @@ def apply_repair(store: Store, repair: Repair) -> None:
     for key in repair.removed:
         store.backend.delete(key)
     if repair.location is None:
-        store.backend.replace(MARKER, marker())
+        store.backend.replace(MARKER, marker_bytes())
     elif repair.rewritten:
         _rewrite_metadata(store, repair.location, repair.rewritten)
 

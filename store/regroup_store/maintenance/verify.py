@@ -3,12 +3,12 @@
 Reads one block of one array at a time, and goes on after every finding.
 """
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
-from typing import Any
+from __future__ import annotations
 
-from regroup_store.backends.base import Backend
+import contextlib
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
 from regroup_store.backends.open import backend_for
 from regroup_store.errors import (
     DamagedError,
@@ -26,18 +26,17 @@ from regroup_store.format.arrays import (
     specs_from_json,
 )
 from regroup_store.format.block_plan import BlockPlan, format_blocks
-from regroup_store.format.checkpoints import FOLDER as CHECKPOINTS
-from regroup_store.format.checkpoints import checkpointed_blocks
+from regroup_store.format.checkpoints import CHECKPOINTS, checkpointed_blocks
 from regroup_store.format.commits import commit_key
 from regroup_store.format.element import BlockElement
-from regroup_store.format.fingerprint import parse_record, unseal
+from regroup_store.format.fingerprint import parse_record, short_fingerprint, unseal
 from regroup_store.format.lineage import parents
 from regroup_store.format.manifests import (
     BLOCK_KINDS,
     KINDS,
     ROW_KINDS,
     Location,
-    find,
+    find_location,
     folders,
     matching_locations,
     read_manifest,
@@ -49,13 +48,16 @@ from regroup_store.kinds.banks import SIGNS
 from regroup_store.maintenance.findings import (
     Finding,
     Level,
-    attempt,
-    failure_at,
-    finding_at,
-    level_of,
-    sentence,
-    value_error,
+    describe_error,
+    level_of_error,
+    reading_error,
+    zarr_reading_error,
 )
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from regroup_store.backends.base import Backend
 
 
 def open_to_verify(uri: str) -> Store:
@@ -70,12 +72,12 @@ def open_to_verify(uri: str) -> Store:
     except StoreError:
         store = Store(backend_for(uri))
         with contextlib.suppress(StoreUnavailableError):
-            if chosen(store):
+            if select_locations(store):
                 return store
         raise
 
 
-def chosen(store: Store, refs: Sequence[str] = ()) -> list[Location]:
+def select_locations(store: Store, refs: Sequence[str] = ()) -> list[Location]:
     """Return what `refs` name, of any kind, or everything, finished or not.
 
     A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
@@ -97,20 +99,20 @@ def _named(store: Store, known: list[Location], ref: str) -> list[Location]:
     return found
 
 
-def verify(store: Store, refs: Sequence[str] = ()) -> Iterator[Finding]:
+def verify_store(store: Store, refs: Sequence[str] = ()) -> Iterator[Finding]:
     """Check the marker and the elements that `refs` name (default: all).
 
     Raises StoreUsageError for a ref that names nothing, StoreError when the store cannot be listed.
     """
     yield from check_marker(store)
-    for location in chosen(store, refs):
+    for location in select_locations(store, refs):
         yield from check_element(store, location)
 
 
 def check_marker(store: Store) -> Iterator[Finding]:
     """Check store.json."""
-    if error := attempt(require_marker, store.backend):
-        level, problem = level_of(error), sentence(error, MARKER)
+    if error := reading_error(require_marker, store.backend):
+        level, problem = level_of_error(error), describe_error(error, MARKER)
         # Another format, in the midst of our elements, is a damaged marker.
         if isinstance(error, StoreUsageError) and not isinstance(error, SchemaVersionError):
             level = "damaged"
@@ -127,7 +129,7 @@ def check_element(store: Store, location: Location) -> Iterator[Finding]:
         return
     except StoreError as error:
         level = _manifest_level(store.backend, location, error)
-        yield finding_at(level, "manifest", location, "manifest.json", str(error))
+        yield Finding.at(level, "manifest", location, "manifest.json", str(error))
         return
     yield from _CHECKS[location.kind](store.backend, location, manifest)
     yield from _check_parents(store.backend, location, manifest)
@@ -140,26 +142,26 @@ def _manifest_level(backend: Backend, location: Location, error: StoreError) -> 
             unseal(backend.read(location.key("manifest.json")), location.folder)
         except DamagedError:
             return "damaged"
-    return level_of(error)
+    return level_of_error(error)
 
 
 def _check_partials(backend: Backend, location: Location) -> Iterator[Finding]:
     for key in backend.partials(location.folder):
         name = key.removeprefix(f"{location.folder}/")
         problem = "a write in progress, or left by a process that was killed: never read"
-        yield finding_at("note", "leftover", location, name, problem)
+        yield Finding.at("note", "leftover", location, name, problem)
 
 
 def _check_unfinished(backend: Backend, location: Location) -> Iterator[Finding]:
     """No manifest: it is the first file of a block element, and the last of the others."""
     if location.kind in BLOCK_KINDS and backend.children(location.key("commits")):
         problem = f"{location.key('manifest.json')} is missing, but blocks are committed"
-        yield finding_at("damaged", "manifest", location, "manifest.json", problem)
+        yield Finding.at("damaged", "manifest", location, "manifest.json", problem)
     else:
         problem = (
             "begun but not finished: never read; the job that writes it goes on when run again"
         )
-        yield finding_at("note", "leftover", location, "manifest.json", problem)
+        yield Finding.at("note", "leftover", location, "manifest.json", problem)
 
 
 def _check_parents(
@@ -167,12 +169,12 @@ def _check_parents(
 ) -> Iterator[Finding]:
     for kind, full in parents(location.kind, manifest["inputs"]):
         try:
-            absent = find(backend, kind, full) is None
+            absent = find_location(backend, kind, full) is None
         except (StoreError, FileNotFoundError):
             continue  # It is there, and what is wrong with it is a finding of its own.
         if absent:
-            problem = f"it comes from {kind} {full[:16]}, not in this store"
-            yield finding_at("note", "parent", location, "manifest.json", problem)
+            problem = f"it comes from {kind} {short_fingerprint(full)}, not in this store"
+            yield Finding.at("note", "parent", location, "manifest.json", problem)
 
 
 def _check_rows(
@@ -180,8 +182,8 @@ def _check_rows(
 ) -> Iterator[Finding]:
     for number, checksum in enumerate(manifest["parts"]):
         name = part_name(number)
-        if error := attempt(read_part, backend, location.key(name), checksum):
-            yield failure_at(error, "part", location, name)
+        if error := reading_error(read_part, backend, location.key(name), checksum):
+            yield Finding.from_error(error, "part", location, name)
 
 
 def _check_bank(
@@ -194,8 +196,8 @@ def _check_bank(
         if spec in sound:
             keys = [chunk_key(location, spec, sign) for sign in range(SIGNS)]
             read = partial(_read_mixtures, backend, location, spec, checksum)
-            if error := value_error(backend, keys, read):
-                yield failure_at(error, "chunk", location, spec.path)
+            if error := zarr_reading_error(backend, keys, read):
+                yield Finding.from_error(error, "chunk", location, spec.path)
 
 
 def _read_mixtures(backend: Backend, location: Location, spec: ArraySpec, checksum: str) -> None:
@@ -211,8 +213,8 @@ def _check_blocks(
     yield from findings
     for block in sorted(element.committed()):
         yield from _check_block(backend, location, element, sound, block)
-    if error := attempt(lambda: element.listed_gaps):
-        yield failure_at(error, "summary", location, "summary.json")
+    if error := reading_error(lambda: element.listed_gaps):
+        yield Finding.from_error(error, "summary", location, "summary.json")
     yield from _check_uncommitted(backend, location, element, known=error is None)
     yield from _check_checkpoints(backend, location)
     yield from _check_quarantine(backend, location)
@@ -225,16 +227,16 @@ def _check_block(
     specs: Sequence[ArraySpec],
     block: int,
 ) -> Iterator[Finding]:
-    if error := attempt(_require_planned, element, block):
-        yield failure_at(error, "commit", location, _commit_name(location, block), block)
+    if error := reading_error(_require_planned, element, block):
+        yield Finding.from_error(error, "commit", location, _commit_name(location, block), block)
         return
-    wanted = element.in_turn([(spec.path, block) for spec in specs])
+    wanted = element.prefetched([(spec.path, block) for spec in specs])
     for spec, each in zip(specs, wanted, strict=True):
         key = chunk_key(location, spec, block)
-        if error := value_error(backend, [key], partial(element.read_array, *each)):
-            yield failure_at(error, "chunk", location, _name(location, key), block)
-    if error := attempt(element.read_table, block):
-        yield failure_at(error, "part", location, f"samples/{part_name(block)}", block)
+        if error := zarr_reading_error(backend, [key], partial(element.read_array, *each)):
+            yield Finding.from_error(error, "chunk", location, _name(location, key), block)
+    if error := reading_error(element.read_table, block):
+        yield Finding.from_error(error, "part", location, f"samples/{part_name(block)}", block)
 
 
 def _name(location: Location, key: str) -> str:
@@ -258,9 +260,9 @@ def _require_planned(element: BlockElement, block: int) -> None:
 def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]:
     """Why blocks were given up: nothing is made of it but what `regroup ls` tells."""
     for block in quarantined_blocks(backend, location):
-        if error := attempt(read_quarantine, backend, location, block):
+        if error := reading_error(read_quarantine, backend, location, block):
             name = _name(location, quarantine_key(location, block))
-            yield failure_at(error, "quarantine", location, name)
+            yield Finding.from_error(error, "quarantine", location, name)
 
 
 def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding]:
@@ -270,7 +272,7 @@ def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding
             f"what was made so far of blocks ({format_blocks(blocks)}): the job that writes them "
             "goes on from there, and removes it"
         )
-        yield finding_at("note", "leftover", location, CHECKPOINTS, problem)
+        yield Finding.at("note", "leftover", location, CHECKPOINTS, problem)
 
 
 def _check_uncommitted(
@@ -291,12 +293,12 @@ def _check_uncommitted(
             f"finalised without {len(gaps)} of {element.plan.blocks} blocks "
             f"({format_blocks(gaps)}): their samples are read as failed rows"
         )
-        yield finding_at("note", "gap", location, "summary.json", problem)
+        yield Finding.at("note", "gap", location, "summary.json", problem)
         missing = [block for block in missing if block not in gaps]
     for block in missing:
         name = _commit_name(location, block)
         problem = f"{location.key(name)} is missing, but {location.ref} was finalised with it"
-        yield finding_at("damaged", "commit", location, name, problem, block)
+        yield Finding.at("damaged", "commit", location, name, problem, block)
 
 
 def _check_gap(
@@ -306,13 +308,13 @@ def _check_gap(
         f"{len(missing)} of {element.plan.blocks} blocks are not committed "
         f"({format_blocks(missing)}): the job that writes them goes on when it is run again"
     )
-    yield finding_at("note", "gap", location, "commits", problem)
+    yield Finding.at("note", "gap", location, "commits", problem)
     if stray := sorted(_written(backend, location, element).intersection(missing)):
         problem = (
             f"values of blocks that are not committed ({format_blocks(stray)}): never read; "
             "the next run writes over them"
         )
-        yield finding_at("note", "leftover", location, "samples", problem)
+        yield Finding.at("note", "leftover", location, "samples", problem)
 
 
 def _written(backend: Backend, location: Location, element: BlockElement) -> set[int]:
@@ -332,13 +334,13 @@ def _check_metadata(
     findings, sound = [], []
     roots = dict.fromkeys(s.path.partition("/")[0] for s in specs if "/" in s.path)
     for name in (f"{root}/zarr.json" for root in roots):
-        if error := attempt(_require_group, backend, location.key(name)):
-            findings.append(failure_at(error, "metadata", location, name))
+        if error := reading_error(_require_group, backend, location.key(name)):
+            findings.append(Finding.from_error(error, "metadata", location, name))
     for spec in specs:
         name = f"{spec.path}/zarr.json"
         read = partial(_require_chunks, backend, location, spec, plan)
-        if error := value_error(backend, [location.key(name)], read):
-            findings.append(failure_at(error, "metadata", location, name))
+        if error := zarr_reading_error(backend, [location.key(name)], read):
+            findings.append(Finding.from_error(error, "metadata", location, name))
         else:
             sound.append(spec)
     return findings, sound

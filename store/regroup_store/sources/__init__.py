@@ -46,4 +46,4 @@ def open_source(spec: str) -> Source:
         return DigitsSource(location)
     if kind in LOCATED and location:
         return LOCATED[kind](location)
-    raise StoreUsageError(f"{spec!r} is not a dataset: use one of {KNOWN}.")
+    raise StoreUsageError(f"{spec!r} is not a dataset: use one of {KNOWN}")

@@ -24,7 +24,7 @@ class DigitsSource:
     def __init__(self, split: str = "") -> None:
         """Open one split: ``train``, ``val``, or the empty string for both."""
         if split not in SPLITS:
-            raise StoreUsageError(f"digits has no split {split!r}: use digits:train or digits:val.")
+            raise StoreUsageError(f"digits has no split {split!r}: use digits:train or digits:val")
         self.spec = f"digits:{split}" if split else "digits"
         self.class_names = tuple(str(digit) for digit in range(10))
         self._split = split
@@ -43,7 +43,7 @@ class DigitsSource:
         scans = _scans()
         for locator in locators:
             if locator not in scans or not self._holds(locator):
-                raise StoreUsageError(f"{self.spec} has no image {locator!r}.")
+                raise StoreUsageError(f"{self.spec} has no image {locator!r}")
         return [scans[locator][1] for locator in locators]
 
     def _holds(self, name: str) -> bool:

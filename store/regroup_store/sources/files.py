@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.source import one_line, unreadable
+from regroup_store.sources.source import error_message, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -24,7 +24,7 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(EXTENSIONS)
 
 
-def last_part(path: str) -> str:
+def file_name(path: str) -> str:
     """The name of the file at `path`."""
     return path.rpartition("/")[2]
 
@@ -34,8 +34,8 @@ def list_folder(fs: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         found: list[dict[str, Any]] = fs.ls(path, detail=True)
     except OSError as error:
-        raise StoreUsageError(f"{path} cannot be listed: {one_line(error)}") from error
-    return [(last_part(entry["name"]), entry) for entry in found]
+        raise StoreUsageError(f"{path} cannot be listed: {error_message(error)}") from error
+    return [(file_name(entry["name"]), entry) for entry in found]
 
 
 def is_folder(fs: Any, entry: dict[str, Any]) -> bool:
@@ -45,14 +45,12 @@ def is_folder(fs: Any, entry: dict[str, Any]) -> bool:
     return bool(entry["type"] == "directory")
 
 
-def as_text(path: str, where: str) -> str:
+def require_utf8(path: str, where: str) -> str:
     """`path` itself; StoreUsageError for a name that no table of strings can hold."""
     try:
         path.encode()
     except UnicodeEncodeError as error:
-        raise StoreUsageError(
-            f"{where}: the file name {path!r} is not UTF-8; rename it."
-        ) from error
+        raise StoreUsageError(f"{where}: the file name {path!r} is not UTF-8; rename it") from error
     return path
 
 
@@ -64,11 +62,11 @@ def find_by_name(fs: Any, patterns: Iterable[str], spec: str, example: str) -> d
     """
     matches = [path for pattern in patterns for path in _matches(fs, pattern, spec, example)]
     paths: dict[str, str] = {}
-    for path in sorted(sorted(set(matches)), key=last_part):
-        if (name := last_part(path)) in paths:
+    for path in sorted(sorted(set(matches)), key=file_name):
+        if (name := file_name(path)) in paths:
             raise StoreUsageError(
                 f"{spec}: {paths[name]} and {path} have the same name, which "
-                "sample ids are made of; rename one, or index them as two datasets."
+                "sample ids are made of; rename one, or index them as two datasets"
             )
         paths[name] = path
     return paths
@@ -77,12 +75,12 @@ def find_by_name(fs: Any, patterns: Iterable[str], spec: str, example: str) -> d
 def _matches(fs: Any, pattern: str, spec: str, example: str) -> list[str]:
     found = [path for path in fs.glob(pattern) if fs.isfile(path)]
     if not found:
-        missing = "" if spec.endswith(pattern) else f" {last_part(pattern)}"
-        raise StoreUsageError(f"{spec}: no file matches{missing}; name files, as in {example!r}.")
+        missing = "" if spec.endswith(pattern) else f" {file_name(pattern)}"
+        raise StoreUsageError(f"{spec}: no file matches{missing}; name files, as in {example!r}")
     return found
 
 
-def read_each(
+def read_concurrently(
     read: Callable[[Place], bytes | OSError], places: Sequence[Place]
 ) -> list[bytes | OSError]:
     """What `read` returns for each of `places`, in their order; many at a time."""
@@ -102,10 +100,10 @@ def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[b
         except OSError as error:
             return unreadable(locator, error)
 
-    return read_each(read, locators)
+    return read_concurrently(read, locators)
 
 
 def _check_inside(locator: str, spec: str) -> None:
     path = PurePosixPath(locator)
     if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in locator:
-        raise StoreUsageError(f"{locator!r} is not a path inside {spec}.")
+        raise StoreUsageError(f"{locator!r} is not a path inside {spec}")

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.files import (
     EXTENSIONS,
-    as_text,
     is_folder,
     is_image,
     list_folder,
     read_files,
+    require_utf8,
 )
 from regroup_store.sources.source import SourceRow, absolute, file_system, stamp
 
@@ -38,14 +38,14 @@ class ImageFolderSource:
         self._fs, self._root = file_system(location, f"imagefolder:{location}")
         self.spec = spec or f"imagefolder:{absolute(self._fs, self._root)}"
         if not self._fs.isdir(self._root):
-            raise StoreUsageError(f"{self.spec}: there is no such folder.")
+            raise StoreUsageError(f"{self.spec}: there is no such folder")
         entries = list_folder(self._fs, self._root)
         folders = (name for name, entry in entries if is_folder(self._fs, entry))
         self.class_names = tuple(sorted(folders))
         if not self.class_names:
             raise StoreUsageError(
                 f"{self.spec}: there is no class folder in it; expected one folder of images "
-                "per class."
+                "per class"
             )
 
     def rows(self) -> Iterator[SourceRow]:
@@ -67,7 +67,7 @@ class ImageFolderSource:
         if not images:
             raise StoreUsageError(
                 f"{self.spec}: class folder {name!r} has no image ({' '.join(EXTENSIONS)}); "
-                "add images or remove the folder."
+                "add images or remove the folder"
             )
         return [SourceRow(path, label, path, stamp) for path, stamp in images]
 
@@ -86,4 +86,4 @@ class ImageFolderSource:
             if is_folder(self._fs, entry):
                 yield from self._images(path, (*above, here))
             elif is_image(name):
-                yield as_text(path, self.spec), stamp(self._fs, entry)
+                yield require_utf8(path, self.spec), stamp(self._fs, entry)

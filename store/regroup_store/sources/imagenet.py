@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.files import (
-    as_text,
+    file_name,
     is_folder,
     is_image,
-    last_part,
     list_folder,
     read_files,
+    require_utf8,
 )
 from regroup_store.sources.imagefolder import ImageFolderSource
 from regroup_store.sources.imagenet_labels import (
@@ -22,8 +22,8 @@ from regroup_store.sources.imagenet_labels import (
     validation_labels,
     wnids,
 )
-from regroup_store.sources.source import SourceRow, absolute, file_system, one_line, stamp
-from regroup_store.sources.tar_members import Archives, Member, members
+from regroup_store.sources.source import SourceRow, absolute, error_message, file_system, stamp
+from regroup_store.sources.tar_members import Archives, TarMember, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -56,7 +56,7 @@ class ImageNetSource:
         if self._split not in SPLITS or not root:
             raise StoreUsageError(
                 f"imagenet:{location} names no split: write imagenet:train:PATH or "
-                "imagenet:val:PATH."
+                "imagenet:val:PATH"
             )
         self._fs, root = file_system(root, f"imagenet:{location}")
         self._root = root.rstrip("/")
@@ -100,11 +100,11 @@ class ImageNetSource:
             if self._fs.isfile(f"{place}/{self._archive}"):
                 return f"{place}/{self._archive}", False
         if not self._fs.isdir(self._root):
-            raise StoreUsageError(f"{self.spec}: there is no such folder.")
+            raise StoreUsageError(f"{self.spec}: there is no such folder")
         found = sorted(name for name, _ in list_folder(self._fs, self._root))
         raise StoreUsageError(
             f"{self.spec}: expected the folder {self._split!r} or {self._archive} there, or below "
-            f"ILSVRC/Data/CLS-LOC; found {_some(found)}."
+            f"ILSVRC/Data/CLS-LOC; found {_some(found)}"
         )
 
     def _check_unpacked(self, folders: list[str], loose: list[str]) -> None:
@@ -113,15 +113,15 @@ class ImageNetSource:
         if packed := [name for name in loose if name.endswith(".tar")]:
             raise StoreUsageError(
                 f"{where} is half unpacked: {len(folders)} class folders beside {len(packed)} "
-                f"archives that are not ({_some(packed)}); unpack each into a folder of its name."
+                f"archives that are not ({_some(packed)}); unpack each into a folder of its name"
             )
         if images := [name for name in loose if is_image(name)]:
             raise StoreUsageError(
                 f"{where} holds {len(images)} images ({_some(images)}) beside {len(folders)} class "
-                "folders; expected all of them in class folders."
+                "folders; expected all of them in class folders"
             )
         if not folders:
-            raise StoreUsageError(f"{where} holds no class folder; found {_some(loose)}.")
+            raise StoreUsageError(f"{where} holds no class folder; found {_some(loose)}")
         check_wnids(sorted(folders), where, "class folder")
 
     def _class_folders(self) -> Iterator[SourceRow]:
@@ -135,16 +135,16 @@ class ImageNetSource:
 
     def _check_once(self, path: str, first: dict[str, str]) -> None:
         """Refuse a validation image that lies in two class folders."""
-        other = first.setdefault(last_part(path), path)
+        other = first.setdefault(file_name(path), path)
         if other != path:
             raise StoreUsageError(
-                f"{self.spec}: {other} and {path} are the same image in two classes; remove one."
+                f"{self.spec}: {other} and {path} are the same image in two classes; remove one"
             )
 
     def _loose_images(self, entries: list[tuple[str, dict[str, Any]]]) -> Iterator[SourceRow]:
         """Rows of a `val` without class folders."""
         return self._labelled(
-            (as_text(name, self.spec), name, stamp(self._fs, entry))
+            (require_utf8(name, self.spec), name, stamp(self._fs, entry))
             for name, entry in entries
             if is_image(name)
         )
@@ -153,7 +153,7 @@ class ImageNetSource:
         """Rows of the validation archive."""
         with self._open() as (file, size, version):
             found = [
-                (last_part(member.name), member.locator(self._archive), version)
+                (file_name(member.name), member.locator(self._archive), version)
                 for member in members(file, self._archive, 0, size)
                 if is_image(member.name)
             ]
@@ -163,7 +163,7 @@ class ImageNetSource:
         """Rows of the validation images (name, locator, stamp); their classes come from a file."""
         found = {locator: (name, version) for name, locator, version in images}
         if not found:
-            raise StoreUsageError(f"{self.spec}: {self._path} holds no image.")
+            raise StoreUsageError(f"{self.spec}: {self._path} holds no image")
         folders = list(dict.fromkeys([self._root, self._path.rpartition("/")[0]]))
         file, labels = validation_labels(self._fs, folders, self.spec)
         check_labelled((_stem(name) for name, _ in found.values()), labels, self.spec, file)
@@ -185,36 +185,38 @@ class ImageNetSource:
                     locator = image.locator(self._archive)
                     yield SourceRow(f"{wnid}/{name}", class_indices()[wnid], locator, version)
 
-    def _class_archives(self, file: BinaryIO, size: int) -> dict[str, Member]:
+    def _class_archives(self, file: BinaryIO, size: int) -> dict[str, TarMember]:
         """Where in the training archive the archive of each wnid lies."""
-        found: dict[str, Member] = {}
+        found: dict[str, TarMember] = {}
         for member in members(file, f"{self.spec}: {self._archive}", 0, size):
-            name = last_part(member.name)
+            name = file_name(member.name)
             wnid = name.removesuffix(".tar")
             if wnid == name:
                 raise StoreUsageError(
                     f"{self.spec}: {self._archive} holds {member.name!r}; expected an archive of "
-                    f"class archives such as {wnids()[0]}.tar."
+                    f"class archives such as {wnids()[0]}.tar"
                 )
             if wnid in found:
-                raise StoreUsageError(f"{self.spec}: {self._archive} holds {name} twice.")
+                raise StoreUsageError(f"{self.spec}: {self._archive} holds {name} twice")
             found[wnid] = member
         if not found:
-            raise StoreUsageError(f"{self.spec}: {self._archive} holds no class archive.")
+            raise StoreUsageError(f"{self.spec}: {self._archive} holds no class archive")
         check_wnids(found, f"{self.spec}: {self._archive}", "class archive")
         return found
 
-    def _class_images(self, file: BinaryIO, wnid: str, archive: Member) -> list[tuple[str, Member]]:
+    def _class_images(
+        self, file: BinaryIO, wnid: str, archive: TarMember
+    ) -> list[tuple[str, TarMember]]:
         """File name and place of the images of one class, sorted by name."""
         where = f"{self.spec}: {wnid}.tar in {self._archive}"
-        found: dict[str, Member] = {}
+        found: dict[str, TarMember] = {}
         for member in members(file, where, archive.offset, archive.end):
-            if is_image(name := last_part(member.name)):
+            if is_image(name := file_name(member.name)):
                 if name in found:
-                    raise StoreUsageError(f"{where} holds {name!r} twice.")
+                    raise StoreUsageError(f"{where} holds {name!r} twice")
                 found[name] = member
         if not found:
-            raise StoreUsageError(f"{where} holds no image.")
+            raise StoreUsageError(f"{where} holds no image")
         return sorted(found.items())
 
     @contextmanager
@@ -225,7 +227,7 @@ class ImageNetSource:
             file = self._fs.open(self._path, "rb")
         except OSError as error:
             raise StoreUsageError(
-                f"{self.spec}: {self._archive} cannot be read: {one_line(error)}"
+                f"{self.spec}: {self._archive} cannot be read: {error_message(error)}"
             ) from error
         with file:
             yield file, int(entry["size"]), stamp(self._fs, entry)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.source import one_line
+from regroup_store.sources.source import error_message
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -46,7 +46,7 @@ def check_wnids(found: Iterable[str], where: str, what: str) -> None:
     if strange:
         raise StoreUsageError(
             f"{where}: {what} {strange[0]!r} is none of the 1000 wnids of ILSVRC 2012 such as "
-            f"{wnids()[0]!r}{_more(strange)}; for other classes use imagefolder:PATH."
+            f"{wnids()[0]!r}{_more(strange)}; for other classes use imagefolder:PATH"
         )
 
 
@@ -69,7 +69,7 @@ def validation_labels(fs: Any, folders: Sequence[str], spec: str) -> tuple[str, 
             return KAGGLE, _kaggle_labels(table, spec)
     raise StoreUsageError(
         f"{spec}: the validation images lie in no class folders, and nothing labels them: put "
-        f"{TRUTH} and {META} (or {DEVKIT}.tar.gz), or Kaggle's {KAGGLE}, into {folders[0]}."
+        f"{TRUTH} and {META} (or {DEVKIT}.tar.gz), or Kaggle's {KAGGLE}, into {folders[0]}"
     )
 
 
@@ -82,14 +82,14 @@ def check_labelled(images: Iterable[str], labels: Mapping[str, int], spec: str, 
     counts = Counter(images)
     twice = [stem for stem, count in counts.items() if count > 1]
     if twice:
-        raise StoreUsageError(f"{spec}: image {twice[0]!r} is there {counts[twice[0]]} times.")
+        raise StoreUsageError(f"{spec}: image {twice[0]!r} is there {counts[twice[0]]} times")
     expected = f"{spec}: {len(counts)} images, but {file} labels {len(labels)}"
     if strange := sorted(counts.keys() - labels.keys()):
-        raise StoreUsageError(f"{expected}: it has no label for {strange[0]!r}.")
+        raise StoreUsageError(f"{expected}: it has no label for {strange[0]!r}")
     if missing := sorted(labels.keys() - counts.keys()):
         raise StoreUsageError(
             f"{expected}: {missing[0]!r} is missing; unpack all images (for a part of them, use "
-            "class folders)."
+            "class folders)"
         )
 
 
@@ -98,7 +98,7 @@ def _small_file(fs: Any, path: str) -> bytes | None:
     try:
         return bytes(fs.cat_file(path)) if fs.isfile(path) else None
     except OSError as error:
-        raise StoreUsageError(f"{path} cannot be read: {one_line(error)}") from error
+        raise StoreUsageError(f"{path} cannot be read: {error_message(error)}") from error
 
 
 def _devkit_file(fs: Any, folder: str, name: str) -> bytes | None:
@@ -118,15 +118,15 @@ def _unpacked(packed: bytes, archive: str, name: str) -> bytes:
                 if member.name.rpartition("/")[2] == name and (file := tar.extractfile(member)):
                     return file.read(LARGEST_FILE)
     except (tarfile.TarError, OSError, EOFError, ValueError) as error:
-        raise StoreUsageError(f"{archive} cannot be unpacked: {one_line(error)}") from error
-    raise StoreUsageError(f"{archive} holds no {name}; expected the devkit of ILSVRC 2012.")
+        raise StoreUsageError(f"{archive} cannot be unpacked: {error_message(error)}") from error
+    raise StoreUsageError(f"{archive} holds no {name}; expected the devkit of ILSVRC 2012")
 
 
 def _devkit_labels(truth: bytes, meta: bytes | None, spec: str) -> dict[str, int]:
     """Line i of the ground truth is the ILSVRC2012_ID of image i, counted from 1."""
     if meta is None:
         raise StoreUsageError(
-            f"{spec}: {TRUTH} is there without {META}, which says which wnid each number is."
+            f"{spec}: {TRUTH} is there without {META}, which says which wnid each number is"
         )
     known = _synsets(meta, spec)
     labels: dict[str, int] = {}
@@ -134,7 +134,7 @@ def _devkit_labels(truth: bytes, meta: bytes | None, spec: str) -> dict[str, int
         if line not in known:
             raise StoreUsageError(
                 f"{spec}: line {number} of {TRUTH} is {line!r}, which {META} has no class for; "
-                f"it knows {len(known)} classes."
+                f"it knows {len(known)} classes"
             )
         labels[f"ILSVRC2012_val_{number:08d}"] = known[line]
     return labels
@@ -150,7 +150,7 @@ def _synsets(meta: bytes, spec: str) -> dict[str, int]:
     except Exception as error:  # loadmat raises nearly anything on what is no such file
         raise StoreUsageError(
             f"{spec}: {META} is not the devkit's (it has no table 'synsets' of ILSVRC2012_ID and "
-            f"WNID): {one_line(error)}"
+            f"WNID): {error_message(error)}"
         ) from error
     classes = {number: wnid for number, wnid in named.items() if int(number) <= WNID_COUNT}
     check_wnids(classes.values(), f"{spec}: {META}", "class")
@@ -163,13 +163,13 @@ def _kaggle_labels(table: bytes, spec: str) -> dict[str, int]:
     if not rows or rows[0] != ["ImageId", "PredictionString"]:
         found = ",".join(rows[0]) if rows else "nothing"
         raise StoreUsageError(
-            f"{spec}: {KAGGLE} begins with {found[:80]!r}; expected 'ImageId,PredictionString'."
+            f"{spec}: {KAGGLE} begins with {found[:80]!r}; expected 'ImageId,PredictionString'"
         )
     labels: dict[str, int] = {}
     for number, row in enumerate(rows[1:], start=2):
         stem, wnid = _kaggle_row(row, f"{spec}: line {number} of {KAGGLE}")
         if stem in labels:
-            raise StoreUsageError(f"{spec}: {KAGGLE} labels {stem!r} twice.")
+            raise StoreUsageError(f"{spec}: {KAGGLE} labels {stem!r} twice")
         labels[stem] = class_indices()[wnid]
     return labels
 
@@ -177,7 +177,7 @@ def _kaggle_labels(table: bytes, spec: str) -> dict[str, int]:
 def _kaggle_row(row: list[str], where: str) -> tuple[str, str]:
     """Image and wnid of one row."""
     if len(row) != 2 or not row[0] or not row[1].split():
-        raise StoreUsageError(f"{where} is {','.join(row)[:80]!r}; expected 'image,wnid x y x y'.")
+        raise StoreUsageError(f"{where} is {','.join(row)[:80]!r}; expected 'image,wnid x y x y'")
     wnid = row[1].split()[0]
     check_wnids([wnid], where, "class")
     return row[0], wnid

@@ -18,8 +18,8 @@ from regroup_store.sources.files import find_by_name
 from regroup_store.sources.source import (
     SourceRow,
     absolute,
+    error_message,
     file_system,
-    one_line,
     stamp,
     unreadable,
 )
@@ -66,7 +66,7 @@ class ParquetSource:
             if other.class_names != first.class_names:
                 raise StoreUsageError(
                     f"{self.spec}: {first.name} and {other.name} name their classes differently; "
-                    "index them as two datasets."
+                    "index them as two datasets"
                 )
         if first.class_names:
             return first.class_names
@@ -80,7 +80,7 @@ class ParquetSource:
             StoreUsageError: no row at all, or a label that is null or not the index of a class.
         """
         if not any(file.starts[-1] for file in self._files()):
-            raise StoreUsageError(f"{self.spec}: the files have no rows.")
+            raise StoreUsageError(f"{self.spec}: the files have no rows")
         for file in self._files():
             version = stamp(self._fs, self._fs.info(file.path))
             for row, label in enumerate(file.labels(self._fs)):
@@ -105,7 +105,7 @@ class ParquetSource:
         if label >= classes:
             raise StoreUsageError(
                 f"{place}: label {label} is not an index of the {classes} classes that the file "
-                "names."
+                "names"
             )
 
     def _file(self, name: str) -> _File:
@@ -121,14 +121,14 @@ class ParquetSource:
             if row < starts[-1]:
                 group = bisect_right(starts, row) - 1
                 return name, group, row - starts[group]
-        raise StoreUsageError(f"{self.spec} has no row {locator!r}.")
+        raise StoreUsageError(f"{self.spec} has no row {locator!r}")
 
     def _read(self, locator: str, name: str, group: int, row: int) -> bytes | OSError:
         try:
             data = self._row_group(name, group)[row].as_py()
         except (OSError, pa.ArrowException) as error:
             return unreadable(locator, error)
-        return OSError(f"{locator} has no image bytes.") if data is None else bytes(data)
+        return OSError(f"{locator} has no image bytes") if data is None else bytes(data)
 
     def _row_group(self, name: str, group: int) -> pa.ChunkedArray:
         kept = self._kept  # read once: a thread that prefetches may replace it
@@ -155,11 +155,13 @@ class _File:
         try:
             labels: list[int | None] = self._columns(fs, "label").to_pylist()
         except (OSError, pa.ArrowException) as error:
-            raise StoreUsageError(f"{self.path}: labels unreadable: {one_line(error)}") from error
+            raise StoreUsageError(
+                f"{self.path}: labels unreadable: {error_message(error)}"
+            ) from error
         for row, label in enumerate(labels):
             if label is None or not 0 <= label < MAX_CLASSES:
                 raise StoreUsageError(
-                    f"{self.name}#{row}: label {label} is not a class index; labels count from 0."
+                    f"{self.name}#{row}: label {label} is not a class index; labels count from 0"
                 )
         return [label for label in labels if label is not None]
 
@@ -182,7 +184,7 @@ def _open_file(fs: Any, name: str, path: str) -> _File:
         schema = footer.schema.to_arrow_schema()
     except (OSError, pa.ArrowException) as error:
         raise StoreUsageError(
-            f"{path} is not a readable Parquet file: {one_line(error)}"
+            f"{path} is not a readable Parquet file: {error_message(error)}"
         ) from error
     groups = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
     starts = list(accumulate(groups, initial=0))
@@ -196,7 +198,7 @@ def _image_column(schema: pa.Schema, path: str) -> str:
         found = ", ".join(f"{field.name}: {field.type}" for field in schema) or "none"
         raise StoreUsageError(
             f"{path} needs a column 'image' (struct with the field 'bytes', or binary) and an "
-            f"integer column 'label'; its columns are {found}."
+            f"integer column 'label'; its columns are {found}"
         )
     return images[0]
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from fsspec.spec import AbstractBufferedFile
 from obstore.fsspec import FsspecStore
 
-from regroup_store.backends.s3 import s3_client, told
+from regroup_store.backends.s3 import s3_client, s3_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,15 +36,15 @@ class S3Files(FsspecStore):
     async def _cat_file(
         self, path: str, start: int | None = None, end: int | None = None, **options: Any
     ) -> bytes:
-        with _told_of(path):
+        with _s3_errors(path):
             return await super()._cat_file(path, start, end, **options)
 
     async def _info(self, path: str, **options: Any) -> dict[str, Any]:
-        with _told_of(path):
+        with _s3_errors(path):
             return await super()._info(path, **options)
 
     async def _ls(self, path: str, detail: bool = False, **options: Any) -> Any:
-        with _told_of(path):
+        with _s3_errors(path):
             entries = await super()._ls(path, detail=True, **options)
         return entries if detail else sorted(entry["name"] for entry in entries)
 
@@ -66,9 +66,9 @@ class _RangeReader(AbstractBufferedFile):  # type: ignore[misc]
 
 
 @contextlib.contextmanager
-def _told_of(path: str) -> Iterator[None]:
+def _s3_errors(path: str) -> Iterator[None]:
     try:
-        with told(f"reading s3://{path} failed"):
+        with s3_errors(f"reading s3://{path} failed"):
             yield
     except FileNotFoundError as error:
         raise FileNotFoundError(errno.ENOENT, "there is no such object", path) from error

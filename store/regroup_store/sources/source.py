@@ -68,7 +68,7 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
     try:
         fs, path = fsspec.core.url_to_fs(location)
     except (ImportError, ValueError) as error:
-        raise StoreUsageError(f"{spec}: cannot be opened: {one_line(error)}") from error
+        raise StoreUsageError(f"{spec}: cannot be opened: {error_message(error)}") from error
     return fs, str(path)
 
 
@@ -109,7 +109,7 @@ def _file_stamp(path: str) -> str:
     return f"{status.st_size} bytes, {status.st_mtime_ns} ns"
 
 
-def one_line(error: Exception) -> str:
+def error_message(error: Exception) -> str:
     """The message of `error` in one line; of an OSError, the part without this machine's path."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return " ".join(text.split()) or type(error).__name__
@@ -117,4 +117,4 @@ def one_line(error: Exception) -> str:
 
 def unreadable(locator: str, error: Exception) -> OSError:
     """The error kept in place of an image's bytes."""
-    return OSError(f"{locator} cannot be read: {one_line(error)}")
+    return OSError(f"{locator} cannot be read: {error_message(error)}")

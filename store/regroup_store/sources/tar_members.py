@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.sources.files import as_text, last_part, read_each
-from regroup_store.sources.source import one_line, unreadable
+from regroup_store.sources.files import file_name, read_concurrently, require_utf8
+from regroup_store.sources.source import error_message, unreadable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,7 +25,7 @@ _LOCATOR = re.compile(r"(.+)#([0-9]{1,18})\+([0-9]{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class TarMember:
     """A plain file in an archive: its data are `size` bytes from byte `offset` on."""
 
     name: str
@@ -42,7 +42,7 @@ class Member:
         return f"{archive}#{self.offset}+{self.size}"
 
 
-def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[Member]:
+def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[TarMember]:
     """The plain files of the tar in the bytes `start` to `end` of `file`, as they lie there.
 
     `archive` names it in errors. In between, the caller may read elsewhere in `file`.
@@ -56,22 +56,22 @@ def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[Memb
         with tarfile.open(fileobj=file, mode="r:") as tar:
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # it keeps all that it met
-                last = repr(last_part(info.name))
-                member = Member(info.name, info.offset_data, info.size)
+                last = repr(file_name(info.name))
+                member = TarMember(info.name, info.offset_data, info.size)
                 if member.end > end:
                     raise _cut_short(archive, f"{last} ends at byte {member.end} of {end}")
                 if info.isreg() and not info.issparse():
-                    as_text(info.name, archive)
+                    require_utf8(info.name, archive)
                     yield member
             _check_end(file, archive, tar.offset, end, last)
     except tarfile.TarError as error:
         if last == "its first file":
             raise StoreUsageError(
-                f"{archive} is not a plain (uncompressed) tar archive: {one_line(error)}."
+                f"{archive} is not a plain (uncompressed) tar archive: {error_message(error)}"
             ) from error
-        raise _cut_short(archive, f"after {last}: {one_line(error)}") from error
+        raise _cut_short(archive, f"after {last}: {error_message(error)}") from error
     except (OSError, ValueError, OverflowError) as error:
-        raise StoreUsageError(f"{archive} cannot be read: {one_line(error)}") from error
+        raise StoreUsageError(f"{archive} cannot be read: {error_message(error)}") from error
 
 
 def _check_end(file: BinaryIO, archive: str, offset: int, end: int, last: str) -> None:
@@ -83,7 +83,7 @@ def _check_end(file: BinaryIO, archive: str, offset: int, end: int, last: str) -
 
 def _cut_short(archive: str, found: str) -> StoreUsageError:
     return StoreUsageError(
-        f"{archive} is cut short or damaged ({found}); copy or download it again."
+        f"{archive} is cut short or damaged ({found}); copy or download it again"
     )
 
 
@@ -102,7 +102,7 @@ class Archives:
             StoreUsageError: a locator of no archive of this source, or of a range outside of it.
         """
         members = [(locator, *self._range(locator)) for locator in locators]
-        return read_each(self._read, members)
+        return read_concurrently(self._read, members)
 
     def size(self, name: str) -> int:
         """Length of an archive in bytes; raises OSError where it is not there."""
@@ -114,7 +114,7 @@ class Archives:
         """Archive name, first byte, and number of bytes."""
         match = _LOCATOR.fullmatch(locator)
         if match is None or match[1] not in self._paths:
-            raise StoreUsageError(f"{self._spec} has no image {locator!r}.")
+            raise StoreUsageError(f"{self._spec} has no image {locator!r}")
         return match[1], int(match[2]), int(match[3])
 
     def _read(self, member: tuple[str, str, int, int]) -> bytes | OSError:
@@ -123,11 +123,11 @@ class Archives:
             if offset + size > (length := self.size(name)):
                 raise StoreUsageError(
                     f"{self._spec} has no image {locator!r}: {name} has {length} bytes; if it "
-                    "was replaced, index it again."
+                    "was replaced, index it again"
                 )
             if size > LARGEST_IMAGE:
-                return OSError(f"{locator} is larger than {LARGEST_IMAGE} bytes.")
+                return OSError(f"{locator} is larger than {LARGEST_IMAGE} bytes")
             data = self._fs.cat_file(self._paths[name], offset, offset + size) if size else b""
         except OSError as error:
             return unreadable(locator, error)
-        return bytes(data) if len(data) == size else OSError(f"{locator} is cut short.")
+        return bytes(data) if len(data) == size else OSError(f"{locator} is cut short")

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, BinaryIO
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.files import find_by_name
 from regroup_store.sources.parquet import MAX_CLASSES
-from regroup_store.sources.source import SourceRow, absolute, file_system, one_line, stamp
-from regroup_store.sources.tar_members import Archives, Member, members
+from regroup_store.sources.source import SourceRow, absolute, error_message, file_system, stamp
+from regroup_store.sources.tar_members import Archives, TarMember, members
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -76,7 +76,7 @@ class WebDatasetSource:
         if not samples:
             raise StoreUsageError(
                 f"{self.spec}: the shards hold no sample; expected images ({' '.join(IMAGES)}) "
-                f"with labels ({' '.join(LABELS)})."
+                f"with labels ({' '.join(LABELS)})"
             )
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
@@ -89,7 +89,7 @@ class WebDatasetSource:
             file = self._fs.open(path, "rb")
         except OSError as error:
             raise StoreUsageError(
-                f"{self.spec}: {name} cannot be read: {one_line(error)}"
+                f"{self.spec}: {name} cannot be read: {error_message(error)}"
             ) from error
         with file:
             version = stamp(self._fs, entry)
@@ -104,22 +104,22 @@ class _Sample:
 
     shard: str
     key: str
-    members: dict[str, Member]
+    members: dict[str, TarMember]
 
     @property
     def where(self) -> str:
         """Shard and key, for errors."""
         return f"{self.shard}: sample {self.key!r}"
 
-    def image(self) -> Member:
+    def image(self) -> TarMember:
         """The one image of the sample; StoreUsageError where there is none, or several."""
         found = [extension for extension in IMAGES if extension in self.members]
         if not found:
             raise StoreUsageError(
-                f"{self.where} has a label but no image ({' '.join(IMAGES)}) next to it."
+                f"{self.where} has a label but no image ({' '.join(IMAGES)}) next to it"
             )
         if len(found) > 1:
-            raise StoreUsageError(f"{self.where} has {len(found)} images: {' '.join(found)}.")
+            raise StoreUsageError(f"{self.where} has {len(found)} images: {' '.join(found)}")
         return self.members[found[0]]
 
     def label(self, file: BinaryIO) -> int:
@@ -127,11 +127,11 @@ class _Sample:
         found = next((extension for extension in LABELS if extension in self.members), None)
         if found is None:
             raise StoreUsageError(
-                f"{self.where} has an image but no label ({' '.join(LABELS)}) next to it."
+                f"{self.where} has an image but no label ({' '.join(LABELS)}) next to it"
             )
         member = self.members[found]
         if member.size > LARGEST_LABEL:
-            raise StoreUsageError(f"{self.where}: its {found} has {member.size} bytes.")
+            raise StoreUsageError(f"{self.where}: its {found} has {member.size} bytes")
         file.seek(member.offset)
         text = file.read(member.size).decode("utf-8", "replace").strip()
         label = _number(text) if found == "cls" else _json_number(text)
@@ -139,7 +139,7 @@ class _Sample:
             where = "" if found == "cls" else f" under {' or '.join(LABEL_KEYS)}"
             raise StoreUsageError(
                 f"{self.where}: its {found} is {text[:60]!r}; expected a class index counted "
-                f"from 0{where}."
+                f"from 0{where}"
             )
         return label
 
@@ -156,7 +156,7 @@ def _samples(file: BinaryIO, shard: str, size: int) -> Iterator[_Sample]:
                 yield sample
             sample = _Sample(shard, key, {})
         if extension in sample.members:
-            raise StoreUsageError(f"{sample.where} has its {extension} twice.")
+            raise StoreUsageError(f"{sample.where} has its {extension} twice")
         sample.members[extension] = member
     if sample.members:
         yield sample
@@ -190,7 +190,7 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     first, last = int(match[1]), int(match[2])
     if not 0 <= last - first < MOST_SHARDS:
-        raise StoreUsageError(f"{pattern}: {match[0]} is no range; write the smaller number first.")
+        raise StoreUsageError(f"{pattern}: {match[0]} is no range; write the smaller number first")
     head, tail = pattern[: match.start()], pattern[match.end() :]
     numbers = (str(number).zfill(len(match[1])) for number in range(first, last + 1))
     return [path for number in numbers for path in _expanded(f"{head}{number}{tail}")]

@@ -1,0 +1,262 @@
+"""Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from regroup_store.errors import GapError, StoreUsageError
+from regroup_store.format.arrays import (
+    ArraySpec,
+    chunk_key,
+    open_array,
+    read_checked,
+    specs_from_json,
+)
+from regroup_store.format.block_plan import format_blocks
+from regroup_store.format.commits import (
+    Commit,
+    commit_key,
+    committed_blocks,
+    read_commit,
+)
+from regroup_store.format.fingerprint import unseal
+from regroup_store.format.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
+from regroup_store.format.manifests import (
+    Location,
+    block_plan,
+    locate,
+    read_manifest,
+)
+from regroup_store.format.parquet_parts import (
+    part_name,
+    read_part,
+)
+from regroup_store.format.quarantine import (
+    Quarantined,
+    quarantined_blocks,
+    read_quarantine,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from numpy.typing import NDArray
+
+    from regroup_store.backends.base import Backend
+    from regroup_store.format.chunk_codec import ZarrArray
+    from regroup_store.format.store import Store
+
+# Commit records kept in memory by a reader, which must not grow with the number of blocks.
+COMMITS_KEPT = 256
+# Chunks announced to the backend before they are read.
+PREFETCHED = 4
+
+
+class ElementReader:
+    """x."""
+
+    def __init__(self, backend: Backend, location: Location, manifest: dict[str, object]) -> None:
+        self.manifest = manifest
+        self._backend = backend
+        self._location = location
+        self._specs = specs_from_json(manifest.get("arrays"), f"{location.folder}/manifest.json")
+        self._arrays: dict[str, ZarrArray] = {}
+        self._commits: dict[int, Commit] = {}
+        self._accepted: frozenset[int] | None = None
+        self.plan = block_plan(manifest, location)
+
+    @classmethod
+    def open(cls, store: Store, kind: str, ref: str) -> Self:
+        """Open the element that `ref` names; see `manifests.locate` for its errors."""
+        location = locate(store.backend, kind, ref)
+        return cls(store.backend, location, read_manifest(store.backend, location))
+
+    @property
+    def name(self) -> str:
+        """The name it was created under."""
+        return self._location.name
+
+    @property
+    def ref(self) -> str:
+        """`<name>-<first 16 of the fingerprint>`."""
+        return self._location.ref
+
+    @property
+    def kind(self) -> str:
+        """ "features", "adversarials" or "votes"."""
+        return self._location.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """The whole fingerprint, 64 hex characters."""
+        return str(self.manifest["fingerprint"])
+
+    @property
+    def inputs(self) -> dict[str, object]:
+        """What determines the content, as hashed."""
+        return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """The arrays, in the order of the manifest."""
+        return self._specs
+
+    def committed(self) -> set[int]:
+        """Return the blocks that have a commit record."""
+        return committed_blocks(self._backend, self._location, self.plan)
+
+    def missing(self) -> list[int]:
+        """Return the planned blocks without a commit record: what a run has left to do."""
+        return sorted(set(range(self.plan.blocks)) - self.committed())
+
+    def committed_among(self, blocks: Iterable[int]) -> set[int]:
+        """Return those of `blocks` that are committed, without listing the others."""
+        keys = {block: commit_key(self._location, block) for block in blocks}
+        return {block for block, key in keys.items() if self._backend.exists(key)}
+
+    def commit(self, block: int) -> Commit:
+        """Return the commit record of `block`; raises GapError, DamagedError."""
+        if block not in self._commits:
+            if len(self._commits) >= COMMITS_KEPT:
+                self._commits.pop(next(iter(self._commits)))
+            self._commits[block] = read_commit(self._backend, self._location, block)
+        return self._commits[block]
+
+    @cached_property
+    def listed_gaps(self) -> frozenset[int]:
+        """The blocks that summary.json says the element was finalised without; DamagedError."""
+        where = f"{self._location.key('summary.json')} of the store {self._backend.uri}"
+        return missing_blocks(self.summary(), where)
+
+    @property
+    def gaps(self) -> list[int]:
+        """The known gaps: blocks whose samples this reader sees as failed rows.
+
+        They are those of `accept_gaps`, else those that the element was finalised without and
+        that were not committed since.
+        """
+        if self._accepted is not None:
+            return sorted(self._accepted)
+        return sorted(self.listed_gaps - self.committed()) if self.listed_gaps else []
+
+    def accept_gaps(self, blocks: Iterable[int]) -> None:
+        """Take exactly these blocks as known gaps from now on, even if they are committed.
+
+        What is made of this element in several processes so sees the same rows in all of them.
+        """
+        self._accepted = frozenset(blocks)
+
+    def accept_gaps_of(self, derived: Mapping[str, object]) -> None:
+        """Take the gaps that an element made of this one names in its inputs."""
+        self.accept_gaps(accepted_gaps(derived))
+
+    def gap_inputs(self) -> dict[str, object]:
+        """Return what the inputs of an element made of this one have to name: nothing if whole."""
+        if not self.gaps:
+            return {}
+        return {"input_gaps": {"block_rows": self.plan.block_rows, "blocks": self.gaps}}
+
+    def quarantined(self) -> list[Quarantined]:
+        """Return why blocks were given up, in block order, of those not committed since."""
+        blocks = quarantined_blocks(self._backend, self._location)
+        left = [block for block in blocks if block not in self.committed_among(blocks)]
+        return [read_quarantine(self._backend, self._location, block) for block in left]
+
+    def read_array(self, path: str, block: int) -> NDArray[Any]:
+        """Return a block of an array, (rows of the block, *tail), checked against its commit.
+
+        The rows of a known gap (`gaps`) have failed: NaN, or -1. Raises GapError for any other
+        block that is not committed, DamagedError, StoreUsageError for an array that the element
+        has not.
+        """
+        spec, commit, span = self._spec(path), self._commit_or_gap(block), self.plan.span(block)
+        if commit is None:
+            return np.full(spec.shape(self.plan.size(block)), spec.fill, spec.dtype)
+        checksum = str(commit.arrays.get(path))
+        array = self._array(spec)
+        return read_checked(array, self._backend, self._location, spec, span, checksum)
+
+    def prefetched(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+        """Yield `wanted`, (array, block) pairs that are to be read one by one, as they are.
+
+        The backend is told of the next few: of more, a disk reads what is needed first too late
+        (docs/format.md, "What was measured").
+        """
+        keys = [chunk_key(self._location, self._spec(path), block) for path, block in wanted]
+        self._backend.prefetch(keys[:PREFETCHED])
+        for number, pair in enumerate(wanted, PREFETCHED):
+            yield pair
+            self._backend.prefetch(keys[number : number + 1])
+
+    def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of a block, or some columns of them, checked against its commit.
+
+        Every row of a known gap (`gaps`) has failed. Raises GapError for any other block that is
+        not committed, DamagedError.
+        """
+        commit = self._commit_or_gap(block)
+        if commit is None:
+            rows = self._gap_rows(block)
+            return rows if columns is None else rows.select([*columns])
+        return read_part(self._backend, self._part_key(block), commit.table, columns)
+
+    def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
+        """Return the rows of all blocks in order; raises GapError naming the blocks missing."""
+        self._refuse_gaps(set(self.missing()) - set(self.gaps))
+        blocks = range(self.plan.blocks)
+        return pa.concat_tables([self.read_table(block, columns) for block in blocks])
+
+    def summary(self) -> dict[str, object] | None:
+        """Return what `finalise` wrote, or None before that."""
+        key = self._location.key("summary.json")
+        try:
+            return unseal(self._backend.read(key), f"{key} of the store {self._backend.uri}")
+        except FileNotFoundError:
+            return None
+
+    def _refuse_gaps(self, missing: Collection[int]) -> None:
+        if missing:
+            raise GapError(
+                f"{self._location.folder} of the store {self._backend.uri} has gaps: "
+                f"{len(missing)} of {self.plan.blocks} blocks are not committed "
+                f"({format_blocks([*missing])}); run the command that writes it again"
+            )
+
+    def _commit_or_gap(self, block: int) -> Commit | None:
+        """Return the commit record of a block, or None for a known gap; raises GapError."""
+        if block in (self._accepted or ()):
+            return None
+        try:
+            return self.commit(block)
+        except GapError:
+            if self._accepted is None and block in self.listed_gaps:
+                return None
+            raise
+
+    def _gap_rows(self, block: int) -> pa.Table:
+        what = f"block {block} of {self._location.folder}"
+        span = self.plan.span(block)
+        samples = rows_of_index(self._backend, self.kind, self.inputs, span, what)
+        columns: Any = self.manifest["columns"]
+        return failed_table(samples, columns, f"{what} is missing")
+
+    def _spec(self, path: str) -> ArraySpec:
+        for spec in self._specs:
+            if spec.path == path:
+                return spec
+        known = ", ".join(spec.path for spec in self._specs)
+        raise StoreUsageError(f"{self._location.folder} has no array {path!r}; it has: {known}")
+
+    def _array(self, spec: ArraySpec) -> ZarrArray:
+        if spec.path not in self._arrays:
+            self._arrays[spec.path] = open_array(
+                self._backend, self._location, spec, self.plan.rows
+            )
+        return self._arrays[spec.path]
+
+    def _part_key(self, block: int) -> str:
+        return self._location.key("samples", part_name(block))
