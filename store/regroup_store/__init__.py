@@ -1,1 +1,1 @@
-"""The store contract: indexes, features, adversarials, banks and votes. No torch, no Ray."""
+"""The store: every element of a study, in a folder or in S3. No torch, no Ray."""

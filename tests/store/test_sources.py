@@ -285,7 +285,7 @@ def test_parquet_null_bytes_are_that_rows_error(tmp_path: Path) -> None:
     first, second, third = read_all(open_source(f"parquet:{tmp_path}/a.parquet"))
     assert (first, third) == (b"x", b"z")
     assert isinstance(second, OSError)
-    assert str(second) == "a.parquet#1 has no image bytes."
+    assert str(second) == "a.parquet#1 has no image bytes"
 
 
 def test_parquet_damaged_row_group_is_the_error_of_its_rows(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Block arrays in zarr format 3: one chunk a block, written whole by exactly one attempt."""
+"""Block arrays in zarr format 3: one chunk per block, written at once by exactly one attempt."""
 
 from __future__ import annotations
 
@@ -27,18 +27,21 @@ DTYPES = ("float32", "float64", "int32", "int64")
 
 
 def codecs() -> list[BloscCodec | Crc32cCodec]:
-    """Return the codecs of every array, chosen by benchmarks/codec.py.
+    """The codecs of every array, chosen by benchmarks/codec.py.
 
-    The crc32c goes round the compressed bytes, so that damaged ones never reach the decompressor.
+    The crc32c covers the compressed bytes, so that damaged ones never reach the decompressor.
     """
     return [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
 
 
 @dataclass(frozen=True)
 class ArraySpec:
-    """One array of an element: rows first, then `tail`.
+    """Description of an array of an element: rows first, then `tail`.
 
-    `path`: below the element, "<name>.zarr" or "<name>.zarr/<member>"; `dtype`: one of DTYPES.
+    Attributes:
+        path: below the element, "<name>.zarr" or "<name>.zarr/<member>".
+        tail: the shape of one row.
+        dtype: one of DTYPES.
     """
 
     path: str
@@ -54,21 +57,21 @@ class ArraySpec:
 
     @property
     def fill(self) -> float:
-        """What a row without a value holds: NaN, or -1 for integers."""
+        """The value of rows without one: NaN, or -1 for integers."""
         return float("nan") if self.dtype.startswith("float") else -1
 
     def shape(self, rows: int) -> tuple[int, ...]:
-        """Return the shape of the array, or of a block of it, with `rows` rows."""
+        """Shape of the array, or of a block of it, with `rows` rows."""
         return (rows, *self.tail)
 
 
 def create_array(
     backend: Backend, location: Location, spec: ArraySpec, rows: int, chunk_rows: int
 ) -> None:
-    """Create the metadata of an array of `rows` rows; one that is there is left alone.
+    """Create the metadata of an array of `rows` rows, unless it exists.
 
     zarr composes it in memory and the backend creates it, so that it is atomic and durable, and
-    so that zarr does not turn every folder above into a group.
+    so that zarr does not turn every parent folder into a group.
     """
     root, _, member = spec.path.partition("/")
     memory = MemoryStore()
@@ -94,7 +97,9 @@ def _contents(memory: MemoryStore) -> dict[str, bytes]:
 def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int) -> ZarrArray:
     """Open an array of the element.
 
-    Raises DamagedError if it is not what the manifest says, StoreError if it cannot be read.
+    Raises:
+        DamagedError: the array is not what the manifest says.
+        StoreError: it could not be read.
     """
     where = f"{location.key(spec.path)} of the store {backend.uri}"
     try:
@@ -117,7 +122,7 @@ def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int)
 
 
 def chunk_key(location: Location, spec: ArraySpec, chunk: int) -> str:
-    """Return the key of the chunk that holds block `chunk`."""
+    """Key of the chunk that holds block `chunk`."""
     return location.key(spec.path, "c", str(chunk), *("0" for _ in spec.tail))
 
 
@@ -129,9 +134,11 @@ def read_checked(
     span: slice,
     checksum: str,
 ) -> NDArray[np.generic]:
-    """Return rows `span` of the array, compared with their checksum.
+    """Read rows `span` of an array and verify their checksum.
 
-    Raises DamagedError where they are not what was written, StoreError where they did not arrive.
+    Raises:
+        DamagedError: the values are not what was written.
+        StoreError: they could not be read.
     """
     where = f"rows {span.start}-{span.stop - 1} of {location.key(spec.path)}"
     again = f"of the store {backend.uri}: repair or rewrite this block"
@@ -160,7 +167,7 @@ def write_chunk(
     span: slice,
     values: NDArray[np.generic],
 ) -> None:
-    """Write `values`, rows `span` of an array and a whole chunk of it; durable after `sync`."""
+    """Write `values`, rows `span` of an array, as one chunk; durable after `sync`."""
     data = encode_chunk(array, values)
     if data is None:
         array[span] = values
@@ -171,10 +178,10 @@ def write_chunk(
 def stored_chunk_rows(
     backend: Backend, location: Location, specs: Sequence[ArraySpec], rows: int
 ) -> int | None:
-    """Return the rows of a block of an element without a manifest; None where nothing is there.
+    """Rows per block of an element that has lost its manifest; None where nothing is stored.
 
-    Where the manifest was lost (see `maintenance.repair`) the arrays and commits of its plan are
-    still there, and other blocks would not fit them.
+    The lost manifest's arrays and commits are still there (see `maintenance.repair`), and blocks of
+    another size would not fit them.
     """
     if backend.children(location.key("commits")):
         for spec in specs:
@@ -186,7 +193,7 @@ def stored_chunk_rows(
 def _values(
     array: ZarrArray, backend: Backend, location: Location, spec: ArraySpec, span: slice
 ) -> NDArray[np.generic]:
-    """Rows `span`: one whole chunk, as blocks are, without zarr; FileNotFoundError then."""
+    """Read rows `span`: exactly one chunk without zarr, anything else with it."""
     rows = span.stop - span.start
     chunk, offset = divmod(span.start, array.chunks[0])
     if offset or rows > array.chunks[0] or not is_decodable(array):
@@ -196,12 +203,16 @@ def _values(
 
 
 def specs_to_json(specs: Sequence[ArraySpec], rows: int) -> list[dict[str, object]]:
-    """Return array specs as the manifest holds them: path, whole shape, dtype."""
+    """Describe arrays as the manifest does: path, entire shape, dtype."""
     return [{"path": s.path, "shape": list(s.shape(rows)), "dtype": s.dtype} for s in specs]
 
 
 def specs_from_json(entries: object, where: str) -> tuple[ArraySpec, ...]:
-    """Return the array specs of a manifest; raises DamagedError."""
+    """Parse the array descriptions of a manifest.
+
+    Raises:
+        DamagedError: they are not such descriptions; the message begins with `where`.
+    """
     try:
         return tuple(_spec(entry) for entry in entries)  # type: ignore[attr-defined]
     except (TypeError, KeyError, ValueError) as error:
@@ -219,7 +230,14 @@ def storable_values(
     rows: int,
     failed: NDArray[np.bool_],
 ) -> dict[str, NDArray[np.generic]]:
-    """Return a block's arrays by path, failed rows blanked; ValueError if they do not fit."""
+    """Check a block's arrays against their specs, and blank the failed rows.
+
+    Returns:
+        The arrays by path.
+
+    Raises:
+        ValueError: other arrays than the specs', or another shape or dtype.
+    """
     if set(arrays) != {spec.path for spec in specs}:
         raise ValueError(f"arrays {sorted(arrays)} are not those of {[s.path for s in specs]}")
     return {spec.path: _blanked(arrays[spec.path], spec, rows, failed) for spec in specs}
@@ -228,7 +246,7 @@ def storable_values(
 def _blanked(
     array: NDArray[np.generic], spec: ArraySpec, rows: int, failed: NDArray[np.bool_]
 ) -> NDArray[np.generic]:
-    """Return `array` with failed rows set to the fill value; raises ValueError for its shape."""
+    """A copy of `array` with the fill value in failed rows; `array` itself if there are none."""
     if array.shape != spec.shape(rows) or array.dtype != np.dtype(spec.dtype):
         raise ValueError(
             f"{spec.path} is {array.dtype} {array.shape}, but the manifest says "
@@ -244,7 +262,11 @@ def _blanked(
 def require_blank(
     specs: Sequence[ArraySpec], arrays: Mapping[str, NDArray[np.generic]], failed: NDArray[np.bool_]
 ) -> None:
-    """Raise ValueError unless the failed rows of a block's arrays hold the fill value."""
+    """Check that the failed rows of a block's arrays hold the fill value.
+
+    Raises:
+        ValueError: one of them holds something else.
+    """
     for spec in specs:
         rows, blank = arrays[spec.path][failed], np.asarray(spec.fill, spec.dtype)
         if not np.array_equal(rows, np.full_like(rows, blank), equal_nan=spec.fill != -1):

@@ -1,4 +1,4 @@
-"""The block plan: which rows of an index belong to which block (DESIGN §2, "block")."""
+"""The block plan: which rows of an index belong to which block, the unit of work."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BlockPlan:
-    """`rows` rows cut into blocks of `block_rows`; the last block may be shorter."""
+    """`rows` rows divided into blocks of `block_rows`; the last block may be shorter."""
 
     rows: int
     block_rows: int
@@ -22,20 +22,24 @@ class BlockPlan:
         return -(-self.rows // self.block_rows)
 
     def span(self, block: int) -> slice:
-        """Return the rows of `block`; raises IndexError outside 0..blocks-1."""
+        """Rows of `block`, as a slice.
+
+        Raises:
+            IndexError: the block is outside 0 to blocks - 1.
+        """
         if not 0 <= block < self.blocks:
             raise IndexError(f"block {block} is outside the plan of {self.blocks} blocks")
         start = block * self.block_rows
         return slice(start, min(start + self.block_rows, self.rows))
 
     def size(self, block: int) -> int:
-        """Return the number of rows of `block`."""
+        """Number of rows of `block`."""
         span = self.span(block)
         return int(span.stop - span.start)
 
 
 def format_blocks(blocks: list[int]) -> str:
-    """Return block numbers as people write them, "2, 5-7": at most eight runs, then a count."""
+    """Format block numbers for people, "2, 5-7": at most eight runs, then a count."""
     runs: list[list[int]] = []
     for block in sorted(blocks):
         if runs and block == runs[-1][1] + 1:

@@ -1,7 +1,7 @@
-"""Checkpoints: what a long attempt at a block has made so far, kept until the block is committed.
+"""Checkpoints: partial results of a long attempt, kept until the block is committed.
 
-They only save work: a reader of the element never looks at them, and a checkpoint that is damaged,
-or of other rows, is removed as if it had not been written (docs/format.md, "Checkpoints").
+They only save work: readers of the element ignore them, and a checkpoint that is damaged, or of
+other rows, is removed as if it had never been written (docs/format.md, "Checkpoints").
 """
 
 from __future__ import annotations
@@ -35,16 +35,18 @@ class BlockCheckpoints:
     block: int
 
     def add(self, first_row: int, table: pa.Table) -> None:
-        """Keep `table`; durable when this returns. Attempts at once do not write over each other.
+        """Store `table`, durably. Concurrent attempts never overwrite each other's checkpoints.
 
-        `first_row`: a row of the block that is in it, to tell files apart for people.
+        Args:
+            first_row: a row of the block in `table`, which helps people tell files apart.
+            table: the rows to keep.
         """
         data = encode_table(table)
         name = f"{first_row:05d}-{checksum_bytes(data)}.parquet"
         self.backend.replace(f"{self._folder}/{name}", data)
 
     def read(self, fits: Callable[[pa.Table], bool]) -> list[pa.Table]:
-        """Return the tables that are whole and that `fits` accepts; the other files are removed."""
+        """Read the intact tables that `fits` accepts, and remove all other files."""
         found = []
         for name in self.backend.children(self._folder):
             table = self._read(name)
@@ -55,7 +57,7 @@ class BlockCheckpoints:
         return found
 
     def clear(self) -> None:
-        """Remove them all: the block is committed."""
+        """Remove all of them: the block is committed."""
         for key in self.backend.keys(self._folder):
             self.backend.delete(key)
 
@@ -64,7 +66,7 @@ class BlockCheckpoints:
         return self.location.key(CHECKPOINTS, f"{self.block:05d}")
 
     def _read(self, name: str) -> pa.Table | None:
-        """Return a table whose bytes have the checksum that names them; None for others."""
+        """Read a table whose bytes match the checksum in its name; None otherwise."""
         match = _FILE.fullmatch(name)
         try:
             data = self.backend.read(f"{self._folder}/{name}") if match else b""
@@ -76,7 +78,7 @@ class BlockCheckpoints:
 
 
 def checkpointed_blocks(backend: Backend, location: Location) -> list[int]:
-    """Return the blocks that have a checkpoint, in order."""
+    """List the blocks that have a checkpoint, in order."""
     prefix = location.key(CHECKPOINTS)
     names = (key.removeprefix(f"{prefix}/").partition("/")[0] for key in backend.keys(prefix))
     return sorted({int(name) for name in names if name.isdigit()})

@@ -1,5 +1,7 @@
-"""Whole chunks encoded and decoded in one step. zarr's own pipeline copies each several times over
-and passes it between threads, at half to a third of the speed (benchmarks/v50k.py, docs/format.md).
+"""Chunks encoded and decoded in one step, without zarr's pipeline.
+
+zarr's pipeline copies each chunk several times and passes it between threads, at a third to a half
+of the speed (benchmarks/v50k.py; docs/format.md, "What was measured").
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ def is_decodable(array: ZarrArray) -> bool:
 
 
 def _compressor(array: ZarrArray) -> BloscCodec | None:
-    """The compressor of an array whose codecs are those above."""
+    """The compressor of an array that has exactly these codecs, else None."""
     metadata = array.metadata
     if not isinstance(metadata, ArrayV3Metadata) or len(metadata.codecs) != 3:
         return None
@@ -40,7 +42,7 @@ def _compressor(array: ZarrArray) -> BloscCodec | None:
 
 
 def encode_chunk(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
-    """Return the bytes of a chunk that begins with `values`; None where zarr has to write it."""
+    """Encode a chunk that begins with `values`; None where zarr has to write it."""
     compressor = _compressor(array)
     if compressor is None:
         return None
@@ -56,7 +58,11 @@ def encode_chunk(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
 
 
 def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
-    """Return the values of a chunk, of `shape` and `dtype`; ValueError where they are damaged."""
+    """Decode a chunk into an array of `shape` and `dtype`.
+
+    Raises:
+        ValueError: the chunk is damaged.
+    """
     body = np.frombuffer(data, np.uint8)[:-_CRC_BYTES]
     if google_crc32c.value(body) != int.from_bytes(data[-_CRC_BYTES:], "little"):
         raise ValueError("its bytes do not match its crc32c")

@@ -1,4 +1,4 @@
-"""Commit records: a block is real only when its record exists (DESIGN §5).
+"""Commit records: a block is real only when its record exists.
 
 A record is written last and create-only, so of two attempts at one block exactly one commits.
 """
@@ -29,10 +29,15 @@ _FILE = re.compile(r"(\d{5,})\.json")
 
 @dataclass(frozen=True)
 class Commit:
-    """What one attempt committed.
+    """The record of a committed block.
 
-    `arrays`: path -> xxh3_64 of the block's values; `table`: xxh3_64 of the Parquet part's bytes;
-    `failed`: rows with status "failed"; `report`: the attempt's own account (seconds, ...).
+    Attributes:
+        block: its number.
+        rows: of the block.
+        failed: rows with status "failed".
+        arrays: xxh3_64 of the block's values, by the path of the array.
+        table: xxh3_64 of the Parquet part's bytes.
+        report: the attempt's own account (seconds, ...); nothing depends on it.
     """
 
     block: int
@@ -43,7 +48,7 @@ class Commit:
     report: Mapping[str, object]
 
     def same_content(self, other: Commit) -> bool:
-        """Say whether two attempts stored the same bytes."""
+        """Whether two attempts stored the same bytes."""
         return dict(self.arrays) == dict(other.arrays) and self.table == other.table
 
 
@@ -54,7 +59,7 @@ def build_commit(
     part: bytes,
     report: Mapping[str, object],
 ) -> Commit:
-    """Return the record of what an attempt stored: arrays by path, a table and its Parquet file."""
+    """Build the record of what an attempt stored: arrays by path, a table and its file."""
     return Commit(
         block=block,
         rows=table.num_rows,
@@ -66,29 +71,34 @@ def build_commit(
 
 
 def commit_key(location: Location, block: int) -> str:
-    """Return the key of a block's commit record."""
+    """Key of a block's commit record."""
     return location.key("commits", f"{block:05d}.json")
 
 
 def block_numbers(names: Iterable[str]) -> set[int]:
-    """Return the blocks that record files are named after; other names are left out."""
+    """Blocks that record files are named after; other names are ignored."""
     return {int(match[1]) for match in map(_FILE.fullmatch, names) if match}
 
 
 def committed_blocks(backend: Backend, location: Location, plan: BlockPlan) -> set[int]:
-    """Return the planned blocks that have a commit record."""
+    """The planned blocks that have a commit record."""
     found = block_numbers(backend.children(location.key("commits")))
     return {block for block in found if block < plan.blocks}
 
 
 def write_commit(backend: Backend, location: Location, commit: Commit) -> bool:
-    """Create the record; False when another attempt's record is there."""
+    """Create the record; False where another attempt's record exists."""
     record = {**asdict(commit), "arrays": dict(commit.arrays), "report": dict(commit.report)}
     return backend.create(commit_key(location, commit.block), seal(record))
 
 
 def read_commit(backend: Backend, location: Location, block: int) -> Commit:
-    """Return the record of `block`; raises GapError where there is none, DamagedError."""
+    """Read the record of `block`.
+
+    Raises:
+        GapError: the block is not committed.
+        DamagedError: the record is not what was written.
+    """
     key = commit_key(location, block)
     try:
         data = backend.read(key)

@@ -1,4 +1,4 @@
-"""Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
+"""Reading an element whose blocks are written, committed and read one by one."""
 
 from __future__ import annotations
 
@@ -57,7 +57,14 @@ PREFETCHED = 4
 
 
 class ElementReader:
-    """x."""
+    """An element of `rows` rows, read block by block.
+
+    Instances may be pickled and used in several processes.
+
+    Attributes:
+        manifest: of the element.
+        plan: its block plan.
+    """
 
     def __init__(self, backend: Backend, location: Location, manifest: dict[str, object]) -> None:
         self.manifest = manifest
@@ -71,33 +78,33 @@ class ElementReader:
 
     @classmethod
     def open(cls, store: Store, kind: str, ref: str) -> Self:
-        """Open the element that `ref` names; see `manifests.locate` for its errors."""
+        """Open the element that `ref` names; `manifests.locate` documents the errors."""
         location = locate(store.backend, kind, ref)
         return cls(store.backend, location, read_manifest(store.backend, location))
 
     @property
     def name(self) -> str:
-        """The name it was created under."""
+        """The name under which it was created."""
         return self._location.name
 
     @property
     def ref(self) -> str:
-        """`<name>-<first 16 of the fingerprint>`."""
+        """`<name>-<first 16 characters of the fingerprint>`."""
         return self._location.ref
 
     @property
     def kind(self) -> str:
-        """ "features", "adversarials" or "votes"."""
+        """One of `BLOCK_KINDS`."""
         return self._location.kind
 
     @property
     def fingerprint(self) -> str:
-        """The whole fingerprint, 64 hex characters."""
+        """The fingerprint, 64 hex characters."""
         return str(self.manifest["fingerprint"])
 
     @property
     def inputs(self) -> dict[str, object]:
-        """What determines the content, as hashed."""
+        """All that determines the content, as hashed."""
         return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
 
     @property
@@ -106,20 +113,25 @@ class ElementReader:
         return self._specs
 
     def committed(self) -> set[int]:
-        """Return the blocks that have a commit record."""
+        """The blocks that have a commit record."""
         return committed_blocks(self._backend, self._location, self.plan)
 
     def missing(self) -> list[int]:
-        """Return the planned blocks without a commit record: what a run has left to do."""
+        """List the planned blocks without a commit record: what a run has left to do."""
         return sorted(set(range(self.plan.blocks)) - self.committed())
 
     def committed_among(self, blocks: Iterable[int]) -> set[int]:
-        """Return those of `blocks` that are committed, without listing the others."""
+        """Those of `blocks` that are committed, without listing all commits."""
         keys = {block: commit_key(self._location, block) for block in blocks}
         return {block for block, key in keys.items() if self._backend.exists(key)}
 
     def commit(self, block: int) -> Commit:
-        """Return the commit record of `block`; raises GapError, DamagedError."""
+        """Read the commit record of `block`.
+
+        Raises:
+            GapError: the block is not committed.
+            DamagedError: the record is not what was written.
+        """
         if block not in self._commits:
             if len(self._commits) >= COMMITS_KEPT:
                 self._commits.pop(next(iter(self._commits)))
@@ -128,7 +140,11 @@ class ElementReader:
 
     @cached_property
     def listed_gaps(self) -> frozenset[int]:
-        """The blocks that summary.json says the element was finalised without; DamagedError."""
+        """The blocks that summary.json lists as missing from the finalised element.
+
+        Raises:
+            DamagedError: the summary is not what was written.
+        """
         where = f"{self._location.key('summary.json')} of the store {self._backend.uri}"
         return missing_blocks(self.summary(), where)
 
@@ -136,8 +152,8 @@ class ElementReader:
     def gaps(self) -> list[int]:
         """The known gaps: blocks whose samples this reader sees as failed rows.
 
-        They are those of `accept_gaps`, else those that the element was finalised without and
-        that were not committed since.
+        They are those of `accept_gaps`, else those that the element was finalised without and that
+        have not been committed since.
         """
         if self._accepted is not None:
             return sorted(self._accepted)
@@ -146,32 +162,35 @@ class ElementReader:
     def accept_gaps(self, blocks: Iterable[int]) -> None:
         """Take exactly these blocks as known gaps from now on, even if they are committed.
 
-        What is made of this element in several processes so sees the same rows in all of them.
+        Several processes that make an element from this one thus all see the same rows.
         """
         self._accepted = frozenset(blocks)
 
     def accept_gaps_of(self, derived: Mapping[str, object]) -> None:
-        """Take the gaps that an element made of this one names in its inputs."""
+        """Accept the gaps that the inputs of an element made from this one name."""
         self.accept_gaps(accepted_gaps(derived))
 
     def gap_inputs(self) -> dict[str, object]:
-        """Return what the inputs of an element made of this one have to name: nothing if whole."""
+        """Inputs that an element made from this one has to add: none unless this one has gaps."""
         if not self.gaps:
             return {}
         return {"input_gaps": {"block_rows": self.plan.block_rows, "blocks": self.gaps}}
 
     def quarantined(self) -> list[Quarantined]:
-        """Return why blocks were given up, in block order, of those not committed since."""
+        """List why blocks failed, in block order, except for blocks committed since."""
         blocks = quarantined_blocks(self._backend, self._location)
         left = [block for block in blocks if block not in self.committed_among(blocks)]
         return [read_quarantine(self._backend, self._location, block) for block in left]
 
     def read_array(self, path: str, block: int) -> NDArray[Any]:
-        """Return a block of an array, (rows of the block, *tail), checked against its commit.
+        """Read a block of an array, (rows of the block, *tail), verified against its commit.
 
-        The rows of a known gap (`gaps`) have failed: NaN, or -1. Raises GapError for any other
-        block that is not committed, DamagedError, StoreUsageError for an array that the element
-        has not.
+        The rows of a known gap (`gaps`) have failed: NaN, or -1.
+
+        Raises:
+            GapError: the block is not committed, and is not a known gap.
+            DamagedError: the values are not what was written.
+            StoreUsageError: the element has no such array.
         """
         spec, commit, span = self._spec(path), self._commit_or_gap(block), self.plan.span(block)
         if commit is None:
@@ -181,10 +200,10 @@ class ElementReader:
         return read_checked(array, self._backend, self._location, spec, span, checksum)
 
     def prefetched(self, wanted: Sequence[tuple[str, int]]) -> Iterator[tuple[str, int]]:
-        """Yield `wanted`, (array, block) pairs that are to be read one by one, as they are.
+        """Yield the (array, block) pairs `wanted` unmodified, while the next ones are prefetched.
 
-        The backend is told of the next few: of more, a disk reads what is needed first too late
-        (docs/format.md, "What was measured").
+        Only the next few are announced to the backend: of more, a disk would read what is needed
+        first too late (docs/format.md, "What was measured").
         """
         keys = [chunk_key(self._location, self._spec(path), block) for path, block in wanted]
         self._backend.prefetch(keys[:PREFETCHED])
@@ -193,10 +212,13 @@ class ElementReader:
             self._backend.prefetch(keys[number : number + 1])
 
     def read_table(self, block: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of a block, or some columns of them, checked against its commit.
+        """Read the rows of a block, or some columns of them, verified against its commit.
 
-        Every row of a known gap (`gaps`) has failed. Raises GapError for any other block that is
-        not committed, DamagedError.
+        Every row of a known gap (`gaps`) has failed.
+
+        Raises:
+            GapError: the block is not committed, and is not a known gap.
+            DamagedError: the part is not what was written.
         """
         commit = self._commit_or_gap(block)
         if commit is None:
@@ -205,13 +227,18 @@ class ElementReader:
         return read_part(self._backend, self._part_key(block), commit.table, columns)
 
     def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return the rows of all blocks in order; raises GapError naming the blocks missing."""
+        """Read the rows of all blocks in order.
+
+        Raises:
+            GapError: blocks are missing; the message lists them.
+            DamagedError: a part is not what was written.
+        """
         self._refuse_gaps(set(self.missing()) - set(self.gaps))
         blocks = range(self.plan.blocks)
         return pa.concat_tables([self.read_table(block, columns) for block in blocks])
 
     def summary(self) -> dict[str, object] | None:
-        """Return what `finalise` wrote, or None before that."""
+        """Read what `finalise` wrote; None before that."""
         key = self._location.key("summary.json")
         try:
             return unseal(self._backend.read(key), f"{key} of the store {self._backend.uri}")
@@ -227,7 +254,7 @@ class ElementReader:
             )
 
     def _commit_or_gap(self, block: int) -> Commit | None:
-        """Return the commit record of a block, or None for a known gap; raises GapError."""
+        """Read the commit record of a block; None for a known gap, GapError for any other."""
         if block in (self._accepted or ()):
             return None
         try:

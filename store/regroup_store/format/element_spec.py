@@ -1,4 +1,4 @@
-"""What a block element is to be, before anything of it is written."""
+"""Description of a block element before any of it is written."""
 
 from __future__ import annotations
 
@@ -19,10 +19,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ElementSpec:
-    """What an element is to be.
+    """Description of a block element.
 
-    `inputs` is all that determines the content and is hashed; name, rows and block plan are not
-    (`inputs` hold the fingerprint of the index that determines the rows).
+    Attributes:
+        kind: one of `BLOCK_KINDS`.
+        name: what people call it; not hashed.
+        inputs: all that determines the content, as JSON; hashed.
+        rows: number of samples; not hashed, since `inputs` hold the index's fingerprint.
+        block_rows: samples per block; not hashed.
+        arrays: its arrays, in the order of the manifest.
+        columns: of its samples table.
     """
 
     kind: str
@@ -39,7 +45,7 @@ class ElementSpec:
         return element_fingerprint(self.kind, self.inputs)
 
     def manifest(self, recorded: Mapping[str, object]) -> dict[str, object]:
-        """Return the manifest of a new element."""
+        """Manifest of a new element: its description, and the environment that it is made in."""
         return {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
@@ -57,7 +63,8 @@ class ElementSpec:
 def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) -> None:
     """Refuse an element with the fingerprint of `spec` but other rows, columns or arrays.
 
-    `where`: names it. Raises FingerprintMismatchError.
+    Raises:
+        FingerprintMismatchError: they differ; the message begins with `where`.
     """
     expected = spec.manifest({})
     for key in ("rows", "columns"):

@@ -1,4 +1,4 @@
-"""What is recorded beside an element and never hashed: when, with what, from which commit."""
+"""What is recorded beside an element and never hashed: time, library versions, git commit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ _PACKAGES = ("regroup-ray", "numpy", "zarr", "pyarrow", "torch", "ray")
 
 
 def environment_record(extra: Mapping[str, object]) -> dict[str, object]:
-    """Return the time (UTC, ISO 8601), versions and git commit (None outside a checkout)."""
+    """Collect the time (UTC, ISO 8601), versions and git commit (None outside a checkout).
+
+    Args:
+        extra: more to record.
+    """
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "versions": {"python": platform.python_version(), **_versions()},
@@ -36,7 +40,7 @@ def _versions() -> dict[str, str]:
 
 
 def git_dirty() -> bool | None:
-    """Return whether tracked files differ from the commit; None outside a checkout."""
+    """Whether tracked files differ from the commit; None outside a checkout."""
     changes = _git("status", "--porcelain", "--untracked-files=no")
     return None if changes is None else bool(changes)
 
@@ -46,7 +50,7 @@ def _git_commit() -> str | None:
 
 
 def _git(*command: str) -> str | None:
-    """Return what git prints about the checkout that this code runs from, or None."""
+    """Output of a git command in the checkout that this code runs from, or None."""
     folder = Path(__file__).resolve().parents[3]
     if not (folder / ".git").exists():
         return None

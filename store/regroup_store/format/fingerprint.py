@@ -24,10 +24,14 @@ _SEAL = "checksum"
 
 
 def canonical_json(value: object) -> bytes:
-    """Return the one JSON text of `value`: ASCII, sorted keys, no spaces, no NaN.
+    """Encode `value` as its one JSON text: ASCII, sorted keys, no spaces, no NaN.
 
-    Tuples count as lists. Raises ValueError for NaN and infinities, TypeError for keys that
-    are not strings and for anything that JSON has no word for (NumPy scalars among them).
+    Tuples count as lists.
+
+    Raises:
+        ValueError: a NaN or an infinity.
+        TypeError: a key that is not a string, or a value that JSON cannot express (NumPy scalars
+            among them).
     """
     _require_string_keys(value)
     text = json.dumps(
@@ -49,43 +53,44 @@ def _require_string_keys(value: object) -> None:
 
 
 def fingerprint(value: Mapping[str, object]) -> str:
-    """Return the sha256 over the canonical JSON of `value`: 64 lower-case hex characters."""
+    """Hash the canonical JSON of `value` with sha256: 64 lower-case hex characters."""
     return hashlib.sha256(canonical_json(dict(value))).hexdigest()
 
 
-def short_fingerprint(full: str) -> str:
-    """Return the part of a fingerprint that names folders: its first 16 characters."""
-    return full[:SHORT_LENGTH]
+def short_fingerprint(fingerprint: str) -> str:
+    """The part of a fingerprint that names folders: its first 16 characters."""
+    return fingerprint[:SHORT_LENGTH]
 
 
 def checksum_bytes(data: bytes) -> str:
-    """Return the xxh3_64 of `data`: 16 lower-case hex characters."""
+    """Compute the xxh3_64 of `data`: 16 lower-case hex characters."""
     return xxhash.xxh3_64_hexdigest(data)
 
 
 def checksum_array(array: NDArray[np.generic]) -> str:
-    """Return the xxh3_64 of the little-endian, C-ordered bytes of `array` (any shape)."""
+    """Compute the xxh3_64 of the little-endian, C-ordered bytes of `array` (any shape)."""
     little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
     flat = np.ascontiguousarray(little).reshape(-1)
     return xxhash.xxh3_64_hexdigest(flat.view(np.uint8).data)
 
 
 def encoded_digest(data: bytes) -> str:
-    """Return the digest of an encoded image, as an index holds it: xxh3_128, 32 hex characters."""
+    """Digest an encoded image as an index holds it: xxh3_128, 32 lower-case hex characters."""
     return xxhash.xxh3_128_hexdigest(data)
 
 
 def seal(record: Mapping[str, object]) -> bytes:
-    """Return `record` as a JSON file that carries the checksum of its own canonical JSON."""
+    """Encode `record` as a JSON file that carries the checksum of its own canonical JSON."""
     body = dict(record)
     sealed = {**body, _SEAL: checksum_bytes(canonical_json(body))}
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def parse_record(data: bytes, where: str) -> dict[str, object]:
-    """Return the JSON object in `data`, its checksum not yet looked at.
+    """Parse a JSON object without verifying its checksum.
 
-    Raises DamagedError, naming `where`, when `data` is not a JSON object.
+    Raises:
+        DamagedError: `data` is not a JSON object; the message begins with `where`.
     """
     try:
         record = json.loads(data)
@@ -97,9 +102,10 @@ def parse_record(data: bytes, where: str) -> dict[str, object]:
 
 
 def unseal(data: bytes, where: str) -> dict[str, object]:
-    """Return the record that `seal` wrote, without its checksum.
+    """Parse a record that `seal` wrote, verify its checksum, and drop it.
 
-    Raises DamagedError, naming `where`, when it is not what was written.
+    Raises:
+        DamagedError: it is not what was written; the message begins with `where`.
     """
     record = parse_record(data, where)
     expected = record.pop(_SEAL, None)

@@ -1,4 +1,4 @@
-"""Known gaps: the rows of blocks that an element was finalised without, as its readers see them."""
+"""Known gaps: blocks that an element was finalised without, as its readers see their rows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ _FILLS: dict[str, tuple[pa.DataType, object]] = {
 
 
 def missing_blocks(summary: Mapping[str, object] | None, where: str) -> frozenset[int]:
-    """Return the blocks that a summary says the element was finalised without; DamagedError."""
+    """Blocks that a summary lists as missing from the finalised element.
+
+    Raises:
+        DamagedError: the summary's list is not one of block numbers.
+    """
     listed = (summary or {}).get("missing_blocks", [])
     if not isinstance(listed, list) or any(type(block) is not int for block in listed):
         raise DamagedError(f"{where} is damaged: its missing_blocks are no list of numbers")
@@ -38,15 +42,20 @@ def missing_blocks(summary: Mapping[str, object] | None, where: str) -> frozense
 
 
 def accepted_gaps(inputs: Mapping[str, Any]) -> list[int]:
-    """Return the blocks of its source that an element was made without, from its own inputs."""
+    """Blocks of its source that an element was made without, from the element's inputs."""
     blocks: list[int] = inputs.get("input_gaps", {}).get("blocks", [])
     return blocks
 
 
 def failed_table(samples: pa.Table, columns: list[Mapping[str, Any]], error: str) -> pa.Table:
-    """Return `samples` (sample_id, label) as failed rows of an element's columns (its manifest's).
+    """Build failed rows of an element for `samples` (sample_id, label).
 
-    A column that is not known to failed rows holds null, -1, 0 or NaN, by its type.
+    Columns without a known value hold null, -1, 0 or NaN, by their type.
+
+    Args:
+        samples: the rows of the index.
+        columns: of the element, as in its manifest.
+        error: why the rows failed.
     """
     rows = samples.num_rows
     known = {
@@ -66,7 +75,7 @@ def _filled(kind: str, rows: int) -> pa.Array:
 
 
 def _mapped(samples: pa.Table, labels: list[int] | None) -> pa.Table:
-    """`samples` with the model's classes as labels, as in the element's other rows."""
+    """Replace the index's labels by the model's classes, as in the element's other rows."""
     if labels is None:
         return samples
     found = pa.array(labels, pa.int32()).take(samples["label"].combine_chunks())
@@ -76,9 +85,10 @@ def _mapped(samples: pa.Table, labels: list[int] | None) -> pa.Table:
 def rows_of_index(
     backend: Backend, kind: str, inputs: Mapping[str, Any], span: slice, what: str
 ) -> pa.Table:
-    """Return sample_id and label of rows `span`, from the index that an element comes from.
+    """Read sample_id and label of rows `span` from the index that an element comes from.
 
-    Raises GapError, naming `what`, when that index is not in the store.
+    Raises:
+        GapError: the index is not in the store; the message begins with `what`.
     """
     parent, fingerprint = parents(kind, inputs)[0]
     location = find_location(backend, parent, fingerprint)

@@ -1,4 +1,4 @@
-"""Which elements come from which: the fingerprints that an element's inputs name."""
+"""Lineage: which elements come from which, by the fingerprints that their inputs name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def parents(kind: str, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return (kind, fingerprint) of every element that `inputs` say the content comes from."""
+    """List (kind, fingerprint) of every element that `inputs` name as an origin of the content."""
     source = inputs.get("source", {}) if kind == "features" else {}
     selection = inputs.get("selection", {}) if kind == "indexes" else {}
     named = {
@@ -35,26 +35,28 @@ def parents(kind: str, inputs: Mapping[str, Any]) -> list[tuple[str, str]]:
         "banks": [("features", each) for each in _several(inputs.get("features"))],
         "votes": [("features", inputs.get("features")), ("banks", inputs.get("bank"))],
     }
-    return [(parent, full) for parent, full in named[kind] if isinstance(full, str)]
+    return [
+        (parent, fingerprint) for parent, fingerprint in named[kind] if isinstance(fingerprint, str)
+    ]
 
 
 def _several(named: object) -> list[object]:
-    """A bank names one features element, or a list of those that its candidates are in."""
+    """A bank names one features element, or a list of those that hold its candidates."""
     return named if isinstance(named, list) else [named]
 
 
 def holds_candidates(store: Store, kind: str, inputs: Mapping[str, Any]) -> bool:
-    """Return whether an index, or features, are of images tried for a bank and not of a split."""
+    """Whether an index, or features, hold images tried for a bank instead of a split."""
     if kind == "indexes":
         return "candidates" in inputs.get("selection", {})
     return kind == "features" and any(
-        holds_candidates(store, parent, _index_inputs(store, full))
-        for parent, full in parents(kind, inputs)
+        holds_candidates(store, parent, _index_inputs(store, fingerprint))
+        for parent, fingerprint in parents(kind, inputs)
     )
 
 
 def _index_inputs(store: Store, index: str) -> Mapping[str, Any]:
-    """The inputs of an index; {} for one that is gone."""
+    """Inputs of an index; empty for one that is gone."""
     location = find_location(store.backend, "indexes", index)
     inputs: Any = read_manifest(store.backend, location)["inputs"] if location else {}
     found: Mapping[str, Any] = inputs
@@ -62,31 +64,36 @@ def _index_inputs(store: Store, index: str) -> Mapping[str, Any]:
 
 
 def features_of_index(store: Store, index: str, like: Mapping[str, Any]) -> list[str]:
-    """Return the refs of finalised features of an index (its fingerprint) and of candidates of it.
+    """List the refs of finalised features of an index, or of bank candidates from it.
 
-    `like`: their inputs but for `source`. Those of candidates come first, by fingerprint, and the
-    whole index's last: what a bank was once made of stays what it is made of. One whose manifest
-    cannot be read is left out.
+    Those of candidates come first, by fingerprint, and those of the complete index last, so that a
+    bank keeps being built from the same features. Features with an unreadable manifest are left
+    out.
+
+    Args:
+        store: where to look.
+        index: fingerprint of the index.
+        like: inputs of the features, except for `source`.
     """
     found = []
     for location in locations(store.backend, "features"):
         with suppress(StoreError, FileNotFoundError):
             images = _images_within(store, index, location, like)
             if images and store.backend.exists(location.key("summary.json")):
-                found.append((images == "whole", location.short_fingerprint, location.ref))
+                found.append((images == "all", location.short_fingerprint, location.ref))
     return [ref for _, _, ref in sorted(found)]
 
 
 def _images_within(
     store: Store, index: str, location: Location, like: Mapping[str, Any]
 ) -> str | None:
-    """Which images of an index some features hold: "whole", "candidates", or None of them."""
+    """Which images of an index these features hold: "all", "candidates", or None of them."""
     inputs: Any = read_manifest(store.backend, location)["inputs"]
     source = inputs["source"].get("index")
     if source is None or {**inputs, "source": None} != {**like, "source": None}:
         return None
     if source == index:
-        return "whole"
+        return "all"
     images = _index_inputs(store, source)
     tried = images.get("parent") == index and holds_candidates(store, "indexes", images)
     return "candidates" if tried else None
@@ -96,8 +103,12 @@ def _images_within(
 class Relative:
     """An element in a family tree.
 
-    `location`: None for one that is not in the store; `relatives`: what it comes from, or what
-    comes from it, in their turn; `problem`: why these are not known, or None.
+    Attributes:
+        kind: of the element.
+        fingerprint: of the element, 64 hex characters.
+        location: None where the element is not in the store.
+        relatives: its own ancestors, or its own descendants.
+        problem: why these are unknown, or None.
     """
 
     kind: str
@@ -108,47 +119,49 @@ class Relative:
 
 
 def ancestors(store: Store, location: Location) -> tuple[Relative, ...]:
-    """Return what an element comes from, recursively; raises what `read_manifest` raises.
+    """Build the tree of what an element comes from; raises what `read_manifest` raises.
 
-    An ancestor that is absent, or whose manifest cannot be read, is there without its own.
+    An ancestor that is absent, or whose manifest cannot be read, has no relatives of its own.
     """
     inputs: Any = read_manifest(store.backend, location)["inputs"]
-    return tuple(_ancestor(store, kind, full) for kind, full in parents(location.kind, inputs))
+    return tuple(
+        _ancestor(store, kind, fingerprint) for kind, fingerprint in parents(location.kind, inputs)
+    )
 
 
-def _ancestor(store: Store, kind: str, full: str) -> Relative:
+def _ancestor(store: Store, kind: str, fingerprint: str) -> Relative:
     location = None
     try:
-        location = find_location(store.backend, kind, full)
+        location = find_location(store.backend, kind, fingerprint)
         above = ancestors(store, location) if location else ()
         problem = None if location else "not in this store"
     except (StoreError, FileNotFoundError) as error:
         above, problem = (), str(error)
-    return Relative(kind, full, location, above, problem)
+    return Relative(kind, fingerprint, location, above, problem)
 
 
 def descendants(store: Store, location: Location) -> tuple[Relative, ...]:
-    """Return what comes from an element, recursively, in the order of KINDS.
+    """Build the tree of what comes from an element, in the order of KINDS.
 
-    One whose manifest cannot be read is left out: what it comes from is not known.
+    Elements with an unreadable manifest are left out: what they come from is unknown.
     """
     children, fingerprints = _children(store)
     return _below(children, fingerprints, location)
 
 
 def _below(
-    children: Mapping[str, list[Location]], full: Mapping[Location, str], above: Location
+    children: Mapping[str, list[Location]], fingerprints: Mapping[Location, str], above: Location
 ) -> tuple[Relative, ...]:
     return tuple(
-        Relative(child.kind, full[child], child, _below(children, full, child))
+        Relative(child.kind, fingerprints[child], child, _below(children, fingerprints, child))
         for child in children.get(above.short_fingerprint, [])
     )
 
 
 def derived(store: Store, location: Location) -> list[Location]:
-    """Return the elements that come from this one, directly or not, in the order of KINDS.
+    """List the elements that come from this one, directly or not, in the order of KINDS.
 
-    One whose manifest cannot be read is left out: what it comes from is not known.
+    Elements with an unreadable manifest are left out: what they come from is unknown.
     """
     children, every = _children(store)
     found = set(_reached(children, location))
@@ -163,7 +176,7 @@ def _reached(children: Mapping[str, list[Location]], start: Location) -> Iterato
 
 
 def _children(store: Store) -> tuple[dict[str, list[Location]], dict[Location, str]]:
-    """Return what comes from each element (by its short fingerprint), and every fingerprint."""
+    """Children of each element by its short fingerprint, and the fingerprint of every element."""
     children: dict[str, list[Location]] = {}
     fingerprints = {}
     for each in (each for kind in KINDS for each in locations(store.backend, kind)):

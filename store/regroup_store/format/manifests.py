@@ -1,6 +1,6 @@
 """Manifests: what an element is, under which fingerprint, and how a name finds it.
 
-A manifest is created once and never changed, with the exceptions that docs/format.md names.
+A manifest is created once and never changed, with the exceptions that docs/format.md lists.
 """
 
 from __future__ import annotations
@@ -39,7 +39,11 @@ _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
 def validate_name(name: str) -> str:
-    """Return `name` if it can name an element; raises StoreUsageError otherwise."""
+    """Check that `name` can name an element, and return it.
+
+    Raises:
+        StoreUsageError: it is empty, too long, or has other characters.
+    """
     if not _NAME.fullmatch(name):
         raise StoreUsageError(
             f"{name!r} cannot name an element: use up to 100 letters, digits, '.', '_' and '-', "
@@ -49,14 +53,18 @@ def validate_name(name: str) -> str:
 
 
 def element_fingerprint(kind: str, inputs: Mapping[str, object]) -> str:
-    """Return the fingerprint of all that determines an element's content (DESIGN §5)."""
+    """Compute the fingerprint of all that determines an element's content."""
     if clash := {"schema_version", "kind"} & set(inputs):
         raise ValueError(f"inputs may not contain {sorted(clash)}: the store adds them")
     return fingerprint({"schema_version": SCHEMA_VERSION, "kind": kind, **inputs})
 
 
 def require_schema_version(found: object, where: str) -> None:
-    """Refuse any schema version but this release's, before anything else is believed."""
+    """Refuse any schema version but this release's, before trusting anything else in the file.
+
+    Raises:
+        SchemaVersionError: another version; the message says what can read it.
+    """
     if found == SCHEMA_VERSION:
         return
     if isinstance(found, int) and found > SCHEMA_VERSION:
@@ -70,7 +78,7 @@ def require_schema_version(found: object, where: str) -> None:
 
 @dataclass(frozen=True)
 class Location:
-    """Where an element is: `<kind>/<name>-<first 16 of its fingerprint>`."""
+    """The place of an element: `<kind>/<name>-<first 16 characters of its fingerprint>`."""
 
     kind: str
     ref: str
@@ -91,19 +99,23 @@ class Location:
         return self.ref[-SHORT_LENGTH:]
 
     def key(self, *parts: str) -> str:
-        """Return the key of something inside the element."""
+        """Join the key of something inside the element."""
         return "/".join((self.folder, *parts))
 
 
-def new_location(kind: str, name: str, full: str) -> Location:
-    """Return where an element of this name and fingerprint goes."""
-    return Location(kind, f"{validate_name(name)}-{short_fingerprint(full)}")
+def new_location(kind: str, name: str, fingerprint: str) -> Location:
+    """Place of a new element of this name and fingerprint."""
+    return Location(kind, f"{validate_name(name)}-{short_fingerprint(fingerprint)}")
 
 
 def read_manifest(backend: Backend, location: Location) -> dict[str, object]:
-    """Return the manifest, checked: schema version, then fingerprint, then checksum.
+    """Read a manifest and check, in order, its schema version, fingerprint and checksum.
 
-    Raises FileNotFoundError, SchemaVersionError, FingerprintMismatchError or DamagedError.
+    Raises:
+        FileNotFoundError: there is no manifest.
+        SchemaVersionError: this release cannot read it.
+        FingerprintMismatchError: it contradicts its inputs or its folder.
+        DamagedError: it is not what was written.
     """
     where = f"{location.folder}/manifest.json of the store {backend.uri}"
     data = backend.read(location.key("manifest.json"))
@@ -132,7 +144,11 @@ def _require_fingerprint(manifest: Mapping[str, object], location: Location, whe
 
 
 def block_plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
-    """Return the block plan of a block element; raises DamagedError."""
+    """Block plan of a block element, from its manifest.
+
+    Raises:
+        DamagedError: the manifest has none.
+    """
     try:
         return BlockPlan(int(str(manifest["rows"])), int(str(manifest["block_rows"])))
     except (KeyError, ValueError) as error:
@@ -140,20 +156,26 @@ def block_plan(manifest: Mapping[str, object], location: Location) -> BlockPlan:
 
 
 def folders(backend: Backend, kind: str) -> list[Location]:
-    """Return where elements of one kind are or were begun, with a manifest or without."""
+    """List where elements of a kind are or were begun, with a manifest or without."""
     return [Location(kind, ref) for ref in backend.children(kind) if _FOLDER.fullmatch(ref)]
 
 
 def locations(backend: Backend, kind: str) -> list[Location]:
-    """Return the elements of one kind that have a manifest, by name."""
+    """List the elements of a kind that have a manifest, by name."""
     found = folders(backend, kind)
     return [location for location in found if backend.exists(location.key("manifest.json"))]
 
 
 def locate(backend: Backend, kind: str, ref: str) -> Location:
-    """Return the one element that `ref` names: a name, `<name>-<fp>`, or a fingerprint's start.
+    """Find the one element that `ref` names.
 
-    Raises StoreUsageError, listing what there is, when none or several match.
+    Args:
+        backend: of the store.
+        kind: of the element.
+        ref: a name, `<name>-<fp>`, or the start of a fingerprint.
+
+    Raises:
+        StoreUsageError: none or several match; the message lists what there is.
     """
     known = locations(backend, kind)
     matching = matching_locations(known, ref)
@@ -171,7 +193,7 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
 
 
 def matching_locations(known: list[Location], ref: str) -> list[Location]:
-    """Return those of `known` that `ref` names: the exact ones, else by name or fingerprint."""
+    """Select those of `known` that `ref` names: exact matches, else by name or fingerprint."""
     exact = [location for location in known if location.ref == ref]
     return exact or [location for location in known if _matches(location, ref)]
 
@@ -184,10 +206,10 @@ def _matches(location: Location, ref: str) -> bool:
     )
 
 
-def find_location(backend: Backend, kind: str, full: str) -> Location | None:
-    """Return the element with exactly this fingerprint, whatever its name, or None."""
+def find_location(backend: Backend, kind: str, fingerprint: str) -> Location | None:
+    """Find the element with exactly this fingerprint, whatever its name."""
     for location in locations(backend, kind):
-        if location.short_fingerprint == short_fingerprint(full):
+        if location.short_fingerprint == short_fingerprint(fingerprint):
             stated = read_manifest(backend, location)["fingerprint"]
-            return location if stated == full else None
+            return location if stated == fingerprint else None
     return None

@@ -1,4 +1,4 @@
-"""Parquet parts: the columns of an element's rows, written and read whole with a checksum."""
+"""Parquet parts: the columns of an element's rows, in files that are verified before parsing."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ STATUSES = ("ok", "failed")
 
 
 def part_name(part: int) -> str:
-    """Return the file name of part `part`."""
+    """File name of part number `part`."""
     return f"part-{part:05d}.parquet"
 
 
 def encode_table(table: pa.Table) -> bytes:
-    """Return `table` as one Parquet file."""
+    """Encode `table` as a Parquet file."""
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, compression="zstd")
     return bytes(sink.getvalue())
@@ -43,7 +43,11 @@ def encode_table(table: pa.Table) -> bytes:
 def read_part(
     backend: Backend, key: str, checksum: str, columns: Sequence[str] | None = None
 ) -> pa.Table:
-    """Return a part, or some columns of it, after its bytes matched `checksum`; DamagedError."""
+    """Read a part, or some of its columns, after verifying the checksum of its bytes.
+
+    Raises:
+        DamagedError: the part is missing or does not match `checksum`.
+    """
     where = f"{key} of the store {backend.uri}"
     try:
         data = backend.read(key)
@@ -55,17 +59,21 @@ def read_part(
 
 
 def columns_to_json(schema: pa.Schema) -> list[dict[str, object]]:
-    """Return columns as a manifest holds them: name, Arrow type, nullable, in order."""
+    """Describe columns as a manifest does: name, Arrow type and nullable, in order."""
     return [{"name": f.name, "type": _type_name(f.type), "nullable": f.nullable} for f in schema]
 
 
 def _type_name(kind: pa.DataType) -> str:
-    """Return a name that does not change with pyarrow's release: "list<int32>", "float"."""
+    """A name that does not change with pyarrow's release: "list<int32>", "float"."""
     return f"list<{kind.value_type}>" if pa.types.is_list(kind) else str(kind)
 
 
 def require_columns(table: pa.Table, columns: object, rows: int) -> None:
-    """Raise ValueError unless `table` has exactly the manifest's columns and `rows` rows."""
+    """Check that `table` has exactly the manifest's `columns` and `rows` rows.
+
+    Raises:
+        ValueError: it has others, or nulls where none are allowed.
+    """
     if columns_to_json(table.schema) != columns:
         raise ValueError(f"the columns are {table.schema}, but the manifest says {columns}")
     if table.num_rows != rows:
@@ -76,7 +84,11 @@ def require_columns(table: pa.Table, columns: object, rows: int) -> None:
 
 
 def failed_rows(table: pa.Table) -> NDArray[np.bool_]:
-    """Return which rows failed, (rows,) bool; raises ValueError for an unknown status."""
+    """Mask of the failed rows, (rows,) bool.
+
+    Raises:
+        ValueError: a status is neither "ok" nor "failed".
+    """
     status = np.asarray(table["status"].to_pylist(), dtype=object)
     if unknown := set(status) - set(STATUSES):
         raise ValueError(f"unknown status {sorted(map(str, unknown))}: use one of {STATUSES}")

@@ -1,4 +1,4 @@
-"""Quarantine: why blocks were given up, kept beside the element until they are committed."""
+"""Quarantine: why blocks failed, kept beside the element until they are committed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ QUARANTINE = "quarantine"
 
 @dataclass(frozen=True)
 class Quarantined:
-    """A block that the last run gave up: after how many attempts, and the last one's reason."""
+    """A block that failed in the last run.
+
+    Attributes:
+        block: its number.
+        attempts: how often it was tried.
+        reason: of the last attempt's failure; may be a traceback.
+    """
 
     block: int
     attempts: int
@@ -28,22 +34,27 @@ class Quarantined:
 
     @property
     def cause(self) -> str:
-        """The last line of the reason, which may be a traceback."""
+        """The last line of the reason."""
         return (self.reason.strip().splitlines() or ["no reason was given"])[-1]
 
 
 def quarantine_key(location: Location, block: int) -> str:
-    """Return the key of a block's quarantine record."""
+    """Key of a block's quarantine record."""
     return location.key(QUARANTINE, f"{block:05d}.json")
 
 
 def write_quarantine(backend: Backend, location: Location, record: Quarantined) -> None:
-    """Write the record of a block, over that of an earlier run."""
+    """Write a block's record, replacing that of an earlier run."""
     backend.replace(quarantine_key(location, record.block), seal(asdict(record)))
 
 
 def read_quarantine(backend: Backend, location: Location, block: int) -> Quarantined:
-    """Return the record of a block; raises FileNotFoundError, DamagedError."""
+    """Read a block's record.
+
+    Raises:
+        FileNotFoundError: it has none.
+        DamagedError: the record is not what was written.
+    """
     key = quarantine_key(location, block)
     where = f"{key} of the store {backend.uri}"
     record = unseal(backend.read(key), where)
@@ -58,5 +69,5 @@ def _is_record(record: Mapping[str, object]) -> bool:
 
 
 def quarantined_blocks(backend: Backend, location: Location) -> list[int]:
-    """Return the blocks that have a record, in order."""
+    """List the blocks that have a record, in order."""
     return sorted(block_numbers(backend.children(location.key(QUARANTINE))))

@@ -1,7 +1,7 @@
-"""Tables with a row for each image of a split, in Parquet parts: what listings and indexes share.
+"""Tables with one row per image of a split, in Parquet parts: what listings and indexes share.
 
-They are written as a stream, so that a writer's memory does not grow with the number of rows but
-for eight bytes each. A table is whole: its manifest is written last.
+They are written as a stream, so that a writer's memory grows by eight bytes per row only. The
+manifest is written last: a table that has one is complete.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ PART_ROWS = 8192
 
 
 class RowTable:
-    """A table that is there; a subclass names its kind and its columns."""
+    """A stored table; a subclass names its kind and its columns."""
 
     kind: ClassVar[str]
     columns: ClassVar[pa.Schema]
@@ -66,23 +66,23 @@ class RowTable:
 
     @classmethod
     def open(cls, store: Store, ref: str) -> Self:
-        """Open the table that `ref` names; see `manifests.locate` for its errors."""
+        """Open the table that `ref` names; `manifests.locate` documents the errors."""
         location = locate(store.backend, cls.kind, ref)
         return cls(store.backend, location, read_manifest(store.backend, location))
 
     @property
     def ref(self) -> str:
-        """`<name>-<first 16 of the fingerprint>`."""
+        """`<name>-<first 16 characters of the fingerprint>`."""
         return self._location.ref
 
     @property
     def name(self) -> str:
-        """The name it was written under."""
+        """The name under which it was written."""
         return self._location.name
 
     @property
     def fingerprint(self) -> str:
-        """The whole fingerprint, 64 hex characters."""
+        """The fingerprint, 64 hex characters."""
         return str(self.manifest["fingerprint"])
 
     @property
@@ -101,9 +101,10 @@ class RowTable:
         return int(str(self.manifest["rows"]))
 
     def rows(self, span: slice | None = None, columns: Sequence[str] | None = None) -> pa.Table:
-        """Return consecutive rows (all by default), checked against the manifest's checksums.
+        """Read consecutive rows (all by default), verified against the manifest's checksums.
 
-        Raises DamagedError for a part that is missing or changed.
+        Raises:
+            DamagedError: a part is missing or changed.
         """
         start, stop, step = (span or slice(None)).indices(self.rows_count)
         if step != 1:
@@ -115,7 +116,7 @@ class RowTable:
         return table if columns is None else table.select(list(columns))
 
     def take(self, rows: Sequence[int]) -> Iterator[pa.Table]:
-        """Yield the named rows in the order given, some thousands at a time."""
+        """Read the given rows in the given order, some thousands at a time."""
         for start in range(0, len(rows), PART_ROWS):
             yield self._take(np.asarray(rows[start : start + PART_ROWS], np.int64))
 
@@ -134,7 +135,7 @@ class RowTable:
         return int(str(self.manifest["part_rows"]))
 
     def _read_part(self, part: int) -> pa.Table:
-        """Return one part; the last one read is kept, since blocks are read in order."""
+        """Read a part, and keep it in memory until another is read: blocks are read in order."""
         if self._part is None or self._part[0] != part:
             parts = self.manifest["parts"]
             if not isinstance(parts, list) or part >= len(parts):
@@ -148,9 +149,13 @@ class RowTable:
     def _drafted(
         cls, name: str, rows: Iterable[pa.Table], inputs: Mapping[str, object], source_spec: str
     ) -> Iterator[Draft[Self]]:
-        """Read all rows, and only then give out what writes them.
+        """Read all rows, and only then yield the draft that writes them.
 
-        `inputs` lack `samples` and hold `class_names`.
+        Args:
+            name: of the new table.
+            rows: its rows, as tables of `columns`.
+            inputs: all that determines it but `samples`; holds `class_names`.
+            source_spec: where the images are.
         """
         classes: Any = inputs["class_names"]
         with tempfile.TemporaryDirectory(prefix="regroup-rows-") as folder:
@@ -165,7 +170,7 @@ T = TypeVar("T", bound=RowTable)
 
 @dataclass(frozen=True)
 class Draft(Generic[T]):
-    """A table that was read whole and is not in a store yet."""
+    """A complete table that is not in a store yet."""
 
     table: type[T]
     name: str
@@ -174,12 +179,12 @@ class Draft(Generic[T]):
     spool: _Spool
 
     def write(self, store: Store, recorded: Mapping[str, object]) -> T:
-        """Write the table unless the same is there, and return it."""
+        """Write the table unless the same one exists, and open it."""
         kind, backend = self.table.kind, store.backend
-        full = element_fingerprint(kind, self.inputs)
-        found = find_location(backend, kind, full)
-        location = found or new_location(kind, self.name, full)
-        manifest = self._manifest(location, full, recorded)
+        fingerprint = element_fingerprint(kind, self.inputs)
+        found = find_location(backend, kind, fingerprint)
+        location = found or new_location(kind, self.name, fingerprint)
+        manifest = self._manifest(location, fingerprint, recorded)
         if not (found and _same_place(read_manifest(backend, found), manifest)):
             for number, part in enumerate(self.spool.parts()):
                 backend.replace(location.key(part_name(number)), part)
@@ -187,13 +192,13 @@ class Draft(Generic[T]):
         return self.table(backend, location, read_manifest(backend, location))
 
     def _manifest(
-        self, location: Location, full: str, recorded: Mapping[str, object]
+        self, location: Location, fingerprint: str, recorded: Mapping[str, object]
     ) -> dict[str, object]:
         return {
             "schema_version": SCHEMA_VERSION,
             "kind": location.kind,
             "name": location.name,
-            "fingerprint": full,
+            "fingerprint": fingerprint,
             "inputs": self.inputs,
             "rows": self.spool.rows,
             "part_rows": PART_ROWS,
@@ -210,9 +215,16 @@ def _same_place(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
 
 @dataclass
 class _Spool:
-    """Parts on their way: on the local disk until their fingerprint, and so their place, is known.
+    """Parts on the local disk until their fingerprint, and so their place in the store, is known.
 
-    Raises StoreUsageError for no rows, a repeated sample_id, or a label without a class name.
+    Attributes:
+        folder: where the parts are.
+        what: names the table in errors.
+        schema: of the rows.
+        hashed: the columns that the fingerprint covers.
+        classes: number of classes.
+        rows: number of rows so far.
+        checksums: of the parts.
     """
 
     folder: Path
@@ -228,7 +240,11 @@ class _Spool:
         self._id_hashes: list[NDArray[np.uint64]] = []
 
     def extend(self, tables: Iterable[pa.Table]) -> None:
-        """Take in all rows."""
+        """Append all rows.
+
+        Raises:
+            StoreUsageError: no rows, a repeated sample_id, or a label without a class name.
+        """
         for part in _regrouped(tables, PART_ROWS):
             require_columns(part, columns_to_json(self.schema), part.num_rows)
             self._require_labels(part["label"].to_numpy())
@@ -242,11 +258,11 @@ class _Spool:
         self._require_unique()
 
     def digest(self) -> str:
-        """The sha256 over one canonical JSON line of the hashed columns a row."""
+        """sha256 over one canonical JSON line of the hashed columns per row."""
         return self._digest.hexdigest()
 
     def parts(self) -> Iterator[bytes]:
-        """The parts as Parquet files, in order."""
+        """Read the parts as Parquet files, in order."""
         for number in range(len(self.checksums)):
             yield (self.folder / part_name(number)).read_bytes()
 
@@ -265,7 +281,7 @@ class _Spool:
             )
 
     def _require_unique(self) -> None:
-        """Compare hashes, and the ids themselves only of those whose hashes are equal."""
+        """Compare hashes, and the ids themselves only where hashes are equal."""
         hashes = np.concatenate(self._id_hashes)
         self._id_hashes.clear()
         hashes.sort()
@@ -288,7 +304,7 @@ def _hash(sample_id: str) -> int:
 
 
 def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Cut a stream of tables into tables of `rows` rows, the last one shorter."""
+    """Regroup a stream of tables into tables of `rows` rows, the last one shorter."""
     kept: list[pa.Table] = []
     count = 0
     for table in tables:

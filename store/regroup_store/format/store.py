@@ -34,10 +34,21 @@ FORMAT = "regroup-store"
 
 @dataclass(frozen=True)
 class ElementInfo:
-    """One line of `regroup ls`.
+    """Summary of an element, as `regroup ls` shows it.
 
-    `problem` says why the manifest cannot be read, else None; `missing_blocks` are those that are
-    not committed, `quarantined` those among them that the last run gave up.
+    Attributes:
+        kind: of the element.
+        ref: `<name>-<first 16 characters of the fingerprint>`.
+        name: of the element.
+        fingerprint: 64 hex characters, or 16 where the manifest cannot be read.
+        rows: number of samples.
+        blocks_committed: blocks that have a commit record.
+        blocks_planned: blocks of its plan.
+        finalised: whether it has a summary.
+        size_bytes: of all its files.
+        problem: why the manifest cannot be read, or None.
+        missing_blocks: those that are not committed.
+        quarantined: those of the missing blocks that failed in the last run.
     """
 
     kind: str
@@ -62,23 +73,27 @@ class Store:
 
     @property
     def uri(self) -> str:
-        """Where the store is; `open_store(uri)` reaches it from any process."""
+        """The location of the store; `open_store(uri)` opens it in any process."""
         return self.backend.uri
 
     def elements(self, kind: str | None = None) -> list[ElementInfo]:
-        """Return what the store holds, of one kind or all; a damaged element is listed too."""
+        """List what the store holds, of one kind or all; damaged elements are listed too.
+
+        Raises:
+            StoreUsageError: there is no such kind.
+        """
         kinds = KINDS if kind is None else (kind,)
         if kind is not None and kind not in KINDS:
             raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
         return [self.info(location) for each in kinds for location in locations(self.backend, each)]
 
-    def find(self, kind: str, full: str) -> str | None:
-        """Return the ref of the element with exactly this fingerprint, or None."""
-        location = find_location(self.backend, kind, full)
+    def find(self, kind: str, fingerprint: str) -> str | None:
+        """Find the ref of the element with exactly this fingerprint."""
+        location = find_location(self.backend, kind, fingerprint)
         return location.ref if location else None
 
     def info(self, location: Location) -> ElementInfo:
-        """Return what there is to say of one element, damaged or not."""
+        """Summarise one element, damaged or not."""
         size = self.backend.size(location.folder)
         try:
             manifest = read_manifest(self.backend, location)
@@ -115,7 +130,7 @@ class Store:
         return tuple(self._reason(location, block) for block in blocks if block in missing)
 
     def _reason(self, location: Location, block: int) -> Quarantined:
-        """Return why a block was given up; a record that cannot be read must not end a listing."""
+        """Read why a block failed; a record that cannot be read must not end a listing."""
         try:
             return read_quarantine(self.backend, location, block)
         except (StoreError, FileNotFoundError) as error:
@@ -125,9 +140,14 @@ class Store:
 def open_store(uri: str, *, create: bool = False, writable: bool = True) -> Store:
     """Open the store at `uri`, a folder or `s3://bucket/prefix`.
 
-    With `create`, one that does not exist yet is made. With `writable`, a folder that cannot be
-    written is refused now rather than after hours of work. Raises StoreUsageError when there is
-    no store, when something else is there, and SchemaVersionError.
+    Args:
+        uri: of the store.
+        create: make a store where there is none.
+        writable: refuse a folder that cannot be written now rather than after hours of work.
+
+    Raises:
+        StoreUsageError: there is no store, or something else is there.
+        SchemaVersionError: this release cannot read it.
     """
     backend = backend_for(uri)
     if isinstance(backend, LocalBackend):
@@ -154,13 +174,17 @@ def _start(backend: Backend, *, create: bool) -> None:
 
 
 def marker_bytes() -> bytes:
-    """Return the content of a store's marker."""
+    """Content of a store's marker file."""
     return canonical_json({"format": FORMAT, "schema_version": SCHEMA_VERSION}) + b"\n"
 
 
 def require_marker(backend: Backend) -> None:
-    """Check the marker; raises FileNotFoundError, DamagedError, StoreUsageError (another format
-    or schema version).
+    """Check the marker file of a store.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedError: it is not a JSON object.
+        StoreUsageError: it is of another format or schema version.
     """
     where = f"{MARKER} of the store {backend.uri}"
     found = parse_record(backend.read(MARKER), where)

@@ -152,7 +152,7 @@ def _readable(
     listings: Mapping[object, list[Location]],
 ) -> Member:
     named = parents(location.kind, manifest["inputs"])
-    found = {by_short.get((kind, short_fingerprint(full))) for kind, full in named}
+    found = {by_short.get((kind, short_fingerprint(fingerprint))) for kind, fingerprint in named}
     listed = listings.get(manifest["source_spec"], []) if location.kind == "indexes" else []
     return Member(
         location,

@@ -167,13 +167,13 @@ def _check_unfinished(backend: Backend, location: Location) -> Iterator[Finding]
 def _check_parents(
     backend: Backend, location: Location, manifest: Mapping[str, Any]
 ) -> Iterator[Finding]:
-    for kind, full in parents(location.kind, manifest["inputs"]):
+    for kind, fingerprint in parents(location.kind, manifest["inputs"]):
         try:
-            absent = find_location(backend, kind, full) is None
+            absent = find_location(backend, kind, fingerprint) is None
         except (StoreError, FileNotFoundError):
             continue  # It is there, and what is wrong with it is a finding of its own.
         if absent:
-            problem = f"it comes from {kind} {short_fingerprint(full)}, not in this store"
+            problem = f"it comes from {kind} {short_fingerprint(fingerprint)}, not in this store"
             yield Finding.at("note", "parent", location, "manifest.json", problem)
 
 
