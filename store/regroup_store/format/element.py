@@ -1,4 +1,4 @@
-"""Elements written block by block: what features, adversarials and votes share (DESIGN §5)."""
+"""Elements written block by block: what digests, features, adversarials and votes share."""
 
 from __future__ import annotations
 
@@ -60,16 +60,17 @@ Arrays = Mapping[str, NDArray[np.generic]]
 
 
 class BlockElement(ElementReader):
-    """x."""
+    """An element whose blocks are written and committed one by one."""
 
     @classmethod
     def create(
         cls, store: Store, spec: ElementSpec, recorded: Mapping[str, object]
     ) -> BlockElement:
-        """Create the element, or open it where its fingerprint is there: its block plan wins.
+        """Create the element, or open the one with its fingerprint, whose block plan wins.
 
-        Raises StoreUsageError for a bad name or no rows, FingerprintMismatchError when the
-        element there has other rows, arrays or columns.
+        Raises:
+            StoreUsageError: the name is invalid, or there are no rows.
+            FingerprintMismatchError: the existing element has other rows, arrays or columns.
         """
         if spec.kind not in BLOCK_KINDS:
             raise ValueError(f"{spec.kind!r} is not written in blocks")
@@ -92,7 +93,7 @@ class BlockElement(ElementReader):
         return element
 
     def quarantine(self, block: int, attempts: int, reason: str) -> None:
-        """Keep why a block was given up, until it is committed or given up again."""
+        """Record why a block failed, until it is committed or fails again."""
         write_quarantine(self._backend, self._location, Quarantined(block, attempts, reason))
 
     def clear_quarantine(self) -> None:
@@ -107,14 +108,23 @@ class BlockElement(ElementReader):
         table: pa.Table | Callable[[Arrays], pa.Table],
         report: Mapping[str, object],
     ) -> bool:
-        """Write and commit a block. True: this attempt committed; False: another one had.
+        """Write and commit a block.
 
-        `arrays`: by path, (rows of the block, *tail), exactly the manifest's dtype; rows whose
-        status is "failed" are overwritten with NaN (-1 for integers). `table`: one row a sample;
-        or what makes it of the arrays as read back from the store, whose failed rows must then be
-        NaN (-1) beforehand.
-        Raises ValueError for the wrong arrays or columns, StoreError when the store cannot be
-        written, DamagedError when an attempt that committed meanwhile had other values.
+        Args:
+            block: its number.
+            arrays: by path, (rows of the block, *tail), in exactly the manifest's dtype; rows with
+                status "failed" are overwritten with NaN (-1 for integers).
+            table: one row per sample; or a function that makes it from the arrays as read back from
+                the store, whose failed rows must then already hold NaN (-1).
+            report: the attempt's own account, as JSON; nothing depends on it.
+
+        Returns:
+            True where this attempt committed, False where another had.
+
+        Raises:
+            ValueError: the arrays or columns are not the element's.
+            StoreError: the store cannot be written.
+            DamagedError: a concurrent attempt committed other values.
         """
         make_table = table if callable(table) else None
         size = self.plan.size(block)
@@ -135,7 +145,7 @@ class BlockElement(ElementReader):
         return self._lost_race(commit)
 
     def checkpoints(self, block: int) -> BlockCheckpoints:
-        """Return where attempts at `block` keep what they made so far."""
+        """Open the checkpoints of attempts at `block`."""
         return BlockCheckpoints(self._backend, self._location, block)
 
     def clear_checkpoints(self) -> None:
@@ -146,8 +156,12 @@ class BlockElement(ElementReader):
     def finalise(self, summary: Mapping[str, object], *, without: Iterable[int] = ()) -> None:
         """Write summary.json.
 
-        `without`: the gaps that are accepted, which the summary then lists as `missing_blocks`.
-        Raises GapError naming other blocks that are not committed, or when none at all is.
+        Args:
+            summary: its content, as JSON.
+            without: gaps to accept, which the summary then lists as `missing_blocks`.
+
+        Raises:
+            GapError: other blocks are not committed, or none is.
         """
         missing = self.missing()
         whole = len(missing) == self.plan.blocks
@@ -157,7 +171,7 @@ class BlockElement(ElementReader):
         self.__dict__.pop("listed_gaps", None)
 
     def _failed(self, block: int, table: pa.Table) -> NDArray[np.bool_]:
-        """Return which rows of the block failed; raises ValueError for a table that is not its."""
+        """Mask of the failed rows; raises ValueError where `table` does not fit the block."""
         require_columns(table, self.manifest["columns"], self.plan.size(block))
         return failed_rows(table)
 
@@ -170,7 +184,7 @@ class BlockElement(ElementReader):
         self._backend.sync([chunk_key(self._location, spec, block) for spec in self._specs])
 
     def _read_back(self, block: int, values: Arrays) -> dict[str, NDArray[Any]]:
-        """Return what the store now holds of `values`; DamagedError where it is something else."""
+        """Read the stored values back; raises DamagedError where they are not `values`."""
         span = self.plan.span(block)
         return {
             spec.path: read_checked(
@@ -181,9 +195,9 @@ class BlockElement(ElementReader):
         }  # fmt: skip
 
     def _lost_race(self, mine: Commit) -> bool:
-        """Return False where the winner stored the same bytes; raise where it did not.
+        """Return False where the winner stored the same bytes, else raise DamagedError.
 
-        Only where the backend has no locks: this attempt then wrote over the winner's values.
+        Only where the backend has no locks: this attempt then overwrote the winner's values.
         """
         if mine.same_content(self.commit(mine.block)):
             return False

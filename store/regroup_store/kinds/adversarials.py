@@ -52,8 +52,15 @@ def adversarials_spec(
 ) -> ElementSpec:
     """Describe adversarials: images (channel, height, width) float32 in [0, 1].
 
-    `model`, `attack`: what determines them, seed included, as JSON; `labels`: the model's class
-    of every label of the index, where they differ.
+    Args:
+        name: what people call them.
+        model: what determines the network, as JSON.
+        attack: what determines the attack, seed included, as JSON.
+        index_fingerprint: of the index of the attacked samples.
+        image_shape: (channel, height, width).
+        rows: number of samples.
+        block_rows: samples per block.
+        labels: the model's class for every label of the index, where they differ.
     """
     inputs: dict[str, object] = {
         "model": dict(model),

@@ -1,4 +1,4 @@
-"""Banks: the class-conditional mixtures of all voters (eq. 1), a tap an array."""
+"""Banks: the class-conditional mixtures of all voters (paper, eq. 1), one array per tap."""
 
 from __future__ import annotations
 
@@ -41,10 +41,14 @@ SIGNS = 2
 
 @dataclass(frozen=True)
 class BankSpec:
-    """What a bank is to be.
+    """Description of a bank.
 
-    `inputs`: all that determines it (features fingerprint, samples a class, weighting, seed,
-    delta), as JSON, hashed; `taps`: (name, channels) in execution order.
+    Attributes:
+        name: what people call it; not hashed.
+        inputs: all that determines it (features fingerprint, samples per class, weighting, seed,
+            delta), as JSON; hashed.
+        taps: (name, channels) in execution order; hashed.
+        class_names: of classes 0, 1, ...; hashed.
     """
 
     name: str
@@ -54,11 +58,15 @@ class BankSpec:
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of the bank, 64 hex characters; taps and class names included."""
+        """The fingerprint of the bank, 64 hex characters."""
         return element_fingerprint(KIND, self._hashed())
 
     def array(self, tap: str) -> ArraySpec:
-        """Return the array of a tap's mixtures; raises StoreUsageError for an unknown tap."""
+        """Describe the array of a tap's mixtures.
+
+        Raises:
+            StoreUsageError: the bank has no such tap.
+        """
         for name, channels in self.taps:
             if name == tap:
                 return _mixtures_spec(name, len(self.class_names), channels)
@@ -67,7 +75,7 @@ class BankSpec:
     def manifest(
         self, checksums: list[str], counts: list[int], recorded: Mapping[str, object]
     ) -> dict[str, object]:
-        """Return the manifest of the finished bank."""
+        """Manifest of the finished bank."""
         arrays = specs_to_json([self.array(tap) for tap, _ in self.taps], SIGNS)
         return {
             "schema_version": SCHEMA_VERSION,
@@ -89,7 +97,13 @@ class BankSpec:
 
 @dataclass(frozen=True)
 class BankWriter:
-    """Writes one bank; may be pickled, and each tap written in another process."""
+    """Writes one bank. It may be pickled, and each tap written in another process.
+
+    Attributes:
+        backend: of the store.
+        location: of the bank.
+        spec: of the bank.
+    """
 
     backend: Backend
     location: Location
@@ -97,18 +111,19 @@ class BankWriter:
 
     @property
     def ref(self) -> str:
-        """`<name>-<first 16 of the fingerprint>`."""
+        """`<name>-<first 16 characters of the fingerprint>`."""
         return self.location.ref
 
     @property
     def finished(self) -> bool:
-        """Whether the manifest is there, so that nothing is left to write."""
+        """Whether the manifest exists, so that nothing is left to write."""
         return self.backend.exists(self.location.key("manifest.json"))
 
     def write_tap(self, tap: str, mixtures: NDArray[np.float64]) -> None:
-        """Write a tap's mixtures, (2, M, C) float64; nothing happens once the bank is finished.
+        """Write a tap's mixtures, (2, M, C) float64; without effect once the bank is finished.
 
-        Raises ValueError for another shape or dtype, and for values that are not finite.
+        Raises:
+            ValueError: another shape or dtype, or values that are not finite.
         """
         spec = self.spec.array(tap)
         if mixtures.shape != spec.shape(SIGNS) or mixtures.dtype != np.float64:
@@ -124,9 +139,18 @@ class BankWriter:
         self.backend.sync(keys)
 
     def finish(self, counts: Sequence[int], recorded: Mapping[str, object] | None = None) -> str:
-        """Write the manifest, last, with the checksums of what is stored; return the ref.
+        """Write the manifest, last, with the checksums of what is stored.
 
-        `counts`: samples a class. Raises DamagedError when a tap was not written.
+        Args:
+            counts: samples per class.
+            recorded: more to record.
+
+        Returns:
+            The ref of the bank.
+
+        Raises:
+            DamagedError: a tap was not written.
+            ValueError: there are not as many counts as classes.
         """
         if len(counts) != len(self.spec.class_names):
             raise ValueError(f"{len(counts)} counts for {len(self.spec.class_names)} classes")
@@ -145,9 +169,9 @@ class BankWriter:
 
 
 def create_bank(store: Store, spec: BankSpec) -> BankWriter:
-    """Create the arrays of a bank; where it is finished already the writer says so.
+    """Create the arrays of a bank, unless it is finished already (`BankWriter.finished`).
 
-    The bank cannot be seen before `finish`: it has no manifest until then.
+    The bank is invisible before `finish`: it has no manifest until then.
     """
     location = find_location(store.backend, KIND, spec.fingerprint)
     if location is None:
@@ -161,7 +185,12 @@ def create_bank(store: Store, spec: BankSpec) -> BankWriter:
 class StoredBank:
     """A bank as read: plain arrays.
 
-    `mixtures`: one a tap, (2, M, C) float64, sign 0 positive; `counts`: (M,) int64.
+    Attributes:
+        taps: in execution order.
+        mixtures: one per tap, (2, M, C) float64, sign 0 positive.
+        counts: samples per class, (M,) int64.
+        class_names: of classes 0, 1, ...
+        manifest: of the bank.
     """
 
     taps: tuple[str, ...]
@@ -172,12 +201,12 @@ class StoredBank:
 
     @property
     def fingerprint(self) -> str:
-        """The whole fingerprint, 64 hex characters."""
+        """The fingerprint, 64 hex characters."""
         return str(self.manifest["fingerprint"])
 
     @property
     def ref(self) -> str:
-        """`<name>-<first 16 of the fingerprint>`."""
+        """`<name>-<first 16 characters of the fingerprint>`."""
         return f"{self.manifest['name']}-{short_fingerprint(self.fingerprint)}"
 
     @property
@@ -187,7 +216,7 @@ class StoredBank:
 
 
 def bank_counts(store: Store, ref: str) -> dict[str, int]:
-    """Return how many samples each class of a bank has, by class name, from its manifest."""
+    """Read how many samples each class of a bank has, by class name."""
     manifest = read_manifest(store.backend, locate(store.backend, KIND, ref))
     inputs, counts = manifest["inputs"], manifest["counts"]
     assert isinstance(inputs, dict)
@@ -198,9 +227,17 @@ def bank_counts(store: Store, ref: str) -> dict[str, int]:
 def read_bank(
     store: Store, ref: str, last: int | None = None, taps: Collection[str] | None = None
 ) -> StoredBank:
-    """Read a bank, or its last `last` taps, or `taps` of it, checked against the manifest.
+    """Read a bank, or some of its taps, verified against the manifest.
 
-    Raises StoreUsageError for an unknown ref or `last` out of range, and DamagedError.
+    Args:
+        store: where to read.
+        ref: of the bank.
+        last: number of last taps to read (default: all).
+        taps: names of those to read (default: all).
+
+    Raises:
+        StoreUsageError: there is no such bank, or `last` is out of range.
+        DamagedError: the mixtures are not what was written.
     """
     location = locate(store.backend, KIND, ref)
     manifest = read_manifest(store.backend, location)

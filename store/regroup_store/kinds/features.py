@@ -29,7 +29,7 @@ COLUMNS = pa.schema(
 
 
 def accumulators_path(tap: str) -> str:
-    """Return the path of a tap's accumulators: (sample, sign, channel)."""
+    """Path of a tap's accumulators, (sample, sign, channel)."""
     return f"accumulators.zarr/{tap}"
 
 
@@ -47,12 +47,20 @@ def features_spec(
     gaps: Mapping[str, object] | None = None,
     labels: Sequence[int] | None = None,
 ) -> ElementSpec:
-    """Describe features: one accumulators array a tap, and the logits.
+    """Describe features: one accumulators array per tap, and the logits.
 
-    `model`: what determines the network (architecture, weights hash, preprocessing), as JSON;
-    `taps`: (name, channels) in execution order; `source`: {"index": fingerprint} or
-    {"adversarials": fingerprint}; `dtype`: what the network computed in; `gaps`: the source's
-    `gap_inputs()`; `labels`: the model's class of every label of the index, where they differ.
+    Args:
+        name: what people call them.
+        model: what determines the network (architecture, weights hash, preprocessing), as JSON.
+        taps: (name, channels) in execution order.
+        policy: which tensors are taps.
+        source: {"index": fingerprint} or {"adversarials": fingerprint}.
+        num_classes: classes of the model.
+        rows: number of samples.
+        block_rows: samples per block.
+        dtype: what the network computed in.
+        gaps: the source's `gap_inputs()`.
+        labels: the model's class for every label of the index, where they differ.
     """
     if len(source) != 1 or not set(source) <= {"index", "adversarials"}:
         raise ValueError(f"features come from one index or one adversarials, not {source}")
@@ -72,7 +80,7 @@ def features_spec(
 
 
 def feature_taps(manifest: Mapping[str, object]) -> tuple[str, ...]:
-    """Return the taps of features, in execution order, from their manifest."""
+    """Taps of features, in execution order, from their manifest."""
     inputs = manifest["inputs"]
     assert isinstance(inputs, dict)
     return tuple(str(tap) for tap, _ in inputs["taps"])

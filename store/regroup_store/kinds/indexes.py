@@ -1,4 +1,4 @@
-"""Sample indexes: the Parquet table with a row for each image of a split."""
+"""Sample indexes: the Parquet table with one row per image of a split."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COLUMNS = pa.schema(
 
 
 class SampleIndex(RowTable):
-    """An index that is whole; its source_spec and locators are recorded, not hashed."""
+    """A stored index; its source_spec and locators are recorded, not hashed."""
 
     kind: ClassVar[str] = KIND
     columns: ClassVar[pa.Schema] = COLUMNS
@@ -43,12 +43,21 @@ class SampleIndex(RowTable):
         source_spec: str,
         recorded: Mapping[str, object] | None = None,
     ) -> SampleIndex:
-        """Write the rows (tables of COLUMNS, read one after the other) and return their index.
+        """Write the rows and open their index.
 
-        One with the same content is returned as it is. Where it is found at another place
-        (`source_spec` or locators), the index is told the new one: neither is part of the
-        fingerprint. Raises StoreUsageError for no rows, a repeated sample_id, or a label without
-        a class name.
+        An index with the same content is left unmodified, except that it gets the new `source_spec`
+        and locators where these differ: neither is part of the fingerprint.
+
+        Args:
+            store: where to write.
+            name: of the index.
+            rows: tables of COLUMNS, read one after the other.
+            class_names: of labels 0, 1, ...
+            source_spec: where the images are.
+            recorded: more to record.
+
+        Raises:
+            StoreUsageError: no rows, a repeated sample_id, or a label without a class name.
         """
         inputs = {"class_names": list(class_names)}
         with cls._drafted(name, rows, inputs, source_spec) as draft:
@@ -59,7 +68,11 @@ class SampleIndex(RowTable):
     ) -> SampleIndex:
         """Write the index of some rows of this one, in the given order.
 
-        `selection` says how they were chosen, as JSON; it and this index's fingerprint are hashed.
+        Args:
+            store: where to write.
+            name: of the new index.
+            rows: positions in this index.
+            selection: how they were chosen, as JSON; hashed, with this index's fingerprint.
         """
         inputs: dict[str, object] = {
             "class_names": list(self.class_names),

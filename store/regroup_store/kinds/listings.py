@@ -1,7 +1,7 @@
-"""Listings: what a dataset held when it was looked at, before any image was read.
+"""Listings: what a dataset held when it was listed, before any image was read.
 
-A listing is what indexing starts from: the images' digests are computed over its rows, block by
-block, and kept for as long as the dataset lists the same.
+Indexing starts from a listing: the images' digests are computed over its rows, block by block, and
+kept for as long as the dataset lists the same.
 """
 
 from __future__ import annotations
@@ -48,10 +48,11 @@ class Listing(RowTable):
     @classmethod
     @contextmanager
     def drafted(cls, name: str, source: Source) -> Iterator[Draft[Listing]]:
-        """List `source`, and give out what writes the listing into a store.
+        """List `source`, and yield what writes the listing into a store.
 
-        Raises StoreUsageError for what the source refuses, no images, or a repeated sample_id:
-        before any store is touched.
+        Raises:
+            StoreUsageError: the source refuses, there are no images, or a sample_id is repeated. No
+                store has been touched then.
         """
         rows = _tables(source)
         inputs = {"class_names": list(source.class_names), "source": source.spec}
@@ -59,7 +60,7 @@ class Listing(RowTable):
             yield draft
 
     def digests_spec(self) -> ElementSpec:
-        """What the element that holds the digests of these images is to be."""
+        """Describe the element that holds the digests of these images."""
         inputs = {"listing": self.fingerprint, "digest": "xxh3_128 of the encoded image"}
         rows = self.rows_count
         return ElementSpec(DIGESTS, self.name, inputs, rows, BLOCK_ROWS, (), DIGEST_COLUMNS)

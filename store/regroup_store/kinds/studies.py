@@ -1,8 +1,8 @@
-"""Studies: what came of each, kept by name in the store that it ran in.
+"""Studies: the results of each, by name, in the store where it ran.
 
-A name, not a fingerprint: a study that is run again, with more attacks or another k, replaces what
-it said before. Everything that its numbers come from stays under its own fingerprint. Timings,
-which are measured and not computed, are kept beside the results, each once.
+A name instead of a fingerprint: a study that is run again, with more attacks or another k, replaces
+its earlier results. All that its numbers come from stays under its own fingerprint. Timings, which
+are measured instead of computed, are kept beside the results, each written once.
 """
 
 from __future__ import annotations
@@ -26,15 +26,21 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
 def write_study(store: Store, name: str, results: Mapping[str, object]) -> None:
-    """Keep the results of a study, plain JSON, over those of its last run.
+    """Write the results of a study, plain JSON, replacing those of its last run.
 
-    Raises StoreUsageError for a name other than letters, digits, '_' and '-'.
+    Raises:
+        StoreUsageError: the name has characters other than letters, digits, '_' and '-'.
     """
     store.backend.replace(_key(name), seal({"study": name, "results": dict(results)}))
 
 
 def read_study(store: Store, name: str) -> dict[str, object]:
-    """Return the results of a study; raises StoreUsageError (there are none), DamagedError."""
+    """Read the results of a study.
+
+    Raises:
+        StoreUsageError: there is no such study.
+        DamagedError: the results are not what was written.
+    """
     where = f"{_key(name)} of the store {store.uri}"
     try:
         record = unseal(store.backend.read(_key(name)), where)
@@ -48,21 +54,28 @@ def read_study(store: Store, name: str) -> dict[str, object]:
 
 
 def study_names(store: Store) -> list[str]:
-    """Return the names of the studies whose results the store holds, sorted."""
+    """List the studies whose results the store holds, sorted."""
     return sorted(name for name in store.backend.children(STUDIES) if _has(store.backend, name))
 
 
 def timing_ref(label: str, inputs: Mapping[str, object]) -> str:
-    """Return what a timing is kept under: `<label>-<fp>`, of all that was asked, plain JSON."""
+    """Reference of a timing, `<label>-<fp>`, from all that determines it, plain JSON."""
     return f"{label}-{short_fingerprint(fingerprint(inputs))}"
 
 
 def write_timing(
     store: Store, study: str, ref: str, inputs: Mapping[str, object], found: Mapping[str, object]
 ) -> bool:
-    """Keep what was `found`, plain JSON; False where one is kept already, which stays.
+    """Write a timing, plain JSON; False where one exists already, which stays.
 
-    The seconds themselves are no function of `inputs`: taken again they differ.
+    The seconds themselves are no function of `inputs`: measured again they differ.
+
+    Args:
+        store: where to write.
+        study: the name of the study.
+        ref: from `timing_ref`.
+        inputs: what was timed.
+        found: what was measured.
     """
     record = {"study": study, "inputs": dict(inputs), "found": dict(found)}
     return store.backend.create(_timing_key(study, ref), seal(record))
@@ -71,7 +84,11 @@ def write_timing(
 def read_timing(
     store: Store, study: str, ref: str, inputs: Mapping[str, object]
 ) -> dict[str, object] | None:
-    """Return a timing that is kept, or None; raises DamagedError."""
+    """Read a timing, or None where there is none.
+
+    Raises:
+        DamagedError: the timing is not what was written, or has other `inputs`.
+    """
     key = _timing_key(study, ref)
     where = f"{key} of the store {store.uri}"
     try:

@@ -1,4 +1,4 @@
-"""Votes: the outcome of scoring features against a bank, for every k and every signs choice."""
+"""Votes: features scored against a bank, for every k and every signs choice."""
 
 from __future__ import annotations
 
@@ -41,11 +41,19 @@ def votes_spec(
     block_rows: int,
     gaps: Mapping[str, object] | None = None,
 ) -> ElementSpec:
-    """Describe votes: int32 arrays (sample, signs, k) and, a tap alone, (sample, signs, tap).
+    """Describe votes: int32 arrays (sample, signs, k) and, for single taps, (sample, signs, tap).
 
-    `scoring`: delta, tie_break and the like, as JSON; `taps`: those of the bank, in execution
-    order; `gaps`: the features' `gap_inputs()`. Index k - 1 of the k axis means that the last k
-    taps vote; true_rank 1 is the best.
+    Index k - 1 of the k axis means that the last k taps vote; true_rank 1 is the best.
+
+    Args:
+        name: what people call them.
+        features_fingerprint: of the features scored.
+        bank_fingerprint: of the bank.
+        scoring: rule, delta, tie_break and the like, as JSON.
+        taps: those of the bank, in execution order.
+        rows: number of samples.
+        block_rows: samples per block.
+        gaps: the features' `gap_inputs()`.
     """
     inputs = {
         "features": features_fingerprint,

@@ -1,1 +1,1 @@
-"""Verifying, repairing and removing what a store holds, and finding it by name."""
+"""Maintenance of a store: finding elements by name, verifying, repairing and removing them."""

@@ -1,4 +1,4 @@
-"""Findings: what verification tells, and how errors of reading become findings."""
+"""Findings of verification, and how errors of reading become findings."""
 
 from __future__ import annotations
 
@@ -24,10 +24,16 @@ What = Literal[
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is not as a whole store has it.
+    """One deviation from an intact store.
 
-    `kind`, `ref`: the element, empty for the store's own marker; `block`: of a block element, or
-    None; `path`: the key; `problem`: one sentence.
+    Attributes:
+        level: how bad it is.
+        what: which part of an element it concerns.
+        kind: of the element; empty for the store's own marker.
+        ref: of the element; empty for the store's own marker.
+        block: of a block element, or None.
+        path: the key of the file or folder.
+        problem: one sentence.
     """
 
     level: Level
@@ -48,7 +54,7 @@ class Finding:
         problem: str,
         block: int | None = None,
     ) -> Finding:
-        """A finding about the file or folder `name` of an element."""
+        """Make a finding about the file or folder `name` of an element."""
         path = location.key(name)
         return cls(level, what, location.kind, location.ref, block, path, problem)
 
@@ -61,23 +67,23 @@ class Finding:
         name: str,
         block: int | None = None,
     ) -> Finding:
-        """The finding that corresponds to an error of reading `name`."""
+        """Make a finding from an error of reading the file `name` of an element."""
         problem = describe_error(error, location.key(name))
         return cls.at(level_of_error(error), what, location, name, problem, block)
 
 
 def describe_error(error: Exception, key: str) -> str:
-    """Return what a finding says of an error of reading `key`."""
+    """Describe an error of reading `key` in a finding."""
     return f"{key} is missing" if isinstance(error, FileNotFoundError) else str(error)
 
 
 def level_of_error(error: Exception) -> Level:
-    """Tell bytes that are wrong or gone from bytes that could not be read or understood."""
+    """Distinguish wrong or missing bytes from bytes that could not be read or understood."""
     return "damaged" if isinstance(error, DamagedError | FileNotFoundError) else "unreadable"
 
 
 def reading_error(read: Callable[..., object], *arguments: object) -> Exception | None:
-    """Return the error of reading, a FileNotFoundError included, or None."""
+    """Call `read` and catch its error of reading, if any; a missing file is one."""
     try:
         read(*arguments)
     except (StoreError, FileNotFoundError) as error:
@@ -88,10 +94,10 @@ def reading_error(read: Callable[..., object], *arguments: object) -> Exception 
 def zarr_reading_error(
     backend: Backend, keys: list[str], read: Callable[[], object]
 ) -> Exception | None:
-    """Return why `read`, which goes through zarr to `keys`, fails, or None.
+    """Call `read`, which reads `keys` through zarr, and catch its error of reading, if any.
 
-    zarr does not tell bytes that are wrong from bytes that did not arrive (a connection that
-    broke): so they are read again without it before anything is called damaged.
+    zarr does not distinguish wrong bytes from bytes that did not arrive (a broken connection), so
+    they are read again without it before anything is called damaged.
     """
     error = reading_error(read)
     if error is None:

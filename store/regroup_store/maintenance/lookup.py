@@ -1,4 +1,4 @@
-"""What a user's words name: elements of any kind, by name, name-fingerprint or fingerprint."""
+"""Finding elements of any kind by what a user types: name, name-fingerprint or fingerprint."""
 
 from __future__ import annotations
 
@@ -17,15 +17,20 @@ SUGGESTED = 5
 
 
 def all_elements(store: Store) -> list[Location]:
-    """Return the elements that have a manifest, in the order of KINDS."""
+    """List the elements that have a manifest, in the order of KINDS."""
     return [location for kind in KINDS for location in locations(store.backend, kind)]
 
 
 def find_elements(store: Store, ref: str, kind: str | None = None) -> list[Location]:
-    """Return every element that `ref` names, of `kind` where that is given.
+    """Find every element that `ref` names.
 
-    A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
-    Raises StoreUsageError, with the nearest there are, for one that names nothing.
+    Args:
+        store: where to look.
+        ref: a name, `<name>-<fp>` or the start of a fingerprint, optionally after `<kind>/`.
+        kind: the only kind to look for, unless `ref` states one.
+
+    Raises:
+        StoreUsageError: it names nothing; the message suggests the nearest names.
     """
     stated, rest = split_ref(ref)
     kind = stated or kind
@@ -40,9 +45,10 @@ def find_elements(store: Store, ref: str, kind: str | None = None) -> list[Locat
 
 
 def find_element(store: Store, ref: str, kind: str | None = None) -> Location:
-    """Return the one element that `ref` names, as `find_elements` reads it.
+    """Find the one element that `ref` names, read as in `find_elements`.
 
-    Raises StoreUsageError, with the candidates, for several.
+    Raises:
+        StoreUsageError: it names nothing, or several elements, which the message lists.
     """
     found = find_elements(store, ref, kind)
     if len(found) > 1:
@@ -54,7 +60,11 @@ def find_element(store: Store, ref: str, kind: str | None = None) -> Location:
 
 
 def split_ref(ref: str) -> tuple[str | None, str]:
-    """Return the kind that a ref states, or None, and what comes after it; StoreUsageError."""
+    """Split a ref into the kind that it states, or None, and the rest.
+
+    Raises:
+        StoreUsageError: what it states is not a kind.
+    """
     kind, slash, rest = ref.rpartition("/")
     if slash and kind not in KINDS:
         near = get_close_matches(kind, KINDS, 1) or KINDS

@@ -1,6 +1,6 @@
-"""Removal: what nothing refers to, and taking it away so that no half of it is taken for whole.
+"""Removal of elements that nothing refers to, so that no interrupted removal looks complete.
 
-docs/format.md, "Removing elements", says in which order, and why.
+docs/format.md, "Removing elements", defines the order of the steps, and why.
 """
 
 from __future__ import annotations
@@ -31,10 +31,15 @@ State = Literal["complete", "unfinished", "half-removed", "leftover"]
 
 @dataclass(frozen=True)
 class Member:
-    """An element, or the rest of one, as removal sees it.
+    """An element, or the leftovers of one, in the reference graph of a store.
 
-    `sources`: the elements that it comes from; `companions`: those that go where it goes, though
-    it does not come from them; `problem`: why what it comes from is not known, or None.
+    Attributes:
+        location: where it is.
+        state: how much of it there is.
+        created: when, UTC ISO 8601, or None where that is unknown.
+        sources: the elements that it comes from.
+        companions: elements kept and removed with it, although it does not come from them.
+        problem: why its sources are unknown, or None.
     """
 
     location: Location
@@ -47,10 +52,13 @@ class Member:
 
 @dataclass(frozen=True)
 class RemovalPlan:
-    """What would be removed and what would stay.
+    """What would be removed, and what would stay.
 
-    `unreferenced`: children before parents; `kept`: all others; `unfinished`: those of them that
-    are kept for unfinished work alone; `unknown`: members that cannot be read (they are kept).
+    Attributes:
+        unreferenced: what would be removed, children before parents.
+        kept: everything else.
+        unfinished: those of `kept` that are kept for unfinished work alone.
+        unknown: those of `kept` that cannot be read.
     """
 
     unreferenced: tuple[Member, ...]
@@ -61,7 +69,7 @@ class RemovalPlan:
 
 @dataclass(frozen=True)
 class _Family:
-    """Every member of a store by where it is."""
+    """Every member of a store, by location."""
 
     members: Mapping[Location, Member]
 
@@ -78,7 +86,7 @@ class _Family:
         return found
 
     def depth(self, location: Location) -> int:
-        """How many elements lie one above the other over this one."""
+        """Length of the longest chain of sources above an element."""
         sources = self.members[location].sources
         return 1 + max((self.depth(source) for source in sources), default=-1)
 
@@ -90,11 +98,18 @@ def plan_removal(
     *,
     unfinished: bool = False,
 ) -> RemovalPlan:
-    """Return what no study's results and none of `keep` refers to, directly or through others.
+    """Plan the removal of what neither a study's results nor `keep` refer to, however indirectly.
 
-    Unfinished work is referred to as well: block elements that are not finalised, and
-    `unfinished_refs`; with `unfinished` it is not. Raises StoreError when the store cannot be
-    listed, DamagedError for results of a study that cannot be read.
+    Args:
+        store: to plan for.
+        keep: further elements to keep.
+        unfinished_refs: refs of unfinished work.
+        unfinished: remove unfinished work too; otherwise it is kept, as are block elements that
+            are not finalised.
+
+    Raises:
+        StoreError: the store cannot be listed.
+        DamagedError: the results of a study cannot be read.
     """
     family = _family(store)
     named = family.closure([*keep, *study_elements(store, family.members)])
@@ -114,13 +129,13 @@ def plan_removal(
 
 
 def study_elements(store: Store, known: Iterable[Location]) -> set[Location]:
-    """Return those of `known` that the results of any study name, by ref or by fingerprint."""
+    """Select those of `known` that the results of any study name, by ref or by fingerprint."""
     words = {word for name in study_names(store) for word in _words(read_study(store, name))}
     return {each for each in known if each.ref in words or each.short_fingerprint in words}
 
 
 def _words(value: object) -> Iterator[str]:
-    """Every string in plain JSON; of a fingerprint what names folders as well."""
+    """Every string in plain JSON; a fingerprint also in the short form that names folders."""
     if isinstance(value, str):
         yield value
         if len(value) == 64:
@@ -169,7 +184,7 @@ def _created(manifest: Mapping[str, Any]) -> str | None:
 
 
 def _manifest(backend: Backend, location: Location) -> dict[str, Any] | str | None:
-    """A manifest, or why there is none that can be read; None for the rest of an element."""
+    """A manifest, or why it cannot be read; None where only leftovers of an element remain."""
     try:
         return read_manifest(backend, location)
     except FileNotFoundError:
@@ -188,7 +203,7 @@ def _state(backend: Backend, location: Location) -> State:
 def _by_source(
     manifests: Mapping[Location, dict[str, Any] | str | None],
 ) -> dict[object, list[Location]]:
-    """Listings by what they list. An index is found again through them, no image read."""
+    """Listings by what they list: an index is found again through them without reading images."""
     found: dict[object, list[Location]] = {}
     for location, manifest in manifests.items():
         if location.kind == "listings" and isinstance(manifest, dict):
@@ -197,7 +212,7 @@ def _by_source(
 
 
 def _with_digests(members: dict[Location, Member]) -> dict[Location, Member]:
-    """The members, with the digests of a listing as its companions."""
+    """The members, with the digests of each listing as its companions."""
     digests: dict[Location, set[Location]] = {}
     for member in members.values():
         for source in member.sources if member.location.kind == "digests" else ():
@@ -208,9 +223,13 @@ def _with_digests(members: dict[Location, Member]) -> dict[Location, Member]:
 
 
 def remove(store: Store, member: Member) -> None:
-    """Remove a member; killed at any point, no reader takes what is left for a whole element.
+    """Remove a member, whose children must have been removed before.
 
-    Its children have to be gone before. Raises StoreError; run again it goes on.
+    Interrupted at any point, no reader takes what is left for a complete element, and a second
+    call completes the removal.
+
+    Raises:
+        StoreError: the store cannot be written.
     """
     backend, location = store.backend, member.location
     if location.kind in BLOCK_KINDS and member.state != "leftover":
@@ -223,10 +242,10 @@ def remove(store: Store, member: Member) -> None:
 
 
 def _groups(location: Location, keys: Iterable[str]) -> Iterator[list[str]]:
-    """Keys in the order in which they go: each group is gone before the next is touched.
+    """Keys in the order of their removal: each group is gone before the next is touched.
 
-    Without its summary an element is not finalised, without commits nothing of it is real, and
-    without its manifest it cannot be seen; only then do values go.
+    Without its summary an element is not finalised, without commits none of its blocks is real,
+    and without its manifest it cannot be seen; only then are values removed.
     """
     groups: list[list[str]] = [[] for _ in range(5)]
     for key in keys:

@@ -1,4 +1,4 @@
-"""Repair: what is damaged is made to be written again by the job that wrote it, nothing else."""
+"""Repair: remove exactly what makes the command that wrote a damaged part write it again."""
 
 from __future__ import annotations
 
@@ -22,13 +22,17 @@ Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
 
 @dataclass(frozen=True)
 class Repair:
-    """What is to be done about one element, or (`location` None) about the store's marker.
+    """The repair of one element or, with `location` None, of the store's marker.
 
-    `action`: "rewrite" (here and now, from what is known), "requeue" (the next run of the job
-    computes `blocks`), "rebuild" (the next run writes the manifest and, of a bank or an index, the
-    rest), "summarise" (the next run writes the summary from the blocks), "forget" (the reason why
-    a block was given up, of which nothing is made, is removed). `removed`: keys that are deleted,
-    in this order; `rewritten`: keys that are written again here.
+    Attributes:
+        location: the element.
+        action: "rewrite": at once, from what is known. "requeue": the next run of the command
+            computes `blocks`. "rebuild": the next run writes the manifest and, of a bank or an
+            index, the rest. "summarise": the next run writes the summary from the blocks.
+            "forget": the record of why a block failed is removed; nothing depends on it.
+        blocks: computed again by the next run.
+        removed: keys that are deleted, in this order.
+        rewritten: keys that are written again at once.
     """
 
     location: Location | None
@@ -39,7 +43,7 @@ class Repair:
 
 
 def plan_repairs(store: Store, findings: Iterable[Finding]) -> list[Repair]:
-    """Return the repairs of all findings of level "damaged", one an element, in their order."""
+    """Plan the repair of all findings of level "damaged", one per element, in their order."""
     by_place: dict[Location | None, list[Finding]] = {}
     for finding in findings:
         if finding.level == "damaged":
@@ -49,7 +53,11 @@ def plan_repairs(store: Store, findings: Iterable[Finding]) -> list[Repair]:
 
 
 def apply_repair(store: Store, repair: Repair) -> None:
-    """Do what a repair says; doing it twice is no different. Raises StoreError."""
+    """Carry out a repair; repeating it has no further effect.
+
+    Raises:
+        StoreError: the store cannot be written.
+    """
     for key in repair.removed:
         store.backend.delete(key)
     if repair.location is None:
@@ -59,9 +67,9 @@ def apply_repair(store: Store, repair: Repair) -> None:
 
 
 def kept_elements(store: Store, repair: Repair) -> list[Location]:
-    """Return what was derived from values that are computed again, and stays as it is.
+    """List the elements that were derived from values to be computed again, and stay unmodified.
 
-    Its own checksums are right or are findings of their own, and the values come back the same.
+    Their own checksums hold or are findings of their own, and the values come back the same.
     """
     if repair.location is None or repair.action not in ("requeue", "rebuild"):
         return []
@@ -82,7 +90,7 @@ def _plan(store: Store, location: Location | None, found: list[Finding]) -> Repa
 
 
 def _action(blocks: Sequence[int], summary: Sequence[str], metadata: Sequence[str]) -> Action:
-    """Return the most that has to be done about a block element."""
+    """The most far-reaching of the actions that a block element needs."""
     if blocks:
         return "requeue"
     if summary:
@@ -91,10 +99,10 @@ def _action(blocks: Sequence[int], summary: Sequence[str], metadata: Sequence[st
 
 
 def _remains(store: Store, location: Location) -> tuple[str, ...]:
-    """Return what goes before an element is built anew, its manifest first.
+    """Keys to remove before an element is rebuilt, its manifest first.
 
-    A bank is written whole again. Blocks and the parts of an index are not touched: committed
-    blocks are found again under the new manifest, parts are written over.
+    A bank is rewritten in full. Blocks, and the parts of an index, are not touched: committed
+    blocks are found again under the new manifest, parts are overwritten.
     """
     manifest = location.key("manifest.json")
     others = store.backend.keys(location.folder) if location.kind == "banks" else []

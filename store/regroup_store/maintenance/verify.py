@@ -1,6 +1,6 @@
-"""Verification: everything that is stored against its checksums (docs/format.md, "Verifying").
+"""Verification of everything stored against its checksums (docs/format.md, "Verifying").
 
-Reads one block of one array at a time, and goes on after every finding.
+Reads one block of one array at a time, and continues after every finding.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ if TYPE_CHECKING:
 def open_to_verify(uri: str) -> Store:
     """Open the store at `uri` even where its marker is damaged or missing.
 
-    Raises StoreUsageError where there is no store, and SchemaVersionError.
+    Raises:
+        StoreUsageError: there is no store.
+        SchemaVersionError: this release cannot read it.
     """
     try:
         return open_store(uri, writable=False)
@@ -78,10 +80,14 @@ def open_to_verify(uri: str) -> Store:
 
 
 def select_locations(store: Store, refs: Sequence[str] = ()) -> list[Location]:
-    """Return what `refs` name, of any kind, or everything, finished or not.
+    """Select what `refs` name, of any kind, or everything; finished or not.
 
-    A ref is a name, `<name>-<fp>` or a fingerprint's start, with `<kind>/` before it or not.
-    Raises StoreUsageError for one that names nothing.
+    Args:
+        store: where to look.
+        refs: names, `<name>-<fp>` or starts of fingerprints, with or without `<kind>/` in front.
+
+    Raises:
+        StoreUsageError: a ref names nothing.
     """
     known = [location for kind in KINDS for location in folders(store.backend, kind)]
     if not refs:
@@ -102,7 +108,9 @@ def _named(store: Store, known: list[Location], ref: str) -> list[Location]:
 def verify_store(store: Store, refs: Sequence[str] = ()) -> Iterator[Finding]:
     """Check the marker and the elements that `refs` name (default: all).
 
-    Raises StoreUsageError for a ref that names nothing, StoreError when the store cannot be listed.
+    Raises:
+        StoreUsageError: a ref names nothing.
+        StoreError: the store cannot be listed.
     """
     yield from check_marker(store)
     for location in select_locations(store, refs):
@@ -136,7 +144,10 @@ def check_element(store: Store, location: Location) -> Iterator[Finding]:
 
 
 def _manifest_level(backend: Backend, location: Location, error: StoreError) -> Level:
-    """Of a manifest that contradicts its fingerprint: one whose seal holds was moved here whole."""
+    """Level of a manifest that cannot be trusted.
+
+    One that contradicts its fingerprint though its seal holds was moved here intact.
+    """
     if isinstance(error, FingerprintMismatchError):
         try:
             unseal(backend.read(location.key("manifest.json")), location.folder)
@@ -153,7 +164,7 @@ def _check_partials(backend: Backend, location: Location) -> Iterator[Finding]:
 
 
 def _check_unfinished(backend: Backend, location: Location) -> Iterator[Finding]:
-    """No manifest: it is the first file of a block element, and the last of the others."""
+    """Without a manifest: the first file of a block element, and the last of the others."""
     if location.kind in BLOCK_KINDS and backend.children(location.key("commits")):
         problem = f"{location.key('manifest.json')} is missing, but blocks are committed"
         yield Finding.at("damaged", "manifest", location, "manifest.json", problem)
@@ -258,7 +269,7 @@ def _require_planned(element: BlockElement, block: int) -> None:
 
 
 def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]:
-    """Why blocks were given up: nothing is made of it but what `regroup ls` tells."""
+    """Check why blocks failed: only `regroup ls` uses it."""
     for block in quarantined_blocks(backend, location):
         if error := reading_error(read_quarantine, backend, location, block):
             name = _name(location, quarantine_key(location, block))
@@ -266,7 +277,7 @@ def _check_quarantine(backend: Backend, location: Location) -> Iterator[Finding]
 
 
 def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding]:
-    """What saves work, whole or not: an attempt removes one that is damaged when it reads it."""
+    """Note checkpoints, intact or not: an attempt removes a damaged one when it reads it."""
     if blocks := checkpointed_blocks(backend, location):
         problem = (
             f"what was made so far of blocks ({format_blocks(blocks)}): the job that writes them "
@@ -278,9 +289,13 @@ def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding
 def _check_uncommitted(
     backend: Backend, location: Location, element: BlockElement, *, known: bool
 ) -> Iterator[Finding]:
-    """Blocks without a record: work to do, but damage once the element was finalised with them.
+    """Blocks without a record: left to do, but damage once the element was finalised with them.
 
-    `known`: its summary can be read, and so tells which blocks it was finalised without.
+    Args:
+        backend: of the store.
+        location: of the element.
+        element: to check.
+        known: its summary can be read, and so lists which blocks it was finalised without.
     """
     missing = element.missing()
     if not missing:
@@ -318,7 +333,7 @@ def _check_gap(
 
 
 def _written(backend: Backend, location: Location, element: BlockElement) -> set[int]:
-    """Return the blocks of which a chunk or a part is there."""
+    """Blocks of which a chunk or a part exists."""
     parts = backend.children(location.key("samples"))
     found = {int(name[5:-8]) for name in parts if name[5:-8].isdigit()}
     for spec in element.arrays:
@@ -330,7 +345,11 @@ def _written(backend: Backend, location: Location, element: BlockElement) -> set
 def _check_metadata(
     backend: Backend, location: Location, specs: Sequence[ArraySpec], plan: BlockPlan
 ) -> tuple[list[Finding], list[ArraySpec]]:
-    """Return what is wrong with zarr's metadata, and the arrays whose metadata is sound."""
+    """Check zarr's metadata.
+
+    Returns:
+        The findings, and the arrays whose metadata is sound.
+    """
     findings, sound = [], []
     roots = dict.fromkeys(s.path.partition("/")[0] for s in specs if "/" in s.path)
     for name in (f"{root}/zarr.json" for root in roots):

@@ -1,9 +1,9 @@
-"""Image sources: where the encoded bytes of a dataset lie, and which label each has.
+"""Image sources: where the encoded bytes of a dataset are, and the label of each image.
 
 A source is named by a spec: ``digits``, ``digits:train``, ``digits:val``, ``imagefolder:PATH``,
 ``imagenet:train:PATH``, ``imagenet:val:PATH``, ``parquet:GLOB`` or ``webdataset:GLOB``, each but
-the digits in a folder or at ``s3://bucket/...``. Opening one is cheap, since every worker does it;
-``rows()`` reads the labels.
+the digits in a folder or at ``s3://bucket/...``. Opening a source is cheap, since every worker does
+it; ``rows()`` reads the labels.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""scikit-learn's 1797 real scans of handwritten digits: the dataset that needs no download."""
+"""scikit-learn's 1797 scans of handwritten digits: the dataset that needs no download."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ class DigitsSource:
     """
 
     def __init__(self, split: str = "") -> None:
-        """Open one split: ``train``, ``val``, or the empty string for both."""
+        """Open a split.
+
+        Args:
+            split: ``train``, ``val``, or the empty string for both.
+
+        Raises:
+            StoreUsageError: there is no such split.
+        """
         if split not in SPLITS:
             raise StoreUsageError(f"digits has no split {split!r}: use digits:train or digits:val")
         self.spec = f"digits:{split}" if split else "digits"
@@ -39,7 +46,11 @@ class DigitsSource:
                 yield SourceRow(name, label, name, stamp)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """PGM bytes of the scans; StoreUsageError for one that is not of this split."""
+        """PGM bytes of the scans.
+
+        Raises:
+            StoreUsageError: a locator is not of this split.
+        """
         scans = _scans()
         for locator in locators:
             if locator not in scans or not self._holds(locator):

@@ -1,4 +1,4 @@
-"""The files of a dataset: listed, found by their names, and read many at a time."""
+"""The files of a dataset: listed, found by name, and read many at a time."""
 
 from __future__ import annotations
 
@@ -30,7 +30,11 @@ def file_name(path: str) -> str:
 
 
 def list_folder(fs: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
-    """Name of each entry of a folder, and what its file system says of it."""
+    """List the name of each entry of a folder, and its file system's information about it.
+
+    Raises:
+        StoreUsageError: the folder cannot be listed.
+    """
     try:
         found: list[dict[str, Any]] = fs.ls(path, detail=True)
     except OSError as error:
@@ -46,7 +50,11 @@ def is_folder(fs: Any, entry: dict[str, Any]) -> bool:
 
 
 def require_utf8(path: str, where: str) -> str:
-    """`path` itself; StoreUsageError for a name that no table of strings can hold."""
+    """Check that a file name can be stored as text, and return `path`.
+
+    Raises:
+        StoreUsageError: it is not UTF-8.
+    """
     try:
         path.encode()
     except UnicodeEncodeError as error:
@@ -55,7 +63,13 @@ def require_utf8(path: str, where: str) -> str:
 
 
 def find_by_name(fs: Any, patterns: Iterable[str], spec: str, example: str) -> dict[str, str]:
-    """Path of each file that the glob patterns match, by its name, in the order of the names.
+    """Find the files that the glob patterns match: their paths by name, sorted by name.
+
+    Args:
+        fs: the file system.
+        patterns: globs on it.
+        spec: of the source, for errors.
+        example: of a valid spec, for errors.
 
     Raises:
         StoreUsageError: a pattern matches nothing, or two files share their name.
@@ -83,13 +97,17 @@ def _matches(fs: Any, pattern: str, spec: str, example: str) -> list[str]:
 def read_concurrently(
     read: Callable[[Place], bytes | OSError], places: Sequence[Place]
 ) -> list[bytes | OSError]:
-    """What `read` returns for each of `places`, in their order; many at a time."""
+    """Call `read` for each of `places`, many at a time; results in their order."""
     with ThreadPoolExecutor(READERS) as readers:
         return list(readers.map(read, places))
 
 
 def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[bytes | OSError]:
-    """Bytes of the files at these paths below `root`; StoreUsageError for one that leaves it."""
+    """Read the files at these paths below `root`.
+
+    Raises:
+        StoreUsageError: a path leaves the root.
+    """
     for locator in locators:
         _check_inside(locator, spec)
 

@@ -30,7 +30,9 @@ class ImageFolderSource:
     def __init__(self, location: str, spec: str = "") -> None:
         """Find the class folders; the images are only listed by `rows`.
 
-        `spec`: of the source that this folder is a part of, if it is not one itself.
+        Args:
+            location: of the root folder.
+            spec: of the source that this folder is a part of, if it is not one itself.
 
         Raises:
             StoreUsageError: there is no such folder, or no class folder in it.
@@ -58,7 +60,11 @@ class ImageFolderSource:
             yield from self._class_rows(label)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """Bytes of the files; StoreUsageError for a path that leaves the root."""
+        """Bytes of the files.
+
+        Raises:
+            StoreUsageError: a path leaves the root.
+        """
         return read_files(self._fs, self._root, locators, self.spec)
 
     def _class_rows(self, label: int) -> list[SourceRow]:
@@ -74,7 +80,7 @@ class ImageFolderSource:
     def _images(self, folder: str, above: tuple[str, ...]) -> Iterator[tuple[str, str]]:
         """Relative path and stamp of each image below `folder`.
 
-        A link back to a folder above ends there.
+        A link back to a parent folder is not followed.
         """
         here = f"{self._root}/{folder}"
         if "file" in self._fs.protocol:  # Elsewhere there are no links.

@@ -1,4 +1,4 @@
-"""ImageNet (ILSVRC 2012) as people have it: class folders, Kaggle's layout, untouched archives."""
+"""ImageNet (ILSVRC 2012) as distributed: class folders, Kaggle's layout, untouched archives."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ DATA_FOLDERS = ("", "/ILSVRC/Data/CLS-LOC", "/Data/CLS-LOC")
 class ImageNetSource:
     """One split of ILSVRC 2012, sorted by class and file name whatever its layout.
 
-    A label is the class index of the wnid among all 1000, so that a part of the classes keeps its
-    indices. Sample ids are ``<wnid>/<file name>`` in every layout. A folder `train` or `val` goes
-    before the archive of that split. Locators are paths below that folder, or
+    A label is the class index of the wnid among all 1000, so that a subset of classes keeps its
+    indices. Sample ids are ``<wnid>/<file name>`` in every layout. A folder `train` or `val` takes
+    precedence over the archive of that split. Locators are paths below that folder, or
     ``<archive>#<first byte>+<bytes>``.
     """
 
@@ -66,15 +66,15 @@ class ImageNetSource:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """The 1000 wnids, also where only some of these classes are there."""
+        """The 1000 wnids, even where only some of these classes exist."""
         return wnids()
 
     def rows(self) -> Iterator[SourceRow]:
-        """The images that are there, by class and then by file name.
+        """The images that exist, by class and then by file name.
 
         Raises:
-            StoreUsageError: no images, classes that are none of ImageNet's, archives that are
-                damaged or half unpacked, validation images without labels or that do not fit them.
+            StoreUsageError: no images, classes that are not ImageNet's, archives that are damaged or
+                half unpacked, validation images without labels or that do not fit them.
         """
         if not self._in_folder:
             return self._archived_classes() if self._split == "train" else self._archived_images()
@@ -87,13 +87,17 @@ class ImageNetSource:
         return self._class_folders()
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """Bytes of the images; StoreUsageError for a locator that cannot be one of this split."""
+        """Bytes of the images.
+
+        Raises:
+            StoreUsageError: a locator cannot be one of this split.
+        """
         if self._in_folder:
             return read_files(self._fs, self._path, locators, self.spec)
         return Archives(self._fs, self.spec, {self._archive: self._path}).read(locators)
 
     def _find(self) -> tuple[str, bool]:
-        """Where the images lie, and whether that is a folder."""
+        """Where the images are, and whether that is a folder."""
         for place in (f"{self._root}{folder}" for folder in DATA_FOLDERS):
             if self._fs.isdir(f"{place}/{self._split}"):
                 return f"{place}/{self._split}", True
@@ -108,7 +112,7 @@ class ImageNetSource:
         )
 
     def _check_unpacked(self, folders: list[str], loose: list[str]) -> None:
-        """Refuse what an interrupted unpacking leaves, and folders that are no classes."""
+        """Refuse what an interrupted unpacking leaves, and folders that are not classes."""
         where = f"{self.spec}: {self._path}"
         if packed := [name for name in loose if name.endswith(".tar")]:
             raise StoreUsageError(
@@ -134,7 +138,7 @@ class ImageNetSource:
             yield SourceRow(row.sample_id, label, row.locator, row.stamp)
 
     def _check_once(self, path: str, first: dict[str, str]) -> None:
-        """Refuse a validation image that lies in two class folders."""
+        """Refuse a validation image that is in two class folders."""
         other = first.setdefault(file_name(path), path)
         if other != path:
             raise StoreUsageError(
@@ -160,7 +164,7 @@ class ImageNetSource:
         return self._labelled(found)
 
     def _labelled(self, images: Iterable[tuple[str, str, str]]) -> Iterator[SourceRow]:
-        """Rows of the validation images (name, locator, stamp); their classes come from a file."""
+        """Rows of validation images (name, locator, stamp); their classes come from a file."""
         found = {locator: (name, version) for name, locator, version in images}
         if not found:
             raise StoreUsageError(f"{self.spec}: {self._path} holds no image")
@@ -177,7 +181,7 @@ class ImageNetSource:
         )
 
     def _archived_classes(self) -> Iterator[SourceRow]:
-        """Rows of the training archive, an archive of one archive a class."""
+        """Rows of the training archive, an archive of one archive per class."""
         with self._open() as (file, size, version):
             classes = self._class_archives(file, size)
             for wnid in sorted(classes, key=class_indices().__getitem__):
@@ -186,7 +190,7 @@ class ImageNetSource:
                     yield SourceRow(f"{wnid}/{name}", class_indices()[wnid], locator, version)
 
     def _class_archives(self, file: BinaryIO, size: int) -> dict[str, TarMember]:
-        """Where in the training archive the archive of each wnid lies."""
+        """Where in the training archive the archive of each wnid is."""
         found: dict[str, TarMember] = {}
         for member in members(file, f"{self.spec}: {self._archive}", 0, size):
             name = file_name(member.name)

@@ -1,4 +1,4 @@
-"""ImageNet's classes, and which of them each validation image is of."""
+"""ImageNet's classes, and the class of each validation image."""
 
 from __future__ import annotations
 
@@ -41,7 +41,16 @@ def class_indices() -> Mapping[str, int]:
 
 
 def check_wnids(found: Iterable[str], where: str, what: str) -> None:
-    """Refuse names that are no class of ILSVRC 2012; `what` they name is said."""
+    """Refuse names that are not classes of ILSVRC 2012.
+
+    Args:
+        found: the names.
+        where: begins the error.
+        what: the names stand for, in the error.
+
+    Raises:
+        StoreUsageError: one of them is not a wnid.
+    """
     strange = [name for name in found if name not in class_indices()]
     if strange:
         raise StoreUsageError(
@@ -57,10 +66,10 @@ def _more(strange: Sequence[str]) -> str:
 def validation_labels(fs: Any, folders: Sequence[str], spec: str) -> tuple[str, dict[str, int]]:
     """The file that labels the validation images, and the class index of each by its stem.
 
-    Looked for in each of `folders`: the devkit (unpacked or not), then Kaggle's table.
+    Each of `folders` is searched for the devkit (unpacked or not), then for Kaggle's table.
 
     Raises:
-        StoreUsageError: none is there, or it cannot be read or names what is no class.
+        StoreUsageError: neither exists, or it cannot be read or names an unknown class.
     """
     for folder in folders:
         if truth := _devkit_file(fs, folder, TRUTH):
@@ -77,7 +86,7 @@ def check_labelled(images: Iterable[str], labels: Mapping[str, int], spec: str, 
     """Refuse images (by stem) and labels that are not of the same set.
 
     Raises:
-        StoreUsageError: an image is there twice, has no label, or is not there for its label.
+        StoreUsageError: an image occurs twice, has no label, or is missing for its label.
     """
     counts = Counter(images)
     twice = [stem for stem, count in counts.items() if count > 1]
@@ -94,7 +103,7 @@ def check_labelled(images: Iterable[str], labels: Mapping[str, int], spec: str, 
 
 
 def _small_file(fs: Any, path: str) -> bytes | None:
-    """Content of a file, None where there is none."""
+    """Content of a file; None where it does not exist."""
     try:
         return bytes(fs.cat_file(path)) if fs.isfile(path) else None
     except OSError as error:
@@ -111,7 +120,7 @@ def _devkit_file(fs: Any, folder: str, name: str) -> bytes | None:
 
 
 def _unpacked(packed: bytes, archive: str, name: str) -> bytes:
-    """One file of the devkit as it was downloaded; read, never extracted."""
+    """One file of the devkit as downloaded; read, never extracted."""
     try:
         with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
             for member in tar:

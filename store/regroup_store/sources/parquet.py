@@ -89,7 +89,11 @@ class ParquetSource:
                 yield SourceRow(place, label, place, version)
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """Image bytes of the rows; StoreUsageError for a locator that is no row of these files."""
+        """Image bytes of the rows.
+
+        Raises:
+            StoreUsageError: a locator is not a row of these files.
+        """
         places = [self._place(locator) for locator in locators]
         read: dict[int, bytes | OSError] = {}
         # Grouped, so that a shuffled request still reads each row group once.
@@ -141,7 +145,16 @@ class ParquetSource:
 
 @dataclass(frozen=True)
 class _File:
-    """One file's footer. `starts`: first row of each row group, and at the end their sum."""
+    """The footer of one file.
+
+    Attributes:
+        name: of the file.
+        path: of the file.
+        footer: as parsed.
+        starts: first row of each row group, and at the end their total.
+        image_column: Parquet path of the column of bytes.
+        class_names: of its ClassLabel, empty where there is none.
+    """
 
     name: str
     path: str
@@ -151,7 +164,11 @@ class _File:
     class_names: tuple[str, ...]
 
     def labels(self, fs: Any) -> list[int]:
-        """Label of every row; StoreUsageError for null or what cannot be a class index."""
+        """Label of every row.
+
+        Raises:
+            StoreUsageError: a label is null, or cannot be a class index.
+        """
         try:
             labels: list[int | None] = self._columns(fs, "label").to_pylist()
         except (OSError, pa.ArrowException) as error:
@@ -192,7 +209,11 @@ def _open_file(fs: Any, name: str, path: str) -> _File:
 
 
 def _image_column(schema: pa.Schema, path: str) -> str:
-    """Parquet path of the column of bytes; StoreUsageError unless the label is there as well."""
+    """Parquet path of the column of bytes.
+
+    Raises:
+        StoreUsageError: there is none, or no integer label.
+    """
     images = [column for name in IMAGE_COLUMNS if (column := _bytes_of(schema, name))]
     if not images or not _is_integer(schema, "label"):
         found = ", ".join(f"{field.name}: {field.type}" for field in schema) or "none"

@@ -1,4 +1,4 @@
-"""The objects of S3 as files that a dataset is read from."""
+"""The objects of S3 as files from which a dataset is read."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 
 class S3Files(FsspecStore):
-    """The objects of all buckets as files, `bucket/key`, for datasets.
+    """The objects of all buckets as files, `bucket/key`.
 
-    Raises FileNotFoundError for an object that is not there, and StoreError for every other
-    failure: a server that fails says nothing about an image.
+    Reading raises FileNotFoundError for an object that does not exist, and StoreError for every
+    other failure: a failing server says nothing about an image.
     """
 
     protocol = "s3"

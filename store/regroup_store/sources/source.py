@@ -1,4 +1,4 @@
-"""What every image source offers, and the one way to turn a location into a file system."""
+"""The interface of image sources, and the one way to turn a location into a file system."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class SourceRow:
     """One image of a dataset.
 
     Attributes:
-        sample_id: unique within the dataset, and the same wherever the dataset lies.
+        sample_id: unique within the dataset, and the same wherever the dataset is stored.
         label: class index, in the order of the source's `class_names`.
-        locator: where the image lies within the source; what `Source.read` takes.
+        locator: where the image is within the source; what `Source.read` takes.
         stamp: changes when the image does: size and time of change of its file, an object's ETag.
     """
 
@@ -37,26 +37,34 @@ class Source(Protocol):
 
     @property
     def spec(self) -> str:
-        """Opens the same dataset again from any working directory."""
+        """Names the same dataset in any working directory."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
 
     def rows(self) -> Iterator[SourceRow]:
-        """All images, always in the same order; raises StoreUsageError for bad labels or none."""
+        """All images, always in the same order.
+
+        Raises:
+            StoreUsageError: there are none, or a label is invalid.
+        """
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """Encoded bytes in the order of `locators`; an unreadable one is returned as its error.
+        """Encoded bytes in the order of `locators`; an unreadable image is returned as its error.
 
-        Raises StoreUsageError for a locator that cannot be one of this source.
+        Raises:
+            StoreUsageError: a locator cannot be one of this source.
         """
 
 
 def file_system(location: str, spec: str) -> tuple[Any, str]:
-    """Return the fsspec file system of `location`, and the absolute path on it.
+    """Open the file system of `location`, and resolve the absolute path on it.
 
     S3 is read through the store's own clients, whose failures are StoreErrors.
+
+    Returns:
+        The fsspec file system, and the path.
 
     Raises:
         StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
@@ -73,7 +81,7 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
 
 
 def absolute(fs: Any, path: str) -> str:
-    """`path` with its protocol, where it is not a local file's."""
+    """`path` with its protocol, unless it is a local file's."""
     return path if "file" in fs.protocol else str(fs.unstrip_protocol(path))
 
 
@@ -91,9 +99,9 @@ STAMP_KEYS = (
 
 
 def stamp(fs: Any, entry: Mapping[str, Any]) -> str:
-    """What changes when the listed file `entry` does; "missing" where it is not there (or no more).
+    """What changes when the listed file `entry` does; "missing" where it does not exist.
 
-    Of an object: its size and all that its store says of its version.
+    For an object: its size and all that its server states about its version.
     """
     if "file" in fs.protocol:
         return _file_stamp(entry["name"])

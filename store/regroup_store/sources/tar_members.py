@@ -1,6 +1,6 @@
-"""Tar archives as files of random access: a member is a range of bytes, read without scanning.
+"""Tar archives with random access: a member is a range of bytes, read without scanning.
 
-Plain tar only: in a compressed one nothing can be reached without what lies before it.
+Plain tar only: in a compressed one nothing can be reached without reading all that precedes it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,13 @@ _LOCATOR = re.compile(r"(.+)#([0-9]{1,18})\+([0-9]{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class TarMember:
-    """A plain file in an archive: its data are `size` bytes from byte `offset` on."""
+    """A plain file in an archive.
+
+    Attributes:
+        name: of the file.
+        offset: its first byte in the archive.
+        size: its number of bytes.
+    """
 
     name: str
     offset: int
@@ -43,9 +49,15 @@ class TarMember:
 
 
 def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[TarMember]:
-    """The plain files of the tar in the bytes `start` to `end` of `file`, as they lie there.
+    """List the plain files of a tar archive in the order of the archive.
 
-    `archive` names it in errors. In between, the caller may read elsewhere in `file`.
+    Between two of them the caller may read elsewhere in `file`.
+
+    Args:
+        file: holds the archive.
+        archive: names it in errors.
+        start: its first byte.
+        end: the first byte after it.
 
     Raises:
         StoreUsageError: not a plain tar, cut short, damaged, or a name that is not UTF-8.
@@ -75,7 +87,10 @@ def members(file: BinaryIO, archive: str, start: int, end: int) -> Iterator[TarM
 
 
 def _check_end(file: BinaryIO, archive: str, offset: int, end: int, last: str) -> None:
-    """tarfile takes damage, and a file that stops between two members, for the end."""
+    """Refuse an archive that lacks its end marker.
+
+    tarfile takes damage, and a file that stops between two members, for the end.
+    """
     file.seek(offset)
     if offset + BLOCK > end or file.read(BLOCK) != bytes(BLOCK):
         raise _cut_short(archive, f"no end of the archive, and no further file, after {last}")
@@ -91,7 +106,13 @@ class Archives:
     """The archives that a source reads from, by name."""
 
     def __init__(self, fs: Any, spec: str, paths: Mapping[str, str]) -> None:
-        """`paths`: where on `fs` each archive lies, by its name."""
+        """Remember where the archives are.
+
+        Args:
+            fs: the file system.
+            spec: of the source, for errors.
+            paths: of the archives, by name.
+        """
         self._fs, self._spec, self._paths = fs, spec, paths
         self._sizes: dict[str, int] = {}
 
@@ -99,13 +120,17 @@ class Archives:
         """Bytes of the members, in order.
 
         Raises:
-            StoreUsageError: a locator of no archive of this source, or of a range outside of it.
+            StoreUsageError: a locator names no archive of this source, or a range outside of it.
         """
         members = [(locator, *self._range(locator)) for locator in locators]
         return read_concurrently(self._read, members)
 
     def size(self, name: str) -> int:
-        """Length of an archive in bytes; raises OSError where it is not there."""
+        """Length of an archive in bytes.
+
+        Raises:
+            OSError: it does not exist.
+        """
         if name not in self._sizes:
             self._sizes[name] = int(self._fs.info(self._paths[name])["size"])
         return self._sizes[name]

@@ -33,9 +33,9 @@ _NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]+)", re.DOTALL)
 class WebDatasetSource:
     """The shards that a glob matches, sorted by name; ``{000..146}`` names each of a range.
 
-    A sample is the files of one key, which lie next to each other: one image (jpg, jpeg, png), and
-    the label in `cls`, a number as text, or in `json` as a number under "label" or "cls"; `cls`
-    goes first. Other files are passed over. Sample ids are ``<shard>#<key>``, locators
+    A sample is the files of one key, which are adjacent: one image (jpg, jpeg, png), and the label
+    in `cls`, a number as text, or in `json` as a number under "label" or "cls"; `cls` takes
+    precedence. Other files are ignored. Sample ids are ``<shard>#<key>``, locators
     ``<shard>#<first byte>+<bytes>``.
     """
 
@@ -62,11 +62,11 @@ class WebDatasetSource:
         return tuple(str(label) for label in range(max(row.label for row in self.rows()) + 1))
 
     def rows(self) -> Iterator[SourceRow]:
-        """All samples, by shard and then as they lie in it.
+        """All samples, by shard and then in the order of the shard.
 
         Raises:
             StoreUsageError: no sample, a damaged shard, an image without a label or the reverse,
-                two images of one key, or a label that is not a number from 0 on.
+                two images of one key, or a label that is not a number from 0 up.
         """
         samples = 0
         for name, path in self._paths.items():
@@ -80,7 +80,11 @@ class WebDatasetSource:
             )
 
     def read(self, locators: Sequence[str]) -> list[bytes | OSError]:
-        """Bytes of the images; StoreUsageError for a locator that is of none of these shards."""
+        """Bytes of the images.
+
+        Raises:
+            StoreUsageError: a locator is in none of these shards.
+        """
         return self._archives.read(locators)
 
     def _shard_rows(self, name: str, path: str) -> Iterator[SourceRow]:
@@ -100,7 +104,13 @@ class WebDatasetSource:
 
 @dataclass(frozen=True)
 class _Sample:
-    """The files of one key. `members`: by extension; `shard` names it in errors."""
+    """The files of one key.
+
+    Attributes:
+        shard: names it in errors.
+        key: of the files.
+        members: by extension.
+    """
 
     shard: str
     key: str
@@ -112,7 +122,11 @@ class _Sample:
         return f"{self.shard}: sample {self.key!r}"
 
     def image(self) -> TarMember:
-        """The one image of the sample; StoreUsageError where there is none, or several."""
+        """The one image of the sample.
+
+        Raises:
+            StoreUsageError: there is none, or several.
+        """
         found = [extension for extension in IMAGES if extension in self.members]
         if not found:
             raise StoreUsageError(
@@ -123,7 +137,11 @@ class _Sample:
         return self.members[found[0]]
 
     def label(self, file: BinaryIO) -> int:
-        """The class index, read from the shard."""
+        """The class index, read from the shard.
+
+        Raises:
+            StoreUsageError: there is none, or it is not a class index.
+        """
         found = next((extension for extension in LABELS if extension in self.members), None)
         if found is None:
             raise StoreUsageError(
@@ -163,7 +181,7 @@ def _samples(file: BinaryIO, shard: str, size: int) -> Iterator[_Sample]:
 
 
 def _split(name: str) -> tuple[str, str]:
-    """Key, and extension in lower case; "" where there is none."""
+    """Key and lower-case extension of a file name; no extension is ""."""
     match = _NAME.fullmatch(name)
     return (match[1].removeprefix("./"), match[2].lower()) if match else (name, "")
 
