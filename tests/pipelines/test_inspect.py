@@ -93,7 +93,7 @@ def test_inspect_tells_gaps(store: Store, run: Run) -> None:
     [
         ("pets-tiny", "names 3 elements in the store"),
         ("pets-tini", "did you mean pets-tiny or "),
-        ("featrues/pets-tiny", "'featrues' is no kind of element: did you mean features?"),
+        ("featrues/pets-tiny", "'featrues' is not a kind of element: did you mean features?"),
         ("votes/pets", "did you mean "),
         ("ffff0000", "it holds "),
     ],

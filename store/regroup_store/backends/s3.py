@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 RETRY_VARIABLE = "REGROUP_S3_RETRY_SECONDS"
 RETRY_DEFAULT_S = 120.0
-# A request is signed once and retried as it is: after five minutes the signature may be too old.
+# A request is signed once and retried unmodified: its signature expires after five minutes.
 RETRY_MOST_S = 280.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 10.0
 

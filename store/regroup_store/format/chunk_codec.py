@@ -46,13 +46,13 @@ def encode_chunk(array: ZarrArray, values: NDArray[Any]) -> bytes | None:
     compressor = _compressor(array)
     if compressor is None:
         return None
-    whole = np.asarray(values, values.dtype.newbyteorder("<"), order="C")
+    padded = np.asarray(values, values.dtype.newbyteorder("<"), order="C")
     if values.shape != array.chunks:
-        whole = np.full(array.chunks, array.fill_value, whole.dtype)
-        whole[: len(values)] = values
+        padded = np.full(array.chunks, array.fill_value, padded.dtype)
+        padded[: len(values)] = values
     shuffle = _SHUFFLES[compressor.shuffle.value]
     blosc = Blosc(compressor.cname.value, compressor.clevel, shuffle, compressor.blocksize)
-    body = blosc.encode(whole)
+    body = blosc.encode(padded)
     guard = google_crc32c.value(np.frombuffer(body, np.uint8))
     return b"".join((body, int(guard).to_bytes(_CRC_BYTES, "little")))
 
@@ -67,7 +67,7 @@ def decode_chunk(data: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any
     if google_crc32c.value(body) != int.from_bytes(data[-_CRC_BYTES:], "little"):
         raise ValueError("its bytes do not match its crc32c")
     values = np.empty(shape, np.dtype(dtype).newbyteorder("<"))
-    # A shorter one would leave the rest of `values` as it is.
+    # A shorter body would leave the rest of `values` uninitialised.
     if len(body) < _BLOSC_HEADER_BYTES or int.from_bytes(data[4:8], "little") != values.nbytes:
         raise ValueError(f"it does not hold {values.nbytes} bytes")
     Blosc().decode(body, values)

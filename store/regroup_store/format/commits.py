@@ -105,7 +105,7 @@ def read_commit(backend: Backend, location: Location, block: int) -> Commit:
     except FileNotFoundError:
         raise GapError(
             f"block {block} of {location.folder} in the store {backend.uri} is not committed: "
-            "run the job that writes it again"
+            "run the command that writes it again"
         ) from None
     record = unseal(data, f"{key} of the store {backend.uri}")
     try:

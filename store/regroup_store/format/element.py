@@ -164,8 +164,8 @@ class BlockElement(ElementReader):
             GapError: other blocks are not committed, or none is.
         """
         missing = self.missing()
-        whole = len(missing) == self.plan.blocks
-        self._refuse_gaps(missing if whole else set(missing) - set(without))
+        nothing = len(missing) == self.plan.blocks
+        self._refuse_gaps(missing if nothing else set(missing) - set(without))
         listed = {"missing_blocks": missing} if missing else {}
         self._backend.replace(self._location.key("summary.json"), seal({**summary, **listed}))
         self.__dict__.pop("listed_gaps", None)

@@ -45,7 +45,11 @@ class ElementSpec:
         return element_fingerprint(self.kind, self.inputs)
 
     def manifest(self, recorded: Mapping[str, object]) -> dict[str, object]:
-        """Manifest of a new element: its description, and the environment that it is made in."""
+        """Manifest of a new element: its description, and the environment that makes it."""
+        return {**self.description(), "recorded": environment_record(recorded)}
+
+    def description(self) -> dict[str, object]:
+        """What the manifest states about the element itself; costs nothing to build."""
         return {
             "schema_version": SCHEMA_VERSION,
             "kind": self.kind,
@@ -56,7 +60,6 @@ class ElementSpec:
             "block_rows": self.block_rows,
             "arrays": specs_to_json(self.arrays, self.rows),
             "columns": columns_to_json(self.columns),
-            "recorded": environment_record(recorded),
         }
 
 
@@ -66,15 +69,10 @@ def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) 
     Raises:
         FingerprintMismatchError: they differ; the message begins with `where`.
     """
-    expected = spec.manifest({})
-    for key in ("rows", "columns"):
+    expected = spec.description()
+    for key in ("rows", "columns", "arrays"):
         if manifest.get(key) != expected[key]:
             raise FingerprintMismatchError(
-                f"{where} has the fingerprint asked for but other {key}; was it written by a "
-                "development version? Remove the folder and run the job again"
+                f"{where} has the requested fingerprint but other {key}, as a development version "
+                "may have written it: remove the folder and run the command again"
             )
-    if manifest.get("arrays") != expected["arrays"]:
-        raise FingerprintMismatchError(
-            f"{where} has the fingerprint asked for but other arrays; remove the folder and run "
-            "the job again"
-        )

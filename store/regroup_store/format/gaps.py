@@ -37,7 +37,7 @@ def missing_blocks(summary: Mapping[str, object] | None, where: str) -> frozense
     """
     listed = (summary or {}).get("missing_blocks", [])
     if not isinstance(listed, list) or any(type(block) is not int for block in listed):
-        raise DamagedError(f"{where} is damaged: its missing_blocks are no list of numbers")
+        raise DamagedError(f"{where} is damaged: its missing_blocks are not a list of numbers")
     return frozenset(listed)
 
 

@@ -70,7 +70,7 @@ def require_schema_version(found: object, where: str) -> None:
     if isinstance(found, int) and found > SCHEMA_VERSION:
         advice = "install a newer release of regroup-ray to read it"
     else:
-        advice = "read it with the release that wrote it, or write it anew"
+        advice = "read it with the release that wrote it, or write it again"
     raise SchemaVersionError(
         f"{where} has schema version {found}, this release reads version {SCHEMA_VERSION}: {advice}"
     )

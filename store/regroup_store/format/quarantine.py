@@ -35,7 +35,7 @@ class Quarantined:
     @property
     def cause(self) -> str:
         """The last line of the reason."""
-        return (self.reason.strip().splitlines() or ["no reason was given"])[-1]
+        return (self.reason.strip().splitlines() or ["no reason was recorded"])[-1]
 
 
 def quarantine_key(location: Location, block: int) -> str:
@@ -59,7 +59,7 @@ def read_quarantine(backend: Backend, location: Location, block: int) -> Quarant
     where = f"{key} of the store {backend.uri}"
     record = unseal(backend.read(key), where)
     if not _is_record(record) or record["block"] != block:
-        raise DamagedError(f"{where} is damaged: it does not say why block {block} was given up")
+        raise DamagedError(f"{where} is damaged: it does not say why block {block} failed")
     return Quarantined(**record)  # type: ignore[arg-type]
 
 

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from regroup_store.backends.base import Backend
     from regroup_store.format.store import Store
 
-# A reader holds two parts at the most: small beside a worker, whatever the number of rows.
+# A reader holds at most two parts, which is little memory whatever the number of rows.
 PART_ROWS = 8192
 
 
@@ -311,8 +311,8 @@ def _regrouped(tables: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
         kept.append(table)
         count += table.num_rows
         while count >= rows:
-            whole = pa.concat_tables(kept)
-            yield whole.slice(0, rows).combine_chunks()
-            kept, count = [whole.slice(rows)], count - rows
+            joined = pa.concat_tables(kept)
+            yield joined.slice(0, rows).combine_chunks()
+            kept, count = [joined.slice(rows)], count - rows
     if count:
         yield pa.concat_tables(kept).combine_chunks()

@@ -104,20 +104,20 @@ class Store:
             )  # fmt: skip
         rows = int(str(manifest.get("rows", 0)))
         # An index's or a bank's manifest is written last: it is one block, and there.
-        whole = ElementInfo(
+        info = ElementInfo(
             location.kind, location.ref, location.name, str(manifest["fingerprint"]),
             rows, 1, 1, True, size,
         )  # fmt: skip
-        return self._progress(whole, location, manifest) if location.kind in BLOCK_KINDS else whole
+        return self._progress(info, location, manifest) if location.kind in BLOCK_KINDS else info
 
     def _progress(
-        self, whole: ElementInfo, location: Location, manifest: dict[str, object]
+        self, info: ElementInfo, location: Location, manifest: dict[str, object]
     ) -> ElementInfo:
         plan = block_plan(manifest, location)
         committed = committed_blocks(self.backend, location, plan)
         missing = tuple(sorted(set(range(plan.blocks)) - committed))
         return replace(
-            whole,
+            info,
             blocks_committed=len(committed),
             blocks_planned=plan.blocks,
             finalised=self.backend.exists(location.key("summary.json")),

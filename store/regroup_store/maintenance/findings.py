@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from regroup_store.format.manifests import Location
 
 # damaged: it is not what was written. unreadable: it could not be read (an I/O error, another
-# schema version), so nothing is known of it. note: information; nothing is wrong.
+# schema version), so its state is unknown. note: information; nothing is wrong.
 Level = Literal["damaged", "unreadable", "note"]
 What = Literal[
     "marker", "manifest", "metadata", "commit", "chunk", "part", "summary",

@@ -69,7 +69,7 @@ def split_ref(ref: str) -> tuple[str | None, str]:
     if slash and kind not in KINDS:
         near = get_close_matches(kind, KINDS, 1) or KINDS
         raise StoreUsageError(
-            f"{ref!r} names no element: {kind!r} is no kind of element: did you mean "
+            f"{ref!r} names no element: {kind!r} is not a kind of element: did you mean "
             f"{' or '.join(near)}?"
         )
     return kind or None, rest

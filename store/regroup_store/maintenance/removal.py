@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from regroup_store.backends.base import Backend
     from regroup_store.format.store import Store
 
-# Says that an element is being removed: it is written first and goes last.
+# Marks an element that is being removed: it is written first and removed last.
 REMOVAL = "removal.json"
 DELETES_AT_ONCE = 16
-# whole: finalised, or written whole. unfinished: blocks or the summary are missing. half-removed:
-# its removal was begun and not finished. rest: what is left without a manifest, read by nobody.
+# complete: nothing is missing. unfinished: blocks or the summary are missing. half-removed: its
+# removal was begun and not finished. leftover: files without a manifest, which nothing reads.
 State = Literal["complete", "unfinished", "half-removed", "leftover"]
 
 

@@ -170,7 +170,7 @@ def _check_unfinished(backend: Backend, location: Location) -> Iterator[Finding]
         yield Finding.at("damaged", "manifest", location, "manifest.json", problem)
     else:
         problem = (
-            "begun but not finished: never read; the job that writes it goes on when run again"
+            "begun but not finished: never read; the command that writes it resumes when run again"
         )
         yield Finding.at("note", "leftover", location, "manifest.json", problem)
 
@@ -182,7 +182,7 @@ def _check_parents(
         try:
             absent = find_location(backend, kind, fingerprint) is None
         except (StoreError, FileNotFoundError):
-            continue  # It is there, and what is wrong with it is a finding of its own.
+            continue  # It exists; what is wrong with it is reported as its own finding.
         if absent:
             problem = f"it comes from {kind} {short_fingerprint(fingerprint)}, not in this store"
             yield Finding.at("note", "parent", location, "manifest.json", problem)
@@ -280,8 +280,8 @@ def _check_checkpoints(backend: Backend, location: Location) -> Iterator[Finding
     """Note checkpoints, intact or not: an attempt removes a damaged one when it reads it."""
     if blocks := checkpointed_blocks(backend, location):
         problem = (
-            f"what was made so far of blocks ({format_blocks(blocks)}): the job that writes them "
-            "goes on from there, and removes it"
+            f"checkpoints of blocks ({format_blocks(blocks)}): the command that writes them "
+            "resumes from there, and removes them"
         )
         yield Finding.at("note", "leftover", location, CHECKPOINTS, problem)
 
@@ -321,7 +321,7 @@ def _check_gap(
 ) -> Iterator[Finding]:
     problem = (
         f"{len(missing)} of {element.plan.blocks} blocks are not committed "
-        f"({format_blocks(missing)}): the job that writes them goes on when it is run again"
+        f"({format_blocks(missing)}): the command that writes them resumes when run again"
     )
     yield Finding.at("note", "gap", location, "commits", problem)
     if stray := sorted(_written(backend, location, element).intersection(missing)):

@@ -73,8 +73,8 @@ class ImageNetSource:
         """The images that exist, by class and then by file name.
 
         Raises:
-            StoreUsageError: no images, classes that are not ImageNet's, archives that are damaged or
-                half unpacked, validation images without labels or that do not fit them.
+            StoreUsageError: no images, classes that are not ImageNet's, archives that are damaged
+                or half unpacked, validation images without labels or that do not fit them.
         """
         if not self._in_folder:
             return self._archived_classes() if self._split == "train" else self._archived_images()

@@ -77,7 +77,7 @@ def validation_labels(fs: Any, folders: Sequence[str], spec: str) -> tuple[str, 
         if (table := _small_file(fs, f"{folder}/{KAGGLE}")) is not None:
             return KAGGLE, _kaggle_labels(table, spec)
     raise StoreUsageError(
-        f"{spec}: the validation images lie in no class folders, and nothing labels them: put "
+        f"{spec}: the validation images are in no class folders, and nothing labels them: put "
         f"{TRUTH} and {META} (or {DEVKIT}.tar.gz), or Kaggle's {KAGGLE}, into {folders[0]}"
     )
 
@@ -156,7 +156,7 @@ def _synsets(meta: bytes, spec: str) -> dict[str, int]:
     try:
         synsets = np.atleast_1d(loadmat(io.BytesIO(meta), squeeze_me=True)["synsets"])
         named = {str(int(one["ILSVRC2012_ID"])): str(one["WNID"]) for one in synsets}
-    except Exception as error:  # loadmat raises nearly anything on what is no such file
+    except Exception as error:  # loadmat raises nearly anything on other files
         raise StoreUsageError(
             f"{spec}: {META} is not the devkit's (it has no table 'synsets' of ILSVRC2012_ID and "
             f"WNID): {error_message(error)}"

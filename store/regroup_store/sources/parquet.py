@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 IMAGE_COLUMNS = ("image", "img")
-# Without names the classes are counted from the largest label; beyond this it is no class index.
+# Without names the largest label gives the number of classes: beyond this it cannot be one.
 MAX_CLASSES = 1_000_000
 EXAMPLE = "parquet:data/test-*.parquet"
 
@@ -74,7 +74,7 @@ class ParquetSource:
         return tuple(str(label) for label in range(largest + 1))
 
     def rows(self) -> Iterator[SourceRow]:
-        """All rows, by file and then as they lie in it.
+        """All rows, by file and then in the order of the file.
 
         Raises:
             StoreUsageError: no row at all, or a label that is null or not the index of a class.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
-# A forged locator must not make a worker read a whole archive into memory.
+# A forged locator must not make a worker read an entire archive into memory.
 LARGEST_IMAGE = 1 << 28
 _LOCATOR = re.compile(r"(.+)#([0-9]{1,18})\+([0-9]{1,18})")
 

@@ -208,7 +208,9 @@ def _expanded(pattern: str) -> list[str]:
         return [pattern]
     first, last = int(match[1]), int(match[2])
     if not 0 <= last - first < MOST_SHARDS:
-        raise StoreUsageError(f"{pattern}: {match[0]} is no range; write the smaller number first")
+        raise StoreUsageError(
+            f"{pattern}: {match[0]} is not a range; write the smaller number first"
+        )
     head, tail = pattern[: match.start()], pattern[match.end() :]
     numbers = (str(number).zfill(len(match[1])) for number in range(first, last + 1))
     return [path for number in numbers for path in _expanded(f"{head}{number}{tail}")]
