@@ -22,7 +22,7 @@ from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
-from regroup.kernels.sign_sums import kernels, plain_sums, sign_sums
+from regroup.kernels.sign_sums import compiled_sign_kernels, plain_sums, sign_sums
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy, TapRecorder, plan_taps, respond
 
@@ -65,7 +65,7 @@ def items(setting: Setting) -> Iterator[Item]:
     """Every network and format: the comparison, and the error of each policy."""
     size, on_cpu = SIZES[setting.sizes], setting.device == "cpu"
     keep_freed_memory()  # as in a worker
-    if on_cpu and kernels() is None:
+    if on_cpu and compiled_sign_kernels() is None:
         yield Skipped("the compiled sums", "Numba is not installed: torch sums, as the former way")
     for name, rows, formats in size.networks:
         for format_name in formats if on_cpu else CUDA:

@@ -85,7 +85,7 @@ def add_mixture(
     In pieces that a CPU's cache holds. What was added before a piece that raises stays added.
     """
     signs, num_classes, channels = sums.shape
-    check_labels(labels, num_classes)
+    check_label_range(labels, num_classes)
     voters = torch.from_numpy(sums).view(signs * num_classes, channels)
     target = np.asarray(labels, np.int64)[:, None] + num_classes * np.arange(signs)
     lambdas = np.repeat(np.asarray(weights, np.float64), signs).reshape(target.shape)
@@ -155,7 +155,7 @@ class Bank:
 
     def last(self, k: int) -> Bank:
         """Return the bank of the last `k` taps; raises ConfigurationError for k out of range."""
-        check_k(k, len(self.taps))
+        check_k_range(k, len(self.taps))
         return Bank(self.taps[-k:], self.mixtures[-k:], self.counts)
 
 
@@ -232,7 +232,7 @@ class BankStatistics:
             )
 
 
-def check_k(k: int, taps: int) -> None:
+def check_k_range(k: int, taps: int) -> None:
     """Raise ConfigurationError unless the last `k` of `taps` taps can vote."""
     if not 1 <= k <= taps:
         raise ConfigurationError(f"k = {k}: the bank has {taps} taps, so k is from 1 to {taps}.")
@@ -244,7 +244,7 @@ def _raw_weights(
     num_classes: int,
     weighting: Weighting,
 ) -> NDArray[np.float64]:
-    check_labels(labels, num_classes)
+    check_label_range(labels, num_classes)
     if weighting not in ("softmax", "uniform"):
         raise ConfigurationError(f"Weighting {weighting!r}: it is 'softmax' or 'uniform'.")
     weights = np.asarray(confidences, np.float64)
@@ -258,7 +258,7 @@ def _raw_weights(
     return weights
 
 
-def check_labels(labels: NDArray[np.integer], num_classes: int) -> None:
+def check_label_range(labels: NDArray[np.integer], num_classes: int) -> None:
     """Raise ConfigurationError unless every label is in 0 to `num_classes` - 1."""
     wrong = labels[(labels < 0) | (labels >= num_classes)]
     if len(wrong):

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup.bank import Weighting, check_labels, class_weights, refuse_empty
-from regroup.candidates import place
+from regroup.bank import Weighting, check_label_range, class_weights, refuse_empty
+from regroup.candidates import order_key
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class BankSampler:
             )
         numbers = np.asarray(rows, np.int64)
         usable = np.flatnonzero((label == prediction) & (prediction >= 0))
-        check_labels(label[usable], len(self._best))
+        check_label_range(label[usable], len(self._best))
         for row in usable.tolist():
-            at = place(self._seed, sample_ids[row])
+            at = order_key(self._seed, sample_ids[row])
             candidate = (at, int(numbers[row]), float(confidence[row]))
             self._best[label[row]].append(candidate)
         for y in np.unique(label[usable]).tolist():

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 
-def place(seed: int, sample_id: str) -> bytes:
+def order_key(seed: int, sample_id: str) -> bytes:
     """Where a sample stands in the order of its class: the sha256 of (seed, sample_id)."""
     return hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()
 
@@ -58,7 +58,7 @@ class CandidateSampler:
         label = np.asarray(labels, np.int64)
         self._images += np.bincount(label, minlength=len(self._images))
         for row, (y, sample_id) in enumerate(zip(label.tolist(), sample_ids, strict=True)):
-            self._first[y].append((place(self._seed, sample_id), first_row + row, sample_id))
+            self._first[y].append((order_key(self._seed, sample_id), first_row + row, sample_id))
         for y in np.unique(label).tolist():
             self._first[y] = sorted(self._first[y])[: self._depths[y]]
 

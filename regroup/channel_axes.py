@@ -43,7 +43,7 @@ def default_channel_axis(rank: int) -> int:
     return 2 if rank == 3 else 1
 
 
-class ChannelProvenance:
+class ChannelAxisTracker:
     """Channel axes of the tensors of one forward pass, and which of them the pixels cannot change.
 
     Tensors are held weakly and by identity, so none outlives its layer and an in-place function

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
-def scores(
+def scores_by_rule(
     rule: str, voters: Sequence[Sequence[float]], weights: Sequence[int] | None = None
 ) -> list[float]:
     """What a rule gives every class (M,), the largest is best, by divergences (V, M) of the voters.
@@ -40,14 +40,14 @@ def _duel(ballots: Sequence[Sequence[int]], y: int, z: int) -> float:
     return 1.0 if before > after else 0.5 if before == after else 0.0
 
 
-def class_order(
+def class_order_by_rule(
     rule: str,
     voters: Sequence[Sequence[float]],
     weights: Sequence[int] | None = None,
     tie_break: str = "class",
 ) -> list[int]:
     """All classes, best first; ties by class index, or first by the smaller sum of divergences."""
-    found = scores(rule, voters, weights)
+    found = scores_by_rule(rule, voters, weights)
     summed = [sum(voter[y] for voter in voters) if tie_break != "class" else 0.0
               for y in range(len(found))]  # fmt: skip
     return sorted(range(len(found)), key=lambda y: (-found[y], summed[y], y))

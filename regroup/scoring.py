@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regroup.bank import DELTA, SIGN_CHOICES, check_k
+from regroup.bank import DELTA, SIGN_CHOICES, check_k_range
 from regroup.errors import ConfigurationError, RegroupError
-from regroup.kernels.borda import BordaSums, kernels
-from regroup.kernels.matmul import Product
+from regroup.kernels.borda import BordaSums, borda_kernels
+from regroup.kernels.matmul import DivergenceProduct
 from regroup.kernels.ranking import ascending
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class _Voter:
         # divergence, would lose most of float32's digits otherwise.
         middle = _logs(rows.mean(axis=0))
         constants = (rows * (_logs(rows) - middle)).sum(axis=1)
-        self._product = Product(
+        self._product = DivergenceProduct(
             torch.tensor(rows, dtype=dtype, device=device),
             torch.tensor(constants, dtype=dtype, device=device),
         )
@@ -90,7 +90,7 @@ def _logs(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @dataclass(frozen=True, eq=False)
-class Tally:
+class VoteSums:
     """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike.
 
     The divergences are a scalar 0 where ties go by class, which does not look at them.
@@ -99,8 +99,8 @@ class Tally:
     borda: Tensor
     divergence: Tensor
 
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(self.borda + other.borda, self.divergence + other.divergence)
+    def __add__(self, other: VoteSums) -> VoteSums:
+        return VoteSums(self.borda + other.borda, self.divergence + other.divergence)
 
 
 class Scorer:
@@ -157,7 +157,7 @@ class Scorer:
         Raises ConfigurationError for `k` out of range or unknown `signs`.
         """
         taps = len(self._taps)
-        check_k(k, taps)
+        check_k_range(k, taps)
         chosen = voting_signs(signs)
         self._check_taps(accumulators)
         sums = [
@@ -193,7 +193,7 @@ class Scorer:
         """Whether `regroup.kernels.borda` does the same faster."""
         plain = self._device.type == "cpu" and self._dtype == torch.float32
         fits = self._tie_break == "class" and self._integer == torch.int32
-        return plain and fits and kernels() is not None
+        return plain and fits and borda_kernels() is not None
 
     def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
         """What `Votes` holds of a few samples, (4, n, 3, T)."""
@@ -201,7 +201,7 @@ class Scorer:
             return self._compiled_piece(accumulators, truth)
         taps = len(accumulators)
         decided = np.empty((4, len(truth), len(SIGN_CHOICES), taps), np.int32)
-        total: Tally | None = None
+        total: VoteSums | None = None
         for tap in reversed(range(taps)):
             alone = self._tally(tap, accumulators[tap])
             total = alone if total is None else total + alone
@@ -221,19 +221,19 @@ class Scorer:
             sums.add(found[0].numpy(), found[1].numpy(), total, alone)
         return decided
 
-    def _decide(self, tally: Tally, labels: Tensor) -> NDArray[np.int32]:
+    def _decide(self, tally: VoteSums, labels: Tensor) -> NDArray[np.int32]:
         """Predictions and true ranks, (2, N, 3)."""
         decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
         decided = torch.stack(decide(tally, labels)).transpose(1, 2)
         return decided.to("cpu", torch.int32).numpy()
 
-    def _tally(self, tap: int, accumulator: Accumulator) -> Tally:
+    def _tally(self, tap: int, accumulator: Accumulator) -> VoteSums:
         divergences = self._tap_divergences(tap, accumulator, (0, 1))
         points = [self._points(divergence) for divergence in divergences]
         borda = torch.stack((points[0] + points[1], *points))
         if self._tie_break == "class":
-            return Tally(borda, torch.zeros((), dtype=self._dtype, device=self._device))
-        return Tally(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
+            return VoteSums(borda, torch.zeros((), dtype=self._dtype, device=self._device))
+        return VoteSums(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
 
     def _points(self, divergence: Tensor) -> Tensor:
         """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""
@@ -303,7 +303,7 @@ def voting_signs(signs: str) -> tuple[int, ...]:
     return VOTING_SIGNS[signs]
 
 
-def _decide_by_class(tally: Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_class(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Predictions and true ranks, each (3, N): largest Borda sum first, ties by class index."""
     classes = tally.borda.shape[-1]
     index = torch.arange(classes, device=labels.device, dtype=tally.borda.dtype)
@@ -312,7 +312,7 @@ def _decide_by_class(tally: Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
     return prediction, 1 + (key > _of_label(key, labels)).sum(-1)
 
 
-def _decide_by_divergence(tally: Tally, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_divergence(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
     """As `_decide_by_class`, but ties go first to the smaller summed divergence."""
     borda, divergence = tally.borda, tally.divergence
     best = borda == borda.amax(-1, keepdim=True)

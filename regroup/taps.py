@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from regroup.channel_axes import ChannelProvenance, function_name
+from regroup.channel_axes import ChannelAxisTracker, function_name
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.models.classifier import Classifier
 from regroup.module_path import ModulePath
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 TapPolicy = Literal["preactivation", "linear"]
 TAP_POLICIES: tuple[TapPolicy, ...] = get_args(TapPolicy)
 
-LOGITS = "logits"
+LOGITS_TAP = "logits"
 ACTIVATIONS = frozenset(
     """celu elu gelu hardshrink hardsigmoid hardswish hardtanh leaky_relu log_sigmoid logsigmoid
     mish prelu relu relu6 rrelu selu sigmoid silu softplus softshrink softsign special_expit tanh
@@ -194,12 +194,12 @@ class TapRecorder(_CallWatcher):
 class _Discoverer(_CallWatcher):
     """Makes the calls of a plan from one forward pass of one sample."""
 
-    def __init__(self, policy: TapPolicy, provenance: ChannelProvenance, path: ModulePath) -> None:
+    def __init__(self, policy: TapPolicy, provenance: ChannelAxisTracker, path: ModulePath) -> None:
         super().__init__(policy)
         self.calls: list[TapCall] = []
         self._provenance = provenance
         self._path = path
-        self._names = {LOGITS} if policy == "preactivation" else set()
+        self._names = {LOGITS_TAP} if policy == "preactivation" else set()
 
     def _call(
         self,
@@ -261,13 +261,13 @@ def plan_taps(
         raise ConfigurationError(f"Unknown tap policy {policy!r}; choose from {TAP_POLICIES}.")
     check_evaluation_mode(model)
     _refuse_opaque(model)
-    provenance = ChannelProvenance([*model.parameters(), *model.buffers()])
+    provenance = ChannelAxisTracker([*model.parameters(), *model.buffers()])
     with torch.no_grad(), ModulePath(model, root_module or model) as path:
         discoverer = _Discoverer(policy, provenance, path)
         with discoverer:
             output = respond(model, example[:1])
     logits = logits_of(output, 1)
-    final = Tap(LOGITS, logits.shape[1], 1) if policy == "preactivation" else None
+    final = Tap(LOGITS_TAP, logits.shape[1], 1) if policy == "preactivation" else None
     plan = TapPlan(policy, tuple(discoverer.calls), final)
     _refuse_empty(model, plan)
     return plan

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from regroup.errors import ConfigurationError
 from regroup.kernels.copeland import Majorities, rank_dtype
-from regroup.scoring import Scorer, Tally
+from regroup.scoring import Scorer, VoteSums
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -236,9 +236,9 @@ class RuleScorer(Scorer):
             for election in (total, alone):
                 election.add(tap, ranks)
             decided[:2, :, :, taps - 1 - tap] = self._decide(
-                Tally(total.scores(), divergence), truth
+                VoteSums(total.scores(), divergence), truth
             )
-            decided[2:, :, :, tap] = self._decide(Tally(alone.scores(), own), truth)
+            decided[2:, :, :, tap] = self._decide(VoteSums(alone.scores(), own), truth)
         return decided
 
     def _ranks(self, divergences: Tensor) -> Tensor:

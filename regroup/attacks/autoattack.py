@@ -6,15 +6,20 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from regroup.attacks.libraries.grouped import LIBRARY, LIBRARY_NORMS, library, run_in_turn
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least
+from regroup.attacks.libraries.pyautoattack import (
+    LIBRARY,
+    LIBRARY_NORMS,
+    library_module,
+    run_sequentially,
+)
+from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, check_at_least
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.libraries.grouped import CountedNetwork, Kernel
+    from regroup.attacks.libraries.pyautoattack import CountedNetwork, Kernel
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 # The targeted "difference of logits ratio" loss takes the four largest logits.
 _FEWEST_CLASSES = 4
@@ -57,18 +62,24 @@ class AutoAttack(AttackSpec):
         super().__post_init__()
         if self.epsilon is None:
             raise ConfigurationError("autoattack needs an epsilon: the radius of its ball")
-        at_least(1, steps=self.steps, target_classes=self.target_classes, squares=self.squares)
+        check_at_least(
+            1, steps=self.steps, target_classes=self.target_classes, squares=self.squares
+        )
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """The four kernels in turn on the whole group, which shares their random numbers.
 
         Raises ConfigurationError on a network of fewer than four classes.
         """
-        return run_in_turn(self, network, batch, self._kernels)
+        return run_sequentially(self, network, batch, self._kernels)
 
     def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
         targets = self._targets(seen.look(seen.clean).shape[1])
-        apgd, fab, square = library("autopgd_base"), library("fab_pt"), library("square")
+        apgd, fab, square = (
+            library_module("autopgd_base"),
+            library_module("fab_pt"),
+            library_module("square"),
+        )
         norm, device = LIBRARY_NORMS[self.norm], seen.clean.device
         shared: dict[str, Any] = {"norm": norm, "eps": self.epsilon, "seed": seed, "device": device}
         steps: dict[str, Any] = {"n_iter": self.steps, **shared}

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     Candidates = Callable[[list[int], int], Tensor]
 
 
-class Trials:
+class CandidateSearch:
     """The state of all samples of a batch; `run` gives each its candidates 0, 1, ... `count` - 1.
 
     smallest: try all and keep the success with the smallest mean squared perturbation, instead of
@@ -52,7 +52,7 @@ class Trials:
             batch.labels.shape, torch.inf, dtype=torch.float64, device=batch.labels.device
         )
 
-    def run(self) -> Found:
+    def run(self) -> KernelOutcome:
         """A row for each sample. Not found: clean under `minimal`, else the last candidate."""
         active, trial = list(range(len(self.batch))), 0
         while active and trial < self.count:
@@ -63,7 +63,7 @@ class Trials:
         radius = self.spec.epsilon if self.spec.protocol == "budget" else None
         epsilon = torch.full_like(self.best, torch.nan if radius is None else radius)
         nothing = torch.zeros_like(self.tried)
-        return Found(self.kept, found, epsilon, self.tried, self.tried, nothing)
+        return KernelOutcome(self.kept, found, epsilon, self.tried, self.tried, nothing)
 
     def _tick(self, active: list[int], trials: range) -> list[int]:
         """One pass of several candidates of each active row; the rows that remain active."""

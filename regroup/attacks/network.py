@@ -7,7 +7,7 @@ only ever sees batches of one fixed size, the last one padded with zeros.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -42,6 +42,12 @@ class AttackedNetwork:
     def fixed_rows(self) -> int:
         """Images in each batch that the network sees."""
         return self.rows or (_CPU_ROWS if self.device.type == "cpu" else _DEVICE_ROWS)
+
+    def in_groups(self, group: int | None) -> AttackedNetwork:
+        """Return the network with batches no larger than `group`: more padding would cost time."""
+        if group is None:
+            return self
+        return replace(self, rows=min(self.fixed_rows, group))
 
     def batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         """`tensors`, (N, ...) each, in batches of one size: (rows that count, padded parts).

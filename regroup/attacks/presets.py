@@ -52,7 +52,7 @@ PRESETS: dict[str, AttackSpec] = {
 }
 
 
-def preset(name: str) -> AttackSpec:
+def preset_attack(name: str) -> AttackSpec:
     """The preset called `name`; ConfigurationError, with the nearest, for others."""
     from difflib import get_close_matches
 

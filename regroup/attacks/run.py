@@ -10,7 +10,7 @@ import torch
 
 from regroup.attacks.batch import AttackBatch
 from regroup.attacks.network import AttackedNetwork
-from regroup.attacks.outcome import Found, nothing_found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.result import AttackResult, distances
 from regroup.attacks.targets import check_targets, draw_target
 from regroup.errors import ConfigurationError
@@ -51,7 +51,7 @@ def run_attack(
         raise ConfigurationError(f"{spec.name} is untargeted here: give no targets, or targeted")
     if len(clean) == 0:
         batch = AttackBatch(clean, true, true, ())
-        return _result(batch, nothing_found(batch), 0.0)
+        return _result(batch, KernelOutcome.unsuccessful(batch), 0.0)
     logits = network.logits(clean)
     _check_correct(logits.argmax(dim=1) == true, sample_ids)
     aims = _targets(spec, targets, true, sample_ids, logits.shape[1])
@@ -100,7 +100,7 @@ def _targets(
     return aims
 
 
-def _result(batch: AttackBatch, found: Found, seconds: float) -> AttackResult:
+def _result(batch: AttackBatch, found: KernelOutcome, seconds: float) -> AttackResult:
     images = found.images.detach().cpu().numpy()
     measured = distances(images, batch.clean.cpu().numpy())
     queries, backward = (x.cpu().numpy() for x in (found.queries + 1, found.backward))

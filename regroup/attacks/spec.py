@@ -14,7 +14,7 @@ from regroup.errors import ConfigurationError
 if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 Norm = Literal["linf", "l2", "none"]
 Protocol = Literal["minimal", "budget"]
@@ -86,9 +86,9 @@ class AttackSpec(ABC):
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
-        one_of(f"norm of {self.name}", self.norm, self.facts.norms)
-        one_of("protocol", self.protocol, get_args(Protocol))
-        one_of(f"protocol of {self.name}", self.protocol, self.facts.protocols)
+        check_one_of(f"norm of {self.name}", self.norm, self.facts.norms)
+        check_one_of("protocol", self.protocol, get_args(Protocol))
+        check_one_of(f"protocol of {self.name}", self.protocol, self.facts.protocols)
         self._check_epsilon()
         if self.targeted and not self.facts.targeted:
             raise ConfigurationError(f"{self.name} is offered untargeted alone")
@@ -110,7 +110,7 @@ class AttackSpec(ABC):
             )
 
     @abstractmethod
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """What the kernel makes of correctly classified samples, a row each in the order given."""
 
     @abstractmethod
@@ -132,20 +132,20 @@ class AttackSpec(ABC):
         return f"{self.name}-{self.norm}-{self.protocol}"
 
 
-def one_of(what: str, value: str, known: tuple[str, ...]) -> None:
+def check_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     """Raise ConfigurationError unless `value` is one of `known`."""
     if value not in known:
         raise ConfigurationError(f"unknown {what} {value!r}: choose from {', '.join(known)}")
 
 
-def at_least(minimum: float, **parameters: float) -> None:
+def check_at_least(minimum: float, **parameters: float) -> None:
     """Raise ConfigurationError for the first parameter below `minimum`."""
     for name, value in parameters.items():
         if not value >= minimum:
             raise ConfigurationError(f"{name} is {value:g}: give at least {minimum:g}")
 
 
-def positive(**parameters: float) -> None:
+def check_positive(**parameters: float) -> None:
     """Raise ConfigurationError for the first parameter that is not above zero."""
     for name, value in parameters.items():
         if not value > 0:

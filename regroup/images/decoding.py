@@ -12,7 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
-from regroup.images.preprocessing import Preprocessing, UnreadableImageError, check_size, decode
+from regroup.images.preprocessing import (
+    Preprocessing,
+    UnreadableImageError,
+    check_size,
+    decode_image,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -59,7 +64,7 @@ def open_decoder(preprocessing: Preprocessing, device: str) -> Decoder:
 
 
 class PilDecoder:
-    """`regroup.images.preprocessing.decode` of each image: pixels on the CPU.
+    """`regroup.images.preprocessing.decode_image` of each image: pixels on the CPU.
 
     Pillow holds Python's lock neither while it decompresses nor while it resizes, so several
     threads help.
@@ -79,7 +84,7 @@ class PilDecoder:
 
     def _decode(self, data: bytes) -> np.ndarray[Any, np.dtype[np.float32]] | str:
         try:
-            return decode(data, self._preprocessing)
+            return decode_image(data, self._preprocessing)
         except UnreadableImageError as error:
             return str(error)
 

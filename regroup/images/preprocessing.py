@@ -77,7 +77,7 @@ class Preprocessing:
         return described
 
 
-def decode(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Decode one image with PIL, exactly as torchvision's PIL path does.
 
     That is ``Resize``, ``CenterCrop`` and ``ToTensor`` on ``Image.convert("RGB")``. EXIF

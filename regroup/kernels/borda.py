@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regroup.kernels.compilation import compiled
-from regroup.kernels.threads import in_pieces
+from regroup.kernels.compilation import compile_with_numba
+from regroup.kernels.threads import run_in_parallel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -46,7 +46,7 @@ class BordaSums:
         Fills `total`, of the sums so far, and `alone`, of this tap: (2, n, 3), predictions and
         true ranks, of any strides.
         """
-        kernel: Any = kernels()
+        kernel: Any = borda_kernels()
         make_keys, decide = kernel
         classes = self._sums.shape[2]
         step = max(1, _PIECE // classes)
@@ -63,13 +63,13 @@ class BordaSums:
                     few, self._labels[piece], self._sums[piece], total[:, piece], alone[:, piece]
                 )
 
-        in_pieces(work, len(self._labels), 2 * positive.size / _WORTH_A_THREAD)
+        run_in_parallel(work, len(self._labels), 2 * positive.size / _WORTH_A_THREAD)
 
 
 @cache
-def kernels() -> tuple[Any, ...] | None:
+def borda_kernels() -> tuple[Any, ...] | None:
     """The compiled kernels; None where Numba is not installed."""
-    return compiled(_keys, _decide)
+    return compile_with_numba(_keys, _decide)
 
 
 def _keys(

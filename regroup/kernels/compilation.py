@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def compiled(*functions: Callable[..., object]) -> tuple[Callable[..., Any], ...] | None:
+def compile_with_numba(*functions: Callable[..., object]) -> tuple[Callable[..., Any], ...] | None:
     """`functions` compiled, each when it is first called; None where Numba is not installed.
 
     No fast mathematics: NaN and infinity stay what they are, and sums the same everywhere.

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.kernels.compilation import compiled
-from regroup.kernels.threads import in_pieces
+from regroup.kernels.compilation import compile_with_numba
+from regroup.kernels.threads import run_in_parallel
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +41,7 @@ class Majorities:
         signs, samples, classes = first.shape
         self._taps, self._points = 0, torch.empty(0)
         self._margins = first.new_zeros((signs, samples, classes, classes), dtype=torch.int8)
-        self._compiled = first.device.type == "cpu" and kernel() is not None
+        self._compiled = first.device.type == "cpu" and copeland_kernel() is not None
         self.add(first)
 
     def add(self, ranks: Tensor) -> None:
@@ -63,19 +63,21 @@ class Majorities:
         return torch.stack([(1 + margins.sign()).sum(-1, dtype=torch.int64) for margins in groups])
 
     def _add_compiled(self, ranks: Tensor) -> Tensor:
-        add = kernel()
+        add = copeland_kernel()
         assert add is not None
         _, samples, classes = ranks.shape
         points = np.zeros((3, samples, classes), ranks.numpy().dtype)
         margins, given = self._margins.numpy(), ranks.numpy()
-        in_pieces(lambda first, end: add(given, margins, points, first, end), samples, samples)
+        run_in_parallel(
+            lambda first, end: add(given, margins, points, first, end), samples, samples
+        )
         return classes + torch.from_numpy(points).to(torch.int64)
 
 
 @cache
-def kernel() -> Callable[..., None] | None:
+def copeland_kernel() -> Callable[..., None] | None:
     """The compiled `_add`; None where Numba is not installed."""
-    found = compiled(_add)
+    found = compile_with_numba(_add)
     return None if found is None else found[0]
 
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 _WORTH = 2**22
 
 
-class Product:
+class DivergenceProduct:
     """`constants` (M,) less x times `mixtures` (M, C) transposed, for x (N, C).
 
     Which library multiplies depends on the shape alone, so that the bits do not depend on what was

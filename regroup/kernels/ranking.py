@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.kernels.threads import in_pieces
+from regroup.kernels.threads import run_in_parallel
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -41,7 +41,7 @@ def ascending(values: Tensor) -> Tensor:
             piece = slice(start, min(start + step, end))
             _order(rows[piece], order[piece])
 
-    in_pieces(rank, len(rows), rows.size / _WORTH_A_THREAD)
+    run_in_parallel(rank, len(rows), rows.size / _WORTH_A_THREAD)
     return torch.from_numpy(order)
 
 

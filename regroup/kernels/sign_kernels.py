@@ -11,7 +11,7 @@ from llvmlite import binding
 from numba import cfunc, types
 from numba.np.numpy_support import carray
 
-from regroup.kernels.compilation import compiled
+from regroup.kernels.compilation import compile_with_numba
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -110,7 +110,7 @@ def _part(samples: int, channels: int) -> tuple[int, int, int, int]:
 
 
 # The loops take the values, the sums to fill, and the first and end of their samples and channels.
-_functions: Any = compiled(_by_rows, _by_planes, _part)
+_functions: Any = compile_with_numba(_by_rows, _by_planes, _part)
 by_rows, by_planes, _my_part = _functions
 
 

@@ -29,7 +29,11 @@ def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
 
     `phi`: (N, ..., C, ...), the channels on `channel_axis`. NaN and infinity reach the sums.
     """
-    fits = phi.device.type == "cpu" and phi.dtype == torch.float32 and kernels() is not None
+    fits = (
+        phi.device.type == "cpu"
+        and phi.dtype == torch.float32
+        and compiled_sign_kernels() is not None
+    )
     views = _dense(phi, channel_axis) if fits and phi.numel() else None
     return plain_sums(phi, channel_axis) if views is None else _compiled_sums(*views)
 
@@ -63,7 +67,7 @@ def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
         return torch.from_numpy(_run("by_planes", values, values.shape[1]))
     samples, rows, channels = values.shape
     # Few channels would leave a core's lanes idle: several rows are added side by side.
-    together = math.gcd(rows, max(1, kernels().CHANNELS // channels))
+    together = math.gcd(rows, max(1, compiled_sign_kernels().CHANNELS // channels))
     wide = values.reshape(samples, rows // together, together * channels)
     sums = _run("by_rows", wide, together * channels).reshape(samples, 2, together, channels)
     return torch.from_numpy(sums.sum(axis=2) if together > 1 else sums[:, :, 0])
@@ -74,16 +78,16 @@ def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.fl
     sums = np.empty((len(values), 2, channels), np.float32)
     threads = team() if values.size >= _WORTH_THREADS and torch.get_num_threads() > 1 else None
     if threads is None:
-        getattr(kernels(), name)(values, sums, 0, len(values), 0, channels)
+        getattr(compiled_sign_kernels(), name)(values, sums, 0, len(values), 0, channels)
     else:
         shape = np.array(values.shape, np.int64)
         data = np.array([each.ctypes.data for each in (values, sums, shape)], np.uintp)
-        threads.run(kernels().regions(threads)[name].address, data.ctypes.data)
+        threads.run(compiled_sign_kernels().regions(threads)[name].address, data.ctypes.data)
     return sums
 
 
 @cache
-def kernels() -> Any:
+def compiled_sign_kernels() -> Any:
     """The module `regroup.kernels.sign_kernels`; None where Numba is not installed."""
     try:
         from regroup.kernels import sign_kernels

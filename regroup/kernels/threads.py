@@ -54,7 +54,7 @@ def team() -> Team | None:
         return None
 
 
-def in_pieces(work: Callable[[int, int], None], length: int, worth: float) -> None:
+def run_in_parallel(work: Callable[[int, int], None], length: int, worth: float) -> None:
     """Call `work(first, end)` for consecutive parts of 0 to `length`, on a thread each.
 
     `worth`: how many threads the work is worth; below one, or where torch has one, all is done at

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Built:
+class BuiltNetwork:
     """What a family of architectures knows about the network that it built."""
 
     network: nn.Module
@@ -30,7 +30,7 @@ class Built:
     class_names: tuple[str, ...] | None = None
 
 
-def assemble(spec: ModelSpec, built: Built) -> Classifier:
+def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
     """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts."""
     return Classifier(
         built.network,

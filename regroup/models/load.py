@@ -6,12 +6,12 @@ import difflib
 from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
-from regroup.models.assemble import Built, assemble
+from regroup.models.assemble import BuiltNetwork, assemble
 from regroup.models.cifar_resnet import DEPTHS, build_cifar_resnet
 from regroup.models.custom import build_custom
 from regroup.models.digits import DIGITS_CNN, build_digits_cnn
 from regroup.models.efficientnet_lite import EFFICIENTNET_LITE0, build_efficientnet_lite
-from regroup.models.timm_models import TIMM, build_timm
+from regroup.models.timm_models import TIMM_PREFIX, build_timm
 from regroup.models.torchvision_models import build_torchvision, torchvision_names
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from regroup.models.classifier import Classifier
     from regroup.models.spec import ModelSpec
 
-_OWN: dict[str, Callable[[ModelSpec], Built]] = {
+_OWN: dict[str, Callable[[ModelSpec], BuiltNetwork]] = {
     DIGITS_CNN: build_digits_cnn,
     EFFICIENTNET_LITE0: build_efficientnet_lite,
     **dict.fromkeys(DEPTHS, build_cifar_resnet),
@@ -42,8 +42,8 @@ def model_names() -> list[str]:
     return [*_OWN, *torchvision_names()]
 
 
-def _builder(name: str) -> Callable[[ModelSpec], Built]:
-    if name.startswith(TIMM):
+def _builder(name: str) -> Callable[[ModelSpec], BuiltNetwork]:
+    if name.startswith(TIMM_PREFIX):
         return build_timm
     if ":" in name:
         return build_custom

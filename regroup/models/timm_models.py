@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Any
 
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import INTERPOLATIONS, Interpolation, Preprocessing
-from regroup.models.assemble import Built
+from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
-from regroup.models.weights import file_or_random, seeded, state_sha256
+from regroup.models.weights import build_seeded, file_or_random, state_sha256
 
 if TYPE_CHECKING:
     from torch import nn
 
     from regroup.models.spec import ModelSpec
 
-TIMM = "timm:"
+TIMM_PREFIX = "timm:"
 
 
-def build_timm(spec: ModelSpec) -> Built:
+def build_timm(spec: ModelSpec) -> BuiltNetwork:
     """A timm classifier; preprocessing and normalisation are those of its data config.
 
     weights None: timm's own for this name, from its cache or the hub; the sha256 is then over the
@@ -29,9 +29,9 @@ def build_timm(spec: ModelSpec) -> Built:
     Raises ConfigurationError: timm is not installed, an unknown name, a download that failed.
     """
     timm = _timm(spec)
-    name = spec.name.removeprefix(TIMM)
+    name = spec.name.removeprefix(TIMM_PREFIX)
     _check_name(timm, spec, name)
-    network = seeded(lambda: _create(timm, spec, name), spec.seed)
+    network = build_seeded(lambda: _create(timm, spec, name), spec.seed)
     sha256 = (
         state_sha256(network)
         if spec.weights is None
@@ -41,7 +41,7 @@ def build_timm(spec: ModelSpec) -> Built:
     classes = int(network.num_classes)  # type: ignore[arg-type]
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
     preprocessing, names = _preprocessing(spec, config), imagenet_names(classes)
-    return Built(network, spec.name, classes, sha256, preprocessing, normalisation, names)
+    return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, normalisation, names)
 
 
 def _timm(spec: ModelSpec) -> Any:
@@ -58,7 +58,7 @@ def _check_name(timm: Any, spec: ModelSpec, name: str) -> None:
     if timm.is_model(name.partition(".")[0]):
         return
     near = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
-    hint = f": did you mean {', '.join(TIMM + other for other in near)}?" if near else ""
+    hint = f": did you mean {', '.join(TIMM_PREFIX + other for other in near)}?" if near else ""
     raise ConfigurationError(f"timm has no model {name!r} ({spec.name}){hint}")
 
 

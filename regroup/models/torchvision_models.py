@@ -12,16 +12,16 @@ import torch
 
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import Preprocessing
-from regroup.models.assemble import Built
+from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.spec import RANDOM_WEIGHTS
 from regroup.models.weights import (
     Weights,
+    build_seeded,
     is_file_name,
     load_into,
     read_weights,
-    seeded,
     state_sha256,
 )
 
@@ -42,14 +42,14 @@ def torchvision_names() -> list[str]:
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
-def build_torchvision(spec: ModelSpec) -> Built:
+def build_torchvision(spec: ModelSpec) -> BuiltNetwork:
     """A torchvision classifier; preprocessing and normalisation are those of its weights."""
     import torchvision
 
     enum = torchvision.models.get_model_weights(spec.name)
     member = _member(spec, enum)
     classes = spec.num_classes or len(member.meta["categories"])
-    network = seeded(
+    network = build_seeded(
         lambda: torchvision.models.get_model(
             spec.name, weights=None, num_classes=classes, **_OPTIONS.get(spec.name, {})
         ),
@@ -61,7 +61,7 @@ def build_torchvision(spec: ModelSpec) -> Built:
         load_into(network, weights, spec.name)
         sha256 = weights.sha256
     name, names = f"torchvision.{spec.name}", imagenet_names(classes)
-    return Built(network, name, classes, sha256, *_preset(member), names)
+    return BuiltNetwork(network, name, classes, sha256, *_preset(member), names)
 
 
 def _member(spec: ModelSpec, enum: Any) -> Any:

@@ -93,7 +93,7 @@ def state_sha256(network: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
+def build_seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
     """Build a network whose random initial weights depend on `seed` alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

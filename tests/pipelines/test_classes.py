@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup_pipelines.configs.options import ModelOptions
 from regroup_pipelines.robust import robust_classifier
 from regroup_store.format.element import BlockElement
@@ -96,7 +96,7 @@ def test_restricted_study_ranges_over_the_datasets_classes(
     model = ModelOptions(model=MODEL, classes="dataset")
     robust = robust_classifier(str(tmp_path / "s"), bank_ref, model, k=1)
     files = sorted(Path(photos.removeprefix("imagefolder:")).rglob("*.png"))
-    images = np.stack([decode(file.read_bytes(), Preprocessing(SIDE)) for file in files])
+    images = np.stack([decode_image(file.read_bytes(), Preprocessing(SIDE)) for file in files])
     sums = robust(torch.from_numpy(images))
     assert tuple(sums.shape) == (12, 3)
     assert sums.argmax(1).tolist() == votes.read_array(PREDICTION, 0)[:, 0, 0].tolist()

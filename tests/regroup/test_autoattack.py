@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from regroup.attacks import predictions
 from regroup.attacks.autoattack import AutoAttack
-from regroup.attacks.libraries.grouped import CountedNetwork
+from regroup.attacks.libraries.pyautoattack import CountedNetwork
 from regroup.attacks.random_streams import group_seed
 from regroup.attacks.score.square import Square
 from regroup.errors import ConfigurationError

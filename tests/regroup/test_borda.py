@@ -15,7 +15,7 @@ from regroup.bank import Bank
 from regroup.kernels import borda
 from regroup.scoring import Scorer, Votes
 
-pytestmark = pytest.mark.skipif(borda.kernels() is None, reason="Numba is not installed")
+pytestmark = pytest.mark.skipif(borda.borda_kernels() is None, reason="Numba is not installed")
 
 SPECIAL = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 3.4e38, -3.4e38, np.inf, -np.inf]
 FLOATS = st.one_of(st.sampled_from(SPECIAL), st.floats(width=32, allow_nan=False))
@@ -80,7 +80,7 @@ def test_votes_are_those_by_torch(threads: int, monkeypatch: pytest.MonkeyPatch)
         return Scorer(bank).votes(accumulators, labels)
 
     compiled = votes()
-    monkeypatch.setattr(scoring, "kernels", lambda: None)
+    monkeypatch.setattr(scoring, "borda_kernels", lambda: None)
     plain = votes()
     for name in ("prediction", "true_rank", "tap_prediction", "tap_true_rank"):
         np.testing.assert_array_equal(getattr(compiled, name), getattr(plain, name))

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from regroup.attacks.colour.cadv import Adam
-from regroup.attacks.colour.hints import hint_pixels, segments, surest
+from regroup.attacks.colour.hints import colour_segments, hint_pixels, most_certain_segments
 
 
 def test_segments_are_the_groups_of_colours() -> None:
@@ -13,16 +13,16 @@ def test_segments_are_the_groups_of_colours() -> None:
     group = random.integers(0, 4, 300)
     colours = centres[group] + random.normal(0, 1, (300, 2))
     for seed in range(5):
-        found = segments(colours, 4, np.random.default_rng(seed))
+        found = colour_segments(colours, 4, np.random.default_rng(seed))
         pairs = set(zip(group.tolist(), found.tolist(), strict=True))
         assert len(pairs) == 4  # one to one
 
 
 def test_fewer_colours_than_segments() -> None:
     grey = np.zeros((20, 2))
-    assert set(segments(grey, 8, np.random.default_rng(0)).tolist()) == {0}
+    assert set(colour_segments(grey, 8, np.random.default_rng(0)).tolist()) == {0}
     grey[:5] = 3
-    found = segments(grey, 8, np.random.default_rng(0))
+    found = colour_segments(grey, 8, np.random.default_rng(0))
     assert len(set(found[:5].tolist())) == len(set(found[5:].tolist())) == 1
     assert found[0] != found[5]
 
@@ -30,8 +30,8 @@ def test_fewer_colours_than_segments() -> None:
 def test_the_surest_segments_by_hand() -> None:
     segment = np.array([0, 0, 1, 1, 3, 3, 3])
     entropy = np.array([1.0, 3.0, 9.0, 1.0, 0.0, 1.0, 2.0])  # means 2, 5, (none), 1
-    assert surest(segment, entropy, 2).tolist() == [3, 0]
-    assert sorted(surest(segment, entropy, 8).tolist()) == [0, 1, 3]
+    assert most_certain_segments(segment, entropy, 2).tolist() == [3, 0]
+    assert sorted(most_certain_segments(segment, entropy, 8).tolist()) == [0, 1, 3]
 
 
 def test_hint_pixels_are_different_and_of_the_kept_segments() -> None:

@@ -18,7 +18,12 @@ from torchvision.transforms import v2
 
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, PilDecoder, TorchvisionDecoder, open_decoder
-from regroup.images.preprocessing import INTERPOLATIONS, Preprocessing, UnreadableImageError, decode
+from regroup.images.preprocessing import (
+    INTERPOLATIONS,
+    Preprocessing,
+    UnreadableImageError,
+    decode_image,
+)
 from regroup.models import ModelSpec, load_classifier
 from tests.cluster.test_images_of_imagenet import BAD, GOOD
 
@@ -70,13 +75,13 @@ def test_jpegs_are_torchvisions(name: str, interpolation: Any) -> None:
     pixels = one(TorchvisionDecoder(p, "cpu"), GOOD[name])
     torch.testing.assert_close(pixels, torchvision_tensor(GOOD[name], p), rtol=0, atol=1e-7)
     # Another decoder of the same picture: a few levels of 255, neither turned nor shifted.
-    assert np.abs(pixels.numpy() - decode(GOOD[name], p)).mean() < 1.5 / 255
+    assert np.abs(pixels.numpy() - decode_image(GOOD[name], p)).mean() < 1.5 / 255
 
 
 @pytest.mark.parametrize("name", PIL_ONLY)
 def test_what_a_gpu_does_not_decode_is_pils(name: str) -> None:
     pixels = one(TorchvisionDecoder(PREPROCESSING, "cpu"), GOOD[name])
-    np.testing.assert_array_equal(pixels.numpy(), decode(GOOD[name], PREPROCESSING))
+    np.testing.assert_array_equal(pixels.numpy(), decode_image(GOOD[name], PREPROCESSING))
 
 
 def test_only_whole_jpegs_of_light_are_given_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +123,7 @@ def test_neighbours_and_threads_change_nothing(make: Callable[[Preprocessing], D
     assert list(decoded.errors) == [place for place, name in enumerate(names) if name in BAD]
     for place, reason in decoded.errors.items():
         with pytest.raises(UnreadableImageError) as raised:
-            decode(MIXED[names[place]], PREPROCESSING)
+            decode_image(MIXED[names[place]], PREPROCESSING)
         assert reason == str(raised.value)
 
 
@@ -137,7 +142,9 @@ def test_what_the_device_refuses_is_pils_alone(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(torchvision.io, "decode_jpeg", refuse(GOOD["progressive"]))
     found = decoder([GOOD[name] for name in names]).pixels
     assert torch.equal(found[0], expected[0])
-    np.testing.assert_array_equal(found[1].numpy(), decode(GOOD["progressive"], PREPROCESSING))
+    np.testing.assert_array_equal(
+        found[1].numpy(), decode_image(GOOD["progressive"], PREPROCESSING)
+    )
     assert not torch.equal(found[1], expected[1])
     assert torch.equal(found[2], expected[2])
 

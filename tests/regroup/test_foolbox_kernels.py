@@ -15,7 +15,7 @@ from regroup.attacks.gradient.carlini_wagner import CarliniWagner
 from regroup.attacks.gradient.deepfool import DeepFool
 from regroup.attacks.libraries.foolbox import Kernel, run_foolbox
 from regroup.attacks.network import AttackedNetwork
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import group_seed
 from tests.regroup.foolbox_subjects import (
     SHAPE,
@@ -27,7 +27,9 @@ from tests.regroup.foolbox_subjects import (
 )
 
 
-def found_by(spec: AttackSpec, subject: Subject, run: Callable[..., Tensor], **how: Any) -> Found:
+def found_by(
+    spec: AttackSpec, subject: Subject, run: Callable[..., Tensor], **how: Any
+) -> KernelOutcome:
     count = len(subject.pixels)
     names, untargeted = tuple(subject.names), torch.full((count,), -1)
     batch = AttackBatch(subject.pixels, subject.labels, untargeted, names)

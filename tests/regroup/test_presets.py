@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from regroup.attacks.presets import PRESETS, SWEEP, preset
+from regroup.attacks.presets import PRESETS, SWEEP, preset_attack
 from regroup.errors import ConfigurationError
 
 PROTOCOLS = Path(__file__).parents[2] / "docs" / "protocols.md"
@@ -46,4 +46,4 @@ def test_every_preset_is_explained() -> None:
 
 def test_an_unknown_preset_is_named_with_the_nearest() -> None:
     with pytest.raises(ConfigurationError, match=r"did you mean table2-deepfool\?"):
-        preset("table2-deepfol")
+        preset_attack("table2-deepfol")

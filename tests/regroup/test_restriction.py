@@ -10,7 +10,7 @@ import torch
 
 from regroup.accumulators import Extractor
 from regroup.errors import ConfigurationError
-from regroup.images.preprocessing import decode
+from regroup.images.preprocessing import decode_image
 from regroup.models import Classifier, ModelSpec, load_classifier
 from regroup.models.imagenet import imagenet_wnids
 from tests.pipelines.colours import CLASS_NAMES, MODEL
@@ -105,7 +105,7 @@ def imagenet_subset(root: Path, images: int) -> tuple[Classifier, torch.Tensor, 
     classes = tuple(imagenet_wnids().index(folder.name) for folder in folders)
     classifier = load_classifier(ModelSpec("efficientnet-lite0", classes=classes))
     files = [path for folder in folders for path in sorted(folder.iterdir())[:images]]
-    found = [decode(path.read_bytes(), classifier.preprocessing) for path in files]
+    found = [decode_image(path.read_bytes(), classifier.preprocessing) for path in files]
     labels = torch.arange(len(folders)).repeat_interleave(images)
     return classifier, torch.from_numpy(np.stack(found)), labels
 

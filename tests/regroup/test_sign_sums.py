@@ -13,7 +13,9 @@ from regroup.kernels import sign_sums as module
 from regroup.kernels.sign_sums import plain_sums, sign_sums
 from regroup.kernels.threads import Team, team
 
-pytestmark = pytest.mark.skipif(module.kernels() is None, reason="Numba is not installed")
+pytestmark = pytest.mark.skipif(
+    module.compiled_sign_kernels() is None, reason="Numba is not installed"
+)
 FORMATS = (torch.channels_last, torch.contiguous_format)
 
 
@@ -117,7 +119,7 @@ def test_large_responses_are_shared_by_torchs_threads(
 def test_without_numba_torch_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     phi = responses(2, 3, 9, 9)
     compiled = sign_sums(phi, 1)
-    monkeypatch.setattr(module, "kernels", lambda: None)
+    monkeypatch.setattr(module, "compiled_sign_kernels", lambda: None)
     torch.testing.assert_close(sign_sums(phi, 1), compiled, rtol=1e-5, atol=0)
     assert torch.equal(sign_sums(phi, 1), plain_sums(phi, 1))
 

@@ -243,7 +243,7 @@ def test_at_most_so_many_images_are_made_at_once(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(AttackedNetwork, "logits", logits)
     for count in (1, 3, 128, 200):
         attack(Linear(signs(), 60.0), samples(40), epsilon=0.05, steps=1, samples=count)
-    assert max(asked) == spsa.IMAGES
+    assert max(asked) == spsa.MAX_IMAGES
     # 40 samples with 3 directions share their batches: 240 images in two.
     asked.clear()
     attack(Linear(signs(), 60.0), samples(40), epsilon=0.05, steps=1, samples=3)

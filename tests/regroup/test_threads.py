@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from regroup.kernels import threads as module
-from regroup.kernels.threads import in_pieces, team
+from regroup.kernels.threads import run_in_parallel, team
 
 needs_team = pytest.mark.skipif(team() is None, reason="torch's OpenMP library is not known here")
 Set = Callable[[int], None]
@@ -24,7 +24,7 @@ def torch_has(monkeypatch: pytest.MonkeyPatch) -> Set:
 def pieces(length: int, worth: float = 9) -> list[tuple[int, int]]:
     """The parts in which the work is done, in order."""
     done: list[tuple[int, int]] = []
-    in_pieces(lambda first, end: done.append((first, end)), length, worth)
+    run_in_parallel(lambda first, end: done.append((first, end)), length, worth)
     return sorted(done)
 
 
@@ -53,7 +53,7 @@ def test_parts_run_at_once_on_threads_that_stay(torch_has: Set) -> None:
         met.wait()
 
     for _ in range(2):
-        in_pieces(work, 2, 9)
+        run_in_parallel(work, 2, 9)
     assert len(set(seen[:2])) == 2
     assert set(seen[:2]) == set(seen[2:])
 
@@ -67,13 +67,15 @@ def test_what_a_part_raises_is_raised(bad: int, torch_has: Set) -> None:
             raise ZeroDivisionError(bad)
 
     with pytest.raises(ZeroDivisionError):
-        in_pieces(work, 2, 9)
+        run_in_parallel(work, 2, 9)
 
 
 def test_pieces_of_a_piece_are_all_done(torch_has: Set) -> None:
     torch_has(2)
     done: list[int] = []
-    in_pieces(lambda first, end: in_pieces(lambda a, b: done.extend(range(a, b)), 5, 9), 2, 9)
+    run_in_parallel(
+        lambda first, end: run_in_parallel(lambda a, b: done.extend(range(a, b)), 5, 9), 2, 9
+    )
     assert set(done) == set(range(5))
 
 

@@ -12,7 +12,7 @@ import torchvision
 from PIL import Image
 
 from regroup.accumulators import Extractor
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup.models import ModelSpec, load_classifier
 
 
@@ -40,7 +40,7 @@ def test_images_are_prepared_as_by_the_weights_own_transforms(
     transforms = torchvision.models.get_weight(weights).transforms(antialias=True)
     with Image.open(io.BytesIO(photo)) as image:
         expected = transforms(image)
-    ours = model.normalize(torch.from_numpy(decode(photo, model.preprocessing))[None])[0]
+    ours = model.normalize(torch.from_numpy(decode_image(photo, model.preprocessing))[None])[0]
     torch.testing.assert_close(ours, expected, rtol=0, atol=1e-6)
 
 

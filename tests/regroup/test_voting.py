@@ -47,7 +47,7 @@ def literal(problem: Problem, rule: str, k: int, signs: str, tie_break: str) -> 
     for n in range(len(labels)):
         voters = reference.voting([a[n] for a in accumulators], list(bank.mixtures), k, signs)
         weights = each if rule == "weighted-borda" else None
-        orders.append(reference_voting.class_order(rule, voters, weights, tie_break))
+        orders.append(reference_voting.class_order_by_rule(rule, voters, weights, tie_break))
     return orders
 
 
@@ -63,7 +63,7 @@ def test_every_k_and_sign_choice_follows_exactly_from_the_divergences(
     divergences = [found.numpy() for found in scorer.divergences(accumulators)]
     for n, s, taps, prediction, true_rank in cases(scorer.votes(accumulators, labels)):
         voters = voters_of(divergences, n, s, taps)
-        order = reference_voting.class_order(rule, voters, weights_at(weights, s, taps))
+        order = reference_voting.class_order_by_rule(rule, voters, weights_at(weights, s, taps))
         assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
 
 
@@ -81,7 +81,7 @@ def test_ties_by_divergence_against_the_definition(rule: Rule, problem: Problem)
         voters = voters_of(divergences, n, s, taps)
         if decided(voters, rows_of(bank, s, taps), "divergence", gap):
             each = weights_at(weights, s, taps)
-            order = reference_voting.class_order(rule, voters, each, "divergence")
+            order = reference_voting.class_order_by_rule(rule, voters, each, "divergence")
             assert (prediction, true_rank) == (order[0], order.index(labels[n]) + 1)
 
 
@@ -127,8 +127,8 @@ def test_pairs_are_counted_alike_with_and_without_numba_beyond_a_byte(
     taps: int, compiled: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
-        monkeypatch.setattr(majorities, "kernel", lambda: None)
-    elif majorities.kernel() is None:
+        monkeypatch.setattr(majorities, "copeland_kernel", lambda: None)
+    elif majorities.copeland_kernel() is None:
         pytest.skip("Numba is not installed")
     random = np.random.default_rng(0)
     # The positive voters of most taps agree, so that margins pass 127.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup_pipelines.report_pages.evaluation import Missing, attempt
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.kinds.adversarials import IMAGES
@@ -128,7 +128,7 @@ class CleanImages:
         if encoded_digest(data) != table["digest"]:
             raise OSError("the image has changed since it was indexed")
         # PIL for images that a GPU decoded too: a few levels of difference do not show.
-        return decode(data, Preprocessing(**{**self.preprocessing, "decoder": "pil"}))
+        return decode_image(data, Preprocessing(**{**self.preprocessing, "decoder": "pil"}))
 
     def _read(self, locator: str) -> bytes:
         assert not isinstance(self._source, Missing)

@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup.models import (
     DIGITS_METADATA,
     ModelSpec,
@@ -36,7 +36,7 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     rows = list(source.rows())
     data = [item for item in source.read([row.locator for row in rows]) if isinstance(item, bytes)]
     preprocessing = Preprocessing(crop=DIGITS_SIDE, resize=DIGITS_SIDE)
-    pixels = np.stack([decode(item, preprocessing) for item in data])
+    pixels = np.stack([decode_image(item, preprocessing) for item in data])
     return pixels, np.array([row.label for row in rows], np.int64)
 
 

@@ -17,11 +17,19 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks.colour.cielab import lab_to_rgb, rgb_to_lab
-from regroup.attacks.colour.hints import hint_pixels, segments, surest
+from regroup.attacks.colour.hints import colour_segments, hint_pixels, most_certain_segments
 from regroup.attacks.network import AttackedNetwork, cross_entropy
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 from regroup.errors import ConfigurationError
 from regroup.models.colouriser import (
     AB_SCALE,
@@ -91,10 +99,12 @@ class CAdv(AttackSpec):
         super().__post_init__()
         if self.epsilon is not None:
             raise ConfigurationError("cadv has no epsilon: nothing limits how far colours change")
-        at_least(1, steps=self.steps, clusters=self.clusters, kept=self.kept, hints=self.hints)
-        positive(learning_rate=self.learning_rate)
+        check_at_least(
+            1, steps=self.steps, clusters=self.clusters, kept=self.kept, hints=self.hints
+        )
+        check_positive(learning_rate=self.learning_rate)
         if self.settled is not None:
-            positive(settled=self.settled)
+            check_positive(settled=self.settled)
         if self.kept > self.clusters:
             raise ConfigurationError(f"kept is {self.kept}: there are {self.clusters} clusters")
         if not 0 <= self.margin < 1:
@@ -107,7 +117,7 @@ class CAdv(AttackSpec):
                 f"colouriser_sha256 {given!r} is no sha256: give 64 characters of 0-9a-f"
             )
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Colour every sample anew.
 
         Raises ConfigurationError without the colouriser's weights and for images that are not RGB.
@@ -217,7 +227,7 @@ class Recolouring:
         self.previous = torch.full(batch.labels.shape, torch.inf, device=batch.clean.device)
         self.failures: dict[int, str] = {}
 
-    def run(self) -> Found:
+    def run(self) -> KernelOutcome:
         """The first image of each sample that succeeded, or the clean one."""
         active = torch.arange(len(self.batch), device=self.batch.clean.device)
         for _ in range(self.spec.steps):
@@ -226,7 +236,7 @@ class Recolouring:
         if len(active):
             self._last_look(active)
         nothing = torch.full(self.found.shape, torch.nan, dtype=torch.float64)
-        return Found(
+        return KernelOutcome(
             self.images, self.found, nothing, self.steps, self.queries, self.backward, self.failures
         )
 
@@ -239,8 +249,8 @@ class Recolouring:
         lab = rgb_to_lab(self.batch.clean[row : row + 1])
         random = stream(spec, self.batch.sample_ids[row], 0)
         colours = lab[0, 1:].flatten(1).T.double().cpu().numpy()
-        segment = segments(colours, spec.clusters, random)
-        kept = surest(segment, self._entropy_of_pixels(lab[:, :1]), spec.kept)
+        segment = colour_segments(colours, spec.clusters, random)
+        kept = most_certain_segments(segment, self._entropy_of_pixels(lab[:, :1]), spec.kept)
         pixels = torch.from_numpy(hint_pixels(segment, kept, spec.hints, random)).to(lab.device)
         given = torch.zeros_like(lab[:, :1]).repeat(1, 4, 1, 1)
         given[:, :1] = lab[:, :1]

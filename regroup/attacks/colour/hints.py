@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 _MAX_ROUNDS = 100
 
 
-def segments(
+def colour_segments(
     colours: NDArray[np.float64], count: int, random: np.random.Generator
 ) -> NDArray[np.intp]:
     """k-means of `colours` (P, D): the cluster of each, (P,), below `count`.
@@ -60,7 +60,9 @@ def _nearest(colours: NDArray[np.float64], centres: NDArray[np.float64]) -> NDAr
     return nearest
 
 
-def surest(segment: NDArray[np.intp], entropy: NDArray[np.float64], keep: int) -> NDArray[np.intp]:
+def most_certain_segments(
+    segment: NDArray[np.intp], entropy: NDArray[np.float64], keep: int
+) -> NDArray[np.intp]:
     """The `keep` segments of lowest mean entropy, lowest first; fewer where there are fewer.
 
     segment, entropy: (P,), of each pixel. Ties go to the smaller index.

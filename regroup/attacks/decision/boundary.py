@@ -7,14 +7,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 from regroup.attacks.decision.starting_points import run_from_starts, starting_points
 from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,13 +64,13 @@ class Boundary(AttackSpec):
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
         check_no_epsilon(self)
-        at_least(1, steps=self.steps, update_every=self.update_every)
-        at_least(1, directions=self.directions, blends=self.blends)
-        at_least(1, step_adaptation=self.step_adaptation)
-        positive(spherical_step=self.spherical_step, source_step=self.source_step)
-        at_least(0, convergence=self.convergence)
+        check_at_least(1, steps=self.steps, update_every=self.update_every)
+        check_at_least(1, directions=self.directions, blends=self.blends)
+        check_at_least(1, step_adaptation=self.step_adaptation)
+        check_positive(spherical_step=self.spherical_step, source_step=self.source_step)
+        check_at_least(0, convergence=self.convergence)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """A starting point for each sample, then Foolbox's kernel on the group."""
         library = foolbox_attacks().BoundaryAttack(
             steps=self.steps,

@@ -17,7 +17,15 @@ import torch
 
 from regroup.attacks.decision.starting_points import run_from_starts, starting_points
 from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 # Halvings that float32 pixels leave room for, in a search along one line.
 _HALVINGS = 30
@@ -67,11 +75,11 @@ class HopSkipJump(AttackSpec):
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
         check_no_epsilon(self)
-        at_least(1, steps=self.steps, probes=self.probes, max_probes=self.max_probes)
-        at_least(1, directions=self.directions, blends=self.blends)
-        positive(gamma=self.gamma)
+        check_at_least(1, steps=self.steps, probes=self.probes, max_probes=self.max_probes)
+        check_at_least(1, directions=self.directions, blends=self.blends)
+        check_positive(gamma=self.gamma)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """A starting point for each sample, then Foolbox's kernel on the group."""
         library = _with_own_estimator(foolbox_attacks().HopSkipJumpAttack)(
             steps=self.steps,

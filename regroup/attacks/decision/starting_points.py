@@ -13,14 +13,9 @@ import numpy as np
 import torch
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.libraries.foolbox import (
-    Kernel,
-    NotFiniteError,
-    group_network,
-    isolated,
-    run_foolbox,
-)
-from regroup.attacks.outcome import Found, nothing_found
+from regroup.attacks.libraries.foolbox import Kernel, run_foolbox
+from regroup.attacks.libraries.isolation import NotFiniteError, isolate_failures
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
 
 if TYPE_CHECKING:
@@ -36,7 +31,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Starts:
     """A row a sample: images (N, C, H, W), clean where nothing was found; found: (N,) bool;
-    queries: (N,) int64; failures: row -> one line, as `Found.failures`.
+    queries: (N,) int64; failures: row -> one line, as `KernelOutcome.failures`.
     """
 
     images: Tensor
@@ -51,8 +46,8 @@ def starting_points(
     """Of each sample the first of up to `directions` noise images that fools the network, mixed in
     as little of the `blends` equal shares as it takes (the share grows from 1 / `blends`).
     """
-    search = _Search(spec, group_network(spec, network), batch, directions, blends)
-    failures = isolated(search.run, list(range(len(batch))), together=False)
+    search = _Search(spec, network.in_groups(spec.facts.group), batch, directions, blends)
+    failures = isolate_failures(search.run, list(range(len(batch))), together=False)
     return Starts(search.images, search.found, search.queries, failures)
 
 
@@ -120,9 +115,11 @@ class _Search:
 
 def run_from_starts(
     spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernel: Kernel, starts: Starts
-) -> Found:
+) -> KernelOutcome:
     """`kernel` on the samples that have a starting point; the others: nothing found."""
-    nothing = replace(nothing_found(batch), queries=starts.queries, failures=starts.failures)
+    nothing = replace(
+        KernelOutcome.unsuccessful(batch), queries=starts.queries, failures=starts.failures
+    )
     rows = starts.found.nonzero().flatten().tolist()
     if not rows:
         return nothing
@@ -130,7 +127,7 @@ def run_from_starts(
     return _spread(nothing, run_foolbox(spec, network, batch.rows(rows), begun), rows)
 
 
-def _spread(nothing: Found, part: Found, rows: list[int]) -> Found:
+def _spread(nothing: KernelOutcome, part: KernelOutcome, rows: list[int]) -> KernelOutcome:
     """`part` at `rows` of `nothing`; what both took is added."""
     names = ("images", "found", "epsilon")
     changed = {name: getattr(nothing, name).clone() for name in names}

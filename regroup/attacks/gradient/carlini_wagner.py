@@ -6,12 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from regroup.attacks.libraries.foolbox import Kernel, check_no_epsilon, foolbox_attacks, run_foolbox
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 
 if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +59,11 @@ class CarliniWagner(AttackSpec):
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
         check_no_epsilon(self)
-        at_least(1, binary_searches=self.binary_searches, steps=self.steps)
-        at_least(0, kappa=self.kappa)
-        positive(step_size=self.step_size, initial_const=self.initial_const)
+        check_at_least(1, binary_searches=self.binary_searches, steps=self.steps)
+        check_at_least(0, kappa=self.kappa)
+        check_positive(step_size=self.step_size, initial_const=self.initial_const)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Foolbox's kernel on the group."""
         library = foolbox_attacks().L2CarliniWagnerAttack(
             binary_search_steps=self.binary_searches,

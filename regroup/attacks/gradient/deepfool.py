@@ -12,15 +12,15 @@ from regroup.attacks.spec import (
     Cost,
     Norm,
     Protocol,
-    at_least,
-    one_of,
-    positive,
+    check_at_least,
+    check_one_of,
+    check_positive,
 )
 
 if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 DeepFoolLoss = Literal["crossentropy", "logits"]
 
@@ -57,12 +57,12 @@ class DeepFool(AttackSpec):
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
         check_no_epsilon(self)
-        at_least(1, steps=self.steps)
-        at_least(2, candidates=self.candidates)
-        positive(overshoot=self.overshoot)
-        one_of("loss of deepfool", self.loss, get_args(DeepFoolLoss))
+        check_at_least(1, steps=self.steps)
+        check_at_least(2, candidates=self.candidates)
+        check_positive(overshoot=self.overshoot)
+        check_one_of("loss of deepfool", self.loss, get_args(DeepFoolLoss))
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Foolbox's kernel on fixed batches: no sample influences another."""
         library = foolbox_attacks().L2DeepFoolAttack(
             steps=self.steps,

@@ -16,16 +16,16 @@ import torch
 
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.lp_balls import BALLS
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.spec import (
     AttackFacts,
     AttackSpec,
     Cost,
     Norm,
     Protocol,
-    at_least,
-    one_of,
-    positive,
+    check_at_least,
+    check_one_of,
+    check_positive,
 )
 from regroup.errors import ConfigurationError
 
@@ -88,9 +88,9 @@ class TrustRegion(AttackSpec):
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        one_of("choice", self.choice, get_args(Choice))
-        at_least(1, candidates=self.candidates, steps=self.steps, eta=self.eta)
-        positive(min_radius=self.min_radius)
+        check_one_of("choice", self.choice, get_args(Choice))
+        check_at_least(1, candidates=self.candidates, steps=self.steps, eta=self.eta)
+        check_positive(min_radius=self.min_radius)
         if not self.min_radius <= self.radius <= self.max_radius <= 1:
             raise ConfigurationError(
                 f"radius is {self.radius:g}: give min_radius <= radius <= max_radius <= 1, "
@@ -102,7 +102,7 @@ class TrustRegion(AttackSpec):
                 f"{self.sigma_high:g}"
             )
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Walk every sample over the boundary."""
         return Walk(self, network, batch).run()
 
@@ -113,7 +113,7 @@ class TrustRegion(AttackSpec):
 
 
 @dataclass(frozen=True)
-class Slope:
+class Linearisation:
     """The class aimed at, to first order, of some rows.
 
     logits: (n, M). aim: (n,) int64, the class j. gain: (n,) float64, f = z_j - z_true. gradient:
@@ -149,7 +149,7 @@ class Walk:
         self.queries = torch.ones_like(labels)  # the one that ranked the candidates
         self.failures: dict[int, str] = {}
 
-    def run(self) -> Found:
+    def run(self) -> KernelOutcome:
         """Every sample's first misclassified iterate, or its clean image."""
         active = torch.arange(len(self.batch), device=self.x.device)
         for step in range(self.spec.steps):
@@ -188,7 +188,7 @@ class Walk:
         self._adapt(rows, slope.logits)
         return rows[self._step(rows, slope)]
 
-    def _slope(self, rows: Tensor) -> Slope:
+    def _slope(self, rows: Tensor) -> Linearisation:
         labels, candidates = self.batch.labels[rows], self.candidates[rows]
         logits, gradients = self.network.gradients(self.x[rows], gains, labels, candidates)
         self.queries[rows] += 1
@@ -200,7 +200,7 @@ class Walk:
         pick = torch.where(dual > 0, order, torch.inf).argmin(dim=1)
         each = torch.arange(len(rows), device=rows.device)
         finite = logits.isfinite().all(dim=1) & dual.isfinite().all(dim=1)
-        return Slope(
+        return Linearisation(
             logits,
             candidates[each, pick],
             f[each, pick],
@@ -219,7 +219,7 @@ class Walk:
             spec.min_radius, spec.max_radius
         )
 
-    def _step(self, rows: Tensor, slope: Slope) -> Tensor:
+    def _step(self, rows: Tensor, slope: Linearisation) -> Tensor:
         """Step where nothing was found; (n,) bool: what moved and goes on."""
         going = slope.finite & ~self.found[rows]
         before, clean = self.x[rows], self.batch.clean[rows]
@@ -233,11 +233,11 @@ class Walk:
         self.steps[rows] += moved
         return moved
 
-    def _result(self) -> Found:
+    def _result(self) -> KernelOutcome:
         images = torch.where(column(self.found), self.x, self.batch.clean)
         limit = torch.nan if self.spec.epsilon is None else self.spec.epsilon
         epsilon = torch.full_like(self.radius, limit).masked_fill(~self.found, torch.nan)
-        return Found(
+        return KernelOutcome(
             images, self.found, epsilon, self.steps, self.queries, self.backward, self.failures
         )
 

@@ -1,30 +1,35 @@
-"""Foolbox 3's kernels under our definitions of a sample, of success and of cost.
+"""Foolbox 3's kernels under this project's definitions of a sample, of success and of cost.
 
 What Foolbox leaves to its caller, or does otherwise, is settled here once:
 
-- Success is `Criterion`, during the search and in one last look at what comes back, of images that
-  nothing is clipped from; where nothing was found the clean image stands, never a black one.
+- Success is `Criterion`, during the search and in one last look at the returned images, which are
+  not clipped. Where nothing was found the clean image stands, never a black one.
 - An exception or NaN stays with the sample that caused it: the others run again without it.
-- A kernel whose samples do not influence each other is given batches of one size (the last one
+- A kernel whose samples do not influence each other runs on batches of one size (the last one
   filled up with copies), so that all its arithmetic, not just the network's, has the same shapes
-  for any batch. Any other kernel is given the whole group (`AttackFacts.group`) at once.
-- Random numbers come from a seed made of the spec's and of the group's sample ids; the state of
-  the global generators is put back.
+  for any batch. Any other kernel runs on the complete group (`AttackFacts.group`) at once.
+- Random numbers come from a seed made of the spec's seed and the group's sample ids; the state of
+  the global generators is restored.
 
 Only a kernel's `run` is called: Foolbox's `__call__` would look once more, at a clipped image.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.libraries.isolation import frozen, seeded
-from regroup.attacks.outcome import Found
+from regroup.attacks.libraries.isolation import (
+    NotFiniteError,
+    frozen_parameters,
+    isolate_failures,
+    seeded_generators,
+)
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 
@@ -44,13 +49,17 @@ _LOOK = 32
 class Kernel:
     """One of Foolbox's attacks, ready to run.
 
-    run: called as run(model, pixels, criterion, **keywords) -> images (N, C, H, W); mostly the
-        `run` of a Foolbox attack. Each of its calls of the model must pass the whole batch.
-    keywords: passed as they are. each: passed too, as the rows of (N, ...) that are attacked.
-    judges: every image that it may hand back has been shown to the criterion, so that a row that
-        was never adversarial is a failure whatever comes back (of C&W: a black image).
-    keeps: the closest image (in the norm of the spec) that has met the criterion counts, not what
-        comes back. Only of kernels that show the criterion what they have just shown the model.
+    Attributes:
+        run: called as run(model, pixels, criterion, **keywords) -> images (N, C, H, W); mostly the
+            `run` of a Foolbox attack. Each of its calls of the model must pass the complete batch.
+        keywords: passed unchanged.
+        each: passed too, restricted to the attacked rows of each (N, ...).
+        judges: every image that the kernel may return has been shown to the criterion, so that a
+            row that was never adversarial is a failure whatever is returned (by C&W: a black
+            image).
+        keeps: the closest image (in the norm of the spec) that has met the criterion counts, not
+            the returned one. Only for kernels that show the criterion what they have just shown the
+            model.
     """
 
     run: Callable[..., Tensor]
@@ -61,7 +70,11 @@ class Kernel:
 
 
 def foolbox_attacks() -> ModuleType:
-    """The module `foolbox.attacks`; ConfigurationError where Foolbox is not installed."""
+    """Return the module `foolbox.attacks`.
+
+    Raises:
+        ConfigurationError: Foolbox is not installed.
+    """
     try:
         import foolbox.attacks
     except ImportError as error:
@@ -73,7 +86,7 @@ def foolbox_attacks() -> ModuleType:
 
 
 def check_no_epsilon(spec: AttackSpec) -> None:
-    """Raise ConfigurationError where an attack without a limit is given an epsilon."""
+    """Raise ConfigurationError if an attack without a limit has an epsilon."""
     if spec.epsilon is not None:
         raise ConfigurationError(
             f"{spec.name} looks for the smallest perturbation and takes no epsilon: "
@@ -83,56 +96,28 @@ def check_no_epsilon(spec: AttackSpec) -> None:
 
 def run_foolbox(
     spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernel: Kernel
-) -> Found:
-    """Run `kernel` on samples, N > 0: on fixed batches, or on all at once if `spec` has a group.
+) -> KernelOutcome:
+    """Run `kernel` on N > 0 samples: in fixed batches, or on all at once if `spec` has a group.
 
-    Of the Found: `steps` counts the kernel's looks at the criterion that did not end the search of
-    the sample; attacks that count otherwise replace it. What a kernel without a group does after a
-    sample has succeeded, while others of its fixed batch go on, changes nothing and is not counted;
-    what it does to a group counts for each of its samples.
-    Raises ConfigurationError on a network without gradients where the kernel needs them; lets
-    errors of memory through.
+    In the outcome, `steps` counts the kernel's looks at the criterion that did not end the sample's
+    search; attacks that count otherwise replace it. What a kernel without a group does after a
+    sample has succeeded, while others of its fixed batch continue, changes nothing and is not
+    counted; what it does to a group counts for each of its samples.
+
+    Errors of memory are not caught.
+
+    Raises:
+        ConfigurationError: the kernel needs gradients and the network has none.
     """
     runs = _Runs(spec, network, batch, kernel)
-    with frozen(network.network):
+    with frozen_parameters(network.network):
         for rows in runs.parts():
-            runs.failures |= isolated(runs.run, rows, not runs.independent)
-    return runs.found()
-
-
-def group_network(spec: AttackSpec, network: AttackedNetwork) -> AttackedNetwork:
-    """`network` in batches no larger than the group of `spec`: padding beyond it costs time."""
-    if spec.facts.group is None:
-        return network
-    return replace(network, rows=min(network.fixed_rows, spec.facts.group))
-
-
-def isolated(run: Callable[[list[int]], None], rows: list[int], together: bool) -> dict[int, str]:
-    """`run(rows)`; where it fails, again without the rows that fail: those, with why.
-
-    Rows that are known to give NaN are left out at once, others are found by halving.
-    together: rows influence each other, so that what remains runs as one group again.
-    """
-    try:
-        run(rows)
-    except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except NotFiniteError as error:
-        failed, again = dict.fromkeys(error.rows, str(error)), True
-    except Exception as error:
-        if len(rows) == 1:
-            return {rows[0]: _one_line(error)}
-        half = len(rows) // 2
-        failed = isolated(run, rows[:half], False) | isolated(run, rows[half:], False)
-        again = together and bool(failed)
-    else:
-        return {}
-    rest = [row for row in rows if row not in failed]
-    return failed | (isolated(run, rest, together) if again and rest else {})
+            runs.failures |= isolate_failures(runs.run, rows, not runs.independent)
+    return runs.outcome()
 
 
 class _Runs:
-    """What has come of the samples of a batch so far."""
+    """The outcomes of a batch's samples so far."""
 
     def __init__(
         self, spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernel: Kernel
@@ -146,19 +131,21 @@ class _Runs:
         self.failures: dict[int, str] = {}
 
     def parts(self) -> list[list[int]]:
-        """The rows to run together."""
+        """Return the rows to run together."""
         rows = list(range(len(self.batch)))
         size = self.network.fixed_rows if self.independent else len(rows)
         return [rows[first : first + size] for first in range(0, len(rows), size)]
 
     def run(self, rows: list[int]) -> None:
-        """Attack `rows`; what comes of them is kept, and what they took even where it raises."""
+        """Attack `rows`; keep their outcomes, and their passes even where it raises."""
         count = len(rows)
         fill = self.network.fixed_rows - count if self.independent else 0
         filled = rows + rows[:1] * fill
         part = self.batch.rows(filled)
         closest = _Closest(part.clean, self.spec.norm) if self.kernel.keeps else None
-        seen = _Observed(group_network(self.spec, self.network), part.labels, filled, closest)
+        seen = _Observed(
+            self.network.in_groups(self.spec.facts.group), part.labels, filled, closest
+        )
         each = {name: tensor[filled] for name, tensor in self.kernel.each.items()}
         try:
             images = self._images(part, seen, each)
@@ -168,21 +155,21 @@ class _Runs:
         self.claimed[rows] = seen.succeeded[:count] if self.kernel.judges else True
 
     def _images(self, part: AttackBatch, seen: _Observed, each: dict[str, Tensor]) -> Tensor:
-        """What the kernel hands back, finite, (N, C, H, W)."""
+        """Return the kernel's images, finite, (N, C, H, W)."""
         from foolbox.models.pytorch import PyTorchModel
 
         device = self.network.device
         model = PyTorchModel(seen, bounds=(0, 1), device=device)
         judge = _judge(self.criterion, part, seen)
-        with seeded(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
+        with seeded_generators(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
             images = self.kernel.run(model, part.clean, judge, **self.kernel.keywords, **each)
         images = images.detach() if seen.closest is None else seen.closest.images
         seen.finite &= images.isfinite().flatten(1).all(dim=1)
         seen.look()
         return images
 
-    def found(self) -> Found:
-        """One last look, by the network as the verification has it."""
+    def outcome(self) -> KernelOutcome:
+        """Return the outcome after one last look, by the network exactly as the verification runs it."""
         met = self.criterion.met(
             self.network.logits(self.images), self.batch.labels, self.batch.targets
         )
@@ -194,11 +181,13 @@ class _Runs:
         epsilon = self.spec.epsilon if budget and self.spec.epsilon is not None else torch.nan
         radius = torch.full_like(found, epsilon, dtype=torch.float64)
         forward, backward, looks = self.counts
-        return Found(images, found, radius, looks, forward + 1, backward, dict(self.failures))
+        return KernelOutcome(
+            images, found, radius, looks, forward + 1, backward, dict(self.failures)
+        )
 
 
 class _Observed(nn.Module):
-    """The network as the library sees it: it counts, and it looks out for NaN."""
+    """The network as the library sees it: it counts passes and watches for NaN."""
 
     def __init__(
         self,
@@ -217,7 +206,7 @@ class _Observed(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits (N, M) of the whole batch (N, C, H, W)."""
+        """Return logits (N, M) of the complete batch (N, C, H, W)."""
         logits = self.network.differentiable(pixels)
         self.latest = pixels.detach()
         self.forwards += 1
@@ -232,7 +221,7 @@ class _Observed(nn.Module):
         self.backwards += 1
 
     def note(self, met: Tensor) -> None:
-        """Rows (N,) bool that are adversarial in the latest call."""
+        """Record which rows, (N,) bool, are adversarial in the latest call."""
         first = met & ~self.succeeded
         for counts, so_far in zip(self.until_success, self._so_far(), strict=True):
             counts.masked_fill_(first, so_far)
@@ -244,7 +233,7 @@ class _Observed(nn.Module):
     def look(self) -> None:
         """Raise NotFiniteError with the rows that have had logits or pixels that are not finite.
 
-        In a kernel that couples its rows they spoil the others' losses, or never let it end.
+        In a kernel that couples its rows they would spoil the others' losses, or never let it end.
         """
         if not bool(self.finite.all()):
             broken = (~self.finite).nonzero().flatten().tolist()
@@ -254,16 +243,17 @@ class _Observed(nn.Module):
         return self.forwards, self.backwards, self.looks
 
     def counts(self, until_success: bool) -> Tensor:
-        """(3, N) int64: forward passes, backward passes and looks of each row.
+        """Return (3, N) int64: forward passes, backward passes and looks of each row.
 
-        until_success: only what came before its first success, that look's passes included.
+        Args:
+            until_success: count only up to a row's first success, that look's passes included.
         """
         whole = self.until_success.new_tensor(self._so_far()).view(3, 1)
         return torch.where(self.succeeded & until_success, self.until_success, whole)
 
 
 class _Closest:
-    """The closest adversarial image of each row so far; the clean one where there is none."""
+    """The closest adversarial image of each row so far; the clean image where there is none."""
 
     def __init__(self, clean: Tensor, norm: Norm) -> None:
         self.clean, self.order = clean, torch.inf if norm == "linf" else 2
@@ -271,7 +261,7 @@ class _Closest:
         self.distance = clean.new_full((len(clean),), torch.inf)
 
     def offer(self, images: Tensor, met: Tensor) -> None:
-        """Take those of `images` (N, C, H, W) that are adversarial (`met`) and closer."""
+        """Keep those of `images` (N, C, H, W) that are adversarial (`met`) and closer."""
         difference = (images - self.clean).flatten(1)
         distance = torch.linalg.vector_norm(difference, ord=self.order, dim=1)
         better = met & (distance < self.distance)
@@ -279,16 +269,8 @@ class _Closest:
         self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
 
 
-class NotFiniteError(Exception):
-    """The kernel or the network gave NaN or infinity for `rows` of the batch."""
-
-    def __init__(self, rows: list[int]) -> None:
-        super().__init__("the kernel or the network gave NaN or infinity")
-        self.rows = rows
-
-
 def _judge(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
-    """`criterion` as a Foolbox criterion of the kind that its attacks ask for."""
+    """Wrap `criterion` as a Foolbox criterion of the type that its attacks expect."""
     from eagerpy.astensor import astensor, astensor_
     from foolbox import criteria
 
@@ -303,8 +285,3 @@ def _judge(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
             return restore(astensor(met))
 
     return Judge(batch.targets if targeted else batch.labels)
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"

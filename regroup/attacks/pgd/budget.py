@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.pgd.steps import objective, start_noise
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regroup.attacks.pgd.spec import PGDSpec
 
 
-def budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> Found:
+def run_budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
     """`steps` full steps for every sample inside the ball of radius `epsilon`.
 
     Kept: a sample's last successful iterate, or the final one when no iterate was successful (any
@@ -33,7 +33,7 @@ def budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> Found
     kept, found, failed = (torch.cat(part) for part in zip(*parts, strict=True))
     steps = torch.full_like(labels, spec.steps)
     epsilon = clean.new_full(labels.shape, spec.radius).double()  # of the precision it was used in
-    return Found(
+    return KernelOutcome(
         torch.where(_column(failed), clean, kept),
         found & ~failed,
         epsilon.masked_fill(failed, torch.nan),

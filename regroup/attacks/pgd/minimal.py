@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.pgd.spec import GROWTH
 from regroup.attacks.pgd.steps import objective, start_noise
 
@@ -84,7 +84,7 @@ class MinimalSearch:
         self.best_epsilon = torch.full_like(self.best_mse, torch.nan)
         self.failures: dict[int, str] = {}
 
-    def run(self) -> Found:
+    def run(self) -> KernelOutcome:
         """Every sample's smallest perturbation (mean squared), or the clean image."""
         active = torch.arange(len(self.batch), device=self.clean.device)
         for row in active.tolist():
@@ -97,7 +97,7 @@ class MinimalSearch:
         found = self.best_mse.isfinite()
         # Every forward pass is followed by its backward pass, also the last of a try.
         passes = self.queries
-        return Found(
+        return KernelOutcome(
             self.best, found, self.best_epsilon, self.steps, passes, passes.clone(), self.failures
         )
 
@@ -166,6 +166,6 @@ class MinimalSearch:
         return failed
 
 
-def minimal(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> Found:
+def run_minimal(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
     """The smallest perturbation of each sample."""
     return MinimalSearch(spec, network, batch).run()

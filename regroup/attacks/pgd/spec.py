@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from regroup.attacks.lp_balls import BALLS, Ball
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 from regroup.errors import ConfigurationError
 
 GROWTH = 1.5
@@ -57,10 +65,10 @@ class PGDSpec(AttackSpec):
         super().__post_init__()
         if self.epsilon is None:
             raise ConfigurationError("pgd needs an epsilon: the radius of its (first) ball")
-        positive(step_ratio=self.step_ratio)
+        check_positive(step_ratio=self.step_ratio)
         limit = 1 if self.growth_limit is None else self.growth_limit
-        at_least(1, steps=self.steps, growth_limit=limit)
-        at_least(0, bisections=self.bisections)
+        check_at_least(1, steps=self.steps, growth_limit=limit)
+        check_at_least(0, bisections=self.bisections)
 
     @property
     def radius(self) -> float:

@@ -15,9 +15,17 @@ import torch
 
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.lp_balls import BALLS
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from regroup.attacks.network import AttackedNetwork
 
 # The most images that are made at once, whatever the batch and the number of directions.
-IMAGES = 128
+MAX_IMAGES = 128
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
@@ -69,8 +77,8 @@ class SPSA(AttackSpec):
         super().__post_init__()
         if self.epsilon is None:
             raise ConfigurationError("spsa needs an epsilon: the radius of its ball")
-        at_least(1, steps=self.steps, samples=self.samples)
-        positive(delta=self.delta, learning_rate=self.learning_rate)
+        check_at_least(1, steps=self.steps, samples=self.samples)
+        check_positive(delta=self.delta, learning_rate=self.learning_rate)
 
     @property
     def radius(self) -> float:
@@ -78,7 +86,7 @@ class SPSA(AttackSpec):
         assert self.epsilon is not None
         return self.epsilon
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Descend until every sample is adversarial or has used up its steps."""
         return Descent(self, network, batch).run()
 
@@ -94,14 +102,14 @@ class Descent:
         self.spec, self.network, self.batch = spec, network, batch
         self.epsilon = batch.clean.new_full((len(batch), 1, 1, 1), spec.radius)
         self.criterion = Criterion.of(spec)
-        self.images = max(IMAGES, network.fixed_rows)
+        self.images = max(MAX_IMAGES, network.fixed_rows)
         self.x = batch.clean.clone()
         self.mean, self.square = torch.zeros_like(self.x), torch.zeros_like(self.x)
         self.found = torch.zeros_like(batch.labels, dtype=torch.bool)
         self.steps, self.queries = torch.zeros_like(batch.labels), torch.zeros_like(batch.labels)
         self.failures: dict[int, str] = {}
 
-    def run(self) -> Found:
+    def run(self) -> KernelOutcome:
         """Every sample's first adversarial iterate, or its last one."""
         active = torch.arange(len(self.batch), device=self.x.device)
         together = max(1, self.images // (2 * self.spec.samples))
@@ -113,7 +121,7 @@ class Descent:
             active = self._look(self._step(active, gradient, step))
         epsilon = torch.full_like(self.queries, self.spec.radius, dtype=torch.float64)
         none = torch.zeros_like(self.queries)
-        return Found(
+        return KernelOutcome(
             self.x, self.found, epsilon, self.steps, self.queries, none, failures=self.failures
         )
 

@@ -5,15 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from regroup.attacks.libraries.grouped import LIBRARY, LIBRARY_NORMS, library, run_in_turn
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.libraries.pyautoattack import (
+    LIBRARY,
+    LIBRARY_NORMS,
+    library_module,
+    run_sequentially,
+)
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.libraries.grouped import CountedNetwork, Kernel
+    from regroup.attacks.libraries.pyautoattack import CountedNetwork, Kernel
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,20 +61,20 @@ class Square(AttackSpec):
         super().__post_init__()
         if self.epsilon is None:
             raise ConfigurationError("square needs an epsilon: the radius of its ball")
-        at_least(1, steps=self.steps)
-        positive(first_share=self.first_share)
+        check_at_least(1, steps=self.steps)
+        check_positive(first_share=self.first_share)
         if self.first_share > 1:
             raise ConfigurationError(
                 f"first_share is {self.first_share:g}: a square is at most the whole image"
             )
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """The library's kernel on the whole group: each square has one place for all samples."""
-        found = run_in_turn(self, network, batch, self._kernels)
+        found = run_sequentially(self, network, batch, self._kernels)
         return replace(found, steps=found.queries)
 
     def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
-        kernel = library("square").SquareAttack(
+        kernel = library_module("square").SquareAttack(
             seen,
             norm=LIBRARY_NORMS[self.norm],
             n_queries=self.steps,

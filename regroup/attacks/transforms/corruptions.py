@@ -11,15 +11,23 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 import torch
 
-from regroup.attacks.candidate_search import Trials
+from regroup.attacks.candidate_search import CandidateSearch
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, positive
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_positive,
+)
 from regroup.attacks.transforms.spatial import (
     check_rotation,
+    evenly_spaced,
     refuse_epsilon,
-    spread,
     try_transforms,
 )
 from regroup.attacks.transforms.warps import Transform
@@ -63,9 +71,9 @@ class Noise(AttackSpec):
         super().__post_init__()
         if self.epsilon is None:
             raise ConfigurationError("noise needs an epsilon: the size of the noise")
-        at_least(1, repeats=self.repeats)
+        check_at_least(1, repeats=self.repeats)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Each sample's first draw that is misclassified, or its last one."""
 
         def candidates(rows: list[int], trial: int) -> Tensor:
@@ -74,7 +82,7 @@ class Noise(AttackSpec):
             noise = [self.noise(batch.sample_ids[row], trial, shape) for row in rows]
             return (batch.clean[rows] + torch.stack(noise).to(batch.clean)).clamp(0, 1)
 
-        return Trials(self, network, batch, candidates, self.repeats).run()
+        return CandidateSearch(self, network, batch, candidates, self.repeats).run()
 
     def noise(self, sample_id: str, trial: int, shape: tuple[int, ...]) -> Tensor:
         """`shape` float32 of size `epsilon`: a sample's draw number `trial`."""
@@ -121,17 +129,17 @@ class Rotation(AttackSpec):
         super().__post_init__()
         refuse_epsilon(self, "max_rotation")
         check_rotation(self.max_rotation)
-        positive(max_rotation=self.max_rotation)
-        at_least(2, num_rotations=self.num_rotations)
+        check_positive(max_rotation=self.max_rotation)
+        check_at_least(2, num_rotations=self.num_rotations)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """The smallest angle that is misclassified."""
         transforms = [Transform(0.0, 0.0, angle) for angle in self.angles()]
         return try_transforms(self, "foolbox3", transforms, network, batch)
 
     def angles(self) -> list[float]:
         """Degrees, by size, of two of one size the negative one first."""
-        each = spread(self.max_rotation, self.num_rotations)
+        each = evenly_spaced(self.max_rotation, self.num_rotations)
         return sorted((angle for angle in each if angle != 0), key=abs)
 
     def cost(self) -> Cost:
@@ -173,9 +181,9 @@ class Contrast(AttackSpec):
             raise ConfigurationError("contrast needs an epsilon for protocol budget: its distance")
         if not 0 <= self.grey <= 1:
             raise ConfigurationError(f"grey is {self.grey:g}: it is a pixel value, 0 to 1")
-        at_least(0, bisections=self.bisections)
+        check_at_least(0, bisections=self.bisections)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Run the kernel of the protocol."""
         if self.protocol == "minimal":
             return _smallest_share(self, network, batch)
@@ -185,7 +193,7 @@ class Contrast(AttackSpec):
             """Images (R, C, H, W) to try on these rows."""
             return self.blend(batch.clean[rows], shares[rows])
 
-        return Trials(self, network, batch, candidates, 1).run()
+        return CandidateSearch(self, network, batch, candidates, 1).run()
 
     def _shares(self, clean: Tensor) -> Tensor:
         """(N,) float64: how much grey makes the distance `epsilon`; 1 at most."""
@@ -213,7 +221,7 @@ class Contrast(AttackSpec):
         return described
 
 
-def _smallest_share(spec: Contrast, network: AttackedNetwork, batch: AttackBatch) -> Found:
+def _smallest_share(spec: Contrast, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
     """Plain grey first, then halvings of what lies between the clean image and the best share.
 
     A share that was not judged is never handed back: Foolbox returns plain grey when all fail.
@@ -232,4 +240,4 @@ def _smallest_share(spec: Contrast, network: AttackedNetwork, batch: AttackBatch
         share = (bad + good) / 2
     passes = torch.full_like(batch.labels, spec.cost().forward)
     nan = torch.full_like(good, torch.nan)
-    return Found(best, found, nan, passes, passes, torch.zeros_like(passes))
+    return KernelOutcome(best, found, nan, passes, passes, torch.zeros_like(passes))

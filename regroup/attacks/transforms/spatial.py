@@ -9,9 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 import numpy as np
 import torch
 
-from regroup.attacks.candidate_search import Trials
+from regroup.attacks.candidate_search import CandidateSearch
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, at_least, one_of
+from regroup.attacks.spec import (
+    AttackFacts,
+    AttackSpec,
+    Cost,
+    Norm,
+    Protocol,
+    check_at_least,
+    check_one_of,
+)
 from regroup.attacks.transforms.warps import Library, Transform, warp
 from regroup.errors import ConfigurationError
 
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
-    from regroup.attacks.outcome import Found
+    from regroup.attacks.outcome import KernelOutcome
 
 Search = Literal["grid", "random"]
 
@@ -75,14 +83,14 @@ class Spatial(AttackSpec):
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
         refuse_epsilon(self, "max_translation and max_rotation")
-        one_of("library of spatial", self.library, get_args(Library))
-        one_of("search of spatial", self.search, get_args(Search))
-        at_least(0, max_translation=self.max_translation)
+        check_one_of("library of spatial", self.library, get_args(Library))
+        check_one_of("search of spatial", self.search, get_args(Search))
+        check_at_least(0, max_translation=self.max_translation)
         check_rotation(self.max_rotation)
-        at_least(1, num_translations=self.num_translations, num_rotations=self.num_rotations)
-        at_least(1, random_steps=self.random_steps)
+        check_at_least(1, num_translations=self.num_translations, num_rotations=self.num_rotations)
+        check_at_least(1, random_steps=self.random_steps)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Try the transforms of each sample in their order."""
         if self.search == "grid":
             return try_transforms(self, self.library, self.grid(), network, batch, self.abort_early)
@@ -94,12 +102,12 @@ class Spatial(AttackSpec):
             return torch.cat(each)
 
         count = self.random_steps
-        return Trials(self, network, batch, candidates, count, not self.abort_early).run()
+        return CandidateSearch(self, network, batch, candidates, count, not self.abort_early).run()
 
     def grid(self) -> list[Transform]:
         """All transforms, in the order in which the library goes through them."""
-        shifts = spread(self.max_translation, self.num_translations)
-        angles = spread(self.max_rotation, self.num_rotations)
+        shifts = evenly_spaced(self.max_translation, self.num_translations)
+        angles = evenly_spaced(self.max_rotation, self.num_rotations)
         if self.library == "foolbox2":
             return [Transform(*each) for each in product(shifts, shifts, angles)]
         return [Transform(x, y, angle) for angle, x, y in product(angles, shifts, shifts)]
@@ -125,7 +133,7 @@ class Spatial(AttackSpec):
         return described
 
 
-def spread(limit: float, count: int) -> list[float]:
+def evenly_spaced(limit: float, count: int) -> list[float]:
     """`count` evenly spaced values from -limit to limit; a single one is -limit, as in NumPy."""
     values: list[float] = np.linspace(-limit, limit, count).tolist()
     return values
@@ -152,11 +160,11 @@ def try_transforms(
     network: AttackedNetwork,
     batch: AttackBatch,
     abort_early: bool = True,
-) -> Found:
+) -> KernelOutcome:
     """The same transforms for every sample, in the order given."""
 
     def candidates(rows: list[int], trial: int) -> Tensor:
         """Images (R, C, H, W) to try on these rows."""
         return warp(library, batch.clean[rows], transforms[trial])
 
-    return Trials(spec, network, batch, candidates, len(transforms), not abort_early).run()
+    return CandidateSearch(spec, network, batch, candidates, len(transforms), not abort_early).run()

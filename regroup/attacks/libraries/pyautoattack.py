@@ -1,17 +1,17 @@
-"""Kernels of a library that couples the samples of a batch, under our definitions (DESIGN §7).
+"""pyautoattack's kernels under this project's definitions of a sample, of success and of cost.
 
-What such a library leaves to its caller, or does otherwise, is settled here once:
+The library couples the samples of a batch. What it leaves to its caller, or does otherwise, is
+settled here once:
 
-- The group (`AttackFacts.group`) is run as a whole, from a seed made of the spec's and of the
-  group's sample ids; the state of the global generators is put back.
-- Success is `Criterion`, on images that nothing is done to afterwards.
+- The group (`AttackFacts.group`) runs as one, from a seed made of the spec's seed and the group's
+  sample ids; the state of the global generators is restored.
+- Success is `Criterion`, on images that are not changed afterwards.
 - An exception stays with the sample that caused it: the others run again without it.
-- Passes are counted for each sample, whichever of the group the library leaves out of a call.
+- Passes are counted per sample, whichever of the group the library leaves out of a call.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -19,8 +19,12 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
-from regroup.attacks.libraries.isolation import frozen, seeded
-from regroup.attacks.outcome import Found
+from regroup.attacks.libraries.isolation import (
+    frozen_parameters,
+    isolate_failures,
+    seeded_generators,
+)
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import group_seed
 from regroup.errors import ConfigurationError
 
@@ -44,8 +48,12 @@ LIBRARY = "pyautoattack"
 LIBRARY_NORMS = {"linf": "Linf", "l2": "L2"}
 
 
-def library(module: str) -> ModuleType:
-    """A module of the library; ConfigurationError where it is not installed."""
+def library_module(module: str) -> ModuleType:
+    """Return a module of the library.
+
+    Raises:
+        ConfigurationError: the library is not installed.
+    """
     try:
         return import_module(f"{LIBRARY}.{module}")
     except ImportError as error:
@@ -54,25 +62,28 @@ def library(module: str) -> ModuleType:
         ) from error
 
 
-def run_in_turn(
+def run_sequentially(
     spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
-) -> Found:
-    """Each kernel on those samples of a group, N > 0, that no kernel before it has broken.
+) -> KernelOutcome:
+    """Run each kernel on those samples of a group, N > 0, that no kernel before it has broken.
 
-    Of the Found: images: what the kernel that broke the sample made, the clean image where none did
-    (these libraries keep no last iterate); epsilon: the spec's; steps: backward passes, attacks
-    that count otherwise replace it.
-    Raises ConfigurationError on a network without gradients where a kernel needs them; lets errors
-    of memory through.
+    In the outcome, `images` holds the image of the kernel that broke the sample, the clean image
+    where none did (the library keeps no last iterate); `epsilon` is the spec's; `steps` counts
+    backward passes, attacks that count otherwise replace it.
+
+    Errors of memory are not caught.
+
+    Raises:
+        ConfigurationError: a kernel needs gradients and the network has none.
     """
     group = _Group(spec, network, batch, kernels)
-    with frozen(network.network):
-        failures = isolated(group.run, list(range(len(batch)))) | group.not_finite()
-    return group.found(failures)
+    with frozen_parameters(network.network):
+        failures = isolate_failures(group.run, list(range(len(batch))), together=False)
+    return group.outcome(failures | group.not_finite())
 
 
 class _Group:
-    """What has come of the samples of a group so far."""
+    """The outcomes of a group's samples so far."""
 
     def __init__(
         self, spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
@@ -84,19 +95,21 @@ class _Group:
         self.forward, self.backward = batch.labels.new_zeros((2, len(batch)))
 
     def run(self, rows: list[int]) -> None:
-        """Attack `rows`; what comes of them is kept, and what they took even where it raises."""
+        """Attack `rows`; keep their outcomes, and their passes even where it raises."""
         part = self.batch.rows(rows)
-        seen = CountedNetwork(_in_groups(self.spec, self.network), part.clean, self.spec.norm)
+        seen = CountedNetwork(
+            self.network.in_groups(self.spec.facts.group), part.clean, self.spec.norm
+        )
         seed = group_seed(self.spec, part.sample_ids)
         try:
-            with seeded(seed, self.network.device), torch.enable_grad():
-                self.images[rows] = self._in_turn(seen, part, self.kernels(seen, seed))
+            with seeded_generators(seed, self.network.device), torch.enable_grad():
+                self.images[rows] = self._run_kernels(seen, part, self.kernels(seen, seed))
         finally:
             self.finite[rows] &= seen.finite
             self.forward[rows] += seen.forwards
             self.backward[rows] += seen.backwards
 
-    def _in_turn(
+    def _run_kernels(
         self, seen: CountedNetwork, part: AttackBatch, kernels: Sequence[Kernel]
     ) -> Tensor:
         images, left = part.clean.clone(), torch.arange(len(part), device=part.clean.device)
@@ -111,31 +124,34 @@ class _Group:
         return images
 
     def not_finite(self) -> dict[int, str]:
-        """Rows whose logits were not finite at some time: no verdict about the network."""
+        """Return the rows whose logits were not finite at some time: no verdict about the network."""
         rows = (~self.finite).nonzero().flatten().tolist()
         return dict.fromkeys(rows, "the network gave NaN or infinity")
 
-    def found(self, failures: dict[int, str]) -> Found:
-        """One last look, by the network as the verification has it."""
+    def outcome(self, failures: dict[int, str]) -> KernelOutcome:
+        """Return the outcome after one last look, by the network exactly as the verification runs it."""
         batch, spec = self.batch, self.spec
         logits = self.network.logits(self.images)
         found = self.criterion.met(logits, batch.labels, batch.targets)
         radius = torch.nan if spec.epsilon is None else spec.epsilon
         epsilon = torch.full_like(found, radius, dtype=torch.float64)
         forward, backward = self.forward + 1, self.backward
-        return Found(self.images, found, epsilon, backward, forward, backward, failures)
+        return KernelOutcome(self.images, found, epsilon, backward, forward, backward, failures)
 
 
 class CountedNetwork(nn.Module):
-    """The network as a library sees it, on some or all samples of a group, in their order.
-
-    forwards, backwards: (N,) int64, passes of each sample. finite: (N,) bool, its logits were.
+    """The network as the library sees it, on some or all samples of a group, in their order.
 
     A library leaves samples out of a call once it has broken them, and does not say which. But of
-    two calls in a row one has all samples of the other, so that equally many are the same; where
-    their number changes, each image is taken for the sample whose clean image is nearest. At such
-    a change these libraries pass clean images, or images inside the ball: the guess can be wrong
-    only where two clean images are nearer to each other than twice the ball's radius.
+    two consecutive calls one has all samples of the other, so that equally many are the same; where
+    their number changes, each image is attributed to the sample whose clean image is nearest. At
+    such a change the library passes clean images, or images inside the ball: the attribution can be
+    wrong only where two clean images are nearer to each other than twice the ball's radius.
+
+    Attributes:
+        forwards: (N,) int64, forward passes of each sample.
+        backwards: (N,) int64, backward passes of each sample.
+        finite: (N,) bool, whether all its logits were finite.
     """
 
     def __init__(self, network: AttackedNetwork, clean: Tensor, norm: Norm) -> None:
@@ -149,7 +165,7 @@ class CountedNetwork(nn.Module):
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (n, C, H, W) of n <= N samples to logits (n, M)."""
+        """Map pixels (n, C, H, W) of n <= N samples to logits (n, M)."""
         if not len(pixels):  # Square, where all margins are zero: neither broken nor to be broken
             return pixels.new_empty((0, self.classes))
         rows = self._rows_of(pixels)
@@ -162,13 +178,13 @@ class CountedNetwork(nn.Module):
         return logits
 
     def look(self, pixels: Tensor) -> Tensor:
-        """As `forward`, without a gradient."""
+        """Run `forward` without a gradient."""
         with torch.no_grad():
             logits: Tensor = self(pixels)
         return logits
 
     def _rows_of(self, pixels: Tensor) -> Tensor:
-        """(n,) int64, which samples the images are of."""
+        """Return the samples, (n,) int64, that the images belong to."""
         if len(pixels) != len(self.rows):
             difference = pixels.detach().flatten(1)[:, None] - self.clean.flatten(1)
             distance = torch.linalg.vector_norm(difference, ord=self.order, dim=2)
@@ -180,9 +196,10 @@ class CountedNetwork(nn.Module):
 
 
 def nearest_in_order(distances: list[list[float]]) -> list[int]:
-    """For each of n images the nearest of N >= n samples; ascending, so that none is taken twice.
+    """Return the nearest of N >= n samples for each of n images; ascending, so that none repeats.
 
-    distances: (n, N), of images whose samples ascend.
+    Args:
+        distances: (n, N), of images whose samples ascend.
     """
     rows: list[int] = []
     for place, each in enumerate(distances):
@@ -190,25 +207,3 @@ def nearest_in_order(distances: list[list[float]]) -> list[int]:
         beyond = len(each) - (len(distances) - place) + 1
         rows.append(min(range(first, beyond), key=each.__getitem__))
     return rows
-
-
-def isolated(run: Callable[[list[int]], None], rows: list[int]) -> dict[int, str]:
-    """`run(rows)`; where it fails, again with halves: the rows that fail on their own, with why."""
-    try:
-        run(rows)
-    except (ConfigurationError, MemoryError, torch.OutOfMemoryError):
-        raise
-    except Exception as error:
-        if len(rows) == 1:
-            text = " ".join(str(error).split())
-            return {rows[0]: f"{type(error).__name__}: {text[:200]}"}
-        half = len(rows) // 2
-        return isolated(run, rows[:half]) | isolated(run, rows[half:])
-    return {}
-
-
-def _in_groups(spec: AttackSpec, network: AttackedNetwork) -> AttackedNetwork:
-    """`network` in batches no larger than the group of `spec`: padding beyond it costs time."""
-    if spec.facts.group is None:
-        return network
-    return replace(network, rows=min(network.fixed_rows, spec.facts.group))

@@ -17,7 +17,12 @@ from PIL import Image
 from torchvision import transforms
 
 from regroup.errors import ConfigurationError
-from regroup.images.preprocessing import Interpolation, Preprocessing, UnreadableImageError, decode
+from regroup.images.preprocessing import (
+    Interpolation,
+    Preprocessing,
+    UnreadableImageError,
+    decode_image,
+)
 
 MODES = {"RGB": 3, "L": 1, "RGBA": 4, "CMYK": 4, "LA": 2}
 TORCHVISION_MODES: dict[Interpolation, transforms.InterpolationMode] = {
@@ -63,7 +68,7 @@ def test_equals_torchvision_for_any_size_and_mode(
 ) -> None:
     crop = max(1, resize - cut)
     data = encode(noise(width, height, mode))
-    pixels = decode(data, Preprocessing(crop, resize, interpolation))
+    pixels = decode_image(data, Preprocessing(crop, resize, interpolation))
     np.testing.assert_array_equal(
         pixels, torchvision_pixels(data, crop, resize, interpolation), strict=True
     )
@@ -84,14 +89,14 @@ def test_equals_torchvision_for_any_size_and_mode(
     ],
 )
 def test_equals_torchvision_for_every_format(data: bytes) -> None:
-    pixels = decode(data, Preprocessing(crop=24, resize=32))
+    pixels = decode_image(data, Preprocessing(crop=24, resize=32))
     np.testing.assert_array_equal(pixels, torchvision_pixels(data, 24, 32), strict=True)
 
 
 def test_values_are_bytes_over_255_in_channel_row_column_order() -> None:
     image = Image.new("RGB", (2, 2))
     image.putpixel((1, 0), (255, 51, 0))  # column 1, row 0
-    pixels = decode(encode(image), Preprocessing(crop=2))
+    pixels = decode_image(encode(image), Preprocessing(crop=2))
     assert (pixels.shape, pixels.dtype.name) == ((3, 2, 2), "float32")
     assert pixels.flags.c_contiguous
     assert pixels[:, 0, 1].tolist() == [1.0, float(np.float32(0.2)), 0.0]
@@ -102,14 +107,14 @@ def test_exif_rotation_is_ignored_as_torchvision_does() -> None:
     exif = Image.Exif()
     exif[0x0112] = 6  # "rotate by 90 degrees to see it upright"
     data = encode(noise(40, 30), "JPEG", exif=exif)
-    pixels = decode(data, Preprocessing(crop=30, resize=30))
+    pixels = decode_image(data, Preprocessing(crop=30, resize=30))
     np.testing.assert_array_equal(pixels, torchvision_pixels(data, 30, 30))
 
 
 def test_png_named_jpeg_is_read_by_its_content() -> None:
     data = encode(noise(8, 8))
     assert data.startswith(b"\x89PNG")
-    assert decode(data, Preprocessing(crop=8)).shape == (3, 8, 8)
+    assert decode_image(data, Preprocessing(crop=8)).shape == (3, 8, 8)
 
 
 def png_of_size(width: int, height: int) -> bytes:
@@ -138,7 +143,7 @@ PNG = encode(noise(64, 64))
 )
 def test_bad_image_gives_a_one_line_reason(data: bytes, reason: str) -> None:
     with pytest.raises(UnreadableImageError, match=reason) as raised:
-        decode(data, Preprocessing(crop=32, resize=32))
+        decode_image(data, Preprocessing(crop=32, resize=32))
     assert "\n" not in str(raised.value)
     assert " at 0x" not in str(raised.value)
 
@@ -149,7 +154,7 @@ def test_reason_of_several_lines_becomes_one(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(Image, "open", broken)
     with pytest.raises(UnreadableImageError, match=r"cannot be decoded: broken chunk$"):
-        decode(PNG, Preprocessing(crop=64))
+        decode_image(PNG, Preprocessing(crop=64))
 
 
 @settings(max_examples=40, deadline=None)
@@ -162,7 +167,7 @@ def test_damaged_bytes_never_raise_anything_else(position: int, value: int, data
     damaged = bytearray(data)
     damaged[position % len(data)] = value
     try:
-        pixels = decode(bytes(damaged), Preprocessing(crop=16, resize=16))
+        pixels = decode_image(bytes(damaged), Preprocessing(crop=16, resize=16))
     except UnreadableImageError:
         return
     assert pixels.shape == (3, 16, 16)
@@ -172,12 +177,12 @@ def test_damaged_bytes_never_raise_anything_else(position: int, value: int, data
 def test_other_size_without_resize_names_both_sizes(size: tuple[int, int]) -> None:
     message = f"{size[0]} x {size[1]} px .* 32 x 32 px"
     with pytest.raises(UnreadableImageError, match=message):
-        decode(encode(noise(*size)), Preprocessing(crop=32))
+        decode_image(encode(noise(*size)), Preprocessing(crop=32))
 
 
 def test_sliver_that_would_fill_the_memory_is_refused() -> None:
     with pytest.raises(UnreadableImageError, match=r"1 x 9000 px.*above the limit"):
-        decode(encode(noise(1, 9000)), Preprocessing(crop=224, resize=256))
+        decode_image(encode(noise(1, 9000)), Preprocessing(crop=224, resize=256))
 
 
 @pytest.mark.parametrize(
@@ -201,5 +206,5 @@ def test_description_holds_all_that_determines_the_pixels() -> None:
 @pytest.mark.shared_data
 def test_real_photograph_equals_torchvision(shared_data: Path) -> None:
     path = min((shared_data / "imagenette-224" / "val").rglob("*.JPEG"))
-    pixels = decode(path.read_bytes(), Preprocessing(crop=160, resize=183))
+    pixels = decode_image(path.read_bytes(), Preprocessing(crop=160, resize=183))
     np.testing.assert_array_equal(pixels, torchvision_pixels(path.read_bytes(), 160, 183))

@@ -1,6 +1,6 @@
 """Passes that a library spends on each sample, told from the images that it asks about."""
 
-from regroup.attacks.libraries.grouped import CountedNetwork, nearest_in_order
+from regroup.attacks.libraries.pyautoattack import CountedNetwork, nearest_in_order
 from tests.regroup.autoattack_subjects import Linear, network_of, samples
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from regroup.bank import Bank
-from regroup.kernels.matmul import Product
+from regroup.kernels.matmul import DivergenceProduct
 from regroup.scoring import Scorer
 
 MKLDNN = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -27,7 +27,7 @@ def matrices(rows: int, classes: int, channels: int) -> tuple[Tensor, Tensor, Te
 def test_either_way_it_is_the_product(shape: tuple[int, int, int], dtype: torch.dtype) -> None:
     x, mixtures, constants = (each.to(dtype) for each in matrices(*shape))
     expected = constants.double() - x.double() @ mixtures.double().T
-    found = Product(mixtures, constants)(x)
+    found = DivergenceProduct(mixtures, constants)(x)
     assert found.dtype == dtype
     torch.testing.assert_close(found.double(), expected, rtol=1e-4, atol=1e-4)
 
@@ -38,7 +38,7 @@ def test_large_products_are_onednns_and_what_ran_before_changes_no_bit(
 ) -> None:
     """Small ones are MKL's, before and after a large one."""
     x, mixtures, constants = matrices(300, 100, 200)
-    product = Product(mixtures, constants)
+    product = DivergenceProduct(mixtures, constants)
     before = product(x[:20])
     assert torch.equal(before, torch.addmm(constants, x[:20], mixtures.T, alpha=-1))
     large = product(x)
