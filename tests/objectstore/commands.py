@@ -1,8 +1,4 @@
-"""Runs the commands that come on standard input, all in one Ray.
-
-A line is a JSON list: a number and the command's arguments. So is the answer: the number, exit
-status, standard output, standard error.
-"""
+"""Runs the commands given on standard input, all in one Ray."""
 
 from __future__ import annotations
 

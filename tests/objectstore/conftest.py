@@ -1,4 +1,4 @@
-"""A real S3 server for the session, and commands that run on it."""
+"""A real S3 server for the session, and commands that run against it."""
 
 from __future__ import annotations
 

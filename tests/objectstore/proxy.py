@@ -1,4 +1,4 @@
-"""A proxy before the S3 server that fails as networks and servers do."""
+"""A proxy in front of the S3 server that fails as networks and servers do."""
 
 from __future__ import annotations
 

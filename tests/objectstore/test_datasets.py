@@ -1,4 +1,4 @@
-"""Datasets that lie in a bucket are the ones that lie in a folder."""
+"""Datasets in a bucket equal those in a folder."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def scans(count: int) -> list[tuple[int, bytes]]:
 
 
 def imagefolder(folder: Path) -> Path:
-    """Twelve scans in folders of classes, some of them deeper, and files that are no images."""
+    """Twelve scans in class folders, some of them deeper, and files that are not images."""
     for number, (label, data) in enumerate(scans(12)):
         below = folder / f"class-{label}" / ("deeper" if number % 5 == 0 else "")
         below.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""A server that fails for a while is tried again; for good, it is said in one sentence."""
+"""A server that fails for a while is retried; a permanent failure is reported in one sentence."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_a_create_that_was_done_and_answered_with_503_has_won(
 def test_a_create_whose_answer_was_lost_after_another_won_has_lost(
     backend: Backend, proxy: Proxy, there: bytes
 ) -> None:
-    """The same bytes are no sign: only one of two calls may be told that it created them."""
+    """Equal bytes prove nothing: only one of two calls may learn that it created them."""
     assert backend.create("k", there)
     proxy.fail("lost", times=1, method="PUT")
     assert not backend.create("k", b"mine")
@@ -163,7 +163,7 @@ def test_a_block_whose_commit_was_answered_by_nobody_is_committed_once(
 def test_a_server_that_fails_is_not_damage(
     proxy: Proxy, uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or `regroup repair` would throw away what is whole."""
+    """Otherwise `regroup repair` would remove intact values."""
     monkeypatch.setenv(RETRY_VARIABLE, "0.2")
     store = open_store(uri, create=True)
     element = fill(make(store))

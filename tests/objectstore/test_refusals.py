@@ -1,4 +1,4 @@
-"""What the server refuses is a user's mistake: one sentence that says what to change, status 2."""
+"""Refusals by the server are user errors: one sentence with the remedy, exit status 2."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The whole digits study on a real S3 server: the numbers of a folder, found again, repaired."""
+"""The digits study on a real S3 server: the numbers of a folder, found again, repaired."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.store.test_damage import flip
 
 FEATURES = "digits-val-digits-cnn"
 LIMIT = 24
-# A whole study: minutes on a machine that does much else.
+# An entire study: minutes on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
 
@@ -178,7 +178,7 @@ def test_a_killed_driver_goes_on_where_it_was(
     try:
         patience = time.monotonic() + 180
         while not _commits(store, before):
-            assert job.poll() is None, "the job ended before its first block"
+            assert job.poll() is None, "the command ended before its first block"
             assert time.monotonic() < patience
             time.sleep(0.1)
         job.kill()

@@ -1,4 +1,4 @@
-"""Weights files that lie in a bucket: trained into a store, and fetched by whoever needs them."""
+"""Weights files in a bucket: trained into a store, and fetched by the workers that need them."""
 
 from __future__ import annotations
 

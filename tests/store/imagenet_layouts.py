@@ -1,4 +1,4 @@
-"""A few classes of ImageNet in each layout that people have, made of made-up bytes."""
+"""A few classes of ImageNet in each layout that users have, with synthetic bytes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a block: kept, read back whole or not at all, removed with the commit."""
+"""Checkpoints of a block: kept, read back intact or not at all, removed with the commit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""benchmarks/codec.py runs, on made-up arrays and on those of a store."""
+"""benchmarks/codec.py runs, on synthetic arrays and on those of a store."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Canonical JSON, fingerprints, checksums and seals against values worked out elsewhere."""
+"""Canonical JSON, fingerprints, checksums and seals against independently computed values."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Elements finalised without some blocks, and what is kept of why a block was given up."""
+"""Elements finalised without some blocks, and the records of why a block failed."""
 
 from collections.abc import Callable
 
@@ -32,7 +32,7 @@ def opened(element: BlockElement, store: Store) -> BlockElement:
 
 @pytest.fixture
 def gappy(any_store: Store) -> BlockElement:
-    """Features finalised without block 1, which was given up."""
+    """Features finalised without block 1, which failed."""
     element = fill(features(any_store, write_index(any_store)), 0)
     element.quarantine(1, 3, "Traceback\n  ...\nValueError: bad luck")
     element.finalise({"samples": 2}, without=[1])

@@ -1,4 +1,4 @@
-"""Stores of every schema version so far, committed under tests/data/, are readable for ever."""
+"""Stores of every schema version so far, kept in tests/data/, stay readable."""
 
 from __future__ import annotations
 

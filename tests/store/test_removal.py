@@ -1,4 +1,4 @@
-"""What nothing refers to goes, children first; a removal that was killed leaves no half element."""
+"""What nothing refers to is removed, children first; a killed removal leaves no half element."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.store.elements import fill, make, snapshot
 
 @dataclass
 class Dying:
-    """A backend whose process is killed after so many deletions: each later one fails."""
+    """A backend whose process is killed after `left` deletions: each later one fails."""
 
     below: Backend
     left: int
@@ -67,7 +67,7 @@ def test_a_study_refers_to_its_elements_and_all_they_come_from(any_store: Store)
     write_small_study(any_store)
     before = everything(any_store)
     assert gone(plan_removal(any_store)) == set()
-    # Another attack, of which no study knows, and its features; an index beside.
+    # Another attack that no study refers to, its features, and an index.
     index = write_index(any_store)
     made = write_adversarials(any_store, index, {**ATTACK, "epsilon": 0.5}, "pets-big")
     of_it = write_features(
@@ -162,7 +162,7 @@ def test_a_manifest_that_cannot_be_read_stays(any_store: Store, unfinished: bool
 
 
 def readable(store: Store) -> None:
-    """Whatever a reader finds is whole, or it refuses; nothing is damaged for `verify`."""
+    """Check that all a reader finds is complete, or refused, and that nothing is damaged."""
     bad = [finding for finding in verify_store(store) if finding.level != "note"]
     assert bad == []
     for info in store.elements():
@@ -230,7 +230,7 @@ def test_empty_folders_and_partial_files_go_too(store: Store) -> None:
 
 
 def test_a_study_is_referred_to_by_whatever_names_it(any_store: Store) -> None:
-    """Refs and whole fingerprints count wherever in the results they stand."""
+    """Refs and full fingerprints count wherever in the results they are."""
     from regroup_store.kinds.studies import write_study
 
     index = write_index(any_store)

@@ -1,4 +1,4 @@
-"""ImageNet: the same samples whatever the layout, and quick to reach from any worker."""
+"""ImageNet: the same samples whatever the layout, and cheap to open in any worker."""
 
 from __future__ import annotations
 

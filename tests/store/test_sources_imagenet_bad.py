@@ -1,4 +1,4 @@
-"""What is wrong with an ImageNet on disk: one sentence, what was found and what was expected."""
+"""Invalid copies of ImageNet: one sentence says what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_a_wrong_root_says_what_is_there_and_what_should_be(tmp_path: Path) -> N
     layouts.train_in_folders(tmp_path)
     said = refused(f"imagenet:val:{tmp_path}")
     assert f"expected the folder 'val' or {VAL_TAR}" in said
-    assert said.endswith("found train.")
+    assert said.endswith("found train")
     assert "found README.txt, n01440764, n03000684, ..." in refused(
         f"imagenet:val:{tmp_path}/train"
     )

@@ -1,4 +1,4 @@
-"""WebDataset shards: images and labels by key, read by place, and one sentence when wrong."""
+"""WebDataset shards: images and labels by key, read by offset; errors in one sentence."""
 
 from __future__ import annotations
 

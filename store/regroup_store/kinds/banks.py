@@ -164,7 +164,7 @@ class BankWriter:
         array = open_array(self.backend, self.location, self.spec.array(tap), SIGNS)
         values = np.asarray(array[:])
         if np.isnan(values).any():
-            raise DamagedError(f"the tap {tap} of {self.location.folder} is incomplete")
+            raise DamagedError(f"the tap {tap} of {self.location.folder} was not written completely")
         return checksum_array(values)
 
 

@@ -1,4 +1,4 @@
-"""A block whose table is made of the arrays as the store holds them."""
+"""A block whose table is made from the arrays as read back from the store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.store.elements import FLOATS, INTS, make, memory_store, snapshot, tab
 
 
 def always(rows: pa.Table) -> Callable[[object], pa.Table]:
-    """What takes every block for these rows."""
+    """A function that makes these rows, whatever the arrays."""
     return lambda _: rows
 
 
@@ -24,7 +24,7 @@ def test_the_table_is_made_of_what_was_read_back() -> None:
     element = make(store)
     seen: list[Mapping[str, Any]] = []
 
-    def judged(stored: Mapping[str, Any]) -> pa.Table:
+    def table_of(stored: Mapping[str, Any]) -> pa.Table:
         chunks = [key for key in store.backend.keys("") if "/c/1/" in key]
         assert len(chunks) == 2, "they are in the store"
         assert element.committed() == set()
@@ -33,7 +33,7 @@ def test_the_table_is_made_of_what_was_read_back() -> None:
         return table(element, 1)
 
     given = values(element, 1)
-    assert element.write_block(1, given, judged, {"a": 1})
+    assert element.write_block(1, given, table_of, {"a": 1})
     for path in (FLOATS, INTS):
         np.testing.assert_array_equal(seen[0][path], given[path])
         assert seen[0][path] is not given[path]
@@ -43,18 +43,18 @@ def test_the_table_is_made_of_what_was_read_back() -> None:
 
 def test_the_bytes_are_those_of_a_table_given_at_once() -> None:
     plain, other = memory_store(), memory_store()
-    for store, judge in ((plain, False), (other, True)):
+    for store, read_back in ((plain, False), (other, True)):
         element = make(store)
         blank = {path: each.copy() for path, each in values(element, 0).items()}
         blank[FLOATS][2], blank[INTS][2] = np.nan, -1
         rows = table(element, 0, failed=(2,))
-        assert element.write_block(0, blank, always(rows) if judge else rows, {})
+        assert element.write_block(0, blank, always(rows) if read_back else rows, {})
     first, second = ({k: v for k, v in snapshot(s).items() if "manifest" not in k}
                      for s in (plain, other))  # fmt: skip
     assert first == second
 
 
-def test_a_block_that_is_committed_is_not_judged_again() -> None:
+def test_a_committed_block_is_not_read_back_again() -> None:
     element = make(memory_store())
     assert element.write_block(0, values(element, 0), table(element, 0), {})
 
@@ -72,7 +72,7 @@ def test_values_of_a_failed_row_are_refused() -> None:
 
 
 def test_what_comes_back_otherwise_is_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A disk that lies, or an attempt at once with other values in an object store."""
+    """A faulty disk, or a concurrent attempt with other values in an object store."""
     element = make(memory_store())
 
     write: Any = write_chunk
