@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from regroup.bank_samples import weigh_samples
-from regroup_cluster.workers.bank import ReductionJob
+from regroup_cluster.workers.bank import BankWork
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
@@ -84,7 +84,7 @@ def _reduce(
     started: float,
 ) -> None:
     taps, classes = writer.spec.taps, len(writer.spec.class_names)
-    task = ReductionJob(
+    work = BankWork(
         store_uri=session.store.uri,
         features_refs=tuple(element.ref for element in draw.features),
         writer=writer,
@@ -95,7 +95,7 @@ def _reduce(
     )
     # The widest first: one that begins last would keep one worker while the others wait.
     order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
-    report = session.tasks(step, task, order, len(taps) * len(draw.samples.rows))
+    report = session.run_tasks(step, work, order, len(taps) * len(draw.samples.rows))
     session.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.table import Table
 
 from regroup.bank import DELTA
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.variants import BankOrigin
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.results.accuracy import k_rows
-from regroup_pipelines.steps.rescoring import rescore
+from regroup_pipelines.results.base import Accuracy, JsonObject, Record
+from regroup_pipelines.results.counts import VoteSummary
+from regroup_pipelines.steps.rescoring import Cost, rescore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
     from regroup_pipelines.banks.rounds import LookUp
     from regroup_pipelines.configs.stored import RescoreConfig
+    from regroup_pipelines.results.records import KRow
     from regroup_pipelines.steps.session import Session
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
 
-Summaries = dict[str, dict[str, Any]]
+Summaries = dict[str, VoteSummary]
 # Percentiles of the bootstrap's 95 % interval.
 INTERVAL = (2.5, 97.5)
 
@@ -92,7 +94,7 @@ class Variant:
 
 def compare(
     session: Session, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
-) -> tuple[list[Variant], dict[str, Any]]:
+) -> tuple[list[Variant], Cost]:
     """Build and score every recipe's bank and its replicates; what it cost.
 
     All samples are looked up before the first bank is built.
@@ -105,12 +107,12 @@ def compare(
     found = [(recipe, origin.look_up(recipe)) for recipe in recipes(config, bank)]
     variants = [_variant(session, origin, each, features, config) for each in found]
     banks = len(variants) * (1 + config.bootstrap)
-    cost = {
-        "seconds": time.perf_counter() - started,
-        "banks": banks,
-        "samples": banks * sum(element.plan.rows for element in features),
-        "forward_passes": sum(step.forward_passes for step in session.ledger[entry:]),
-    }
+    cost = Cost(
+        seconds=time.perf_counter() - started,
+        banks=banks,
+        samples=banks * sum(element.plan.rows for element in features),
+        forward_passes=sum(step.forward_passes for step in session.ledger[entry:]),
+    )
     return variants, cost
 
 
@@ -146,12 +148,50 @@ def _scored(
     return bank.ref, rescore(session, bank, features, options)[0]
 
 
+class BootstrapSpread(Record):
+    """How the accuracies (in [0, 1]) of bootstrap replicates of a bank vary.
+
+    Attributes:
+        deviation: of a sample (n - 1).
+        interval95: of the percentile method (Efron 1979).
+    """
+
+    replicates: int
+    mean: float
+    deviation: float
+    interval95: tuple[float, float]
+    accuracies: tuple[float, ...]
+
+
+class VariantRow(Record):
+    """REGroup's top-1 by one bank at one k and sign choice, by set of images.
+
+    Attributes:
+        recipe: the bank's inputs: per_class, weighting, seed, delta.
+        bootstrap: by set of images, where replicates were made and there is anything to measure.
+    """
+
+    recipe: JsonObject
+    bank: str
+    k: int
+    signs: str
+    accuracy: dict[str, Accuracy]
+    bootstrap: dict[str, BootstrapSpread]
+
+
 def variant_rows(
     variants: Sequence[Variant], ks: list[int], signs: tuple[str, ...]
-) -> list[dict[str, Any]]:
-    """A row for each recipe, k and sign choice; cells by features, with the replicates' spread."""
+) -> list[VariantRow]:
+    """A row for each recipe, k and sign choice, with the replicates' spread."""
     return [
-        {**variant.recipe.inputs(), "bank": variant.bank, **row, **_spread(row, others)}
+        VariantRow(
+            recipe=variant.recipe.inputs(),
+            bank=variant.bank,
+            k=row.k,
+            signs=row.signs,
+            accuracy=row.accuracy,
+            bootstrap=_spreads(row, others),
+        )
         for variant in variants
         for row, *others in zip(
             k_rows(variant.summaries, ks, signs),
@@ -161,50 +201,45 @@ def variant_rows(
     ]
 
 
-def _spread(row: dict[str, Any], others: list[dict[str, Any]]) -> dict[str, Any]:
-    """The cells of `row` with `bootstrap`: what the replicates' accuracies are."""
-    names = [name for name, cell in row.items() if isinstance(cell, dict)]
+def _spreads(row: KRow, others: list[KRow]) -> dict[str, BootstrapSpread]:
+    """How the replicates' accuracies vary, by set of images."""
     return {
-        name: {**row[name], "bootstrap": spread([other[name]["accuracy"] for other in others])}
-        for name in names
-        if others and row[name]["accuracy"] is not None
+        name: spread([a for o in others if (a := o.accuracy[name].accuracy) is not None])
+        for name, cell in row.accuracy.items()
+        if others and cell.accuracy is not None
     }
 
 
-def spread(accuracies: Sequence[float]) -> dict[str, Any]:
-    """How accuracies (in [0, 1]) of bootstrap replicates vary: mean, deviation, 95 % interval.
-
-    The deviation is that of a sample (n - 1); the interval the percentile method's (Efron 1979).
-    """
+def spread(accuracies: Sequence[float]) -> BootstrapSpread:
+    """How accuracies (in [0, 1]) of bootstrap replicates vary."""
     low, high = np.percentile(accuracies, INTERVAL)
-    return {
-        "replicates": len(accuracies),
-        "mean": float(np.mean(accuracies)),
-        "deviation": float(np.std(accuracies, ddof=1)),
-        "interval95": [float(low), float(high)],
-        "accuracies": list(accuracies),
-    }
+    return BootstrapSpread(
+        replicates=len(accuracies),
+        mean=float(np.mean(accuracies)),
+        deviation=float(np.std(accuracies, ddof=1)),
+        interval95=(float(low), float(high)),
+        accuracies=tuple(accuracies),
+    )
 
 
-def variant_table(rows: list[dict[str, Any]], names: list[str], bootstrap: int) -> Table:
+def variant_grid(rows: list[VariantRow], names: list[str], bootstrap: int) -> Table:
     """A line for each bank, k and sign choice, a column for each set of images."""
-    from rich.table import Table
-
     spreads = f"; brackets: 95 % of {bootstrap} resampled banks" if bootstrap else ""
     table = Table(title=f"REGroup top-1 by bank (attacked images: over #S), %{spreads}")
-    for head in ("samples a class", "weights", "seed", "delta", "k", "signs", *names):
+    for head in ("samples per class", "weights", "seed", "delta", "k", "signs", *names):
         table.add_column(head, justify="right", overflow="fold")
     for row in rows:
-        recipe = [str(row["per_class"]), row["weighting"], str(row["seed"]), f"{row['delta']:g}"]
-        table.add_row(*recipe, str(row["k"]), row["signs"], *(_cell(row[name]) for name in names))
+        r = row.recipe
+        recipe = [str(r["per_class"]), r["weighting"], str(r["seed"]), f"{r['delta']:g}"]
+        table.add_row(*recipe, str(row.k), row.signs, *(_cell(row, name) for name in names))
     return table
 
 
-def _cell(cell: dict[str, Any]) -> str:
-    if cell["accuracy"] is None:
+def _cell(row: VariantRow, name: str) -> str:
+    accuracy = row.accuracy[name].accuracy
+    if accuracy is None:
         return "-"
-    shown = f"{100 * cell['accuracy']:.1f}"
-    if "bootstrap" not in cell:
-        return shown
-    low, high = cell["bootstrap"]["interval95"]
-    return f"{shown} [{100 * low:.1f}, {100 * high:.1f}]"
+    if name not in row.bootstrap:
+        return f"{100 * accuracy:.1f}"
+    low, high = row.bootstrap[name].interval95
+    return f"{100 * accuracy:.1f} [{100 * low:.1f}, {100 * high:.1f}]"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.render.terminal import print_line
-from regroup_pipelines.results.attack_summary import summary_lines, tell_attack
+from regroup_pipelines.results.attack_summary import attack_summary, summary_lines
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.extraction import extract_index
@@ -17,9 +17,10 @@ from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import AttackConfig
+    from regroup_pipelines.results.base import JsonObject
 
 
-def main(config: AttackConfig) -> dict[str, Any]:
+def main(config: AttackConfig) -> JsonObject:
     """Index and extract what is missing, attack, and summarise."""
     spec = attack_spec(config, config.parameters)
     network = open_network(config)
@@ -32,12 +33,12 @@ def main(config: AttackConfig) -> dict[str, Any]:
         subset = correct_samples(session, index, features, config.limit, config.seed)
         rows = config.block_rows or None
         element = attack_index(session, network, subset, spec, config.batch, rows)
-        summary = tell_attack(element)
+        summary = attack_summary(element)
         for line in summary_lines(summary):
             print_line(line, config.json)
         return {
             "attack": repr(spec),
             "adversarials": element.ref,
-            **summary,
+            **summary.plain(),
             "steps": session.summary(),
         }

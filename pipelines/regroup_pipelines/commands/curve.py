@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.render.terminal import format_accuracy, print_line, show
+from regroup_pipelines.render.table import csv_text
+from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.results.accuracy import rule_of_k
-from regroup_pipelines.results.curve import choose_size, curve_of, curve_rows
+from regroup_pipelines.results.counts import VoteSummary
+from regroup_pipelines.results.curve import choose_size, curve_of, curve_points
 from regroup_pipelines.steps.clean_features import clean_index, features_of
 from regroup_pipelines.steps.scoring import check_k, score
 from regroup_pipelines.steps.session import Session, log_gaps
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from regroup_pipelines.configs.stored import CurveConfig, Size
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.curve import CurvePoint
 
 
-def _table(rows: list[dict[str, Any]], size: Size, config: CurveConfig, k: int) -> Table:
+def _table(rows: list[CurvePoint], size: Size, config: CurveConfig, k: int) -> Table:
     from rich.table import Table
 
     heads = (f"epsilon, {size}", *(("in 255ths",) if size == "linf" else ()), "broken")
@@ -34,26 +37,19 @@ def _table(rows: list[dict[str, Any]], size: Size, config: CurveConfig, k: int) 
         table.add_column(head, justify="right")
     last = len(rows) - 1
     for row in (rows[i] for i in sorted({round(p) for p in np.linspace(0, last, config.points)})):
-        in_255ths = (f"{255 * row['epsilon']:.2f}",) if size == "linf" else ()
-        cells = [format_accuracy(row[measure]) for measure in ("softmax", "regroup")]
-        table.add_row(f"{row['epsilon']:.5g}", *in_255ths, str(row["broken"]), *cells)
+        in_255ths = (f"{255 * row.epsilon:.2f}",) if size == "linf" else ()
+        cells = (str(row.softmax), str(row.regroup))
+        table.add_row(f"{row.epsilon:.5g}", *in_255ths, str(row.broken), *cells)
     return table
 
 
-def _write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write_csv(path: Path, rows: list[CurvePoint]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="") as file:
-        writer = csv.writer(file)
-        heads = [f"{m}_{c}" for m in ("softmax", "regroup") for c in ("correct", "low", "high")]
-        writer.writerow(["epsilon", "broken", "total", *heads])
-        for row in rows:
-            cells = [row["epsilon"], row["broken"], row["softmax"]["total"]]
-            for measure in ("softmax", "regroup"):
-                cells += [row[measure]["correct"], *row[measure]["interval95"]]
-            writer.writerow(cells)
+    flat = [{"epsilon": row.epsilon, "broken": row.broken, **row.flat()} for row in rows]
+    path.write_text(csv_text(flat), encoding="utf-8")
 
 
-def main(config: CurveConfig) -> dict[str, Any]:
+def main(config: CurveConfig) -> JsonObject:
     """Score what is not scored yet, and print the curve."""
     if config.points < 2:
         raise UsageError(f"--points {config.points}: a curve has at least 2")
@@ -72,8 +68,8 @@ def main(config: CurveConfig) -> dict[str, Any]:
         ]
         clean, attacked = (score(session, each, bank, config) for each in features)
         k = check_k(config.k, taps) if config.k is not None else None
-        k = k or rule_of_k(clean.summary() or {}, config.threshold).k
-        rows = curve_rows(curve_of(made, size, clean, attacked, config.signs, k))
+        k = k or rule_of_k(VoteSummary.of(clean), config.threshold).k
+        rows = curve_points(curve_of(made, size, clean, attacked, config.signs, k))
         if config.output:
             _write_csv(Path(config.output), rows)
         show(_table(rows, size, config, k), config.json)
@@ -86,7 +82,7 @@ def main(config: CurveConfig) -> dict[str, Any]:
             "size": size,
             "k": k,
             "signs": config.signs,
-            "rows": rows,
+            "rows": [row.plain() for row in rows],
             "forward_passes": passes,
             "steps": session.summary(),
         }

@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.commands.report import main as report
-from regroup_pipelines.commands.rescore import cost_line
 from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.study_files import write_report
-from regroup_pipelines.render.terminal import accuracy_table, k_table, print_line, show
+from regroup_pipelines.render.terminal import accuracy_grid, k_grid, print_line, show
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.schema.loading import load_study, shipped_studies
 from regroup_pipelines.steps.demo_model import train_demo_model
+from regroup_pipelines.steps.rescoring import Cost
 from regroup_pipelines.steps.session import Session
 from regroup_pipelines.study.run import refuse_failures, run_study
 from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import DemoConfig
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.records import StudyResults
     from regroup_pipelines.schema.study import Study
 
 STUDY = "demo"
@@ -47,16 +49,16 @@ def demo_study(config: DemoConfig) -> Study:
     return load_study(shipped_studies()[STUDY], changes, config.output).study
 
 
-def _rescoring(session: Session, steps: StudySteps) -> dict[str, Any]:
+def _rescoring(session: Session, steps: StudySteps) -> Cost:
     """What scoring cost: every k and sign choice of all images, from the store."""
     entries = [entry for entry in session.ledger if entry.step.startswith("score ")]
     names = (*steps.study.clean, *steps.attacks)
     votes = [steps.votes(*pair, name) for pair in steps.evaluations for name in names]
-    return {
-        "seconds": sum(entry.seconds for entry in entries),
-        "samples": sum(element.plan.rows for element in votes),
-        "forward_passes": sum(entry.forward_passes for entry in entries),
-    }
+    return Cost(
+        seconds=sum(entry.seconds for entry in entries),
+        samples=sum(element.plan.rows for element in votes),
+        forward_passes=sum(entry.forward_passes for entry in entries),
+    )
 
 
 def _report(config: DemoConfig, output: Path) -> str:
@@ -66,30 +68,34 @@ def _report(config: DemoConfig, output: Path) -> str:
     return str(report(options)["index"])
 
 
-def _print(results: dict[str, Any], output: Path, quiet: bool, worked: bool) -> None:
-    (evaluation,) = results["evaluations"]
-    names = [row["images"] for row in evaluation["accuracy"]]
-    show(accuracy_table(evaluation["accuracy"]), quiet)
-    show(k_table(evaluation["accuracy_against_k"], names), quiet)
-    print_line(cost_line(results["rescoring"]), quiet)
+def _print(results: StudyResults, rescoring: Cost, output: Path, quiet: bool, worked: bool) -> None:
+    (evaluation,) = results.evaluations
+    show(accuracy_grid(evaluation.accuracy), quiet)
+    show(k_grid(evaluation.accuracy_against_k, evaluation.votes), quiet)
+    print_line(str(rescoring), quiet)
     if not worked:
         print_line("Everything was in the store already: nothing was computed again.", quiet)
     print_line(f"Results: {output}/results.json, tables and figures beside it", quiet)
 
 
-def main(config: DemoConfig) -> dict[str, Any]:
+def main(config: DemoConfig) -> JsonObject:
     """Run what is missing of the demo, print its tables and write its files."""
     started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
     trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
     with Session(config) as session:
         steps = StudySteps(session, study)
-        found, results = run_study(session, steps, started)
-        refuse_failures(found, results)
-        results |= {"rescoring": _rescoring(session, steps), "softmax_val": trained["accuracy"]}
+        results, failures = run_study(session, steps, started)
+        refuse_failures(failures, results)
+        rescoring = _rescoring(session, steps)
         worked = any(entry.blocks for entry in session.ledger)
     write_report(results, study.report, output)
-    _print(results, output, config.json, worked)
-    results["report"] = _report(config, output)
-    results["seconds"] = time.perf_counter() - started
-    print_line(f"Done in {results['seconds']:.0f} s.", config.json)
-    return results
+    _print(results, rescoring, output, config.json, worked)
+    report_index, seconds = _report(config, output), time.perf_counter() - started
+    print_line(f"Done in {seconds:.0f} s.", config.json)
+    return {
+        **results.plain(),
+        "rescoring": rescoring.plain(),
+        "softmax_val": trained["accuracy"],
+        "report": report_index,
+        "seconds": seconds,
+    }

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup_pipelines.render.terminal import accuracy_table, show
+from regroup_pipelines.render.terminal import accuracy_grid, show
 from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k, tap_accuracy
+from regroup_pipelines.results.counts import VoteSummary
+from regroup_pipelines.results.records import ChosenK
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
@@ -19,6 +22,7 @@ from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import EvaluateConfig
+    from regroup_pipelines.results.base import JsonObject
 
 
 def _adversarials(session: Session, ref: str) -> BlockElement:
@@ -28,7 +32,7 @@ def _adversarials(session: Session, ref: str) -> BlockElement:
     return element
 
 
-def main(config: EvaluateConfig) -> dict[str, Any]:
+def main(config: EvaluateConfig) -> JsonObject:
     """Extract and score the dataset and the named adversarials; print the table."""
     with Session(config, create=False, allow_missing=config.allow_missing) as session:
         bank = read_bank(session.store, config.bank)
@@ -47,27 +51,22 @@ def main(config: EvaluateConfig) -> dict[str, Any]:
         features = [extract_index(session, network, index, config.batch)]
         features += [extract_adversarials(session, network, a, config.batch) for a in attacked]
         votes = [score(session, f, bank, config) for f in features]
-        summaries = [v.summary() or {} for v in votes]
+        summaries = [VoteSummary.of(v) for v in votes]
         rule = rule_of_k(summaries[0], config.threshold)
         k = config.k or rule.k
         rows = [
             accuracy_row(v.name, s, k, config.signs) for v, s in zip(votes, summaries, strict=True)
         ]
-        show(accuracy_table(rows), config.json)
+        show(accuracy_grid(rows), config.json)
         return {
             "bank": bank.ref,
             "votes": [v.ref for v in votes],
-            "rule": {
-                "k": rule.k,
-                "count": rule.count,
-                "threshold": rule.threshold,
-                "reached": rule.reached,
-            },
-            "rows": rows,
+            "rule": ChosenK(**asdict(rule)).plain(),
+            "rows": [row.plain() for row in rows],
             "tap_accuracy": dict(zip(taps, _own_accuracy(summaries[0]), strict=True)),
             "steps": session.summary(),
         }
 
 
-def _own_accuracy(summary: dict[str, Any]) -> list[float]:
-    return [round(float(a), 4) for a in np.asarray(tap_accuracy(summary, "all"))]
+def _own_accuracy(summary: VoteSummary) -> list[float]:
+    return [round(float(a), 4) for a in np.asarray(tap_accuracy(summary.all))]

@@ -7,15 +7,16 @@ import os
 import uuid
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import print_line
-from regroup_pipelines.render.units import human_size
-from regroup_pipelines.results.sample_rows import SCHEMA, WORD, Evaluated
+from regroup_pipelines.results.records import AttackNotRun, StudyResults
+from regroup_pipelines.results.sample_rows import SCHEMA, WORD, Evaluated, EvaluatedNames
+from regroup_pipelines.results.stored import read_results
 from regroup_store.errors import StoreUsageError
 from regroup_store.format.store import open_store
-from regroup_store.kinds.studies import read_study
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from regroup_pipelines.configs.stored import ExportConfig
+    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.store import Store
 
 # Rows of a group of a Parquet file, and the most that are held in memory beside a block.
@@ -37,30 +39,41 @@ class ExportError(Exception):
     exit_status = 1
 
 
-def evaluated(store: Store, results: dict[str, Any]) -> list[Evaluated]:
+class ExportedImages(EvaluatedNames):
+    """What was written of one set of images."""
+
+    k: int
+    votes: str
+    rows: int
+    failed: int
+
+
+def evaluated(store: Store, results: StudyResults) -> list[Evaluated]:
     """Every set of images that a study evaluated, for every pair of taps and bank, in order."""
-    titles = {row["images"]: row.get("title") for row in results["images"]}
+    titles = {row.images: row.title for row in results.attacks}
     return [
         Evaluated(
             store=store,
             votes_ref=ref,
-            bank_ref=evaluation["bank_ref"],
-            words={
-                "study": results["study"],
-                "taps": evaluation["taps"],
-                "bank": evaluation["bank"],
-                "images": images,
-                "attack": titles.get(images),
-                "signs": results["settings"]["scoring"]["signs"],
-            },
-            k=evaluation["k"],
+            bank_ref=evaluation.bank_ref,
+            words=EvaluatedNames(
+                study=results.study,
+                taps=evaluation.taps,
+                bank=evaluation.bank,
+                images=images,
+                attack=titles.get(images),
+                signs=results.signs,
+            ),
+            k=evaluation.k,
         )
-        for evaluation in results["evaluations"]
-        for images, ref in evaluation["votes"].items()
+        for evaluation in results.evaluations
+        for images, ref in evaluation.votes.items()
     ]
 
 
-def export(store: Store, results: dict[str, Any], folder: Path, formats: tuple[str, ...]) -> Any:
+def export(
+    store: Store, results: StudyResults, folder: Path, formats: tuple[str, ...]
+) -> list[ExportedImages]:
     """Write the files, whole or not at all; what they hold, a line for each set of images.
 
     Memory does not grow with the samples: GROUP_ROWS rows and a block.
@@ -70,7 +83,7 @@ def export(store: Store, results: dict[str, Any], folder: Path, formats: tuple[s
         StoreError: the study's elements are not all there, or damaged.
     """
     parts = evaluated(store, results)
-    name = results["study"]
+    name = results.study
     head = {"export_version": EXPORT_VERSION, "study": name, "votes": [p.votes_ref for p in parts]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -81,15 +94,17 @@ def export(store: Store, results: dict[str, Any], folder: Path, formats: tuple[s
         raise ExportError(f"cannot write to {folder}: {error.strerror or error}") from error
 
 
-def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> dict[str, Any]:
-    """Write the rows of one set of images; what they are and how many."""
-    counts = {"rows": 0, "failed": 0}
+def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> ExportedImages:
+    """Write the rows of one set of images."""
+    rows = failed = 0
     for table in grouped(part.tables(), GROUP_ROWS):
         for write in files:
             write(table)
-        counts["rows"] += table.num_rows
-        counts["failed"] += table["status"].to_pylist().count("failed")
-    return {**part.words, "k": part.k, "votes": part.votes_ref, **counts}
+        rows += table.num_rows
+        failed += table["status"].to_pylist().count("failed")
+    return ExportedImages(
+        **part.words.plain(), k=part.k, votes=part.votes_ref, rows=rows, failed=failed
+    )
 
 
 def grouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
@@ -107,9 +122,7 @@ def grouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
 
 
 @contextmanager
-def _parquet(
-    folder: Path, study: str, head: dict[str, Any]
-) -> Iterator[Callable[[pa.Table], None]]:
+def _parquet(folder: Path, study: str, head: JsonObject) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow.parquet as pq
 
     schema = SCHEMA.with_metadata({"regroup": json.dumps(head)})
@@ -124,7 +137,7 @@ def _parquet(
 def _csv(
     folder: Path,
     study: str,
-    head: dict[str, Any],  # noqa: ARG001 - CSV has no place for it
+    head: JsonObject,  # noqa: ARG001 - CSV has no place for it
 ) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow as pa
     from pyarrow import csv
@@ -154,14 +167,14 @@ def _sync(path: Path) -> None:
 _FORMATS = {"parquet": _parquet, "csv": _csv}
 
 
-def _results(store: Store, study: str) -> Any:
+def _results(store: Store, study: str) -> StudyResults:
     try:
-        return read_study(store, study)
+        return read_results(store, study)
     except StoreUsageError as error:
         raise UsageError(f"--study {study}: {error}") from error
 
 
-def main(config: ExportConfig) -> dict[str, Any]:
+def main(config: ExportConfig) -> JsonObject:
     """Write a study's samples."""
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")
@@ -170,8 +183,8 @@ def main(config: ExportConfig) -> dict[str, Any]:
     folder = Path(config.output)
     images = export(store, results, folder, formats)
     files = [folder / f"{config.study}-samples.{format}" for format in formats]
-    rows, failed = (sum(each[count] for each in images) for count in ("rows", "failed"))
-    not_run = {row["images"]: row["not_run"] for row in results["images"] if "not_run" in row}
+    rows, failed = (sum(each.rows for each in images), sum(each.failed for each in images))
+    not_run = {row.images: row.reason for row in results.attacks if isinstance(row, AttackNotRun)}
     for path in files:
         size = human_size(path.stat().st_size)
         print_line(f"{path}: {rows} rows, {failed} of them failed; {size}", config.json)
@@ -182,6 +195,6 @@ def main(config: ExportConfig) -> dict[str, Any]:
         "files": [str(path) for path in files],
         "rows": rows,
         "failed": failed,
-        "images": images,
+        "images": [each.plain() for each in images],
         "not_run": not_run,
     }

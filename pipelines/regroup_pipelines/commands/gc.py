@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.log import log
-from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.render.formatting import human_size
+from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.store import open_store

@@ -6,8 +6,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.render.element_state import reasons, state_of
-from regroup_pipelines.render.terminal import show
 from regroup_pipelines.render.formatting import human_size
+from regroup_pipelines.render.terminal import show
 from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import ancestors, descendants
 from regroup_store.format.manifests import read_manifest

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.render.element_state import reasons, state_of
+from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import print_line, show
-from regroup_pipelines.render.units import human_size
 from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:

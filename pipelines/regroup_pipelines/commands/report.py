@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.render.terminal import print_line
 from regroup_pipelines.render.formatting import human_size
+from regroup_pipelines.render.terminal import print_line
 from regroup_pipelines.report_pages.cost import read_runs
-from regroup_pipelines.report_pages.evaluation import Study
+from regroup_pipelines.report_pages.evaluation import ReportedStudy
 from regroup_pipelines.report_pages.folder import check_output, replaced_folder
 from regroup_pipelines.report_pages.pages import StudyPages
 from regroup_pipelines.report_pages.provenance import command_line
 from regroup_pipelines.report_pages.site import Site
+from regroup_pipelines.results.stored import read_results
 from regroup_pipelines.schema.attacks import near
 from regroup_pipelines.steps.run_record import public
 from regroup_store.format.store import open_store
-from regroup_store.kinds.studies import read_study, study_names
+from regroup_store.kinds.studies import study_names
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import ReportConfig
+    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.store import Store
 
 # Of the whole report, of however many studies: what other pages leave, the explorers share.
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 
-def main(config: ReportConfig) -> dict[str, Any]:
+def main(config: ReportConfig) -> JsonObject:
     """Write the report."""
     if config.images < 0:
         raise UsageError(f"--images {config.images}: give 0 or more")
@@ -75,7 +78,10 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     """Write all pages of the named studies into an empty folder."""
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()
-    found, runs = [Study(store, read_study(store, name)) for name in names], read_runs(store)
+    found, runs = (
+        [ReportedStudy(store, read_results(store, name)) for name in names],
+        read_runs(store),
+    )
     site.write_root(found)
     pages = [StudyPages(site, study, runs, config.images, config.seed) for study in found]
     for each in pages:
@@ -92,6 +98,4 @@ def size_of(folder: Path) -> int:
 
 def made_by(config: ReportConfig) -> str:
     """The command that makes this report again, secrets masked."""
-    from dataclasses import asdict
-
     return command_line({"command": "report", "options": asdict(config)})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from regroup_pipelines.banks.comparison import asks_for_others, compare, variant_rows, variant_table
-from regroup_pipelines.render.terminal import k_table, print_line, show
+from regroup_pipelines.banks.comparison import asks_for_others, compare, variant_grid, variant_rows
+from regroup_pipelines.render.terminal import k_grid, print_line, show
 from regroup_pipelines.results.accuracy import k_rows
-from regroup_pipelines.steps.rescoring import find_features, rescore
+from regroup_pipelines.results.base import Record
+from regroup_pipelines.steps.rescoring import Cost, find_features, rescore
 from regroup_pipelines.steps.scoring import check_k
 from regroup_pipelines.steps.session import Session
 from regroup_pipelines.steps.votes import voting_taps
@@ -15,10 +17,11 @@ from regroup_store.kinds.banks import StoredBank, read_bank
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import RescoreConfig
+    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.element import BlockElement
 
 
-def main(config: RescoreConfig) -> dict[str, Any]:
+def main(config: RescoreConfig) -> JsonObject:
     """Score stored features against a bank, or banks, and print accuracy against k and signs."""
     with Session(config, create=False) as session:
         bank = read_bank(session.store, config.bank)
@@ -27,10 +30,15 @@ def main(config: RescoreConfig) -> dict[str, Any]:
         features = find_features(session, bank, config.features)
         shown = _banks if asks_for_others(config) else _bank
         rows, cost = shown(session, bank, features, config, ks)
-        return {"bank": bank.ref, "rows": rows, "cost": cost, "steps": session.summary()}
+        return {
+            "bank": bank.ref,
+            "rows": [row.plain() for row in rows],
+            "cost": cost.plain(),
+            "steps": session.summary(),
+        }
 
 
-Shown = tuple[list[dict[str, Any]], dict[str, Any]]
+Shown = tuple[Sequence[Record], Cost]
 
 
 def _bank(
@@ -43,8 +51,8 @@ def _bank(
     """The table against the bank itself."""
     summaries, cost = rescore(session, bank, features, config)
     rows = k_rows(summaries, ks, config.signs)
-    show(k_table(rows, list(summaries)), config.json)
-    print_line(cost_line(cost), config.json)
+    show(k_grid(rows, summaries), config.json)
+    print_line(str(cost), config.json)
     return rows, cost
 
 
@@ -58,15 +66,6 @@ def _banks(
     """The table against banks of other recipes."""
     variants, cost = compare(session, bank, features, config)
     rows = variant_rows(variants, ks, config.signs)
-    show(variant_table(rows, list(variants[0].summaries), config.bootstrap), config.json)
-    print_line(cost_line(cost), config.json)
+    show(variant_grid(rows, list(variants[0].summaries), config.bootstrap), config.json)
+    print_line(str(cost), config.json)
     return rows, cost
-
-
-def cost_line(cost: dict[str, Any]) -> str:
-    """What the re-scoring cost, in one line."""
-    banks = f" against {cost['banks']} banks" if "banks" in cost else ""
-    return (
-        f"{cost['forward_passes']} forward passes: {cost['samples']} samples re-scored{banks} from "
-        f"the store in {cost['seconds']:.1f} s"
-    )

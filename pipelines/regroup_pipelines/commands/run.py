@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.render.study_files import write_report
-from regroup_pipelines.render.terminal import accuracy_table, print_line, show
+from regroup_pipelines.render.terminal import accuracy_grid, print_line, show
 from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
 from regroup_pipelines.steps.session import Session
@@ -19,9 +19,11 @@ from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import RunConfig
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.records import StudyResults
 
 
-def main(config: RunConfig) -> dict[str, Any]:
+def main(config: RunConfig) -> JsonObject:
     """Run the study, or plan it."""
     loaded = load_study(find_study(config.study), config.set, config.data)
     options = replace(
@@ -41,7 +43,7 @@ def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
         raise loaded.mistake(error.path, str(error)) from error
 
 
-def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+def _plan(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
     session = DryRunSession(options)
     with session:
         steps = StudySteps(session, loaded.study)
@@ -52,26 +54,25 @@ def _plan(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
     return {"study": loaded.study.name, "store": options.store, **describe_plan(lines)}
 
 
-def _run(options: RunConfig, loaded: LoadedStudy) -> dict[str, Any]:
+def _run(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
     started = time.perf_counter()
     with Session(options, allow_missing=options.allow_missing) as session:
         steps = StudySteps(session, loaded.study)
         _check(steps, loaded)
-        results, described = run_study(session, steps, started)
-        _report(described, options, loaded, any(entry.blocks for entry in session.ledger))
-    refuse_failures(results, described)
-    return described
+        results, failures = run_study(session, steps, started)
+        _report(results, options, loaded, any(entry.blocks for entry in session.ledger))
+    refuse_failures(failures, results)
+    return results.plain()
 
 
-def _report(results: dict[str, Any], options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:
+def _report(results: StudyResults, options: RunConfig, loaded: LoadedStudy, worked: bool) -> None:
     output = Path(options.output)
     written = write_report(results, loaded.study.report, output)
-    for evaluation in results["evaluations"]:
-        print_line(f"\nTaps: {evaluation['taps']}, bank: {evaluation['bank']}", options.json)
-        show(accuracy_table(evaluation["accuracy"]), options.json)
-    for images in results["images"]:
-        if "title" in images:
-            print_line(f"{images['images']}: {images['title']}", options.json)
+    for evaluation in results.evaluations:
+        print_line(f"\nTaps: {evaluation.taps}, bank: {evaluation.bank}", options.json)
+        show(accuracy_grid(evaluation.accuracy), options.json)
+    for attack in results.attacks:
+        print_line(f"{attack.images}: {attack.title}", options.json)
     if not worked:
         print_line("Everything was in the store already: nothing was computed again.", options.json)
     print_line(

@@ -1,15 +1,25 @@
-"""The table of a study's attacks: what each achieved and what it took, and REGroup's accuracy."""
+"""The table of a study's attacks: what each achieved and cost, beside REGroup's accuracy."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from regroup_pipelines.render.terminal import format_accuracy
+from regroup_pipelines.render.study_tables import key_of
+from regroup_pipelines.render.table import Cell, Table, accuracy_cell, text_cell
+from regroup_pipelines.results.base import NOT_RUN
+from regroup_pipelines.results.records import AttackedImages
+from regroup_pipelines.results.whole_subset import whole_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from regroup_pipelines.results.base import FlatRow
+    from regroup_pipelines.results.records import (
+        AttackNotRun,
+        AttackSummary,
+        EvaluationResults,
+        MeasuredImages,
+        StudyResults,
+    )
 
-Row = dict[str, Any]
 HEADS = [
     "attack", "attempted", "#S", "success", "#S, 8 bits", "median L2, S", "median L-infinity, S",
     "queries", "backward passes", "seconds", "REGroup, S", "REGroup, all",
@@ -20,55 +30,78 @@ NUMBERS = (
 )  # fmt: skip
 
 
-def attacks_of(results: Row) -> list[Row]:
-    """The rows of `results["images"]` that are attacks."""
-    return [images for images in results["images"] if "title" in images]
+def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
+    """What each attack achieved and what it cost."""
+    whole = " ".join(whole_lines(evaluation.accuracy))
+    return Table(
+        f"{key_of(evaluation)}-attacks",
+        f"Attacks, {evaluation.taps} taps, k = {evaluation.k}",
+        HEADS,
+        [attack_cells(row, evaluation.row(row.images)) for row in results.attacks],
+        [_download(row, results, evaluation) for row in results.attacks],
+        "Queries (forward passes), backward passes and seconds are means over the attempted "
+        f"samples; distances are medians over S, in pixel units of [0, 1]. {whole}".rstrip(),
+    )
 
 
-def attack_cells(images: Row, accuracy: Row) -> list[str]:
-    """A row for people: sizes in [0, 1], L-infinity in 255ths; costs are means over a sample."""
-    if "not_run" in images or "not_run" in accuracy:
-        return [images["images"], *["not run"] * (len(HEADS) - 1)]
-    share = f"{100 * images['success'] / images['attempted']:.1f} %" if images["attempted"] else "-"
-    linf = images["median_linf"]
+def attack_cells(row: AttackedImages | AttackNotRun, measured: MeasuredImages | None) -> list[Cell]:
+    """The cells of an attack: sizes in [0, 1], L-infinity in 255ths; costs are means."""
+    if not isinstance(row, AttackedImages) or measured is None:
+        return [text_cell(row.images), *[Cell(NOT_RUN)] * (len(HEADS) - 1)]
+    s = row.summary
+    costs = (s.mean_queries, s.mean_backward_passes, s.mean_seconds)
     return [
-        images["images"],
-        str(images["attempted"]),
-        str(images["success"]),
-        share,
-        _number(images["success_8bit"]),
-        _number(images["median_l2"]),
-        "-" if linf is None else f"{255 * linf:.3g}/255",
-        *(_number(images[f"mean_{name}"]) for name in ("queries", "backward_passes", "seconds")),
-        *(format_accuracy(accuracy.get(f"regroup_top1_{over}")) for over in ("S", "all")),
+        text_cell(row.images),
+        _number(s.attempted),
+        _number(s.success),
+        _share(s),
+        _number(s.success_8bit),
+        _number(s.median_l2),
+        _in_255ths(s.median_linf),
+        *map(_number, costs),
+        accuracy_cell(measured.accuracy("S", "regroup_top1")),
+        accuracy_cell(measured.accuracy("all", "regroup_top1")),
     ]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+def _number(value: float | None) -> Cell:
+    if value is None:
+        return Cell("-")
+    return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), value)
 
 
-def attack_rows(results: Row, evaluation: Row) -> Iterator[Row]:
-    """A row an attack, for computing; empty where it was not run."""
-    accuracies = {row["images"]: row for row in evaluation["accuracy"]}
-    for images in attacks_of(results):
-        accuracy = accuracies[images["images"]]
-        state = "not run" if "not_run" in images or "not_run" in accuracy else "measured"
-        yield {
-            "images": images["images"],
-            "attack": images["title"],
-            "state": state,
-            **{name: images.get(name, "") for name in NUMBERS},
-            **_accuracies(accuracy if state == "measured" else {}),
-            "k": evaluation["k"],
-            "signs": results["settings"]["scoring"]["signs"],
-        }
+def _share(summary: AttackSummary) -> Cell:
+    if not summary.attempted:
+        return Cell("-")
+    share = summary.success / summary.attempted
+    return Cell(f"{100 * share:.1f} %", share)
 
 
-def _accuracies(accuracy: Row) -> Row:
-    cells = {over: accuracy.get(f"regroup_top1_{over}") or {} for over in ("S", "all")}
+def _in_255ths(size: float | None) -> Cell:
+    return Cell("-") if size is None else Cell(f"{255 * size:.3g}/255", size)
+
+
+def _download(
+    row: AttackedImages | AttackNotRun, results: StudyResults, evaluation: EvaluationResults
+) -> FlatRow:
+    measured = evaluation.row(row.images)
+    ran = isinstance(row, AttackedImages) and measured is not None
+    numbers = row.summary.plain() if isinstance(row, AttackedImages) else {}
     return {
-        f"regroup_{over}_{name}": cell.get(name, "")
-        for over, cell in cells.items()
-        for name in ("correct", "total")
+        "images": row.images,
+        "attack": row.title,
+        "state": "measured" if ran else NOT_RUN,
+        **{name: numbers.get(name, "") for name in NUMBERS},
+        **_accuracy("S", row.images, evaluation),
+        **_accuracy("all", row.images, evaluation),
+        "k": evaluation.k,
+        "signs": results.signs,
+    }
+
+
+def _accuracy(over: str, images: str, evaluation: EvaluationResults) -> FlatRow:
+    accuracy = evaluation.accuracy_of(images, over, "regroup_top1")
+    return {
+        f"regroup_{over}_correct": accuracy.correct if accuracy else "",
+        f"regroup_{over}_total": accuracy.total if accuracy else "",
     }

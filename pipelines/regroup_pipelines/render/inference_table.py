@@ -1,132 +1,139 @@
-"""Table 6 of the paper: seconds that a prediction takes, softmax beside REGroup."""
+"""Table 6 of the paper: seconds per prediction, softmax beside REGroup."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from regroup_pipelines.render.latex import latex_table
-from regroup_pipelines.render.paper_tables import NOT_AT_HAND, NOT_RUN, values_of
+from regroup_pipelines.render.paper_tables import NOT_AT_HAND, values_of
+from regroup_pipelines.render.study_tables import key_of
+from regroup_pipelines.render.table import Cell, Table, text_cell
+from regroup_pipelines.results.base import NOT_RUN
+from regroup_pipelines.results.records import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.schema.paper_values import PaperTime, PaperValues
+    from regroup_pipelines.results.base import FlatRow
+    from regroup_pipelines.results.records import (
+        BatchTimes,
+        EvaluationResults,
+        Spread,
+        StudyResults,
+        TimingRow,
+    )
+    from regroup_pipelines.schema.paper_values import PaperTime
 
-Row = dict[str, Any]
 DEVICES = {"cpu": "CPU", "cuda": "GPU"}
 MEASURES = {"softmax": "softmax", "regroup": "REGroup", "ratio": "REGroup over softmax"}
 HEADS = ["device", "batch", "measure", "measured", "rounds", "paper"]
+_NOTE = (
+    "Softmax is the bare network, REGroup the network and the Borda vote of its last k taps, in "
+    "turn on the same images of the scored dataset, already decoded. Medians over the rounds after "
+    "one to warm up; brackets: lowest and highest. Wall-clock times of one machine, kept since "
+    "they were measured: taken again they differ, unlike every other table."
+)
 
 
-def inference_rows(results: Row, evaluation: Row) -> Iterator[Row]:
-    """A row a number, in seconds an image but for the ratio; empty where `state` says why."""
-    network, values = results["settings"]["model"]["name"], values_of(results)
-    for timing in evaluation.get("inference_time", ()):
-        for size, found in _sizes(timing, results["settings"]["model"]["batch"]):
+def inference_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
+    """How long a prediction takes, per device, batch size and measure."""
+    settings = results.settings
+    values, network = values_of(results), settings.model.name
+    rows, download = [], []
+    for timing in evaluation.inference_time or ():
+        for size, times in _sizes(timing, settings.model.batch):
             for measure in MEASURES:
-                known = _paper(values, network, timing["device"], (size, measure))
-                yield {
-                    "table": "table-6",
-                    "device": timing["device"],
-                    "batch": size,
-                    "batch_size": "" if found is None else found["batch"],
-                    "measure": measure,
-                    "k": evaluation["k"],
-                    "signs": results["settings"]["scoring"]["signs"],
-                    **_numbers(found and found[measure]),
-                    "rounds": timing.get("rounds", ""),
-                    "unit": "" if measure == "ratio" else "seconds an image",
-                    "paper": "" if known is None else known.seconds,
-                    "place": "" if known is None else known.place,
-                    "machine": timing.get("words", ""),
-                    "why": timing.get("not_run", ""),
-                }
+                known = values.find_time(network, timing.device, size, measure)
+                rows.append(_cells(timing, size, times, measure, known))
+                download.append(
+                    {
+                        **_download(timing, size, times, measure, known),
+                        "k": evaluation.k,
+                        "signs": results.signs,
+                    }
+                )
+    return Table(
+        f"{key_of(evaluation)}-table-6",
+        f"Table 6: inference time per image; {network}, {evaluation.taps} taps, "
+        f"k = {evaluation.k}, signs = {results.signs}",
+        HEADS,
+        rows,
+        download,
+        _note(evaluation),
+        "tab:table-6",
+    )
 
 
-def _sizes(timing: Row, batch: int) -> Iterator[tuple[str, Row | None]]:
-    """The names of the batch sizes with what was found: "1", and "n" unless that is 1 too."""
-    found = timing.get("times", [])
-    count = len(found) if found else 1 + (batch > 1)
-    for place, size in enumerate(("1", "n")[:count]):
-        yield size, found[place] if found else None
+def _sizes(timing: TimingRow, batch: int) -> Iterator[tuple[str, BatchTimes | None]]:
+    """The names of the batch sizes with their times: "1", and "n" unless that is 1 too."""
+    if isinstance(timing, Timing):
+        yield from zip(("1", "n"), timing.times, strict=False)
+    else:
+        yield from ((size, None) for size in ("1", "n")[: 1 + (batch > 1)])
 
 
-def _paper(
-    values: PaperValues, network: str, device: str, cell: tuple[str, str]
-) -> PaperTime | None:
-    size, measure = cell
-    return values.find_time(network, device, size, measure)
+def _spread(times: BatchTimes | None, measure: str) -> Spread | None:
+    found: Spread | None = None if times is None else getattr(times, measure)
+    return found
 
 
-def _numbers(spread: Row | None) -> Row:
-    if spread is None:
-        return {"state": NOT_RUN, "median": "", "low": "", "high": ""}
-    return {"state": "measured", **{name: spread[name] for name in ("median", "low", "high")}}
-
-
-def inference_cells(results: Row, evaluation: Row) -> list[list[str]]:
-    """The table for people, a line a number."""
+def _cells(
+    timing: TimingRow, size: str, times: BatchTimes | None, measure: str, known: PaperTime | None
+) -> list[Cell]:
+    rounds = timing.rounds if isinstance(timing, Timing) else None
+    named = "1" if size == "1" else f"n = {times.batch}" if times else "n"
     return [
-        [
-            DEVICES[row["device"]],
-            _size(row),
-            MEASURES[row["measure"]],
-            measured_text(row),
-            str(row["rounds"]) if row["state"] == "measured" else "-",
-            "-" if row["measure"] == "ratio" else _told(row["paper"]),
-        ]
-        for row in inference_rows(results, evaluation)
+        text_cell(DEVICES[timing.device]),
+        text_cell(named),
+        text_cell(MEASURES[measure]),
+        _measured(_spread(times, measure), measure),
+        Cell("-") if rounds is None else Cell(str(rounds), rounds),
+        Cell("-") if measure == "ratio" else _published(known),
     ]
 
 
-def _size(row: Row) -> str:
-    return "1" if row["batch"] == "1" else f"n = {row['batch_size']}" if row["batch_size"] else "n"
+def _published(known: PaperTime | None) -> Cell:
+    if known is None:
+        return Cell(NOT_AT_HAND)
+    return Cell(f"{1000 * known.seconds:.4g} ms", known.seconds)
 
 
-def _told(seconds: float | str) -> str:
-    return NOT_AT_HAND if isinstance(seconds, str) else f"{1000 * seconds:.4g} ms"
+def _measured(spread: Spread | None, measure: str) -> Cell:
+    """`12.3 ms [12.1, 12.9]`, `1.21 [1.2, 1.24]`, or that it was not run."""
+    if spread is None:
+        return Cell(NOT_RUN)
+    scale, unit = (1, "") if measure == "ratio" else (1000, " ms")
+    median, low, high = (f"{scale * x:.4g}" for x in (spread.median, spread.low, spread.high))
+    return Cell(f"{median}{unit} [{low}, {high}]", spread.median)
 
 
-def measured_text(row: Row) -> str:
-    """`12.3 ms [12.1, 12.9]`, `1.21 [1.2, 1.24]`, or why there is no number."""
-    if row["state"] != "measured":
-        return str(row["state"])
-    scale, unit = (1, "") if row["measure"] == "ratio" else (1000, " ms")
-    middle, low, high = (f"{scale * row[name]:.4g}" for name in ("median", "low", "high"))
-    return f"{middle}{unit} [{low}, {high}]"
+def _download(
+    timing: TimingRow, size: str, times: BatchTimes | None, measure: str, known: PaperTime | None
+) -> FlatRow:
+    spread, ran = _spread(times, measure), isinstance(timing, Timing)
+    return {
+        "table": "table-6",
+        "device": timing.device,
+        "batch": size,
+        "batch_size": "" if times is None else times.batch,
+        "measure": measure,
+        "state": NOT_RUN if spread is None else "measured",
+        "median": "" if spread is None else spread.median,
+        "low": "" if spread is None else spread.low,
+        "high": "" if spread is None else spread.high,
+        "rounds": timing.rounds if isinstance(timing, Timing) else "",
+        "unit": "" if measure == "ratio" else "seconds per image",
+        "paper": "" if known is None else known.seconds,
+        "place": "" if known is None else known.place,
+        "machine": timing.words if isinstance(timing, Timing) else "",
+        "why": "" if ran else getattr(timing, "reason", ""),
+    }
 
 
-def inference_title(results: Row, evaluation: Row) -> str:
-    """The title: of which network, taps and k."""
-    settings = results["settings"]
-    return (
-        f"Table 6: inference time an image; {settings['model']['name']}, {evaluation['taps']} "
-        f"taps, k = {evaluation['k']}, signs = {settings['scoring']['signs']}"
-    )
-
-
-def inference_note(evaluation: Row) -> str:
+def _note(evaluation: EvaluationResults) -> str:
     """How to read the numbers, and what they were measured on."""
-    timings = evaluation.get("inference_time", [])
-    machines = [f"{DEVICES[t['device']]}: {t['words']}." for t in timings if "words" in t]
+    timings = evaluation.inference_time or ()
+    machines = [f"{DEVICES[t.device]}: {t.words}." for t in timings if isinstance(t, Timing)]
     missing = [
-        f"{DEVICES[t['device']]}: {NOT_RUN}, {t['not_run']}." for t in timings if "not_run" in t
+        f"{DEVICES[t.device]}: {NOT_RUN}, {t.reason}." for t in timings if not isinstance(t, Timing)
     ]
-    return " ".join(
-        [
-            "Softmax is the bare network, REGroup the network and the Borda vote of its last k "
-            "taps, in turn on the same images of the scored dataset, already decoded. Medians "
-            "over the rounds after one to warm up; brackets: lowest and highest. Wall-clock "
-            "times of one machine, kept since they were measured: taken again they differ, "
-            "unlike every other table.",
-            *machines,
-            *missing,
-        ]
-    )
-
-
-def inference_latex(results: Row, evaluation: Row) -> str:
-    """The table as LaTeX."""
-    cells = inference_cells(results, evaluation)
-    title, note = inference_title(results, evaluation), inference_note(evaluation)
-    return latex_table(HEADS, cells, title, note.rstrip("."), "tab:table-6")
+    return " ".join([_NOTE, *machines, *missing])

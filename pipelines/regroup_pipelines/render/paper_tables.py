@@ -8,35 +8,41 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup.attacks.presets import PRESETS
-from regroup_pipelines.render.terminal import format_accuracy
+from regroup_pipelines.render.study_tables import NAMES, key_of
+from regroup_pipelines.render.table import Cell, Table, flat_accuracy, number_cell, text_cell
+from regroup_pipelines.results.base import MEASURES, NOT_RUN
+from regroup_pipelines.results.whole_subset import whole_lines
 from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.schema.paper_values import PaperValues
+    from regroup_pipelines.results.base import Accuracies, Accuracy, FlatRow
+    from regroup_pipelines.results.records import (
+        EvaluationResults,
+        MeasuredImages,
+        StudyResults,
+    )
+    from regroup_pipelines.schema.attacks import Attack
+    from regroup_pipelines.schema.paper_values import MeasureName, PaperValue, PaperValues
 
-Row = dict[str, Any]
-NOT_RUN, NOT_AT_HAND = "not run", "not at hand"
-MEASURES = ("softmax_top1", "softmax_top5", "regroup_top1", "regroup_top5")
-NAMES = {
-    "softmax_top1": "softmax top-1",
-    "softmax_top5": "softmax top-5",
-    "regroup_top1": "REGroup top-1",
-    "regroup_top5": "REGroup top-5",
-}
+NOT_AT_HAND = "not at hand"
 HEADS = ["row", "protocol", "attempted", "#S", "measure", "measured", "paper", "difference"]
+QUOTED_HEADS = ["defense", "row", "measure", "published", "place"]
 BUDGET = "-budget"
 
 
 @dataclass(frozen=True)
 class PaperTable:
-    """A table of the paper: `prefix` of its presets, and over which samples it counts.
+    """A table of the paper.
 
-    `over`: "all" attempted, or "S", those whose attack succeeded.
+    Attributes:
+        prefix: of its presets.
+        over: "all" attempted samples, or "S", those whose attack succeeded.
+        clean: whether clean images have a row.
     """
 
     name: str
@@ -45,9 +51,9 @@ class PaperTable:
     over: str = "S"
     clean: bool = False
 
-    def keys(self, results: Row) -> list[str]:
+    def presets(self, results: StudyResults) -> list[str]:
         """Presets of the rows: all of the paper's protocol, and others that the study has."""
-        named = {a["preset"] for a in results["settings"]["attacks"].values()}
+        named = {attack.preset for attack in results.settings.attacks.values()}
         mine = [name for name in PRESETS if name.startswith(self.prefix)]
         return [name for name in mine if not name.endswith(BUDGET) or name in named]
 
@@ -64,155 +70,197 @@ PAPER_TABLES = {
 }
 
 
-def values_of(results: Row) -> PaperValues:
+@dataclass(frozen=True)
+class PaperRow:
+    """A row of a paper's table.
+
+    Attributes:
+        preset: the preset, or "clean".
+        images: the study's name of the images; "" where no attack names the preset.
+        attempted: None where it was not run.
+        success: #S; None for clean images.
+        accuracies: over the samples that the table counts; None where it was not run.
+    """
+
+    preset: str
+    images: str = ""
+    attempted: int | None = None
+    success: int | None = None
+    accuracies: Accuracies | None = None
+
+    def accuracy(self, measure: MeasureName) -> Accuracy | None:
+        """One measure; None where it was not run."""
+        return None if self.accuracies is None else self.accuracies.of(measure)
+
+
+def values_of(results: StudyResults) -> PaperValues:
     """The paper's values that the study names, or those that are shipped; raises `UsageError`."""
-    named = results["settings"]["paper_values"]
+    named = results.settings.paper_values
     return read_paper_values(Path(named) if named else SHIPPED)
 
 
-def paper_rows(table: PaperTable, results: Row, evaluation: Row) -> Iterator[Row]:
-    """A row a number; `accuracy` is empty where `state` says why; `paper` in [0, 1] as well."""
-    values, network = values_of(results), results["settings"]["model"]["name"]
-    for preset, images, measured in _rows(table, results, evaluation):
-        over = "all" if preset == "clean" else table.over
+def paper_table(table: PaperTable, results: StudyResults, evaluation: EvaluationResults) -> Table:
+    """A table of the paper, measured beside published; raises `UsageError` for bad values."""
+    values, network = values_of(results), results.settings.model.name
+    rows, download = [], []
+    for row in paper_rows(table, results, evaluation):
+        protocol = _protocol(row.preset, results.settings.attacks.get(row.images))
+        over = "all" if row.preset == "clean" else table.over
         for measure in MEASURES:
-            cell = measured.get(f"{measure}_{over}")
-            known = values.find(table.name, preset, network, measure)
-            yield {
-                "table": table.name,
-                "row": preset,
-                "images": images or "",
-                "protocol": _protocol(preset, results["settings"]["attacks"].get(images)),
-                "attempted": measured.get("attempted", ""),
-                "success": "" if measured.get("success") is None else measured["success"],
-                "over": over,
-                "measure": measure,
-                "k": evaluation["k"],
-                **_numbers(cell),
-                "paper": "" if known is None else known.percent / 100,
-                "difference": _difference(cell, known.percent if known else None),
-                "place": "" if known is None else known.place,
-            }
+            known = values.find(table.name, row.preset, network, measure)
+            rows.append(_cells(row, protocol, measure, known))
+            head: FlatRow = {"table": table.name, "row": row.preset, "images": row.images}
+            found = _download(row, protocol, measure, known)
+            download.append({**head, **found, "over": over, "k": evaluation.k})
+    return Table(
+        f"{key_of(evaluation)}-{table.name}",
+        f"Table {table.name.removeprefix('table-')}: {table.title}; {network}, "
+        f"{evaluation.taps} taps, k = {evaluation.k}",
+        HEADS,
+        rows,
+        download,
+        paper_note(table, results, evaluation),
+        f"tab:{table.name}",
+    )
 
 
-def _rows(
-    table: PaperTable, results: Row, evaluation: Row
-) -> Iterator[tuple[str, str | None, Row]]:
-    """Preset, name of the images and what was measured of every row.
-
-    None: no attack of the study names it; an empty measure: not run.
-    """
+def paper_rows(
+    table: PaperTable, results: StudyResults, evaluation: EvaluationResults
+) -> list[PaperRow]:
+    """The rows of a table, the clean ones first."""
     attacks = list(_attack_rows(table, results, evaluation))
-    yield from _clean_rows(attacks, evaluation) if table.clean else ()
-    yield from attacks
+    measured = [found for _, found in attacks if found]
+    clean = [*_clean_rows(measured, evaluation)] if table.clean else []
+    return clean + [row for row, _ in attacks]
 
 
 def _attack_rows(
-    table: PaperTable, results: Row, evaluation: Row
-) -> Iterator[tuple[str, str | None, Row]]:
-    attacks = results["settings"]["attacks"]
-    for preset in table.keys(results):
-        names = [name for name, attack in attacks.items() if attack["preset"] == preset]
-        for name in names or [None]:
-            yield preset, name, _measured(evaluation, name)
+    table: PaperTable, results: StudyResults, evaluation: EvaluationResults
+) -> Iterator[tuple[PaperRow, MeasuredImages | None]]:
+    attacks = results.settings.attacks
+    for preset in table.presets(results):
+        names = [name for name, attack in attacks.items() if attack.preset == preset]
+        for name in names or [""]:
+            found = evaluation.row(name)
+            yield _paper_row(preset, name, found, table.over), found
 
 
-def _clean_rows(
-    attacks: list[tuple[str, str | None, Row]], evaluation: Row
-) -> Iterator[tuple[str, str | None, Row]]:
-    """The images of each whole subset as they are; and those of the dataset beside other attacks.
+def _paper_row(preset: str, name: str, found: MeasuredImages | None, over: str) -> PaperRow:
+    if found is None:
+        return PaperRow(preset, name)
+    return PaperRow(preset, name, found.attempted, found.success, found.over(over))
+
+
+def _clean_rows(attacks: list[MeasuredImages], evaluation: EvaluationResults) -> Iterator[PaperRow]:
+    """The clean images of each whole subset; and those of the dataset beside other attacks.
 
     A whole subset has one row, or, where attacks lack different samples of it, one for each.
     """
-    told = []
-    for whole in (row["whole"] for _, _, row in attacks if "whole" in row):
-        if whole["clean"] not in told:
-            told.append(whole["clean"])
-            yield "clean", whole["subset"], {**whole["clean"], "attempted": whole["counted"]}
-    if not told or any(row and "whole" not in row for _, _, row in attacks):
-        yield "clean", "clean", _measured(evaluation, "clean")
+    seen = []
+    for whole in (row.whole for row in attacks if row.whole is not None):
+        if whole.clean not in seen:
+            seen.append(whole.clean)
+            yield PaperRow("clean", whole.subset, whole.counted, None, whole.clean)
+    if not seen or any(row.whole is None for row in attacks):
+        yield _paper_row("clean", "clean", evaluation.row("clean"), "all")
 
 
-def _measured(evaluation: Row, images: str | None) -> Row:
-    rows = [row for row in evaluation["accuracy"] if row["images"] == images]
-    return rows[0] if rows and "not_run" not in rows[0] else {}
-
-
-def _protocol(preset: str, attack: Row | None) -> str:
+def _protocol(preset: str, attack: Attack | None) -> str:
     """What the study runs, which may differ from the preset."""
     if preset == "clean":
         return "-"
-    return str((attack and attack["protocol"]) or PRESETS[preset].protocol)
+    return str((attack and attack.protocol) or PRESETS[preset].protocol)
 
 
-def _numbers(cell: Row | None) -> Row:
-    empty = {"correct": "", "total": "", "accuracy": "", "low": "", "high": ""}
-    if cell is None:
-        return {"state": NOT_RUN, **empty}
-    if not cell["total"]:
-        return {"state": "no samples", **empty, "correct": 0, "total": 0}
-    low, high = cell["interval95"]
-    counts = {"correct": cell["correct"], "total": cell["total"]}
-    return {"state": "measured", **counts, "accuracy": cell["accuracy"], "low": low, "high": high}
-
-
-def _difference(cell: Row | None, percent: float | None) -> float | str:
-    """Measured less the paper's, as a fraction; empty where either is not there."""
-    if cell is None or cell["accuracy"] is None or percent is None:
-        return ""
-    return float(cell["accuracy"]) - percent / 100
-
-
-def paper_cells(table: PaperTable, results: Row, evaluation: Row) -> list[list[str]]:
-    """The table for people, a line a number."""
-    return [_cells(row) for row in paper_rows(table, results, evaluation)]
-
-
-def _cells(row: Row) -> list[str]:
-    ran = row["state"] != NOT_RUN
-    success = "-" if row["success"] == "" else str(row["success"])
-    counts = [str(row["attempted"]), success] if ran else [NOT_RUN] * 2
-    interval = {"accuracy": row["accuracy"], "interval95": (row["low"], row["high"])}
-    shown = format_accuracy(interval) if row["state"] == "measured" else row["state"]
-    paper = NOT_AT_HAND if row["paper"] == "" else f"{100 * row['paper']:.1f} %"
-    difference = "-" if row["difference"] == "" else f"{100 * row['difference']:+.1f}"
-    label = (
-        f"{row['row']} ({row['images']})" if row["images"] not in ("", row["row"]) else row["row"]
-    )
-    return [label, row["protocol"], *counts, NAMES[row["measure"]], shown, paper, difference]
-
-
-def quoted_cells(results: Row) -> list[list[str]]:
-    """Published figures of other defenses: name, row, measure, value, place."""
+def _cells(
+    row: PaperRow, protocol: str, measure: MeasureName, known: PaperValue | None
+) -> list[Cell]:
+    accuracy = row.accuracy(measure)
+    other = row.images not in ("", row.preset)
+    label = f"{row.preset} ({row.images})" if other else row.preset
+    ran = row.accuracies is not None
+    counts = [number_cell(row.attempted), number_cell(row.success)] if ran else [Cell(NOT_RUN)] * 2
     return [
-        [f"{q.defense} (quoted)", q.row, q.measure, f"{q.percent:.1f} %", q.place]
-        for q in values_of(results).quoted
+        text_cell(label),
+        text_cell(protocol),
+        *counts,
+        text_cell(NAMES[measure]),
+        _measured(accuracy),
+        Cell(NOT_AT_HAND) if known is None else Cell(f"{known.percent:.1f} %", known.percent / 100),
+        _difference_cell(_difference(accuracy, known)),
     ]
 
 
-QUOTED_HEADS = ["defense", "row", "measure", "published", "place"]
+def _measured(accuracy: Accuracy | None) -> Cell:
+    if accuracy is None or accuracy.accuracy is None:
+        return Cell(str(flat_accuracy(accuracy)["state"]))
+    return Cell(str(accuracy), accuracy.accuracy)
 
 
-def paper_title(table: PaperTable, results: Row, evaluation: Row) -> str:
-    """The title: which table, of which network, taps and k."""
-    network = results["settings"]["model"]["name"]
-    number, k = table.name.removeprefix("table-"), evaluation["k"]
-    return f"Table {number}: {table.title}; {network}, {evaluation['taps']} taps, k = {k}"
+def _difference_cell(difference: float | None) -> Cell:
+    return Cell("-") if difference is None else Cell(f"{100 * difference:+.1f}", difference)
 
 
-def paper_note(table: PaperTable, results: Row, evaluation: Row) -> str:
-    """How to read the numbers, with the protocols."""
-    rows = [row for _, _, row in _attack_rows(table, results, evaluation) if row]
-    whole = [row for row in rows if "whole" in row] if table.over == "all" else []
+def _difference(accuracy: Accuracy | None, known: PaperValue | None) -> float | None:
+    """Measured less the paper's, as a fraction; None where either is not there."""
+    if accuracy is None or accuracy.accuracy is None or known is None:
+        return None
+    return accuracy.accuracy - known.percent / 100
+
+
+def _download(
+    row: PaperRow, protocol: str, measure: MeasureName, known: PaperValue | None
+) -> FlatRow:
+    """The row's numbers; `accuracy` is empty where `state` says why; `paper` in [0, 1] as well."""
+    difference = _difference(row.accuracy(measure), known)
+    return {
+        "protocol": protocol,
+        "attempted": "" if row.attempted is None else row.attempted,
+        "success": "" if row.success is None else row.success,
+        "measure": measure,
+        **flat_accuracy(row.accuracy(measure)),
+        "paper": "" if known is None else known.percent / 100,
+        "difference": "" if difference is None else difference,
+        "place": "" if known is None else known.place,
+    }
+
+
+def quoted_table(results: StudyResults, evaluation: EvaluationResults) -> Table | None:
+    """Published figures of other defenses; None where there are none."""
+    quoted = [
+        [f"{q.defense} (quoted)", q.row, q.measure, f"{q.percent:.1f} %", q.place]
+        for q in values_of(results).quoted
+    ]
+    if not quoted:
+        return None
+    return Table(
+        f"{key_of(evaluation)}-quoted",
+        "Other defenses",
+        QUOTED_HEADS,
+        [[text_cell(text) for text in line] for line in quoted],
+        [dict(zip(QUOTED_HEADS, line, strict=True)) for line in quoted],
+        "Published figures of other defenses, quoted, not measured here.",
+        "tab:quoted",
+    )
+
+
+def paper_note(table: PaperTable, results: StudyResults, evaluation: EvaluationResults) -> str:
+    """How to read the numbers, with the protocols, and which images they count."""
+    rows = [found for _, found in _attack_rows(table, results, evaluation) if found]
+    whole = [row for row in rows if row.whole is not None] if table.over == "all" else []
     clean = _clean_note(rows, whole) if table.clean else ""
-    return (
+    note = (
         f"Accuracy over {_over(table, rows, whole)}; brackets: 95 % Wilson intervals; difference: "
         "measured less paper, in percentage points. Protocol minimal: the smallest perturbation "
         f"that the attack finds; budget: full steps in a fixed ball.{clean}"
     )
+    lines = whole_lines(evaluation.accuracy) if table.over == "all" else ()
+    none = table.name == "table-1" and not values_of(results).quoted
+    quoted = ["Published figures of other defenses: not at hand."] if none else []
+    return " ".join([note, *lines, *quoted])
 
 
-def _over(table: PaperTable, rows: list[Row], whole: list[Row]) -> str:
+def _over(table: PaperTable, rows: list[MeasuredImages], whole: list[MeasuredImages]) -> str:
     if table.over == "S":
         return "S, the samples whose attack succeeded"
     if not whole:
@@ -221,10 +269,10 @@ def _over(table: PaperTable, rows: list[Row], whole: list[Row]) -> str:
     return subset if len(whole) == len(rows) else f"{subset}, or all attempted samples (see below)"
 
 
-def _clean_note(rows: list[Row], whole: list[Row]) -> str:
+def _clean_note(rows: list[MeasuredImages], whole: list[MeasuredImages]) -> str:
     """Which images the rows count, and whether they are the same."""
     same = " The clean row of a subset and the row of an attack on it count the same images."
-    others = [row["images"] for row in rows if "whole" not in row]
+    others = [row.images for row in rows if row.whole is None]
     named = f" of {', '.join(others)}" if whole else ""
     other = (
         f" The clean row{' of clean' if whole else ''} counts every image of the dataset; an "

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regroup_cluster.dispatch.stopwatch import add_seconds
-from regroup_pipelines.report_pages.tables import Cell, Table, number_cell, text_cell
+from regroup_pipelines.render.table import Cell, Table, number_cell, text_cell
+from regroup_pipelines.results.records import MeasuredImages
 from regroup_pipelines.steps.run_record import FOLDER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from regroup_pipelines.report_pages.evaluation import Row, Study
+    from regroup_pipelines.report_pages.evaluation import ReportedStudy
+    from regroup_pipelines.results.base import FlatRow, JsonObject
     from regroup_store.format.store import Store
 
 
-def read_runs(store: Store) -> list[Row]:
+def read_runs(store: Store) -> list[JsonObject]:
     """The records of finished runs, oldest first; one that cannot be read is left out."""
     found = []
     for name in store.backend.children(FOLDER):
@@ -30,9 +32,9 @@ def read_runs(store: Store) -> list[Row]:
     return sorted(found, key=lambda record: str(record.get("started")))
 
 
-def study_runs(study: Study, runs: Iterable[Row]) -> list[Row]:
+def study_runs(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[JsonObject]:
     """Those of the runs that made, or looked for, an element of the study."""
-    refs = {step["ref"] for step in study.results["steps"]}
+    refs = {step.ref for step in study.results.steps}
     return [run for run in runs if refs & {step.get("ref") for step in run["steps"]}]
 
 
@@ -54,11 +56,11 @@ class Spent:
         return self.step.split()[0]
 
 
-def spent(study: Study, runs: Iterable[Row]) -> list[Spent]:
+def spent(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[Spent]:
     """What every element of the study took, in the order of its steps; zeros: no record says."""
     steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
     found = []
-    for ref, name in {step["ref"]: step["step"] for step in study.results["steps"]}.items():
+    for ref, name in {step.ref: step.step for step in study.results.steps}.items():
         mine = [step for step in steps if step["ref"] == ref]
         phases: dict[str, float] = {}
         for step in mine:
@@ -95,7 +97,7 @@ def steps_table(costs: list[Spent]) -> Table:
     )
 
 
-def _download(cost: Spent, phases: list[str]) -> Row:
+def _download(cost: Spent, phases: list[str]) -> FlatRow:
     return {
         "step": cost.step,
         "element": cost.ref,
@@ -154,22 +156,24 @@ class Saving:
         return self.samples / self.rate if self.rate else None
 
 
-def saving(study: Study, costs: list[Spent]) -> Saving:
+def saving(study: ReportedStudy, costs: list[Spent]) -> Saving:
     """What re-scoring saved."""
     scored, extracted, attacked = (
         [cost for cost in costs if cost.kind == kind and cost.samples]
         for kind in ("score", "extract", "attack")
     )
     seconds = sum(cost.seconds for cost in extracted)
-    rows = [row for each in study.results["evaluations"] for row in each["accuracy_against_k"]]
-    evaluations = len(study.results["evaluations"])
+    evaluated = study.results.evaluations
+    rows = [row for each in evaluated for row in each.accuracy_against_k]
+    evaluations = len(evaluated)
     return Saving(
         evaluations=evaluations,
         questions=len(rows) // max(evaluations, 1),
         samples=sum(
-            row.get("attempted", 0) + row.get("failed", 0)
-            for each in study.results["evaluations"]
-            for row in each["accuracy"]
+            row.attempted + row.failed
+            for each in evaluated
+            for row in each.accuracy
+            if isinstance(row, MeasuredImages)
         ),
         scored_seconds=sum(cost.seconds for cost in scored) if scored else None,
         scored_passes=sum(cost.forward_passes for cost in scored),

@@ -2,44 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from regroup_pipelines.report_pages.outcomes import outcomes_of
-from regroup_pipelines.results.accuracy import Accuracy
-from regroup_pipelines.results.curve import curve_of, curve_rows
+from regroup_pipelines.results.base import Accuracy
+from regroup_pipelines.results.curve import CurvePoint, curve_of, curve_points
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regroup_pipelines.configs.stored import Size
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
+    from regroup_pipelines.results.records import AttackedImages
     from regroup_store.format.element import BlockElement
 
 POINTS_SHOWN = 300
 
 
-def minimal_curve(evaluation: Evaluation, attack: Row) -> dict[str, Any]:
-    """The curve of an attack that looked for the smallest perturbation, at `POINTS_SHOWN` sizes.
+@dataclass(frozen=True)
+class Curve:
+    """Accuracy against the size of an attack's perturbations.
 
-    See `Missing` for what it may raise.
+    Attributes:
+        size: the norm that sizes are measured in.
+        every: points that the whole curve has, of which `points` are shown.
+        minimal: of an attack that searched for the smallest perturbation; else of several budgets.
+    """
+
+    attack: str
+    title: str
+    size: Size
+    every: int
+    points: list[CurvePoint]
+    minimal: bool
+
+
+def minimal_curve(evaluation: ReportedEvaluation, attack: AttackedImages) -> Curve:
+    """The curve of an attack that searched for the smallest perturbation.
+
+    At `POINTS_SHOWN` sizes. See `Missing` for what it may raise.
     """
     made = evaluation.study.adversarials(attack)
-    clean = evaluation.votes(evaluation.study.clean_of(attack))
-    attacked = evaluation.votes(attack["images"])
+    clean = evaluation.votes(evaluation.study.clean_of(attack).images)
+    attacked = evaluation.votes(attack.images)
     size = measured_in(made)
     curve = curve_of(made, size, clean, attacked, evaluation.signs, evaluation.k)
-    rows = curve_rows(curve)
-    last = len(rows) - 1
+    points = curve_points(curve)
+    last = len(points) - 1
     kept = sorted({round(point) for point in np.linspace(0, last, POINTS_SHOWN)})
-    return {
-        "attack": attack["images"],
-        "title": attack["title"],
-        "size": size,
-        "every": len(rows),
-        "rows": [rows[row] for row in kept],
-    }
+    shown = [points[row] for row in kept]
+    return Curve(attack.images, attack.title, size, len(points), shown, minimal=True)
 
 
 def measured_in(adversarials: BlockElement) -> Size:
@@ -62,51 +77,48 @@ def budget_family(adversarials: BlockElement) -> tuple[str, ...]:
     return (str(sorted(rest.items())), str(adversarials.inputs["index"]))
 
 
-def budget_points(evaluation: Evaluation, attacks: list[Row]) -> dict[str, Any]:
+def budget_curve(evaluation: ReportedEvaluation, attacks: list[AttackedImages]) -> Curve:
     """Accuracy at each budget of one attack, over the same attempted samples; first at none.
 
-    attacks: that differ in epsilon alone. See `Missing` for what it may raise.
+    Args:
+        attacks: that differ in epsilon alone. See `Missing` for what it may raise.
     """
     budgets = [(_epsilon(evaluation, attack), attack) for attack in attacks]
     found = [(size, outcomes_of(evaluation, attack)) for size, attack in sorted(budgets, key=_size)]
     first = found[0][1]
     softmax = int((first["clean_softmax"] == first["label"]).sum())
-    rows = [_point(0.0, softmax, int(first.regroup_right_clean.sum()), len(first))]
+    points = [_point(0.0, softmax, int(first.regroup_right_clean.sum()), len(first))]
     for size, outcomes in found:
         softmax, regroup = int(outcomes.softmax_right.sum()), int(outcomes.regroup_right.sum())
-        rows.append(_point(size, softmax, regroup, len(outcomes)))
-    return {
-        "attack": ", ".join(attack["images"] for attack in attacks),
-        "title": attacks[0]["title"],
-        "size": measured_in(evaluation.study.adversarials(attacks[0])),
-        "every": len(rows),
-        "rows": rows,
-    }
+        points.append(_point(size, softmax, regroup, len(outcomes)))
+    names = ", ".join(attack.images for attack in attacks)
+    measured = measured_in(evaluation.study.adversarials(attacks[0]))
+    return Curve(names, attacks[0].title, measured, len(points), points, minimal=False)
 
 
-def _size(each: tuple[float, Row]) -> float:
+def _size(each: tuple[float, AttackedImages]) -> float:
     return each[0]
 
 
-def _epsilon(evaluation: Evaluation, attack: Row) -> float:
+def _epsilon(evaluation: ReportedEvaluation, attack: AttackedImages) -> float:
     described: Any = evaluation.study.adversarials(attack).inputs["attack"]
     return float(described["epsilon"])
 
 
-def _point(size: float, softmax: int, regroup: int, total: int) -> dict[str, Any]:
-    return {
-        "epsilon": size,
-        "softmax": Accuracy(softmax, total).describe(),
-        "regroup": Accuracy(regroup, total).describe(),
-    }
+def _point(size: float, softmax: int, regroup: int, total: int) -> CurvePoint:
+    return CurvePoint(
+        epsilon=size,
+        softmax=Accuracy(correct=softmax, total=total),
+        regroup=Accuracy(correct=regroup, total=total),
+    )
 
 
-def families(evaluation: Evaluation) -> Iterator[tuple[bool, list[Row]]]:
-    """The attacks in groups that share a curve, and whether they look for the smallest.
+def families(evaluation: ReportedEvaluation) -> Iterator[tuple[bool, list[AttackedImages]]]:
+    """The attacks in groups that share a curve, and whether they search for the smallest.
 
     An attack with neither a budget nor a search for the smallest (a rotation) has no curve.
     """
-    groups: dict[tuple[str, ...], list[Row]] = {}
+    groups: dict[tuple[str, ...], list[AttackedImages]] = {}
     for attack in evaluation.study.attacks:
         made = evaluation.study.adversarials(attack)
         described: Any = made.inputs["attack"]

@@ -4,25 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup.errors import RegroupError
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.study_tables import key_of
+from regroup_pipelines.results.records import AttackedImages, CleanImages
 from regroup_store.errors import StoreError, StoreUsageError
 from regroup_store.format.element import BlockElement
-from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.manifests import find_location, locate, read_manifest
 from regroup_store.kinds.banks import KIND as BANKS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import TypeVar
 
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.records import EvaluationResults, StudyResults
+    from regroup_pipelines.schema.study import Study
     from regroup_store.format.store import Store
 
-    T = TypeVar("T")
-
-Row = dict[str, Any]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Missing:
     reason: str
 
 
-def attempt(read: Callable[[], T]) -> T | Missing:
+def or_missing(read: Callable[[], T]) -> T | Missing:
     """What `read` returns, or why the store, or a dataset, does not give it any more."""
     try:
         return read()
@@ -41,74 +42,73 @@ def attempt(read: Callable[[], T]) -> T | Missing:
 
 
 @dataclass(frozen=True)
-class Study:
+class ReportedStudy:
     """The results of one study beside the store that holds them."""
 
     store: Store
-    results: Row
+    results: StudyResults
 
     @property
     def name(self) -> str:
         """Its name."""
-        return str(self.results["study"])
+        return self.results.study
 
     @property
-    def settings(self) -> Row:
-        """What was asked for."""
-        settings: Row = self.results["settings"]
-        return settings
+    def settings(self) -> Study:
+        """The study as it was declared."""
+        return self.results.settings
 
     @property
-    def attacks(self) -> list[Row]:
-        """The rows of its images that are attacks with numbers."""
-        return [row for row in self.results["images"] if "adversarials" in row]
+    def attacks(self) -> list[AttackedImages]:
+        """The sets of attacked images that have numbers."""
+        return [row for row in self.results.images if isinstance(row, AttackedImages)]
 
     @cached_property
-    def evaluations(self) -> list[Evaluation]:
+    def evaluations(self) -> list[ReportedEvaluation]:
         """Every pair of tap policy and bank."""
-        return [Evaluation(self, row) for row in self.results["evaluations"]]
+        return [ReportedEvaluation(self, row) for row in self.results.evaluations]
 
-    def clean_of(self, attack: Row) -> str:
-        """What the results call the clean images of the dataset that was attacked."""
-        clean = {row["dataset"]: row["images"] for row in self.results["images"] if "index" in row}
-        return str(clean[attack["dataset"]])
+    def clean_of(self, attack: AttackedImages) -> CleanImages:
+        """The clean images of the dataset that was attacked."""
+        clean = (row for row in self.results.images if isinstance(row, CleanImages))
+        return next(row for row in clean if row.dataset == attack.dataset)
 
-    def adversarials(self, attack: Row) -> BlockElement:
-        """What the attack made."""
-        return BlockElement.open(self.store, "adversarials", attack["adversarials"])
+    def adversarials(self, attack: AttackedImages) -> BlockElement:
+        """The images of the attack; raises StoreUsageError where they are gone."""
+        return BlockElement.open(self.store, "adversarials", attack.adversarials)
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class ReportedEvaluation:
     """One tap policy and bank of a study."""
 
-    study: Study
-    row: Row
+    study: ReportedStudy
+    results: EvaluationResults
     _kept: dict[str, Any] = field(default_factory=dict, compare=False)
 
     @property
     def key(self) -> str:
         """Names it in files and links."""
-        return f"{self.row['taps']}-{self.row['bank']}"
+        return key_of(self.results)
 
     @property
     def title(self) -> str:
-        """Names it on pages."""
-        return f"{self.row['taps']} taps, bank {self.row['bank']}"
+        """What pages call it."""
+        return f"{self.results.taps} taps, bank {self.results.bank}"
 
     @property
     def k(self) -> int:
         """How many of the last taps vote."""
-        return int(self.row["k"])
+        return self.results.k
 
     @property
     def signs(self) -> str:
         """Which voters of a tap count."""
-        return str(self.study.settings["scoring"]["signs"])
+        return self.study.results.signs
 
     def votes(self, images: str) -> BlockElement:
         """Votes on clean or attacked images; raises StoreUsageError where they are gone."""
-        return BlockElement.open(self.study.store, "votes", self.row["votes"][images])
+        return BlockElement.open(self.study.store, "votes", self.results.votes[images])
 
     def features(self, images: str) -> BlockElement:
         """The features that those votes are of, as far as their gaps say."""
@@ -116,9 +116,7 @@ class Evaluation:
         fingerprint = str(votes.inputs["features"])
         found = find_location(self.study.store.backend, "features", fingerprint)
         if found is None:
-            raise StoreUsageError(
-                f"the features {short_fingerprint(fingerprint)} are no longer in the store"
-            )
+            raise StoreUsageError(f"the features {fingerprint[:16]} are no longer in the store")
         features = BlockElement.open(self.study.store, "features", found.ref)
         features.accept_gaps_of(votes.inputs)
         return features
@@ -131,11 +129,11 @@ class Evaluation:
         return found
 
     @cached_property
-    def _bank_inputs(self) -> Row:
+    def _bank_inputs(self) -> JsonObject:
         backend = self.study.store.backend
-        manifest = read_manifest(backend, locate(backend, BANKS, self.row["bank_ref"]))
+        manifest = read_manifest(backend, locate(backend, BANKS, self.results.bank_ref))
         inputs: Any = manifest["inputs"]
-        found: Row = inputs
+        found: JsonObject = inputs
         return found
 
     @property
@@ -146,4 +144,4 @@ class Evaluation:
     @property
     def taps(self) -> list[str]:
         """Every tap that may vote, first to last, from the results alone."""
-        return [str(row["tap"]) for row in self.row["tap_accuracy"]]
+        return [row.tap for row in self.results.tap_accuracy]

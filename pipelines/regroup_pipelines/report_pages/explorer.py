@@ -14,25 +14,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.evaluation import Missing, or_missing
 from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.report_pages.pictures import (
     SMALLEST_SHOWN,
-    AttackedImages,
+    AttackedPictures,
     difference,
     open_clean_images,
 )
 from regroup_pipelines.report_pages.points import VotingRule, rule_of
 from regroup_pipelines.report_pages.voters import read_ranks
+from regroup_pipelines.results.base import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row, Study
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
     from regroup_pipelines.report_pages.outcomes import Outcomes
-    from regroup_pipelines.report_pages.pictures import Album, CleanImages
+    from regroup_pipelines.report_pages.pictures import Album, CleanPictures
+    from regroup_pipelines.results.records import AttackedImages
 
 # Rows that are listed by number at most, the first by the seed; and the room that one takes.
 ROWS_LISTED, ROW_BYTES = 40_000, 110
@@ -55,7 +57,7 @@ class Explorer:
         images: samples that are shown with pictures and ranks at most, over all attacks.
     """
 
-    study: Study
+    study: ReportedStudy
     album: Album
     images: int
     seed: int
@@ -63,10 +65,10 @@ class Explorer:
     _ids: dict[str, int] = field(default_factory=dict)
     _shown: dict[str, int] = field(default_factory=dict)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> JsonObject:
         """Plain JSON for the page's script; lists of samples are places in `ids`."""
         evaluations = [self._evaluation(each) for each in self.study.evaluations]
-        told: dict[str, Any] = {"ids": list(self._ids), "evaluations": evaluations}
+        told: JsonObject = {"ids": list(self._ids), "evaluations": evaluations}
         self.album.room -= PAGE_BYTES + len(json.dumps(told, separators=(",", ":")).encode())
         told["pictures"] = self._pictures()
         for evaluation, row in zip(self.study.evaluations, evaluations, strict=True):
@@ -109,11 +111,13 @@ class Explorer:
         taps = sum(len(each.taps) for each in self.study.evaluations)
         return SAMPLE_BYTES + TAP_BYTES * taps
 
-    def _outcomes(self, evaluation: Evaluation, attack: Row) -> Outcomes | Missing:
-        return attempt(lambda: outcomes_of(evaluation, attack))
+    def _outcomes(
+        self, evaluation: ReportedEvaluation, attack: AttackedImages
+    ) -> Outcomes | Missing:
+        return or_missing(lambda: outcomes_of(evaluation, attack))
 
-    def _evaluation(self, evaluation: Evaluation) -> dict[str, Any]:
-        names = attempt(lambda: evaluation.class_names)
+    def _evaluation(self, evaluation: ReportedEvaluation) -> JsonObject:
+        names = or_missing(lambda: evaluation.class_names)
         if isinstance(names, Missing):
             self.notes.append(f"{evaluation.title}: {names.reason}")
         return {
@@ -127,24 +131,24 @@ class Explorer:
             "attacks": [self._attack(evaluation, row) for row in self.study.attacks],
         }
 
-    def _rule(self, evaluation: Evaluation) -> VotingRule:
+    def _rule(self, evaluation: ReportedEvaluation) -> VotingRule:
         """The rule of the stored votes; where those are gone, of the settings."""
-        found = attempt(lambda: rule_of(evaluation.votes("clean")))
-        scoring = self.study.settings["scoring"]
+        found = or_missing(lambda: rule_of(evaluation.votes("clean")))
+        scoring = self.study.settings.scoring
         if isinstance(found, Missing):
-            return VotingRule(scoring["rule"], None, scoring["tie_break"])
+            return VotingRule(scoring.rule, None, scoring.tie_break)
         return found
 
-    def _attack(self, evaluation: Evaluation, attack: Row) -> dict[str, Any]:
-        head = {"name": attack["images"], "title": attack["title"]}
+    def _attack(self, evaluation: ReportedEvaluation, attack: AttackedImages) -> JsonObject:
+        head = {"name": attack.images, "title": attack.title}
         found = self._outcomes(evaluation, attack)
         if isinstance(found, Missing):
-            self.notes.append(f"{evaluation.title}, {attack['images']}: {found.reason}")
+            self.notes.append(f"{evaluation.title}, {attack.images}: {found.reason}")
             return {**head, "samples": [], "columns": {}, "ranks": None}
         listed = self._first(found, self._listed_an_attack)
         if len(listed) < len(found):
             self.notes.append(
-                f"{evaluation.title}, {attack['images']}: {len(listed)} of {len(found)} samples "
+                f"{evaluation.title}, {attack.images}: {len(listed)} of {len(found)} samples "
                 f"are listed, drawn with seed {self.seed}; every number on other pages is of all."
             )
         places = [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids]
@@ -154,16 +158,16 @@ class Explorer:
         """The first samples in the order of the seed."""
         return outcomes.take(by_seed(outcomes.sample_ids, self.seed)[:count])
 
-    def _ranks(self, evaluation: Evaluation, attack: Row) -> Any:
+    def _ranks(self, evaluation: ReportedEvaluation, attack: AttackedImages) -> Any:
         """Ranks of the samples that are shown, clean and attacked; None where they are gone."""
         outcomes = self._outcomes(evaluation, attack)
-        count = min(self._shown.get(attack["images"], 0), self._listed_an_attack)
+        count = min(self._shown.get(attack.images, 0), self._listed_an_attack)
         if isinstance(outcomes, Missing) or not count or not len(outcomes):
             return None
-        shown, clean = self._first(outcomes, count), evaluation.study.clean_of(attack)
-        rows = {clean: shown["clean_row"], attack["images"]: shown["attacked_row"]}
+        shown, clean = self._first(outcomes, count), evaluation.study.clean_of(attack).images
+        rows = {clean: shown["clean_row"], attack.images: shown["attacked_row"]}
 
-        def read() -> dict[str, Any]:
+        def read() -> JsonObject:
             """The ranks of both sets of images, as JSON; StoreError where they are gone."""
             both = [
                 read_ranks(evaluation, images, at, shown["label"], shown["adversarial"])
@@ -174,31 +178,31 @@ class Explorer:
                 for name, ranks in zip(("clean", "attacked"), both, strict=True)
             }
 
-        found = attempt(read)
+        found = or_missing(read)
         if isinstance(found, Missing):
-            self.notes.append(f"{evaluation.title}, {attack['images']}: no ranks: {found.reason}")
+            self.notes.append(f"{evaluation.title}, {attack.images}: no ranks: {found.reason}")
         return None if isinstance(found, Missing) else found
 
-    def _pictures(self) -> dict[str, dict[str, Any]]:
+    def _pictures(self) -> dict[str, JsonObject]:
         """Pictures by attack and sample id, of the samples that have ranks; an equal room each."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, JsonObject] = {}
         attacks = self.study.attacks if self.study.evaluations else []
         for number, attack in enumerate(attacks):
             others = len(attacks) - number - 1
-            found[attack["images"]] = self._pictures_of(attack, others)
-            self._shown[attack["images"]] = len(found[attack["images"]])
+            found[attack.images] = self._pictures_of(attack, others)
+            self._shown[attack.images] = len(found[attack.images])
         return found
 
-    def _pictures_of(self, attack: Row, others: int) -> dict[str, Any]:
+    def _pictures_of(self, attack: AttackedImages, others: int) -> JsonObject:
         """`others`: the attacks whose pictures come after these."""
         outcomes = self._outcomes(self.study.evaluations[0], attack)
-        made = attempt(lambda: self.study.adversarials(attack))
+        made = or_missing(lambda: self.study.adversarials(attack))
         if isinstance(outcomes, Missing) or isinstance(made, Missing):
             return {}
         reserve = self.album.room * others // (others + 1)
-        images = self._clean(attack, made.inputs["model"]), AttackedImages(made)
+        images = self._clean(attack, made.inputs["model"]), AttackedPictures(made)
         wanted = min(self._wanted, self._listed_an_attack)
-        order, found = by_seed(outcomes.sample_ids, self.seed)[:wanted], dict[str, Any]()
+        order, found = by_seed(outcomes.sample_ids, self.seed)[:wanted], JsonObject()
         for start in range(0, len(order), READ_TOGETHER):
             for name, pixels, told in _read(outcomes, order[start : start + READ_TOGETHER], images):
                 files = self.album.add(pixels, self._bytes_a_sample, reserve)
@@ -207,23 +211,20 @@ class Explorer:
                 found[name] = {"files": files, **told}
         return found
 
-    def _clean(self, attack: Row, model: Any) -> CleanImages | Missing:
-        refs = {
-            row["images"]: row["index"] for row in self.study.results["images"] if "index" in row
-        }
-        ref = refs[self.study.clean_of(attack)]
-        found = attempt(lambda: open_clean_images(self.study, ref, model["preprocessing"]))
+    def _clean(self, attack: AttackedImages, model: Any) -> CleanPictures | Missing:
+        ref = self.study.clean_of(attack).index
+        found = or_missing(lambda: open_clean_images(self.study, ref, model["preprocessing"]))
         problem = found.reason if isinstance(found, Missing) else found.problem
         if problem:
-            self.notes.append(f"Clean images of {attack['dataset']} cannot be read: {problem}")
+            self.notes.append(f"Clean images of {attack.dataset} cannot be read: {problem}")
         return found
 
 
 def _read(
     outcomes: Outcomes,
     rows: NDArray[np.int64],
-    images: tuple[CleanImages | Missing, AttackedImages],
-) -> Iterator[tuple[str, dict[str, NDArray[np.float32]], dict[str, Any]]]:
+    images: tuple[CleanPictures | Missing, AttackedPictures],
+) -> Iterator[tuple[str, dict[str, NDArray[np.float32]], JsonObject]]:
     """Id, pictures and what is to be said of them, of some samples in the order of `rows`.
 
     They are read in the order of the attacked images, whose blocks hold many.
@@ -239,12 +240,12 @@ def _read(
 
 def _shown_pixels(
     before: NDArray[np.float32] | Missing, after: NDArray[np.float32] | Missing
-) -> tuple[dict[str, NDArray[np.float32]], dict[str, Any]]:
+) -> tuple[dict[str, NDArray[np.float32]], JsonObject]:
     """The pictures that there are, by kind, and what is to be said of them."""
     both = {"clean": before, "attacked": after}
     pixels = {kind: each for kind, each in both.items() if not isinstance(each, Missing)}
     problems = {kind: each.reason for kind, each in both.items() if isinstance(each, Missing)}
-    told: dict[str, Any] = {"problems": problems}
+    told: JsonObject = {"problems": problems}
     if not problems:
         pixels["difference"], told["gain"] = difference(pixels["clean"], pixels["attacked"])
     if pixels:

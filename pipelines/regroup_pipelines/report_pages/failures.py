@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup_pipelines.results.accuracy import Accuracy
+from regroup_pipelines.results.base import Accuracy
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -18,69 +19,106 @@ PAIRS_SHOWN, SAMPLES_SHOWN = 50, 50
 CLASSES_IN_MAP = 30
 
 
-def answers(outcomes: Outcomes) -> dict[str, Any]:
+def answers(outcomes: Outcomes) -> dict[str, Accuracy]:
     """What REGroup says of the images that fool softmax (S): true, the attack's class, another."""
     fooled = outcomes["success"]
     right = outcomes.regroup_right & fooled
     adversarial = (outcomes["attacked_regroup"] == outcomes["adversarial"]) & fooled & ~right
     total = int(fooled.sum())
     counts = {"true": right, "adversarial": adversarial, "other": fooled & ~right & ~adversarial}
-    return {name: Accuracy(int(mask.sum()), total).describe() for name, mask in counts.items()}
+    return {name: Accuracy(correct=int(mask.sum()), total=total) for name, mask in counts.items()}
 
 
-def classes(outcomes: Outcomes, names: list[str]) -> list[dict[str, Any]]:
-    """A row a class with attacked samples: REGroup right before and after; most lost first.
+@dataclass(frozen=True)
+class ClassLoss:
+    """REGroup on the attacked samples of a class, before and after.
 
-    lost: right on the clean image and wrong on the attacked one.
+    Attributes:
+        lost: samples that REGroup gets right clean and wrong attacked.
     """
+
+    name: str
+    attempted: int
+    softmax: Accuracy
+    clean: Accuracy
+    attacked: Accuracy
+    lost: int
+
+
+def classes(outcomes: Outcomes, names: list[str]) -> list[ClassLoss]:
+    """The classes with attacked samples, most lost first."""
     rows = []
     for label in np.unique(outcomes["label"]):
         mine = outcomes["label"] == label
+        total = int(mine.sum())
         before, after = (mine & r for r in (outcomes.regroup_right_clean, outcomes.regroup_right))
+        softmax = int((outcomes.softmax_right & mine).sum())
         rows.append(
-            {
-                "class": names[label],
-                "attempted": int(mine.sum()),
-                "softmax": Accuracy(int((outcomes.softmax_right & mine).sum()), int(mine.sum())),
-                "clean": Accuracy(int(before.sum()), int(mine.sum())),
-                "attacked": Accuracy(int(after.sum()), int(mine.sum())),
-                "lost": int((before & ~after).sum()),
-            }
+            ClassLoss(
+                name=names[label],
+                attempted=total,
+                softmax=Accuracy(correct=softmax, total=total),
+                clean=Accuracy(correct=int(before.sum()), total=total),
+                attacked=Accuracy(correct=int(after.sum()), total=total),
+                lost=int((before & ~after).sum()),
+            )
         )
-    return sorted(rows, key=lambda row: (-row["lost"] / row["attempted"], -row["lost"]))
+    return sorted(rows, key=lambda row: (-row.lost / row.attempted, -row.lost))
 
 
-def pairs(outcomes: Outcomes, names: list[str]) -> list[dict[str, Any]]:
-    """A row a true class and class that softmax was fooled into: what REGroup says; most first."""
-    fooled = np.flatnonzero(outcomes["success"] & (outcomes["adversarial"] >= 0))
-    found: dict[tuple[int, int], dict[str, int]] = {}
-    for row in fooled:
-        label, other = int(outcomes["label"][row]), int(outcomes["adversarial"][row])
-        said = int(outcomes["attacked_regroup"][row])
-        counts = found.setdefault((label, other), {"samples": 0, "true": 0, "adversarial": 0})
-        counts["samples"] += 1
-        counts["true"] += said == label
-        counts["adversarial"] += said == other
-    rows = [
-        {"class": names[label], "adversarial_class": names[other], **counts}
-        for (label, other), counts in found.items()
-    ]
-    return sorted(rows, key=lambda row: (-row["adversarial"], -row["samples"]))
+@dataclass(frozen=True)
+class Confusion:
+    """A true class and one that softmax was fooled into, and what REGroup says of the samples.
+
+    Attributes:
+        true, adversarial: samples that REGroup gives the one and the other class.
+    """
+
+    name: str
+    adversarial_class: str
+    samples: int
+    true: int
+    adversarial: int
 
 
-def samples(outcomes: Outcomes, names: list[str]) -> list[dict[str, Any]]:
+def pairs(outcomes: Outcomes, names: list[str]) -> list[Confusion]:
+    """Every true class and class that softmax was fooled into, most often confused first."""
+    rows = np.flatnonzero(outcomes["success"] & (outcomes["adversarial"] >= 0))
+    columns = ("label", "adversarial", "attacked_regroup")
+    label, other, said = (outcomes[name][rows] for name in columns)
+    found = []
+    for first, second in dict.fromkeys(zip(label.tolist(), other.tolist(), strict=True)):
+        mine = said[(label == first) & (other == second)]
+        counts = (len(mine), int((mine == first).sum()), int((mine == second).sum()))
+        found.append(Confusion(names[first], names[second], *counts))
+    return sorted(found, key=lambda pair: (-pair.adversarial, -pair.samples))
+
+
+@dataclass(frozen=True)
+class SampleLoss:
+    """A sample whose true class falls in REGroup's order: its ranks, and what both say attacked."""
+
+    sample_id: str
+    name: str
+    clean_rank: int
+    attacked_rank: int
+    regroup: str
+    softmax: str
+
+
+def samples(outcomes: Outcomes, names: list[str]) -> list[SampleLoss]:
     """The samples whose true class falls furthest in REGroup's order; at most `SAMPLES_SHOWN`."""
     fall = outcomes["attacked_rank"] - outcomes["clean_rank"]
     order = np.argsort(-fall, kind="stable")[:SAMPLES_SHOWN]
     return [
-        {
-            "sample_id": outcomes.sample_ids[row],
-            "class": names[outcomes["label"][row]],
-            "clean_rank": int(outcomes["clean_rank"][row]),
-            "attacked_rank": int(outcomes["attacked_rank"][row]),
-            "regroup": names[outcomes["attacked_regroup"][row]],
-            "softmax": names[outcomes["attacked_softmax"][row]],
-        }
+        SampleLoss(
+            sample_id=outcomes.sample_ids[row],
+            name=names[outcomes["label"][row]],
+            clean_rank=int(outcomes["clean_rank"][row]),
+            attacked_rank=int(outcomes["attacked_rank"][row]),
+            regroup=names[outcomes["attacked_regroup"][row]],
+            softmax=names[outcomes["attacked_softmax"][row]],
+        )
         for row in order
         if fall[row] > 0
     ]

@@ -1,99 +1,183 @@
-"""Figures as plain JSON: the page's script draws them in the colours of its theme.
-
-A series has a `role`, which decides its colour, dash and marker, and values in per cent with the
-bounds of their intervals.
-"""
+"""Figures as the page's script draws them, in the colours of its theme."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from regroup_store.kinds.votes import SIGN_CHOICES
+from regroup.bank import SIGN_CHOICES
 
 if TYPE_CHECKING:
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row
+    from collections.abc import Iterable
+
+    from regroup_pipelines.report_pages.curves import Curve
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
+    from regroup_pipelines.results.base import Accuracy, JsonObject
 
 PER_CENT = "top-1, %"
 
 
-def k_figures(evaluation: Evaluation) -> list[Row]:
+@dataclass(frozen=True)
+class Series:
+    """A line of a figure, in per cent with the bounds of its intervals.
+
+    Attributes:
+        role: decides its colour, dash and marker.
+        x: numbers, or categories.
+        bars: drawn as bars.
+    """
+
+    role: str
+    name: str
+    x: list[float | str]
+    y: list[float]
+    low: list[float]
+    high: list[float]
+    bars: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """A straight line at an x or a y, with its text."""
+
+    text: str
+    x: float | None = None
+    y: float | None = None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Counts `z` of row by column; both are called `names`."""
+
+    z: list[list[int]]
+    names: list[str]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of a page.
+
+    Attributes:
+        key: names it in links and files.
+        x: the title of its axis; y: of the other.
+        download: the key of the table that has its numbers.
+        names: what points at an x are called.
+        step: lines are steps.
+        categories: x is a category.
+        alt: where the same numbers stand as text; "" for the table on the page.
+    """
+
+    key: str
+    title: str
+    subtitle: str
+    x: str
+    y: str
+    series: tuple[Series, ...] = ()
+    download: str | None = None
+    lines: tuple[Line, ...] = ()
+    names: dict[str, str] | None = None
+    heat: HeatMap | None = None
+    step: bool = False
+    categories: bool = False
+    tall: bool = False
+    alt: str = ""
+
+    def plain(self) -> JsonObject:
+        """The figure as plain JSON, without what it has not."""
+        found: JsonObject = _given(asdict(self))
+        return found
+
+
+def _given(value: Any) -> Any:
+    """Without the keys of None, False and empty text."""
+    if isinstance(value, dict):
+        unset = (None, False, "")
+        known = {key: each for key, each in value.items() if not any(each is u for u in unset)}
+        return {key: _given(each) for key, each in known.items()}
+    return [_given(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def k_figures(evaluation: ReportedEvaluation) -> list[Figure]:
     """Accuracy against k, a figure for each set of images; the signs are its lines."""
-    results = evaluation.study.results
-    titles = {row["images"]: row.get("title", "clean images") for row in results["images"]}
-    rows = evaluation.row["accuracy_against_k"]
+    rows = evaluation.results.accuracy_against_k
     return [
-        {
-            "key": f"{evaluation.key}-k-{slug(name)}-figure",
-            "title": name,
-            "subtitle": titles[name],
-            "x": "k (last taps that vote)",
-            "y": "REGroup " + PER_CENT,
-            "series": [series(signs, signs, _along_k(rows, name, signs)) for signs in SIGN_CHOICES],
-            "lines": [{"x": evaluation.k, "text": f"k = {evaluation.k}"}],
-            "download": f"{evaluation.key}-k",
-        }
-        for name in titles
-        if rows and name in rows[0]
+        Figure(
+            key=f"{evaluation.key}-k-{slug(images.images)}-figure",
+            title=images.images,
+            subtitle=images.title,
+            x="k (last taps that vote)",
+            y="REGroup " + PER_CENT,
+            series=tuple(
+                series(
+                    signs,
+                    signs,
+                    [(row.k, row.accuracy[images.images]) for row in rows if row.signs == signs],
+                )
+                for signs in SIGN_CHOICES
+            ),
+            lines=(Line(f"k = {evaluation.k}", x=evaluation.k),),
+            download=f"{evaluation.key}-k",
+        )
+        for images in evaluation.study.results.images
+        if rows and images.images in rows[0].accuracy
     ]
 
 
-def _along_k(rows: list[Row], name: str, signs: str) -> list[tuple[float, Row]]:
-    return [(row["k"], row[name]) for row in rows if row["signs"] == signs]
-
-
-def taps_figure(evaluation: Evaluation) -> Row:
+def taps_figure(evaluation: ReportedEvaluation) -> Figure:
     """Each tap alone, first to last, with the threshold of the rule."""
-    rows, threshold = evaluation.row["tap_accuracy"], evaluation.row["rule"]["threshold"]
-    return {
-        "key": f"{evaluation.key}-taps-figure",
-        "title": "Each tap alone",
-        "subtitle": "correctly classified clean images; the last taps, after the line, vote",
-        "x": "tap, first to last",
-        "y": "of the tap alone, " + PER_CENT,
-        "series": [
-            series(signs, signs, [(row["position"], row[signs]) for row in rows])
+    rows, threshold = evaluation.results.tap_accuracy, evaluation.results.rule.threshold
+    return Figure(
+        key=f"{evaluation.key}-taps-figure",
+        title="Each tap alone",
+        subtitle="correctly classified clean images; the last taps, after the line, vote",
+        x="tap, first to last",
+        y="of the tap alone, " + PER_CENT,
+        series=tuple(
+            series(signs, signs, [(row.position, row.accuracy[signs]) for row in rows])
             for signs in SIGN_CHOICES
-        ],
-        "names": {str(row["position"]): row["tap"] for row in rows},
-        "lines": [
-            {"y": 100 * threshold, "text": f"{100 * threshold:g} %"},
-            {"x": len(rows) - evaluation.k + 0.5, "text": f"k = {evaluation.k}"},
-        ],
-        "download": f"{evaluation.key}-taps",
-    }
+        ),
+        names={str(row.position): row.tap for row in rows},
+        lines=(
+            Line(f"{100 * threshold:g} %", y=100 * threshold),
+            Line(f"k = {evaluation.k}", x=len(rows) - evaluation.k + 0.5),
+        ),
+        download=f"{evaluation.key}-taps",
+    )
 
 
-def curve_figure(evaluation: Evaluation, curve: Row, *, minimal: bool) -> Row:
+def curve_figure(evaluation: ReportedEvaluation, curve: Curve) -> Figure:
     """Softmax's and REGroup's accuracy against the perturbation's size."""
-    size, rows = curve["size"], curve["rows"]
-    scale, unit = (255, "L-infinity, in 255ths") if size == "linf" else (1, f"{size.upper()}")
-    key = f"{evaluation.key}-curve-{slug(curve['attack'])}"
-    return {
-        "key": f"{key}-figure",
-        "title": curve["attack"],
-        "subtitle": curve["title"],
-        "x": f"perturbation, {unit}",
-        "y": PER_CENT,
-        "step": minimal,
-        "series": [
-            series(role, name, [(scale * row["epsilon"], row[role]) for row in rows])
-            for role, name in (("softmax", "softmax"), ("regroup", "REGroup"))
-        ],
-        "download": key,
-    }
+    scale = 255 if curve.size == "linf" else 1
+    unit = "L-infinity, in 255ths" if curve.size == "linf" else curve.size.upper()
+    key = f"{evaluation.key}-curve-{slug(curve.attack)}"
+    softmax = [(scale * point.epsilon, point.softmax) for point in curve.points]
+    regroup = [(scale * point.epsilon, point.regroup) for point in curve.points]
+    return Figure(
+        key=f"{key}-figure",
+        title=curve.attack,
+        subtitle=curve.title,
+        x=f"perturbation, {unit}",
+        y=PER_CENT,
+        step=curve.minimal,
+        series=(series("softmax", "softmax", softmax), series("regroup", "REGroup", regroup)),
+        download=key,
+    )
 
 
-def series(role: str, name: str, cells: list[tuple[Any, Row]]) -> Row:
-    """A line of a figure through accuracies, those with a number; x: numbers or categories."""
-    known = [(x, cell) for x, cell in cells if cell["accuracy"] is not None]
-    return {
-        "role": role,
-        "name": name,
-        "x": [x if isinstance(x, str) else round(x, 6) for x, _ in known],
-        "y": [round(100 * cell["accuracy"], 3) for _, cell in known],
-        "low": [round(100 * cell["interval95"][0], 3) for _, cell in known],
-        "high": [round(100 * cell["interval95"][1], 3) for _, cell in known],
-    }
+def series(
+    role: str, name: str, cells: Iterable[tuple[float | str, Accuracy]], bars: bool = False
+) -> Series:
+    """A line of a figure through accuracies, those with a number."""
+    known = [(x, cell, cell.accuracy) for x, cell in cells if cell.accuracy is not None]
+    return Series(
+        role=role,
+        name=name,
+        x=[x if isinstance(x, str) else round(x, 6) for x, _, _ in known],
+        y=[round(100 * share, 3) for _, _, share in known],
+        low=[round(100 * cell.interval95[0], 3) for _, cell, _ in known],
+        high=[round(100 * cell.interval95[1], 3) for _, cell, _ in known],
+        bars=bars,
+    )
 
 
 def slug(name: str) -> str:

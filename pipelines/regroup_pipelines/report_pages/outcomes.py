@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
+    from regroup_pipelines.results.records import AttackedImages
     from regroup_store.format.element import BlockElement
 
 SIZES = ("l2", "linf")
@@ -24,7 +25,7 @@ NONE = -1
 
 
 @dataclass(frozen=True)
-class Votes:
+class VotedSamples:
     """Of the N readable samples of a votes element, at one k and sign choice.
 
     position: row within the element -> row here. label, softmax, regroup, rank: (N,) int64, the
@@ -39,7 +40,7 @@ class Votes:
     rank: NDArray[np.int64]
 
 
-def read_votes(votes: BlockElement, k: int, signs: str) -> Votes:
+def read_votes(votes: BlockElement, k: int, signs: str) -> VotedSamples:
     """The votes of every readable sample; memory of five numbers and an id a sample."""
     choice = (SIGN_CHOICES.index(signs), k - 1)
     names: list[str] = []
@@ -53,7 +54,7 @@ def read_votes(votes: BlockElement, k: int, signs: str) -> Votes:
             votes.read_array(path, block)[ok][:, *choice] for path in (PREDICTION, TRUE_RANK)
         ]
         parts.append(np.stack([ok + start, label, softmax, *decided]).astype(np.int64))
-    return Votes(names, *np.concatenate(parts, axis=1))
+    return VotedSamples(names, *np.concatenate(parts, axis=1))
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,13 @@ class Outcomes:
         )
 
 
-def outcomes_of(evaluation: Evaluation, attack: Row) -> Outcomes:
+def outcomes_of(evaluation: ReportedEvaluation, attack: AttackedImages) -> Outcomes:
     """The outcome of every sample of an attack, read once; see `Missing` for what it may raise."""
-    key = f"outcomes {attack['images']}"
+    key = f"outcomes {attack.images}"
     return evaluation.once(key, lambda: _read_outcomes(evaluation, attack))
 
 
-def _clean_votes(evaluation: Evaluation, images: str) -> Votes:
+def _clean_votes(evaluation: ReportedEvaluation, images: str) -> VotedSamples:
     """The votes on clean images, read once for all attacks on them."""
     k, signs = evaluation.k, evaluation.signs
     return evaluation.once(
@@ -117,9 +118,9 @@ def _clean_votes(evaluation: Evaluation, images: str) -> Votes:
     )
 
 
-def _read_outcomes(evaluation: Evaluation, attack: Row) -> Outcomes:
-    clean = _clean_votes(evaluation, evaluation.study.clean_of(attack))
-    attacked = read_votes(evaluation.votes(attack["images"]), evaluation.k, evaluation.signs)
+def _read_outcomes(evaluation: ReportedEvaluation, attack: AttackedImages) -> Outcomes:
+    clean = _clean_votes(evaluation, evaluation.study.clean_of(attack).images)
+    attacked = read_votes(evaluation.votes(attack.images), evaluation.k, evaluation.signs)
     made = _made(evaluation.study.adversarials(attack))
     before = {name: row for row, name in enumerate(clean.sample_ids)}
     rows = [
@@ -137,7 +138,7 @@ def _read_outcomes(evaluation: Evaluation, attack: Row) -> Outcomes:
     return Outcomes(names, columns)
 
 
-def _prefixed(prefix: str, votes: Votes, rows: list[int]) -> dict[str, NDArray[np.int64]]:
+def _prefixed(prefix: str, votes: VotedSamples, rows: list[int]) -> dict[str, NDArray[np.int64]]:
     return {
         f"{prefix}_row": votes.positions[rows],
         f"{prefix}_softmax": votes.softmax[rows],

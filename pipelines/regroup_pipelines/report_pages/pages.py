@@ -3,30 +3,72 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlencode
 
-from regroup_pipelines.render.study_files import caption
+from regroup_pipelines.render.caption import caption, rule_line
+from regroup_pipelines.render.table import Cell, Table, accuracy_cell, number_cell, text_cell
 from regroup_pipelines.report_pages import cost, curves, failures, figures, paper, provenance
-from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.evaluation import Missing, or_missing
 from regroup_pipelines.report_pages.explorer import Explorer
+from regroup_pipelines.report_pages.figures import Figure, HeatMap
 from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.report_pages.pictures import Album
-from regroup_pipelines.report_pages.tables import (
-    Cell,
-    Table,
-    accuracy_cell,
-    headline_table,
-    number_cell,
-    study_tables,
-    text_cell,
-)
+from regroup_pipelines.report_pages.tables import evaluation_tables, headline_table
 from regroup_pipelines.steps.run_record import public
 
 if TYPE_CHECKING:
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row, Study
+    from regroup_pipelines.report_pages.curves import Curve
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
+    from regroup_pipelines.report_pages.failures import Confusion, SampleLoss
     from regroup_pipelines.report_pages.outcomes import Outcomes
     from regroup_pipelines.report_pages.site import Site
+    from regroup_pipelines.results.base import FlatRow, JsonObject
+    from regroup_pipelines.results.records import AttackedImages
+
+
+@dataclass(frozen=True)
+class TablesSection:
+    """One evaluation on the page of tables."""
+
+    key: str
+    title: str
+    caption: str
+    tables: list[Table]
+    k_figures: list[Figure]
+    taps_figure: Figure
+    paper_tables: list[Table]
+    paper_figures: list[Figure]
+    paper_notes: list[str]
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All figures of the section."""
+        return [*self.k_figures, self.taps_figure, *self.paper_figures]
+
+
+@dataclass(frozen=True)
+class CurvesSection:
+    """One evaluation on the page of curves."""
+
+    key: str
+    title: str
+    k: int
+    curves: list[Figure]
+    tables: list[Table]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class FailuresSection:
+    """One attack under one evaluation on the page of failures."""
+
+    key: str
+    title: str
+    tables: list[Table]
+    notes: list[str]
+    map: Figure | None
 
 
 @dataclass(frozen=True)
@@ -39,8 +81,8 @@ class StudyPages:
     """
 
     site: Site
-    study: Study
-    runs: list[Row]
+    study: ReportedStudy
+    runs: list[JsonObject]
     images: int
     seed: int
 
@@ -59,61 +101,59 @@ class StudyPages:
         self.site.write_page(
             study,
             "index.html",
+            [],
             headline=headline_table(study.evaluations),
             what=provenance.what_was_run(study),
-            rules=[f"{each.title}: {rule_line(each)}" for each in study.evaluations],
+            rules=[
+                f"{each.title}: {rule_line(study.results, each.results)}"
+                for each in study.evaluations
+            ],
             commands=provenance.commands(study, self.site.store, runs),
             versions=provenance.versions(study),
-            settings=json.dumps(public(study.settings), indent=2),
+            settings=json.dumps(public(study.results.plain()["settings"]), indent=2),
             **tables,
         )
 
     def _tables(self) -> None:
-        sections = []
-        for evaluation in self.study.evaluations:
-            tables = study_tables(evaluation)
-            self.site.write_tables(self.study, tables)
-            sections.append(
-                {
-                    "key": evaluation.key,
-                    "title": evaluation.title,
-                    "caption": caption(self.study.results, evaluation.row).split("\n\n")[0],
-                    "tables": tables,
-                    "k_figures": figures.k_figures(evaluation),
-                    "taps_figure": figures.taps_figure(evaluation),
-                    **self._paper(evaluation),
-                }
-            )
-        drawn = [
-            figure
-            for each in sections
-            for figure in (*each["k_figures"], each["taps_figure"], *each["paper_figures"])
-        ]
-        self.site.write_page(self.study, "tables.html", sections=sections, figures=drawn)
+        sections = [self._tables_section(each) for each in self.study.evaluations]
+        self.site.write_page(
+            self.study,
+            "tables.html",
+            [figure for section in sections for figure in section.figures],
+            sections=sections,
+        )
 
-    def _paper(self, evaluation: Evaluation) -> Row:
-        """The paper's tables and figures, and what there is to say of those that lack."""
+    def _tables_section(self, evaluation: ReportedEvaluation) -> TablesSection:
         notes: list[str] = []
-        tables = paper.paper_tables(evaluation, notes)
-        self.site.write_tables(self.study, tables)
-        drawn = paper.paper_figures(evaluation, notes)
-        return {"paper_tables": tables, "paper_figures": drawn, "paper_notes": notes}
+        section = TablesSection(
+            key=evaluation.key,
+            title=evaluation.title,
+            caption=caption(self.study.results, evaluation.results),
+            tables=evaluation_tables(evaluation),
+            k_figures=figures.k_figures(evaluation),
+            taps_figure=figures.taps_figure(evaluation),
+            paper_tables=paper.paper_tables(evaluation, notes),
+            paper_figures=paper.paper_figures(evaluation, notes),
+            paper_notes=notes,
+        )
+        self.site.write_tables(self.study, section.tables + section.paper_tables)
+        return section
 
     def _curves(self) -> None:
-        sections = [self._curve_section(each) for each in self.study.evaluations]
-        drawn = [figure for section in sections for figure in section["curves"]]
-        self.site.write_page(self.study, "curves.html", sections=sections, figures=drawn)
+        sections = [self._curves_section(each) for each in self.study.evaluations]
+        drawn = [figure for section in sections for figure in section.curves]
+        self.site.write_page(self.study, "curves.html", drawn, sections=sections)
 
-    def _curve_section(self, evaluation: Evaluation) -> Row:
-        found: list[Row] = []
-        tables: list[Table] = []
+    def _curves_section(self, evaluation: ReportedEvaluation) -> CurvesSection:
         notes: list[str] = []
-        for minimal, curve in _curves_of(evaluation, notes):
-            found.append(figures.curve_figure(evaluation, curve, minimal=minimal))
-            tables.append(curve_table(found[-1]["download"], curve))
+        found = curves_of(evaluation, notes)
+        drawn = [figures.curve_figure(evaluation, curve) for curve in found]
+        tables = [
+            curve_table(str(figure.download), curve)
+            for figure, curve in zip(drawn, found, strict=True)
+        ]
         self.site.write_tables(self.study, tables)
-        head = {"key": evaluation.key, "title": evaluation.title, "k": evaluation.k}
-        return {**head, "curves": found, "tables": tables, "notes": notes}
+        return CurvesSection(evaluation.key, evaluation.title, evaluation.k, drawn, tables, notes)
 
     def write_explorer(self, room: int) -> None:
         """Write the explorer, with its pictures, in about `room` bytes."""
@@ -123,100 +163,80 @@ class StudyPages:
         empty = not self.study.attacks or not self.study.evaluations
         content = {"explorer": data, "notes": data["notes"], "empty": empty}
         content["shown"] = explorer.shown_line()
-        self.site.write_page(self.study, "explorer.html", **content)
+        self.site.write_page(self.study, "explorer.html", [], **content)
 
     def _failures(self) -> None:
         sections = [
-            self._failure_section(evaluation, attack)
+            self._failures_section(evaluation, attack)
             for evaluation in self.study.evaluations
             for attack in self.study.attacks
         ]
-        drawn = [section["map"] for section in sections if section["map"]]
-        self.site.write_page(self.study, "failures.html", sections=sections, figures=drawn)
+        drawn = [section.map for section in sections if section.map]
+        self.site.write_page(self.study, "failures.html", drawn, sections=sections)
 
-    def _failure_section(self, evaluation: Evaluation, attack: Row) -> Row:
-        name = attack["images"]
-        key = f"{evaluation.key}-{figures.slug(name)}"
-        section = {"key": key, "title": f"{name}, {evaluation.title}, k = {evaluation.k}"}
-        found = attempt(lambda: (outcomes_of(evaluation, attack), evaluation.class_names))
+    def _failures_section(
+        self, evaluation: ReportedEvaluation, attack: AttackedImages
+    ) -> FailuresSection:
+        key = f"{evaluation.key}-{figures.slug(attack.images)}"
+        title = f"{attack.images}, {evaluation.title}, k = {evaluation.k}"
+        found = or_missing(lambda: (outcomes_of(evaluation, attack), evaluation.class_names))
         if isinstance(found, Missing):
-            return {**section, "tables": [], "notes": [found.reason], "map": None}
+            return FailuresSection(key, title, [], [found.reason], None)
         outcomes, names = found
-        tables = failure_tables(key, evaluation, name, outcomes, names)
+        tables = failure_tables(key, evaluation, attack.images, outcomes, names)
         self.site.write_tables(self.study, tables)
         shown = len(names) <= failures.CLASSES_IN_MAP and bool(outcomes["success"].any())
         drawn = confusion_figure(key, outcomes, names) if shown else None
-        return {**section, "tables": tables, "notes": [], "map": drawn}
+        return FailuresSection(key, title, tables, [], drawn)
 
     def _cost(self) -> None:
         costs = cost.spent(self.study, self.runs)
         tables = {"kinds": cost.kinds_table(costs), "steps": cost.steps_table(costs)}
         self.site.write_tables(self.study, tables.values())
         saved = saved_lines(cost.saving(self.study, costs))
-        self.site.write_page(self.study, "cost.html", saved=saved, **tables)
+        self.site.write_page(self.study, "cost.html", [], saved=saved, **tables)
 
 
-def rule_line(evaluation: Evaluation) -> str:
-    """How k was chosen."""
-    rule, k = evaluation.row["rule"], evaluation.k
-    given = evaluation.study.settings["scoring"]["k"] is not None
-    chosen = f"k = {k}, given (the rule chooses {rule['k']})" if given else f"k = {k}, by the rule"
-    return (
-        f"{chosen}; {rule['count']} taps alone reach {100 * rule['threshold']:g} % of the "
-        "correctly classified clean images."
-    )
-
-
-def _curves_of(evaluation: Evaluation, notes: list[str]) -> list[tuple[bool, Row]]:
-    """The curves of an evaluation, and whether each is of a search; `notes` get why one is not."""
-    groups = attempt(lambda: list(curves.families(evaluation)))
+def curves_of(evaluation: ReportedEvaluation, notes: list[str]) -> list[Curve]:
+    """The curves of an evaluation; `notes` get why one cannot be shown."""
+    groups = or_missing(lambda: list(curves.families(evaluation)))
     if isinstance(groups, Missing):
         notes.append(groups.reason)
         return []
     found = []
     for minimal, attacks in groups:
-        curve = attempt(
+        curve = or_missing(
             lambda minimal=minimal, attacks=attacks: (  # type: ignore[misc]
                 curves.minimal_curve(evaluation, attacks[0])
                 if minimal
-                else curves.budget_points(evaluation, attacks)
+                else curves.budget_curve(evaluation, attacks)
             )
         )
         if isinstance(curve, Missing):
-            notes.append(f"{attacks[0]['images']}: {curve.reason}")
+            notes.append(f"{attacks[0].images}: {curve.reason}")
         else:
-            found.append((minimal, curve))
+            found.append(curve)
     return found
 
 
-def curve_table(key: str, curve: Row) -> Table:
+def curve_table(key: str, curve: Curve) -> Table:
     """The points of a curve."""
-    scale, unit = (255, "L-infinity, in 255ths") if curve["size"] == "linf" else (1, curve["size"])
+    scale, unit = (255, "L-infinity, in 255ths") if curve.size == "linf" else (1, curve.size)
     rows = [
         [
-            number_cell(scale * float(row["epsilon"])),
-            accuracy_cell(row["softmax"]),
-            accuracy_cell(row["regroup"]),
+            number_cell(scale * float(point.epsilon)),
+            accuracy_cell(point.softmax),
+            accuracy_cell(point.regroup),
         ]
-        for row in curve["rows"]
+        for point in curve.points
     ]
-    note = f"{len(rows)} of {curve['every']} sizes; `regroup curve` writes every one."
+    note = f"{len(rows)} of {curve.every} sizes; `regroup curve` writes every one."
     heads = [f"perturbation, {unit}", "softmax", "REGroup"]
-    return Table(key, curve["attack"], heads, rows, [_flat(row) for row in curve["rows"]], note)
-
-
-def _flat(row: Row) -> Row:
-    """A point of a curve as a row of CSV; epsilon in pixel units of [0, 1]."""
-    flat: Row = {"epsilon": row["epsilon"], "total": row["softmax"]["total"]}
-    for measure in ("softmax", "regroup"):
-        low, high = row[measure]["interval95"]
-        flat |= {f"{measure}_correct": row[measure]["correct"]}
-        flat |= {f"{measure}_low": low, f"{measure}_high": high}
-    return flat
+    return Table(key, curve.attack, heads, rows, [each.flat() for each in curve.points], note)
 
 
 def failure_tables(
-    key: str, evaluation: Evaluation, attack: str, outcomes: Outcomes, names: list[str]
+    key: str, evaluation: ReportedEvaluation, attack: str, outcomes: Outcomes, names: list[str]
 ) -> list[Table]:
     """What REGroup says of the fooled images, and the classes, pairs and samples that lose most."""
     return [
@@ -235,8 +255,8 @@ def _answers_table(key: str, outcomes: Outcomes) -> Table:
     }
     found = failures.answers(outcomes)
     rows = [
-        [text_cell(words[name]), number_cell(cell["correct"]), accuracy_cell(cell)]
-        for name, cell in found.items()
+        [text_cell(words[name]), number_cell(share.correct), accuracy_cell(share)]
+        for name, share in found.items()
     ]
     title = "What REGroup says of the images that fool softmax"
     return Table(f"{key}-answers", title, ["answer", "samples", "share of S"], rows)
@@ -244,50 +264,55 @@ def _answers_table(key: str, outcomes: Outcomes) -> Table:
 
 def _classes_table(key: str, outcomes: Outcomes, names: list[str]) -> Table:
     found = failures.classes(outcomes, names)
-    shares = ("softmax", "clean", "attacked")
     rows = [
         [
-            text_cell(row["class"]),
-            number_cell(row["attempted"]),
-            *(accuracy_cell(row[name].describe()) for name in shares),
-            Cell(f"{row['lost']} of {row['attempted']}", row["lost"] / row["attempted"]),
+            text_cell(row.name),
+            number_cell(row.attempted),
+            *(accuracy_cell(share) for share in (row.softmax, row.clean, row.attacked)),
+            Cell(f"{row.lost} of {row.attempted}", row.lost / row.attempted),
         ]
         for row in found
     ]
-    download = [{**row, **{name: row[name].correct for name in shares}} for row in found]
-    heads = [
-        "class",
-        "attempted",
-        "softmax, attacked",
-        "REGroup, clean",
-        "REGroup, attacked",
-        "lost",
+    download: list[FlatRow] = [
+        {
+            "class": row.name,
+            "attempted": row.attempted,
+            "softmax": row.softmax.correct,
+            "clean": row.clean.correct,
+            "attacked": row.attacked.correct,
+            "lost": row.lost,
+        }
+        for row in found
     ]
-    return Table(f"{key}-classes", "Classes that lose most", heads, rows, download)
+    heads = ["class", "attempted", "softmax, attacked", "REGroup, clean", "REGroup, attacked"]
+    return Table(f"{key}-classes", "Classes that lose most", [*heads, "lost"], rows, download)
 
 
 def _pairs_table(key: str, outcomes: Outcomes, names: list[str]) -> Table:
     found = failures.pairs(outcomes, names)
     rows = [
         [
-            text_cell(row["class"]),
-            text_cell(row["adversarial_class"]),
-            *(number_cell(row[name]) for name in ("samples", "adversarial", "true")),
+            text_cell(pair.name),
+            text_cell(pair.adversarial_class),
+            *(number_cell(count) for count in (pair.samples, pair.adversarial, pair.true)),
         ]
-        for row in found[: failures.PAIRS_SHOWN]
+        for pair in found[: failures.PAIRS_SHOWN]
     ]
     heads = ["true class", "softmax was fooled into", "samples", "REGroup says the same"]
+    heads.append("REGroup says the true class")
     note = f"{len(rows)} of {len(found)} pairs; all are in the download."
     title = "Confusion with the class that the attack chose"
-    heads.append("REGroup says the true class")
-    return Table(f"{key}-pairs", title, heads, rows, found, note)
+    return Table(f"{key}-pairs", title, heads, rows, [_flat(pair) for pair in found], note)
+
+
+def _flat(row: Confusion | SampleLoss) -> FlatRow:
+    """A row of a download, whose class is called that."""
+    return {("class" if name == "name" else name): value for name, value in asdict(row).items()}
 
 
 def _samples_table(
-    key: str, evaluation: Evaluation, attack: str, outcomes: Outcomes, names: list[str]
+    key: str, evaluation: ReportedEvaluation, attack: str, outcomes: Outcomes, names: list[str]
 ) -> Table:
-    from urllib.parse import urlencode
-
     def link(sample_id: str) -> str:
         """The explorer's page with this sample chosen."""
         chosen = {"evaluation": evaluation.key, "attack": attack, "sample": sample_id}
@@ -296,32 +321,31 @@ def _samples_table(
     found = failures.samples(outcomes, names)
     rows = [
         [
-            text_cell(row["sample_id"], link(row["sample_id"])),
-            text_cell(row["class"]),
-            *(number_cell(row[name]) for name in ("clean_rank", "attacked_rank")),
-            *(text_cell(row[name]) for name in ("regroup", "softmax")),
+            text_cell(row.sample_id, link(row.sample_id)),
+            text_cell(row.name),
+            *(number_cell(rank) for rank in (row.clean_rank, row.attacked_rank)),
+            *(text_cell(answer) for answer in (row.regroup, row.softmax)),
         ]
         for row in found
     ]
     heads = ["sample", "true class", "its place, clean", "its place, attacked"]
     heads += ["REGroup says, attacked", "softmax says, attacked"]
     note = "By how far the true class falls in REGroup's order; the first 50."
-    return Table(f"{key}-samples", "Samples that lose most", heads, rows, found, note)
+    download = [_flat(row) for row in found]
+    return Table(f"{key}-samples", "Samples that lose most", heads, rows, download, note)
 
 
-def confusion_figure(key: str, outcomes: Outcomes, names: list[str]) -> Row:
+def confusion_figure(key: str, outcomes: Outcomes, names: list[str]) -> Figure:
     """The true class by REGroup's answer on the images that fool softmax, as a heat map."""
-    return {
-        "key": f"{key}-figure",
-        "title": "REGroup's answers on the images that fool softmax",
-        "subtitle": "true class by answer; the diagonal is right",
-        "alt": "The tables above count the same answers.",
-        "x": "REGroup says",
-        "y": "true class",
-        "heat": {"z": failures.confusion(outcomes, len(names)).tolist(), "names": names},
-        "series": [],
-        "download": None,
-    }
+    return Figure(
+        key=f"{key}-figure",
+        title="REGroup's answers on the images that fool softmax",
+        subtitle="true class by answer; the diagonal is right",
+        alt="The tables above count the same answers.",
+        x="REGroup says",
+        y="true class",
+        heat=HeatMap(failures.confusion(outcomes, len(names)).tolist(), names),
+    )
 
 
 def saved_lines(saved: cost.Saving) -> list[str]:

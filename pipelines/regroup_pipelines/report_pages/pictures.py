@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup.images.preprocessing import Preprocessing, decode_image
-from regroup_pipelines.report_pages.evaluation import Missing, attempt
+from regroup_pipelines.report_pages.evaluation import Missing, or_missing
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.indexes import SampleIndex
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from regroup_pipelines.report_pages.evaluation import Study
+    from regroup_pipelines.report_pages.evaluation import ReportedStudy
+    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.element import BlockElement
 
 # Sides up to here are kept as PNG, each pixel as it is; noise in larger ones would not fit.
@@ -92,7 +93,7 @@ def difference(
 
 
 @dataclass
-class CleanImages:
+class CleanPictures:
     """Clean images of an index, decoded as the network saw them.
 
     Attributes:
@@ -100,12 +101,12 @@ class CleanImages:
     """
 
     index: SampleIndex
-    preprocessing: dict[str, Any]
+    preprocessing: JsonObject
     problem: str | None = None
     _rows: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        source = attempt(lambda: open_source(self.index.source_spec))
+        source = or_missing(lambda: open_source(self.index.source_spec))
         if isinstance(source, Missing):
             self.problem = source.reason
         self._source = source
@@ -120,7 +121,7 @@ class CleanImages:
             return self._source
         if sample_id not in self._rows:
             return Missing(f"the index {self.index.ref} has no such sample any more")
-        return attempt(lambda: self._decode(self._rows[sample_id]))
+        return or_missing(lambda: self._decode(self._rows[sample_id]))
 
     def _decode(self, row: int) -> NDArray[np.float32]:
         table = self.index.rows(slice(row, row + 1), ["locator", "digest"]).to_pylist()[0]
@@ -138,13 +139,15 @@ class CleanImages:
         return data
 
 
-def open_clean_images(study: Study, index_ref: str, preprocessing: dict[str, Any]) -> CleanImages:
+def open_clean_images(
+    study: ReportedStudy, index_ref: str, preprocessing: JsonObject
+) -> CleanPictures:
     """The clean images of an index; raises StoreUsageError where it is gone."""
-    return CleanImages(SampleIndex.open(study.store, index_ref), preprocessing)
+    return CleanPictures(SampleIndex.open(study.store, index_ref), preprocessing)
 
 
 @dataclass
-class AttackedImages:
+class AttackedPictures:
     """Images that an attack made; the block last read is kept."""
 
     element: BlockElement
@@ -153,7 +156,7 @@ class AttackedImages:
 
     def read(self, row: int) -> NDArray[np.float32] | Missing:
         """The pixels (3, H, W) float32 in [0, 1] of a row, or why they cannot be read."""
-        return attempt(lambda: self._read(row))
+        return or_missing(lambda: self._read(row))
 
     def _read(self, row: int) -> NDArray[np.float32]:
         block, inside = divmod(row, self.element.plan.block_rows)

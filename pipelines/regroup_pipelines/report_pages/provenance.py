@@ -7,9 +7,11 @@ from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.configs.table import CONFIGS
+from regroup_pipelines.render.table import Cell, Table, text_cell
 from regroup_pipelines.report_pages.curves import is_minimal
-from regroup_pipelines.report_pages.evaluation import Missing, attempt
-from regroup_pipelines.report_pages.tables import NOT_RUN, Cell, Table, text_cell
+from regroup_pipelines.report_pages.evaluation import Missing, or_missing
+from regroup_pipelines.results.base import NOT_RUN
+from regroup_pipelines.results.records import AttackedImages, AttackNotRun, CleanImages
 from regroup_pipelines.steps.run_record import public
 from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import parents
@@ -18,28 +20,32 @@ from regroup_store.format.manifests import Location, locate, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from regroup_pipelines.report_pages.evaluation import Evaluation, Row, Study
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
+    from regroup_pipelines.results.base import FlatRow, JsonObject
+    from regroup_pipelines.schema.study import Bank
 
 
-def elements(study: Study) -> Iterator[tuple[str, str]]:
+def elements(study: ReportedStudy) -> Iterator[tuple[str, str]]:
     """(kind, ref) of every element that the study's numbers come from, each once."""
     named: list[tuple[str, str]] = []
-    for images in study.results["images"]:
-        named += [("indexes", images["index"])] if "index" in images else []
-        named += [("adversarials", images["adversarials"])] if "adversarials" in images else []
+    for row in study.results.images:
+        if isinstance(row, CleanImages):
+            named.append(("indexes", row.index))
+        elif isinstance(row, AttackedImages):
+            named.append(("adversarials", row.adversarials))
     for evaluation in study.evaluations:
-        named.append(("banks", evaluation.row["bank_ref"]))
-        for images, ref in evaluation.row["votes"].items():
+        named.append(("banks", evaluation.results.bank_ref))
+        for images, ref in evaluation.results.votes.items():
             named += [*_features(evaluation, images), ("votes", ref)]
     yield from dict.fromkeys(named)
 
 
-def _features(evaluation: Evaluation, images: str) -> list[tuple[str, str]]:
-    found = attempt(lambda: evaluation.features(images).ref)
+def _features(evaluation: ReportedEvaluation, images: str) -> list[tuple[str, str]]:
+    found = or_missing(lambda: evaluation.features(images).ref)
     return [] if isinstance(found, Missing) else [("features", found)]
 
 
-def elements_table(study: Study) -> Table:
+def elements_table(study: ReportedStudy) -> Table:
     """Every element with its whole fingerprint, what it was made of, when and from which commit."""
     rows, download = [], []
     for kind, ref in elements(study):
@@ -51,8 +57,8 @@ def elements_table(study: Study) -> Table:
     return Table("elements", "Elements", heads, rows, download, note)
 
 
-def _describe(study: Study, kind: str, ref: str) -> Row:
-    manifest = attempt(lambda: _manifest(study, kind, ref))
+def _describe(study: ReportedStudy, kind: str, ref: str) -> FlatRow:
+    manifest = or_missing(lambda: _manifest(study, kind, ref))
     location = Location(kind, ref)
     head = {"kind": kind, "name": location.name}
     if isinstance(manifest, Missing):
@@ -75,29 +81,29 @@ def _describe(study: Study, kind: str, ref: str) -> Row:
     }
 
 
-def _manifest(study: Study, kind: str, ref: str) -> dict[str, Any]:
+def _manifest(study: ReportedStudy, kind: str, ref: str) -> JsonObject:
     backend = study.store.backend
     return read_manifest(backend, locate(backend, kind, ref))
 
 
-def versions(study: Study) -> list[tuple[str, str]]:
+def versions(study: ReportedStudy) -> list[tuple[str, str]]:
     """Every package with the versions that made the study's elements, mostly one."""
     found: dict[str, dict[str, None]] = {}
     for kind, ref in elements(study):
-        manifest = attempt(lambda kind=kind, ref=ref: _manifest(study, kind, ref))  # type: ignore[misc]
+        manifest = or_missing(lambda kind=kind, ref=ref: _manifest(study, kind, ref))  # type: ignore[misc]
         recorded: Any = {} if isinstance(manifest, Missing) else manifest.get("recorded") or {}
         for package, version in (recorded.get("versions") or {}).items():
             found.setdefault(str(package), {})[str(version)] = None
     return [(package, ", ".join(each)) for package, each in found.items()]
 
 
-def runs_table(runs: Iterable[Row]) -> Table:
+def runs_table(runs: Iterable[JsonObject]) -> Table:
     """Every recorded run that made something for the study, with its command line."""
     rows, download = [], []
     for run in runs:
         line, commit = command_line(run), str(run.get("git_commit") or "not a checkout")
         dirty = " with changes" if run.get("git_dirty") else ""
-        cells: Row = {
+        cells: FlatRow = {
             "started": str(run.get("started")),
             "command": line,
             "state": str(run.get("state")),
@@ -115,7 +121,7 @@ def _cell(value: Any) -> Cell:
     return Cell(f"{value:.1f}", value) if number else text_cell(value)
 
 
-def command_line(run: Row) -> str:
+def command_line(run: JsonObject) -> str:
     """The command of a run record with the options that were not at their default.
 
     A password or a query in a URI is masked.
@@ -152,7 +158,7 @@ def _option(name: str, value: Any) -> list[str]:
     return [flag, str(value)]
 
 
-def _defaults(command: str) -> dict[str, Any]:
+def _defaults(command: str) -> JsonObject:
     """The defaults of a command's options, by name; {} for a command of another release."""
     if command not in CONFIGS:
         return {}
@@ -166,7 +172,7 @@ def _made(option: Any) -> Any:
     return option.default_factory() if option.default_factory is not MISSING else MISSING
 
 
-def commands(study: Study, store: str, runs: Iterable[Row]) -> list[dict[str, str]]:
+def commands(study: ReportedStudy, store: str, runs: Iterable[JsonObject]) -> list[dict[str, str]]:
     """A row a group of numbers: what they are, and the command that repeats them.
 
     store: as the user named it.
@@ -184,7 +190,7 @@ def commands(study: Study, store: str, runs: Iterable[Row]) -> list[dict[str, st
     return found
 
 
-def _ran(run: Row, name: str) -> bool:
+def _ran(run: JsonObject, name: str) -> bool:
     """Whether a run was of this study: it is called so, or by a file of that name."""
     from pathlib import PurePath
 
@@ -192,13 +198,13 @@ def _ran(run: Row, name: str) -> bool:
     return PurePath(named).stem == name
 
 
-def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, str]]:
-    scoring = evaluation.study.settings["scoring"]
-    head = ["--store", store, "--bank", evaluation.row["bank_ref"]]
-    voting = ["--tie-break", scoring["tie_break"], "--delta", f"{scoring['delta']:g}"]
-    voting += ["--rule", scoring["rule"]] if "rule" in scoring else []
+def _evaluation_commands(evaluation: ReportedEvaluation, store: str) -> list[dict[str, str]]:
+    scoring = evaluation.study.settings.scoring
+    head = ["--store", store, "--bank", evaluation.results.bank_ref]
+    voting = ["--tie-break", scoring.tie_break, "--delta", f"{scoring.delta:g}"]
+    voting += ["--rule", scoring.rule]
     features = [
-        ref for images in evaluation.row["votes"] for _, ref in _features(evaluation, images)
+        ref for images in evaluation.results.votes for _, ref in _features(evaluation, images)
     ]
     rescore = [
         "regroup",
@@ -209,47 +215,43 @@ def _evaluation_commands(evaluation: Evaluation, store: str) -> list[dict[str, s
     ]
     found = [(f"{evaluation.title}: accuracy against k, 0 forward passes", rescore)]
     for attack in evaluation.study.attacks:
-        made = attempt(lambda attack=attack: evaluation.study.adversarials(attack))  # type: ignore[misc]
+        made = or_missing(lambda attack=attack: evaluation.study.adversarials(attack))  # type: ignore[misc]
         if not isinstance(made, Missing) and is_minimal(made):
-            curve = ["regroup", "curve", *head, *voting, "--adversarials", attack["adversarials"]]
+            curve = ["regroup", "curve", *head, *voting, "--adversarials", attack.adversarials]
             curve += ["--k", str(evaluation.k), "--signs", evaluation.signs]
-            found.append((f"{evaluation.title}: the curve of {attack['images']}", curve))
+            found.append((f"{evaluation.title}: the curve of {attack.images}", curve))
     return [
         {"numbers": what, "command": " ".join(shlex.quote(word) for word in words)}
         for what, words in found
     ]
 
 
-def what_was_run(study: Study) -> list[tuple[str, str]]:
+def what_was_run(study: ReportedStudy) -> list[tuple[str, str]]:
     """What was run on what, in words: network, datasets, banks, taps, scoring, attacks."""
     settings = study.settings
-    model, scoring = settings["model"], settings["scoring"]
-    classes = "the dataset's classes" if model["classes"] == "dataset" else "all of its classes"
-    k = (
-        f"k = {scoring['k']}"
-        if scoring["k"] is not None
-        else (f"k by the rule, threshold {100 * scoring['threshold']:g} %")
-    )
+    model, scoring = settings.model, settings.scoring
+    classes = "the dataset's classes" if model.classes == "dataset" else "all of its classes"
+    rule = f"k by the rule, threshold {100 * scoring.threshold:g} %"
+    k = rule if scoring.k is None else f"k = {scoring.k}"
     pairs = [
-        ("network", f"{model['name']}, {classes}, {model['dtype']}"),
-        ("weights", str(public(model["weights"])) if model["weights"] else "the model's own"),
-        *((f"dataset {name}", str(public(spec))) for name, spec in settings["datasets"].items()),
-        *((f"bank {name}", _bank(bank)) for name, bank in settings["banks"].items()),
-        ("taps", ", ".join(settings["taps"])),
-        ("scoring", f"{k}, signs {scoring['signs']}, ties by {scoring['tie_break']}"),
+        ("network", f"{model.name}, {classes}, {model.dtype}"),
+        ("weights", str(public(model.weights)) if model.weights else "the model's own"),
+        *((f"dataset {name}", str(public(spec))) for name, spec in settings.datasets.items()),
+        *((f"bank {name}", _bank(bank)) for name, bank in settings.banks.items()),
+        ("taps", ", ".join(settings.taps)),
+        ("scoring", f"{k}, signs {scoring.signs}, ties by {scoring.tie_break}"),
     ]
     return pairs + [(f"attack {name}", text) for name, text in _attacks(study)]
 
 
-def _bank(bank: Row) -> str:
+def _bank(bank: Bank) -> str:
     return (
-        f"{bank['per_class']} correctly classified images a class of {bank['dataset']}, "
-        f"{bank['weighting']} weights, seed {bank['bank_seed']}"
+        f"{bank.per_class} correctly classified images per class of {bank.dataset}, "
+        f"{bank.weighting} weights, seed {bank.bank_seed}"
     )
 
 
-def _attacks(study: Study) -> Iterator[tuple[str, str]]:
-    for images in study.results["images"]:
-        if "title" in images:
-            why = f" ({NOT_RUN}: {images['not_run']})" if "not_run" in images else ""
-            yield images["images"], f"{images['title']}, on {images['dataset']}{why}"
+def _attacks(study: ReportedStudy) -> Iterator[tuple[str, str]]:
+    for row in study.results.attacks:
+        why = f" ({NOT_RUN}: {row.reason})" if isinstance(row, AttackNotRun) else ""
+        yield row.images, f"{row.title}, on {row.dataset}{why}"

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +16,10 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-    from regroup_pipelines.report_pages.evaluation import Study
-    from regroup_pipelines.report_pages.tables import Table
+    from regroup_pipelines.render.table import Table
+    from regroup_pipelines.report_pages.evaluation import ReportedStudy
+    from regroup_pipelines.report_pages.figures import Figure
+    from regroup_pipelines.results.base import FlatRow, JsonObject
 
 HERE = Path(__file__).parent
 PAGES = [
@@ -73,7 +73,7 @@ class Site:
         bundle = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
         shutil.copyfile(bundle, target / bundle.name)
 
-    def write_root(self, studies: list[Study]) -> None:
+    def write_root(self, studies: list[ReportedStudy]) -> None:
         """The first page: every study with its headline numbers."""
         rows = [
             {
@@ -85,23 +85,25 @@ class Site:
         ]
         self._write("index.html", "root.html", study=None, page_title="Studies", studies=rows)
 
-    def write_page(self, study: Study, page: str, **content: Any) -> None:
-        """One page of a study."""
+    def write_page(
+        self, study: ReportedStudy, page: str, figures: Iterable[Figure], **content: Any
+    ) -> None:
+        """One page of a study; its script draws the `figures`."""
         name = dict(PAGES)[page]
         template = "overview.html" if page == "index.html" else page
         titled = {"page_title": name, "current": page, "study": study.name, **content}
+        titled["figures"] = [figure.plain() for figure in figures]
         self._write(f"{study.name}/{page}", template, **titled)
 
-    def write_tables(self, study: Study, tables: Iterable[Table]) -> None:
+    def write_tables(self, study: ReportedStudy, tables: Iterable[Table]) -> None:
         """The downloads of tables: CSV, JSON, LaTeX where there is some."""
         folder = self.folder / study.name / "data"
         folder.mkdir(parents=True, exist_ok=True)
         for table in tables:
             if table.download:
-                rows = json.dumps(table.download, indent=1, ensure_ascii=False)
-                _text(folder / f"{table.key}.json", rows + "\n")
+                _text(folder / f"{table.key}.json", table.json)
                 _script(folder / f"{table.key}.json", _columns(table.download))
-                _text(folder / f"{table.key}.csv", _csv(table.download))
+                _text(folder / f"{table.key}.csv", table.csv)
             if table.latex:
                 _text(folder / f"{table.key}.tex", table.latex)
                 _script(folder / f"{table.key}.tex", table.latex)
@@ -115,34 +117,23 @@ class Site:
         _text(path, self._templates.get_template(template).render(given))
 
 
-def one_line(study: Study) -> str:
+def one_line(study: ReportedStudy) -> str:
     """What was run on what, in a line."""
     settings, attacks = study.settings, len(study.attacks)
-    datasets = ", ".join(dict.fromkeys(row["dataset"] for row in study.results["images"]))
+    datasets = ", ".join(dict.fromkeys(row.dataset for row in study.results.images))
     plural = "attack" if attacks == 1 else "attacks"
-    return f"{settings['model']['name']} on {datasets}: {attacks} {plural}, taps {_all(settings)}"
-
-
-def _all(settings: dict[str, Any]) -> str:
-    return f"{', '.join(settings['taps'])}; banks {', '.join(settings['banks'])}"
+    return (
+        f"{settings.model.name} on {datasets}: {attacks} {plural}, taps "
+        f"{', '.join(settings.taps)}; banks {', '.join(settings.banks)}"
+    )
 
 
 def _keyed(table: Table, study: str) -> Table:
     """`table` under a key that no other study's has."""
-    from dataclasses import replace
-
     return replace(table, key=f"{table.key}-{study}", title=f"{table.title} of {study}")
 
 
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def _columns(rows: list[dict[str, Any]]) -> dict[str, Any]:
+def _columns(rows: list[FlatRow]) -> JsonObject:
     """Rows without their keys again and again."""
     return {"heads": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 

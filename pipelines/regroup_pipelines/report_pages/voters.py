@@ -20,7 +20,7 @@ from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regroup_pipelines.report_pages.evaluation import Evaluation
+    from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
     from regroup_pipelines.report_pages.points import VotingRule
     from regroup_store.format.element import BlockElement
 
@@ -48,9 +48,9 @@ class Ranks:
         return {**ranks, **points}
 
 
-def open_scorer(evaluation: Evaluation, votes: BlockElement) -> Scorer:
+def open_scorer(evaluation: ReportedEvaluation, votes: BlockElement) -> Scorer:
     """Scores as the votes were scored: the same taps, the same delta."""
-    stored = read_bank(evaluation.study.store, evaluation.row["bank_ref"])
+    stored = read_bank(evaluation.study.store, evaluation.results.bank_ref)
     mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))
     taps = taps_of(votes)
     bank = Bank(taps, tuple(mixtures[tap] for tap in taps), stored.counts)
@@ -65,7 +65,7 @@ def taps_of(votes: BlockElement) -> tuple[str, ...]:
 
 
 def read_ranks(
-    evaluation: Evaluation,
+    evaluation: ReportedEvaluation,
     images: str,
     rows: NDArray[np.int64],
     labels: NDArray[np.int64],

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup_pipelines.results.records import AttackSummary
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import pyarrow as pa
     from numpy.typing import NDArray
 
+    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.element import BlockElement
 
 _ALWAYS = ["status", "success", "linf", "l2", "queries"]
@@ -19,7 +22,7 @@ _ALWAYS = ["status", "success", "linf", "l2", "queries"]
 _LATER = ["success_8bit", "claimed", "backward_passes"]
 
 
-def summarise_attack(element: BlockElement) -> dict[str, Any]:
+def summarise_attack(element: BlockElement) -> JsonObject:
     """Plain JSON: what follows from the element's columns, the same whoever made it and how.
 
     `attempted`, `failed`; `success` (#S), `success_8bit` (after rounding to 8 bits),
@@ -30,7 +33,7 @@ def summarise_attack(element: BlockElement) -> dict[str, Any]:
     values = _values(element)
     attempted = values["status"] == "ok"
     success = attempted & values["success"].astype(bool)
-    summary: dict[str, Any] = {
+    summary: JsonObject = {
         "attempted": int(attempted.sum()),
         "failed": int((~attempted).sum()),
         "success": int(success.sum()),
@@ -46,17 +49,13 @@ def summarise_attack(element: BlockElement) -> dict[str, Any]:
     return summary
 
 
-def tell_attack(element: BlockElement) -> dict[str, Any]:
-    """The element's summary, and what the attempts at its blocks say that they took.
-
-    Mean and median `seconds` of the attempted samples; `halved_rows`, images at once, where a GPU's
-    memory did not take as many as it should.
-    """
-    return {
-        **(element.summary() or {}),
-        **_middle("seconds", _seconds(element)),
-        **_halved(element),
-    }
+def attack_summary(element: BlockElement) -> AttackSummary:
+    """The element's stored summary, with the seconds that its attempts recorded."""
+    stored = element.summary() or {}
+    if "attempted" not in stored:  # an element of another release
+        stored = {**stored, **summarise_attack(element)}
+    seconds, halved = _middle("seconds", _seconds(element)), _halved(element)
+    return AttackSummary.model_validate({**stored, **seconds, **halved})
 
 
 def _values(element: BlockElement) -> dict[str, NDArray[Any]]:
@@ -110,18 +109,22 @@ def _halved(element: BlockElement) -> dict[str, int]:
     return {"halved_rows": min(rows)} if rows else {}
 
 
-def summary_lines(summary: dict[str, Any]) -> list[str]:
-    """The summary for people."""
-    s = {name: "?" if value is None else value for name, value in summary.items()}
+def summary_lines(s: AttackSummary) -> list[str]:
+    """The summary in three lines."""
     return [
-        f"attempted {s['attempted']}, failed {s['failed']}; successful #S {s['success']}, rounded "
-        f"to 8 bits {s['success_8bit']}; claimed but not verified {s['claimed_not_verified']}",
-        f"over S, mean and median: L2 {_pair(s, 'l2')}, L-infinity {_pair(s, 'linf')}",
-        f"a sample, mean and median: {_pair(s, 'queries')} queries, "
-        f"{_pair(s, 'backward_passes')} backward passes, {_pair(s, 'seconds')} s",
+        f"attempted {s.attempted}, failed {s.failed}; successful #S {s.success}, rounded to 8 bits "
+        f"{_known(s.success_8bit)}; claimed but not verified {_known(s.claimed_not_verified)}",
+        f"over S, mean and median: L2 {_pair(s.mean_l2, s.median_l2)}, "
+        f"L-infinity {_pair(s.mean_linf, s.median_linf)}",
+        f"per sample, mean and median: {_pair(s.mean_queries, s.median_queries)} queries, "
+        f"{_pair(s.mean_backward_passes, s.median_backward_passes)} backward passes, "
+        f"{_pair(s.mean_seconds, s.median_seconds)} s",
     ]
 
 
-def _pair(summary: dict[str, Any], name: str) -> str:
-    found = [summary.get(f"{middle}_{name}", "?") for middle in ("mean", "median")]
-    return " and ".join(each if each == "?" else f"{each:.4g}" for each in found)
+def _known(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _pair(mean: float | None, median: float | None) -> str:
+    return " and ".join("?" if each is None else f"{each:.4g}" for each in (mean, median))

@@ -9,7 +9,7 @@ import numpy as np
 
 from regroup.robustness_curve import robustness_curve
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.results.accuracy import Accuracy
+from regroup_pipelines.results.base import Accuracy, FlatRow, Record
 from regroup_pipelines.results.blocks import tables
 from regroup_store.kinds.votes import SIGN_CHOICES, TRUE_RANK
 
@@ -99,15 +99,37 @@ def curve_of(
     )
 
 
-def curve_rows(curve: RobustnessCurve) -> list[dict[str, Any]]:
-    """A row an epsilon: how many are broken, and both accuracies with their intervals."""
+class CurvePoint(Record):
+    """Both accuracies at one size of the perturbation.
+
+    Attributes:
+        epsilon: the size, in pixel units of [0, 1]; an L2 distance may be larger.
+        broken: samples whose smallest perturbation found is at most that; None: not known.
+    """
+
+    epsilon: float
+    broken: int | None = None
+    softmax: Accuracy
+    regroup: Accuracy
+
+    def flat(self) -> FlatRow:
+        """The point as a row of CSV."""
+        row: FlatRow = {"epsilon": self.epsilon, "total": self.softmax.total}
+        for name, cell in (("softmax", self.softmax), ("regroup", self.regroup)):
+            low, high = cell.interval95
+            row |= {f"{name}_correct": cell.correct, f"{name}_low": low, f"{name}_high": high}
+        return row
+
+
+def curve_points(curve: RobustnessCurve) -> list[CurvePoint]:
+    """A point per epsilon: how many samples are broken, and both accuracies."""
     columns = (curve.epsilons, curve.broken, curve.softmax, curve.regroup)
     return [
-        {
-            "epsilon": epsilon,
-            "broken": broken,
-            "softmax": Accuracy(softmax, curve.total).describe(),
-            "regroup": Accuracy(regroup, curve.total).describe(),
-        }
+        CurvePoint(
+            epsilon=epsilon,
+            broken=broken,
+            softmax=Accuracy(correct=softmax, total=curve.total),
+            regroup=Accuracy(correct=regroup, total=curve.total),
+        )
         for epsilon, broken, softmax, regroup in zip(*(c.tolist() for c in columns), strict=True)
     ]

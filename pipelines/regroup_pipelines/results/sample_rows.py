@@ -13,13 +13,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from regroup_pipelines.results.base import Record
 from regroup_store.errors import DamagedError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import find_location, locate, read_manifest
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES, TRUE_RANK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator
 
     from regroup_store.format.store import Store
 
@@ -57,18 +58,31 @@ SCHEMA = pa.schema(
 )
 
 
+class EvaluatedNames(Record):
+    """What a set of images under one evaluation is called; `attack`: None for clean images."""
+
+    study: str
+    taps: str
+    bank: str
+    images: str
+    attack: str | None
+    signs: str
+
+
 @dataclass(frozen=True)
 class Evaluated:
     """The votes of one set of images, and where the other columns come from.
 
-    `words`: the values of study, taps, bank, images, attack (None: clean) and signs; `k`: how many
-    taps vote; `bank_ref`: the bank whose class names the labels have.
+    Attributes:
+        bank_ref: the bank whose class names the labels have.
+        words: the values of the columns that are the same in every row.
+        k: how many taps vote.
     """
 
     store: Store
     votes_ref: str
     bank_ref: str
-    words: Mapping[str, str | None]
+    words: EvaluatedNames
     k: int
 
     def tables(self) -> Iterator[pa.Table]:
@@ -112,7 +126,7 @@ class Evaluated:
         votes = self._votes.read_table(block)
         rows = votes.num_rows
         columns = {
-            **{name: _constant(word, rows) for name, word in self.words.items()},
+            **{name: _constant(word, rows) for name, word in self.words.plain().items()},
             **self._softmax(block, votes),
             **self._attacked(block, votes),
             **self._regroup(block, votes),
@@ -146,7 +160,7 @@ class Evaluated:
         return {"success": _plain(votes["success"]), **none, **found}
 
     def _regroup(self, block: int, votes: pa.Table) -> dict[str, pa.Array]:
-        place = (slice(None), SIGN_CHOICES.index(str(self.words["signs"])), self.k - 1)
+        place = (slice(None), SIGN_CHOICES.index(self.words.signs), self.k - 1)
         prediction, rank = (
             _known(pa.array(self._votes.read_array(path, block)[place], pa.int32()))
             for path in (PREDICTION, TRUE_RANK)

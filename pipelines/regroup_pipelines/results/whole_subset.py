@@ -8,12 +8,16 @@ outcome of the same samples.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from regroup_pipelines.results.accuracy import accuracy_cells, add_counts, vote_rows
+from regroup_pipelines.results.accuracy import accuracies
+from regroup_pipelines.results.counts import GroupCounts, vote_rows
+from regroup_pipelines.results.records import ImagesNotRun, MeasuredImages, WholeSubset
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,37 +28,37 @@ if TYPE_CHECKING:
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
 
-Row = dict[str, Any]
-GROUP = "all"
-
 
 @dataclass(frozen=True)
-class WholeSubset:
+class WholeCounts:
     """Counts over the samples of a subset that have an outcome, the same in both.
 
     Attributes:
-        samples: of the subset.
+        samples: samples of the subset.
         attacked: those of `robust` that count by their adversarial outcome.
-        robust, clean: as a group of `summarise` has them: `n`, `softmax_top1`,
-            ..., by sign choice `top1`, `top5` for every k.
+        robust: by the attacked image where there is one, else by the clean one.
+        clean: the same samples by their clean images.
     """
 
     samples: int
     attacked: int
-    robust: dict[str, Any]
-    clean: dict[str, Any]
+    robust: GroupCounts
+    clean: GroupCounts
 
-    def describe(self, name: str, k: int, signs: str) -> Row:
-        """What a row of the accuracy table holds for it: the cells over all, and `whole`."""
-        robust, clean = (
-            accuracy_cells({GROUP: counts}, {GROUP: "all"}, k, signs)
-            for counts in (self.robust, self.clean)
+    def in_row(self, row: MeasuredImages, subset: str) -> MeasuredImages:
+        """The attack's row of the accuracy table, over the whole subset where it said "all"."""
+        whole = WholeSubset(
+            subset=subset,
+            samples=self.samples,
+            counted=self.clean.n,
+            attacked=self.attacked,
+            clean=accuracies(self.clean, row.k, row.signs),
         )
-        counts = {"samples": self.samples, "counted": self.clean["n"], "attacked": self.attacked}
-        return {**robust, "whole": {"subset": name, **counts, "clean": clean}}
+        over_all = accuracies(self.robust, row.k, row.signs)
+        return row.model_copy(update={"over_all": over_all, "whole": whole})
 
 
-def whole_subset(images: SampleIndex, clean: BlockElement, attacked: BlockElement) -> WholeSubset:
+def whole_subset(images: SampleIndex, clean: BlockElement, attacked: BlockElement) -> WholeCounts:
     """Join the votes of an attack's samples with those of the clean ones, by sample id.
 
     `images`: the whole subset; `clean`: votes of at least its samples, `attacked`: of those of
@@ -67,7 +71,7 @@ def whole_subset(images: SampleIndex, clean: BlockElement, attacked: BlockElemen
     tried, left = _ids(attacked, status="any"), _ids(attacked, status="failed")
     by_attack = _sum([(attacked, readable, None)])
     robust = _sum([(attacked, readable, None), (clean, subset, tried)])
-    return WholeSubset(len(subset), by_attack["n"], robust, _sum([(clean, subset, left)]))
+    return WholeCounts(len(subset), by_attack.n, robust, _sum([(clean, subset, left)]))
 
 
 def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok") -> pa.Array:
@@ -82,16 +86,17 @@ def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok"
     return ids if within is None else ids.filter(pc.is_in(ids, value_set=within))
 
 
-def _sum(parts: Iterable[tuple[BlockElement, pa.Array, pa.Array | None]]) -> dict[str, Any]:
+def _sum(parts: Iterable[tuple[BlockElement, pa.Array, pa.Array | None]]) -> GroupCounts:
     """Counts over votes of the samples that are in the first array and not in the second."""
-    total: dict[str, Any] = {}
-    for votes, keep, drop in parts:
-        for rows in vote_rows(votes):
-            mask = rows.ok & _among(rows.sample_id, keep)
-            if drop is not None:
-                mask &= ~_among(rows.sample_id, drop)
-            add_counts(total, rows.counts(mask))
-    return total
+    return reduce(add, (counts for part in parts for counts in _counted(*part)))
+
+
+def _counted(votes: BlockElement, keep: pa.Array, drop: pa.Array | None) -> Iterator[GroupCounts]:
+    for rows in vote_rows(votes):
+        mask = rows.ok & _among(rows.sample_id, keep)
+        if drop is not None:
+            mask &= ~_among(rows.sample_id, drop)
+        yield rows.counts(mask)
 
 
 def _among(ids: NDArray[np.str_], known: pa.Array) -> NDArray[np.bool_]:
@@ -101,13 +106,14 @@ def _among(ids: NDArray[np.str_], known: pa.Array) -> NDArray[np.bool_]:
     return found
 
 
-def whole_lines(rows: Iterable[Row]) -> Iterator[str]:
+def whole_lines(rows: Iterable[MeasuredImages | ImagesNotRun]) -> Iterator[str]:
     """What "over all" means for the attacks on whole subsets among rows of the accuracy table."""
-    groups: dict[tuple[Any, ...], list[str]] = {}
+    groups: dict[tuple[str, int, int, int], list[str]] = {}
     for row in rows:
-        if whole := row.get("whole"):
-            key = tuple(whole[name] for name in ("subset", "samples", "counted", "attacked"))
-            groups.setdefault(key, []).append(row["images"])
+        if isinstance(row, MeasuredImages) and row.whole is not None:
+            whole = row.whole
+            key = (whole.subset, whole.samples, whole.counted, whole.attacked)
+            groups.setdefault(key, []).append(row.images)
     for (subset, samples, counted, attacked), names in groups.items():
         lost = samples - counted
         yield (

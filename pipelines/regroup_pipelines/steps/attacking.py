@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from array import array
 from dataclasses import fields, replace
-from functools import cache, partial
+from functools import cache
 from heapq import nsmallest
 from typing import TYPE_CHECKING
 
-from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.workers.attack import AttackWork
 from regroup_cluster.workers.extraction import example_pixels
+from regroup_cluster.workers.images import IndexSpec
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.log import log
@@ -93,18 +94,15 @@ def attack_index(
     check_attackable(network, spec)
     labels, name = label_map(index, network), element_name(index, spec)
     element = _element(session, network, index, spec, labels, block_rows)
-    factory_on = partial(
-        AttackJob,
+    work = AttackWork(
         store_uri=session.store.uri,
         adversarials_ref=element.ref,
-        index_ref=index.ref,
+        images=IndexSpec(index.ref, labels, session.options.decode_workers),
         model=network.spec,
         attack=spec,
         batch=batch,
-        labels=labels,
-        decode_workers=session.options.decode_workers,
     )
-    session.fill(f"attack {name}", element, factory_on)
+    session.fill_on_actors(f"attack {name}", element, work)
     element.clear_checkpoints()
     session.finish(f"attack {name}", element, summarise_attack)
     return element

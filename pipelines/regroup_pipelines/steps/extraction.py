@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from regroup_cluster.workers.extraction import ExtractionJob
+from regroup_cluster.workers.extraction import ExtractionWork
+from regroup_cluster.workers.images import AdversarialsSpec, IndexSpec
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.network import label_map
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import features_spec
 
 if TYPE_CHECKING:
+    from regroup_cluster.workers.images import ImagesSpec
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
-    from regroup_store.format.element import ElementSpec
+    from regroup_store.format.element_spec import ElementSpec
     from regroup_store.kinds.indexes import SampleIndex
 
 
@@ -30,7 +31,9 @@ def extract_index(
 ) -> BlockElement:
     """Features of an index under `network`; computes only the blocks that are missing."""
     spec = index_features_spec(network, index, session.options.block_rows)
-    return _extract(session, network, spec, "index", index.ref, batch, label_map(index, network))
+    labels = label_map(index, network)
+    images = IndexSpec(index.ref, labels, session.options.decode_workers)
+    return _extract(session, network, spec, images, batch)
 
 
 def extract_adversarials(
@@ -41,7 +44,7 @@ def extract_adversarials(
     rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
     gaps = adversarials.gap_inputs()
     spec = _spec(network, adversarials.name, source, gaps, rows, block_rows, None)
-    return _extract(session, network, spec, "adversarials", adversarials.ref, batch, None)
+    return _extract(session, network, spec, AdversarialsSpec(adversarials.ref), batch)
 
 
 def _spec(
@@ -72,25 +75,19 @@ def _extract(
     session: Session,
     network: Network,
     spec: ElementSpec,
-    images_kind: str,
-    images_ref: str,
+    images: ImagesSpec,
     batch: int,
-    labels: tuple[int, ...] | None,
 ) -> BlockElement:
     element = BlockElement.create(session.store, spec, {})
-    factory_on = partial(
-        ExtractionJob,
+    work = ExtractionWork(
         store_uri=session.store.uri,
         features_ref=element.ref,
-        images_kind=images_kind,
-        images_ref=images_ref,
+        images=images,
         model=network.spec,
         policy=network.policy,
         batch=batch,
-        labels=labels,
-        decode_workers=session.options.decode_workers,
     )
-    session.fill(f"extract {spec.name}", element, factory_on)
+    session.fill_on_actors(f"extract {spec.name}", element, work)
     session.finish(f"extract {spec.name}", element, _outcome_summary)
     return element
 

@@ -6,8 +6,8 @@ import re
 import time
 from typing import TYPE_CHECKING
 
-from regroup_cluster.workers.indexing import DigestingJob, digests_of
-from regroup_pipelines.steps.session import LedgerEntry
+from regroup_cluster.workers.indexing import IndexingWork, digests_of
+from regroup_pipelines.results.records import LedgerEntry
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
@@ -62,8 +62,8 @@ def _digest(session: Session, listing: Listing) -> BlockElement:
     the samples that would have to count as failed.
     """
     element = BlockElement.create(session.store, listing.digests_spec(), {})
-    task = DigestingJob(session.store.uri, listing.ref, element.ref)
-    session.score(f"digest {listing.name}", element, task)
+    work = IndexingWork(session.store.uri, listing.ref, element.ref)
+    session.fill_by_tasks(f"digest {listing.name}", element, work)
     if element.summary() is None:
         element.finalise({"rows": element.plan.rows})
     return element
@@ -105,7 +105,14 @@ def _log(
     samples = rows if created else 0
     session.ledger.append(
         LedgerEntry(
-            "index", index.ref, int(created), int(not created), samples, unreadable, 0, seconds
+            step="index",
+            ref=index.ref,
+            blocks=int(created),
+            skipped=int(not created),
+            samples=samples,
+            failed=unreadable,
+            forward_passes=0,
+            seconds=seconds,
         )
     )
     state = "written" if created else "already in the store"

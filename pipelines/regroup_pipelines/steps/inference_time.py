@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_cluster.resources import WorkerResources
-from regroup_cluster.workers.latency import ROUNDS, SINGLES, TimingJob, images_timed
+from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork, images_timed
+from regroup_pipelines.results.records import Timing, TimingNotRun
 from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_failures
 from regroup_store.kinds.studies import read_timing, timing_ref
 
 if TYPE_CHECKING:
+    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.results.records import TimingRow
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
     from regroup_store.kinds.indexes import SampleIndex
 
-Row = dict[str, Any]
 TABLE = "table-6"
 DEVICES = ("cpu", "cuda")
 NO_GPU = "no worker had a GPU"
@@ -38,7 +40,7 @@ class Question:
     signs: str
     batch: int
 
-    def inputs(self, device: str) -> Row:
+    def inputs(self, device: str) -> JsonObject:
         """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
         return {
             "what": "inference time",
@@ -59,9 +61,9 @@ class Question:
         """What the timing is kept under."""
         return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
 
-    def task(self, session: Session, device: str) -> TimingJob:
-        """The Ray task that measures it."""
-        return TimingJob(
+    def work(self, session: Session, device: str) -> LatencyWork:
+        """Return the work that measures it."""
+        return LatencyWork(
             store_uri=session.store.uri,
             study=self.study,
             ref=self.ref(device),
@@ -77,12 +79,12 @@ class Question:
         )
 
 
-def time_inference(session: Session, question: Question) -> list[Row]:
-    """The timing on every device, measured where the store has none; `not_run` says why one lacks.
+def time_inference(session: Session, question: Question) -> list[TimingRow]:
+    """The timing on every device, measured where the store has none.
 
     Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
     """
-    measured: list[Row] = []
+    measured: list[TimingRow] = []
     planned: NotYetError | None = None
     for device in DEVICES:
         try:
@@ -90,13 +92,13 @@ def time_inference(session: Session, question: Question) -> list[Row]:
         except NotYetError as error:
             planned = error
         else:
-            measured.append({"device": device, **(found or {"not_run": NO_GPU})})
+            measured.append(found or TimingNotRun(device=device, reason=NO_GPU))
     if planned is not None:
         raise planned
     return measured
 
 
-def _timing(session: Session, question: Question, device: str) -> Row | None:
+def _timing(session: Session, question: Question, device: str) -> Timing | None:
     """What is kept, or else measured now; None where no worker has such a device."""
     found = _kept(session, question, device)
     if found is not None:
@@ -109,8 +111,10 @@ def _step(device: str) -> str:
     return f"time inference, {device}"
 
 
-def _kept(session: Session, question: Question, device: str) -> Row | None:
-    return read_timing(session.store, question.study, question.ref(device), question.inputs(device))
+def _kept(session: Session, question: Question, device: str) -> Timing | None:
+    ref, inputs = question.ref(device), question.inputs(device)
+    found = read_timing(session.store, question.study, ref, inputs)
+    return None if found is None else Timing.model_validate({"device": device, **found})
 
 
 def _gpu_at_hand(session: Session) -> bool:
@@ -125,13 +129,13 @@ def _gpu_at_hand(session: Session) -> bool:
     return session.on_gpus
 
 
-def _measure(session: Session, question: Question, device: str) -> Row | None:
+def _measure(session: Session, question: Question, device: str) -> Timing | None:
     started, step, ref = time.perf_counter(), _step(device), question.ref(device)
     share = (session.options.gpus_per_worker or 1) if device == "cuda" else 0
     resources = WorkerResources(workers=1, cpus=session.options.cpus_per_worker, gpus=share)
     images = images_timed(min(question.batch, question.index.rows_count))
-    report = session.tasks(
-        step, question.task(session, device), [0], images, resources=resources, ref=ref
+    report = session.run_tasks(
+        step, question.work(session, device), [0], images, resources=resources, ref=ref
     )
     log_failures(step, report)
     session.record(step, ref, report, 0, started)

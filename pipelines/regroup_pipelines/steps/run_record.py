@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from regroup_cluster.dispatch.progress import Tally
+from regroup_cluster.dispatch.progress import ProgressCounts
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_store.errors import StoreError
 from regroup_store.format.environment import environment_record, git_dirty
@@ -74,7 +74,7 @@ class RunRecord:
 
     def step(self, step: str, samples: int, skipped: int) -> StepProgress:
         """The progress that keeps progress.json up to date during one step."""
-        self._step = StepProgress(self, Tally(step, samples, skipped))
+        self._step = StepProgress(self, ProgressCounts(step, samples, skipped))
         return self._step
 
     def show(self) -> None:
@@ -140,7 +140,7 @@ class StepProgress:
         whole: the step has done every block.
     """
 
-    def __init__(self, record: RunRecord, tally: Tally) -> None:
+    def __init__(self, record: RunRecord, tally: ProgressCounts) -> None:
         self._record, self._tally = record, tally
 
     @property

@@ -3,34 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from math import inf
 from typing import TYPE_CHECKING, Any
 
-from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
+from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.dispatch.metrics import MetricsProgress
 from regroup_cluster.dispatch.progress import Broadcast, make_progress
 from regroup_cluster.dispatch.stopwatch import add_seconds
-from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.configs.table import command_of
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.log import log
+from regroup_pipelines.results.records import LedgerEntry, found_entry
 from regroup_pipelines.steps.run_record import RunRecord
 from regroup_store.format.block_plan import format_blocks
-from regroup_store.format.element import BlockElement
-from regroup_store.format.store import Store, open_store
+from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, WorkerFactory
+    from regroup_cluster.dispatch.blocks import BlockWork, DispatchReport
     from regroup_cluster.dispatch.progress import Progress
     from regroup_pipelines.configs.options import ClusterOptions
     from regroup_store.format.element import BlockElement
@@ -38,35 +36,6 @@ if TYPE_CHECKING:
 
 
 GO_ON = ", or with --allow-missing to go on without them"
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """What one step did.
-
-    Attributes:
-        step: what was made, such as "extract digits-val".
-        ref: the element in the store.
-        blocks: blocks computed now.
-        skipped: blocks that the store already held.
-        samples: samples of the blocks computed now.
-        failed: failed rows among them.
-        forward_passes: samples that went through a classifier, counted in the workers.
-        seconds: wall time.
-        phases: seconds by phase (read, network, write, ...), summed over the workers.
-        peak_rss_bytes: the most memory that one worker had held.
-    """
-
-    step: str
-    ref: str
-    blocks: int
-    skipped: int
-    samples: int
-    failed: int
-    forward_passes: int
-    seconds: float
-    phases: dict[str, float] = field(default_factory=dict)
-    peak_rss_bytes: int = 0
 
 
 @dataclass
@@ -137,61 +106,75 @@ class Session:
         share = self.options.gpus_per_worker
         return bool(self.workers().resources.gpus if share is None else share)
 
-    def fill(
-        self, step: str, element: BlockElement, factory_on: Callable[..., WorkerFactory]
-    ) -> None:
-        """Have the workers fill the missing blocks of `element`.
+    def fill_on_actors(self, step: str, element: BlockElement, work: BlockWork) -> None:
+        """Fill the missing blocks of `element` on the pool of worker actors.
 
-        `factory_on(device=...)` makes the factory for a torch device: "cuda" where each worker
-        has a GPU share, else "cpu". Raises `IncompleteError` when blocks fail.
+        Networks run on "cuda" where each worker has a GPU share, else on "cpu".
+
+        Raises:
+            IncompleteError: blocks failed.
         """
 
         def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
             """Have the pool work on `blocks`, on the device that its workers have."""
             pool = self.workers()
-            factory = factory_on(device="cuda" if pool.resources.gpus else "cpu")
+            placed = work.on_device("cuda" if pool.resources.gpus else "cpu")
             progress = self._progress(step, rows, done)
-            return pool.dispatch(factory, blocks, self._policy(), progress, self._label(step))
+            return pool.dispatch(placed, blocks, self._policy(), progress, self._label(step))
 
-        self._run(step, element, dispatch)
+        self._fill(step, element, dispatch)
 
-    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
-        """Fill the missing blocks of `element` by stateless tasks."""
-        self._run(
-            step, element, lambda blocks, rows, done: self.tasks(step, task, blocks, rows, done)
-        )
+    def fill_by_tasks(self, step: str, element: BlockElement, work: BlockWork) -> None:
+        """Fill the missing blocks of `element` by stateless tasks.
 
-    def tasks(
+        Raises:
+            IncompleteError: blocks failed.
+        """
+
+        def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
+            """Run a task per block."""
+            return self.run_tasks(step, work, blocks, rows, done)
+
+        self._fill(step, element, dispatch)
+
+    def run_tasks(
         self,
         step: str,
-        task: Callable[[int], BlockReport],
+        work: BlockWork,
         blocks: Sequence[int],
         rows: int,
         done: int = 0,
         *,
         resources: WorkerResources | None = None,
-        ref: str = "",  # noqa: ARG002 - what a plan tells
+        ref: str = "",  # noqa: ARG002 - for the plan of a dry run
     ) -> DispatchReport:
-        """Run stateless tasks over `blocks`, which hold `rows` samples; `done` blocks exist.
+        """Run one stateless task per block.
 
-        `resources`: of a task, where not the options'. `ref`: what the tasks make, if it is one.
+        Args:
+            step: what is made.
+            work: what the tasks do.
+            blocks: indices of the blocks.
+            rows: samples in all of them.
+            done: blocks that exist already.
+            resources: of each task; None: those of the options.
+            ref: element or timing that the tasks make, if it is one.
         """
         from regroup_cluster.dispatch.task_slots import dispatch_as_tasks  # ray: only for work
 
         self._join()
         progress = self._progress(step, rows, done)
         return dispatch_as_tasks(
-            task, blocks, resources or self.resources, self._policy(), progress, self._label(step)
+            work, blocks, resources or self.resources, self._policy(), progress, self._label(step)
         )
 
     def _policy(self) -> RetryPolicy:
         policy = RetryPolicy(attempts=self.options.attempts, deadline_s=self.options.deadline)
         # Without locks the later of two attempts at once could write over what the first committed.
-        return policy if self.store.backend.locks else replace(policy, straggler_factor=inf)
+        return policy if self.store.backend.locks else policy.without_duplicates()
 
-    def _label(self, step: str) -> Label:
-        """Names a dispatch of this run in the workers' logs."""
-        return Label(self._recorded().id, step)
+    def _label(self, step: str) -> DispatchLabel:
+        """Return the name of a dispatch of this run in the workers' logs."""
+        return DispatchLabel(self._recorded().id, step)
 
     def _progress(self, step: str, rows: int, done: int) -> Progress:
         shown = self._recorded().step(step, rows, done)
@@ -204,7 +187,7 @@ class Session:
             self._run_record = RunRecord(self.store, command, self.options, self.summary, log)
         return self._run_record
 
-    def _run(
+    def _fill(
         self,
         step: str,
         element: BlockElement,
@@ -272,7 +255,7 @@ class Session:
     def note(self, step: str, ref: str, skipped: int, started: float) -> None:
         """Enter into the ledger that a step found everything in the store."""
         seconds = time.perf_counter() - started
-        self.ledger.append(LedgerEntry(step, ref, 0, skipped, 0, 0, 0, seconds))
+        self.ledger.append(found_entry(step, ref, skipped, seconds))
         log(f"{step}: already in the store ({ref}), nothing to do")
 
     def tell(self, line: str) -> None:
@@ -281,7 +264,7 @@ class Session:
 
     def summary(self) -> list[dict[str, Any]]:
         """The ledger as plain JSON."""
-        return [asdict(entry) for entry in self.ledger]
+        return [entry.plain() for entry in self.ledger]
 
 
 def _length(element: BlockElement, block: int) -> int:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.configs.options import VotingOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.log import log
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.clean_features import clean_features
 from regroup_pipelines.steps.votes import fill_votes
 from regroup_store.errors import GapError
@@ -31,11 +32,10 @@ def tap_weights(
     clean = clean_features(session, bank, features)
     alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)
     votes = fill_votes(session, clean, bank, alone, None)
-    summary: dict[str, Any] | None = votes.summary()
-    if summary is None:
+    if votes.summary() is None:
         raise GapError(f"the votes {votes.ref}, which weigh the taps, are not whole")
     log(f"taps are weighted by their accuracy in the votes {votes.ref}")
-    weights = tuple(int(hits) for hits in summary["correct"]["tap_top1"]["both"])
+    weights = VoteSummary.of(votes).correct.tap_top1.both
     if not any(weights):
         raise UsageError(
             f"no tap gets a correctly classified sample of {clean.ref} right, so that "

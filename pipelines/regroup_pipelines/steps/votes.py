@@ -5,9 +5,9 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from regroup_cluster.workers.scoring import ScoringJob
+from regroup_cluster.workers.scoring import ScoringWork
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.results.accuracy import summarise
+from regroup_pipelines.results.counts import summarise
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import votes_spec
 
@@ -34,7 +34,7 @@ def fill_votes(
     check_same_model(bank, features.inputs, f"the features {features.ref}")
     taps = voting_taps(bank, options.voting_taps)
     element = _begin_votes(session, features, bank, options, taps, weights)
-    task = ScoringJob(
+    work = ScoringWork(
         store_uri=session.store.uri,
         votes_ref=element.ref,
         features_ref=features.ref,
@@ -47,7 +47,7 @@ def fill_votes(
         rule=options.rule,
         weights=weights,
     )
-    session.score(f"score {features.name}", element, task)
+    session.fill_by_tasks(f"score {features.name}", element, work)
     session.finish(f"score {features.name}", element, summarise)
     return element
 

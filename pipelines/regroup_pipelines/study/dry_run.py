@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from obstore.store import MemoryStore
 
-from regroup_cluster.workers.indexing import DigestingJob
-from regroup_pipelines.steps.session import LedgerEntry, NotYetError, Session
+from regroup_cluster.workers.indexing import IndexingWork
+from regroup_pipelines.results.records import LedgerEntry
+from regroup_pipelines.steps.session import NotYetError, Session
 from regroup_store.backends.local import LocalBackend
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.backends.open import backend_for
@@ -21,7 +22,7 @@ from regroup_store.kinds.listings import DIGEST_COLUMNS, Listing
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport
+    from regroup_cluster.dispatch.blocks import BlockWork, DispatchReport
     from regroup_cluster.resources import WorkerResources
     from regroup_store.backends.base import Backend
     from regroup_store.format.element import BlockElement
@@ -77,7 +78,7 @@ class DryRunSession(Session):
         share = self.options.gpus_per_worker
         return torch.cuda.is_available() if share is None else bool(share)
 
-    def _run(
+    def _fill(
         self,
         step: str,
         element: BlockElement,
@@ -87,15 +88,15 @@ class DryRunSession(Session):
         rows = sum(element.plan.size(block) for block in missing)
         self._plan(step, element.ref, len(missing), element.plan.blocks - len(missing), rows)
 
-    def score(self, step: str, element: BlockElement, task: Callable[[int], BlockReport]) -> None:
+    def fill_by_tasks(self, step: str, element: BlockElement, work: BlockWork) -> None:
         """Enter the missing blocks into the ledger; digests get stand-ins, so that a plan goes on.
 
         Digesting reads every image: a dry run only lists them.
         """
-        super().score(step, element, task)
-        if isinstance(task, DigestingJob):
+        super().fill_by_tasks(step, element, work)
+        if isinstance(work, IndexingWork):
             for block in element.missing():
-                self.unread += self._stand_in(element, task.listing_ref, block)
+                self.unread += self._stand_in(element, work.listing_ref, block)
 
     def _stand_in(self, element: BlockElement, listing_ref: str, block: int) -> int:
         """Commit a block of digests that nothing was read for, into memory; its rows."""
@@ -113,10 +114,10 @@ class DryRunSession(Session):
         element.write_block(block, {}, pa.table(columns, schema=DIGEST_COLUMNS), {})
         return rows
 
-    def tasks(
+    def run_tasks(
         self,
         step: str,
-        task: Callable[[int], BlockReport],  # noqa: ARG002
+        work: BlockWork,  # noqa: ARG002
         blocks: Sequence[int],
         rows: int,
         done: int = 0,
@@ -146,4 +147,15 @@ class DryRunSession(Session):
         self._plan(step, ref, 0, skipped, 0)
 
     def _plan(self, step: str, ref: str, blocks: int, held: int, samples: int) -> None:
-        self.ledger.append(LedgerEntry(step, ref, blocks, held, samples, 0, 0, 0))
+        self.ledger.append(
+            LedgerEntry(
+                step=step,
+                ref=ref,
+                blocks=blocks,
+                skipped=held,
+                samples=samples,
+                failed=0,
+                forward_passes=0,
+                seconds=0.0,
+            )
+        )

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regroup_pipelines.configs.options import TapPolicyName
-    from regroup_pipelines.steps.session import LedgerEntry
+    from regroup_pipelines.results.records import LedgerEntry
     from regroup_pipelines.study.steps import Step, StudySteps
 
 SAMPLES, PASSES = "samples", "forward_passes"

@@ -11,6 +11,7 @@ from regroup_pipelines.banks.build import build_bank, check_covered
 from regroup_pipelines.banks.rounds import draw_bank
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.results.accuracy import rule_of_k
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.banks.rounds import BankDraw
     from regroup_pipelines.configs.options import TapPolicyName
+    from regroup_pipelines.results.records import TimingRow
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-def check_k(k: int, taps: int) -> None:
+def check_study_k(k: int, taps: int) -> None:
     """Refuse a `scoring.k` of more taps than there are."""
     if k > taps:
         raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
@@ -284,11 +286,11 @@ class StudySteps:
 
         return self._once(("votes", policy, bank, images), vote)
 
-    def inference_time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+    def inference_time(self, policy: TapPolicyName, bank: str) -> list[TimingRow]:
         """What a prediction takes by the network and by REGroup, an entry a device."""
         return self._once(("time", policy, bank), lambda: self._time(policy, bank))
 
-    def _time(self, policy: TapPolicyName, bank: str) -> list[dict[str, Any]]:
+    def _time(self, policy: TapPolicyName, bank: str) -> list[TimingRow]:
         stored, scoring = self.bank(policy, bank), self.study.scoring
         question = Question(
             study=self.study.name,
@@ -304,9 +306,9 @@ class StudySteps:
     def k(self, policy: TapPolicyName, bank: str) -> int:
         """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
         if (k := self.study.scoring.k) is not None:
-            check_k(k, len(self.bank(policy, bank).taps))
+            check_study_k(k, len(self.bank(policy, bank).taps))
             return k
-        summary = self.votes(policy, bank, "clean").summary()
-        if summary is None:
+        votes = self.votes(policy, bank, "clean")
+        if votes.summary() is None:
             raise NotYetError("k")
-        return rule_of_k(summary, self.study.scoring.threshold).k
+        return rule_of_k(VoteSummary.of(votes), self.study.scoring.threshold).k

@@ -1,0 +1,137 @@
+"""One table, however it is shown: the cells that people read, and the rows that programs read.
+
+Markdown, CSV, JSON, LaTeX and the pages of a report are made of the same `Table`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from regroup_pipelines.render.latex import latex_table
+from regroup_pipelines.results.base import NOT_RUN
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from regroup_pipelines.results.base import Accuracy, FlatRow
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table.
+
+    Attributes:
+        text: what it says.
+        sort: what it sorts by; None comes last.
+        href: where it leads, on a page.
+    """
+
+    text: str
+    sort: float | str | None = None
+    href: str | None = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table.
+
+    Attributes:
+        key: names it in links and files.
+        heads: of the columns; the first column names the rows.
+        download: the rows of its CSV and JSON files, all with the same keys.
+        note: how to read it.
+        label: of its LaTeX version; "" where there is none.
+    """
+
+    key: str
+    title: str
+    heads: list[str]
+    rows: list[list[Cell]]
+    download: list[FlatRow] = field(default_factory=list)
+    note: str = ""
+    label: str = ""
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds numbers, which are set to the right."""
+        return [
+            any(isinstance(row[column].sort, int | float) for row in self.rows)
+            for column in range(len(self.heads))
+        ]
+
+    @property
+    def texts(self) -> list[list[str]]:
+        """The cells as people read them."""
+        return [[cell.text for cell in row] for row in self.rows]
+
+    @property
+    def markdown(self) -> str:
+        """The table as Markdown: the first column to the left, the others to the right."""
+        lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1), *self.texts]
+        return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
+
+    @property
+    def csv(self) -> str:
+        """The rows of the download as CSV."""
+        return csv_text(self.download)
+
+    @property
+    def json(self) -> str:
+        """The rows of the download as JSON."""
+        return json.dumps(self.download, indent=1, ensure_ascii=False) + "\n"
+
+    @property
+    def latex(self) -> str:
+        """The table as LaTeX, or "" where it has no label."""
+        if not self.label:
+            return ""
+        return latex_table(self.heads, self.texts, self.title, self.note.rstrip("."), self.label)
+
+
+def csv_text(rows: Sequence[FlatRow]) -> str:
+    """Rows with the same keys as CSV; "" where there are none."""
+    text = io.StringIO()
+    if rows:
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    return text.getvalue()
+
+
+def _escaped(cell: str) -> str:
+    return cell.replace("|", "\\|")
+
+
+def text_cell(value: object, href: str | None = None) -> Cell:
+    """A cell that sorts as it reads."""
+    return Cell(str(value), str(value), href)
+
+
+def number_cell(value: float | None, digits: int = 4) -> Cell:
+    """A number, or "-" where there is none."""
+    if value is None:
+        return Cell("-")
+    return Cell(f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}", value)
+
+
+def accuracy_cell(accuracy: Accuracy | None) -> Cell:
+    """`57.0 % [52.1, 61.8]`, sorted by the share; "-" where there is nothing to measure."""
+    return Cell("-") if accuracy is None else Cell(str(accuracy), accuracy.accuracy)
+
+
+def flat_accuracy(accuracy: Accuracy | None) -> FlatRow:
+    """The columns of one accuracy in CSV; an empty `accuracy` is one that `state` explains."""
+    empty: FlatRow = {"correct": "", "total": "", "accuracy": "", "low": "", "high": ""}
+    if accuracy is None:
+        return {"state": NOT_RUN, **empty}
+    counts: FlatRow = {"correct": accuracy.correct, "total": accuracy.total}
+    if accuracy.accuracy is None:
+        return {"state": "no samples", **empty, **counts}
+    low, high = accuracy.interval95
+    return {
+        "state": "measured", **counts, "accuracy": accuracy.accuracy, "low": low, "high": high,
+    }  # fmt: skip

@@ -1,0 +1,76 @@
+"""What all records share, and the accuracies that most of them hold."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+from regroup.intervals import wilson
+
+if TYPE_CHECKING:
+    from regroup_pipelines.schema.paper_values import MeasureName
+
+NOT_RUN = "not run"
+JsonObject = dict[str, Any]
+"""Plain JSON, on its way in or out."""
+FlatRow = dict[str, str | int | float | bool | None]
+"""A row of a CSV file: every row of a file has the same keys; "" where there is no value."""
+
+
+class Record(BaseModel):
+    """A frozen record; unknown keys are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def plain(self) -> JsonObject:
+        """The record as plain JSON, keys as in the files of studies."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+class Accuracy(Record):
+    """A share with its 95 % Wilson interval, all in [0, 1]; None over nothing."""
+
+    # What is computed is also written, and read back as nothing new.
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    correct: int
+    total: int
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def accuracy(self) -> float | None:
+        """The share, or None over nothing."""
+        return self.correct / self.total if self.total else None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def interval95(self) -> tuple[float, float]:
+        """The Wilson interval; (0, 1) over nothing."""
+        return wilson(self.correct, self.total)
+
+    def __str__(self) -> str:
+        """`57.0 % [52.1, 61.8]`, or "-" over nothing."""
+        if self.accuracy is None:
+            return "-"
+        low, high = self.interval95
+        return f"{100 * self.accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+MEASURES: tuple[MeasureName, ...] = (
+    "softmax_top1", "softmax_top5", "regroup_top1", "regroup_top5",
+)  # fmt: skip
+
+
+class Accuracies(Record):
+    """Softmax's and REGroup's accuracy over one group of samples."""
+
+    softmax_top1: Accuracy
+    softmax_top5: Accuracy
+    regroup_top1: Accuracy
+    regroup_top5: Accuracy
+
+    def of(self, measure: MeasureName) -> Accuracy:
+        """One of the four, by name."""
+        found: Accuracy = getattr(self, measure)
+        return found

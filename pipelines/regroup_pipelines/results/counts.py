@@ -1,0 +1,165 @@
+"""Counts over stored votes: what every accuracy is made of.
+
+Knows NumPy and the store only: no network, no Ray.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from regroup.bank import SIGN_CHOICES
+from regroup_pipelines.results.base import JsonObject, Record
+from regroup_store.kinds.votes import TAP_TRUE_RANK, TRUE_RANK
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from regroup_store.format.element import BlockElement
+
+_COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]
+
+
+class SignCounts(Record):
+    """Correct samples by sign choice: a count for every k from 1, or for every tap."""
+
+    both: tuple[int, ...]
+    positive: tuple[int, ...]
+    negative: tuple[int, ...]
+
+    def of(self, signs: str) -> tuple[int, ...]:
+        """The counts of one sign choice."""
+        found: tuple[int, ...] = getattr(self, signs)
+        return found
+
+    def __add__(self, other: SignCounts) -> SignCounts:
+        sums = ((s, zip(self.of(s), other.of(s), strict=True)) for s in SIGN_CHOICES)
+        return SignCounts(**{signs: tuple(map(sum, pairs)) for signs, pairs in sums})
+
+
+class GroupCounts(Record):
+    """Counts over one group of samples.
+
+    Attributes:
+        n: samples of the group.
+        top1, top5: REGroup's hits for every k from 1; tap_top1, tap_top5: of every tap alone, in
+            execution order.
+    """
+
+    n: int
+    softmax_top1: int
+    softmax_top5: int
+    top1: SignCounts
+    top5: SignCounts
+    tap_top1: SignCounts
+    tap_top5: SignCounts
+
+    def __add__(self, other: GroupCounts) -> GroupCounts:
+        names = GroupCounts.model_fields
+        return GroupCounts(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+class VoteSummary(Record):
+    """The summary of a votes element: counts over every group of samples that tables need.
+
+    Attributes:
+        failed: rows without votes.
+        attacked: whether the samples were attacked.
+        all: the readable samples; success: S; correct: those that softmax gets right.
+        missing_blocks: blocks that the element was finalised without.
+    """
+
+    failed: int
+    attacked: bool
+    all: GroupCounts
+    success: GroupCounts
+    correct: GroupCounts
+    missing_blocks: tuple[int, ...] = ()
+
+    def __add__(self, other: VoteSummary) -> VoteSummary:
+        return VoteSummary(
+            failed=self.failed + other.failed,
+            attacked=self.attacked or other.attacked,
+            all=self.all + other.all,
+            success=self.success + other.success,
+            correct=self.correct + other.correct,
+        )
+
+    @classmethod
+    def of(cls, votes: BlockElement) -> VoteSummary:
+        """The stored summary of finalised votes."""
+        return cls.model_validate(votes.summary())
+
+
+@dataclass(frozen=True, eq=False)
+class VoteRows:
+    """A block of votes: a value a sample, and ranks of its true class (samples, signs, k or tap).
+
+    Attributes:
+        ok: whether the sample has votes.
+        success: True, False or None (not attacked), as objects.
+    """
+
+    sample_id: NDArray[np.str_]
+    ok: NDArray[np.bool_]
+    success: NDArray[np.object_]
+    right: NDArray[np.bool_]
+    top5: NDArray[np.bool_]
+    true_rank: NDArray[np.int32]
+    tap_true_rank: NDArray[np.int32]
+
+    def counts(self, mask: NDArray[np.bool_]) -> GroupCounts:
+        """The counts over the samples in `mask`."""
+        return GroupCounts(
+            n=int(mask.sum()),
+            softmax_top1=int((self.right & mask).sum()),
+            softmax_top5=int((self.top5 & mask).sum()),
+            top1=_hits(self.true_rank[mask], 1),
+            top5=_hits(self.true_rank[mask], 5),
+            tap_top1=_hits(self.tap_true_rank[mask], 1),
+            tap_top5=_hits(self.tap_true_rank[mask], 5),
+        )
+
+
+def vote_rows(votes: BlockElement) -> Iterator[VoteRows]:
+    """The rows of votes, a block at a time."""
+    for block in range(votes.plan.blocks):
+        read = votes.read_table(block, _COLUMNS).to_pydict()
+        table = {name: np.array(values) for name, values in read.items()}
+        yield VoteRows(
+            table["sample_id"],
+            table["status"] == "ok",
+            np.array(read["success"], object),
+            table["prediction"] == table["label"],
+            table["top5_correct"].astype(bool),
+            votes.read_array(TRUE_RANK, block),
+            votes.read_array(TAP_TRUE_RANK, block),
+        )
+
+
+def _hits(ranks: NDArray[np.int32], top: int) -> SignCounts:
+    """How many of `ranks` (samples, signs, k or tap) are among the best `top`."""
+    hits = (ranks <= top).sum(axis=0).tolist()
+    return SignCounts(**dict(zip(SIGN_CHOICES, map(tuple, hits), strict=True)))
+
+
+def summarise(votes: BlockElement) -> JsonObject:
+    """The summary to store with votes: a `VoteSummary` as plain JSON; memory of one block."""
+    total = reduce(add, map(_block_summary, vote_rows(votes)))
+    return total.model_dump(mode="json", exclude={"missing_blocks"})
+
+
+def _block_summary(rows: VoteRows) -> VoteSummary:
+    return VoteSummary(
+        failed=int((~rows.ok).sum()),
+        attacked=bool((rows.success != None).any()),  # noqa: E711 - an object array
+        all=rows.counts(rows.ok),
+        success=rows.counts(rows.ok & (rows.success == True)),  # noqa: E712 - None: not attacked
+        correct=rows.counts(rows.ok & rows.right),
+    )
