@@ -164,7 +164,8 @@ class BankWriter:
         array = open_array(self.backend, self.location, self.spec.array(tap), SIGNS)
         values = np.asarray(array[:])
         if np.isnan(values).any():
-            raise DamagedError(f"the tap {tap} of {self.location.folder} was not written completely")
+            folder = self.location.folder
+            raise DamagedError(f"the tap {tap} of {folder} was not written completely")
         return checksum_array(values)
 
 
