@@ -1,6 +1,6 @@
 """Errors of the commands; each says what is wrong, where, and what to do."""
 
-from typing import Any
+from regroup_pipelines.json_types import JsonObject
 
 
 class UsageError(Exception):
@@ -14,7 +14,7 @@ class DamageFoundError(Exception):
 
     exit_status = 1
 
-    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+    def __init__(self, message: str, summary: JsonObject) -> None:
         super().__init__(message)
         self.summary = summary
 

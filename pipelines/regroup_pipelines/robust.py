@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from regroup.classifier import REGroupClassifier
 from regroup_cluster.workers.extraction import example_pixels
@@ -15,6 +15,7 @@ from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.options import ModelOptions
+    from regroup_pipelines.json_types import JsonObject
 
 
 def robust_classifier(
@@ -32,7 +33,7 @@ def robust_classifier(
     """
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)
-    description = cast("dict[str, Any]", stored.inputs["model"])
+    description = cast("JsonObject", stored.inputs["model"])
     if model.classes == "dataset" and "classes" in description:
         network = restricted(network, tuple(description["classes"]))
     check_network(stored, network)

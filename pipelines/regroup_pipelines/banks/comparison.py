@@ -13,8 +13,9 @@ from regroup.bank import DELTA
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.variants import BankOrigin
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.results.accuracy import k_rows
-from regroup_pipelines.results.base import Accuracy, JsonObject, Record
+from regroup_pipelines.results.base import Accuracy, Record
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.rescoring import Cost, rescore
 

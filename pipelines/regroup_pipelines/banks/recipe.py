@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup.bank import DELTA
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from regroup_pipelines.configs.options import BankOptions, WeightingName
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.kinds.banks import StoredBank
 
 
@@ -45,11 +46,11 @@ class BankRecipe:
     @classmethod
     def of_bank(cls, bank: StoredBank) -> Self:
         """The recipe that a stored bank was made by."""
-        inputs: dict[str, Any] = bank.inputs
+        inputs: JsonObject = bank.inputs
         known = ("per_class", "weighting", "seed", "delta")
         return cls(**{key: inputs[key] for key in known}, replicate=inputs.get("replicate"))
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> JsonObject:
         """As the bank's inputs have it, hashed into its fingerprint."""
         declared = {
             "per_class": self.per_class,

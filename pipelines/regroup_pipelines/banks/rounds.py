@@ -8,7 +8,7 @@ extracted again.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from regroup.bank_samples import BankSamples
     from regroup.candidates import Candidates
     from regroup_pipelines.configs.options import BankOptions
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
 
@@ -58,7 +59,7 @@ class BankDraw:
     counts: NDArray[np.int64]
     tried: NDArray[np.int64]
 
-    def inputs(self) -> dict[str, Any]:
+    def inputs(self) -> JsonObject:
         """The features' fingerprints, and their gaps, as the bank's inputs have them.
 
         In an order of their own: that of extraction is another one after an interruption.

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
 
@@ -106,7 +107,7 @@ class BankOrigin:
         if recipe == own:
             return self.bank
         draw = found.draw(self.bank.class_names, recipe.replicate)
-        known: dict[str, Any] = self.bank.inputs
+        known: JsonObject = self.bank.inputs
         inputs = {"model": known["model"], "policy": known["policy"]}
         spec = BankSpec(
             "-".join([str(self.bank.manifest["name"]), *_suffixes(own, recipe)]),

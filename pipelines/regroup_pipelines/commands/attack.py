@@ -17,7 +17,7 @@ from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import AttackConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
 
 
 def main(config: AttackConfig) -> JsonObject:

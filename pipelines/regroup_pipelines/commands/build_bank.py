@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.steps.indexing import index_dataset
@@ -12,9 +12,10 @@ from regroup_store.kinds.banks import bank_counts
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import BuildBankConfig
+    from regroup_pipelines.json_types import JsonObject
 
 
-def main(config: BuildBankConfig) -> dict[str, Any]:
+def main(config: BuildBankConfig) -> JsonObject:
     """Index and extract what is missing, and build the bank."""
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from regroup_pipelines.configs.stored import CurveConfig, Size
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.curve import CurvePoint
 
 

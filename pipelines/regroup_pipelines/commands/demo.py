@@ -25,7 +25,7 @@ from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import DemoConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import StudyResults
     from regroup_pipelines.schema.study import Study
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from regroup_pipelines.configs.maintenance import DiffConfig
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
 
@@ -44,7 +45,7 @@ class Difference:
     because: tuple[Difference, ...] = ()
     note: str | None = None
 
-    def flat(self, above: tuple[str, ...] = ()) -> Iterator[dict[str, Any]]:
+    def flat(self, above: tuple[str, ...] = ()) -> Iterator[JsonObject]:
         """The settings at the ends as plain JSON; a value that is absent is left out."""
         path = (*above, self.key)
         for other in self.because:
@@ -56,7 +57,7 @@ class Difference:
             yield {"path": list(path), **there, **note}
 
 
-def main(config: DiffConfig) -> dict[str, Any]:
+def main(config: DiffConfig) -> JsonObject:
     """Compare two elements."""
     from rich.table import Table
 

@@ -22,7 +22,7 @@ from regroup_store.kinds.banks import read_bank
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import EvaluateConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
 
 
 def _adversarials(session: Session, ref: str) -> BlockElement:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from regroup_pipelines.configs.stored import ExportConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
 # Rows of a group of a Parquet file, and the most that are held in memory beside a block.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
@@ -11,9 +11,10 @@ from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import ExtractConfig
+    from regroup_pipelines.json_types import JsonObject
 
 
-def main(config: ExtractConfig) -> dict[str, Any]:
+def main(config: ExtractConfig) -> JsonObject:
     """Index the dataset if needed, and extract what is missing."""
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from regroup_pipelines.configs.maintenance import GcConfig
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.past_runs import PastRun
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
@@ -38,12 +39,12 @@ class HalfDoneError(Exception):
 
     exit_status = 1
 
-    def __init__(self, message: str, summary: dict[str, Any]) -> None:
+    def __init__(self, message: str, summary: JsonObject) -> None:
         super().__init__(message)
         self.summary = summary
 
 
-def main(config: GcConfig) -> dict[str, Any]:
+def main(config: GcConfig) -> JsonObject:
     """List, and with --delete remove, what nothing refers to."""
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
         raise UsageError(
@@ -187,7 +188,7 @@ def _removed(store: Store, plan: RemovalPlan) -> list[str]:
 
 def _summary(
     config: GcConfig, plan: RemovalPlan, sizes: dict[Any, int], deleted: list[str]
-) -> dict[str, Any]:
+) -> JsonObject:
     return {
         "store": config.store,
         "unreferenced": [

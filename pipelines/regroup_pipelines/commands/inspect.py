@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.tree import Tree
 
     from regroup_pipelines.configs.maintenance import InspectConfig
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.lineage import Relative
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 SHOWN = 4
 
 
-def main(config: InspectConfig) -> dict[str, Any]:
+def main(config: InspectConfig) -> JsonObject:
     """Print one element."""
     from rich.console import Group
     from rich.table import Table
@@ -126,7 +127,7 @@ def _add(tree: Tree, found: Sequence[Relative], seen: set[tuple[str, str]]) -> N
             _add(branch, each.relatives, seen)
 
 
-def _plain(each: Relative) -> dict[str, Any]:
+def _plain(each: Relative) -> JsonObject:
     return {
         "kind": each.kind,
         "fingerprint": each.fingerprint,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.render.element_state import reasons, state_of
 from regroup_pipelines.render.formatting import human_size
@@ -11,9 +11,10 @@ from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.maintenance import LsConfig
+    from regroup_pipelines.json_types import JsonObject
 
 
-def main(config: LsConfig) -> dict[str, Any]:
+def main(config: LsConfig) -> JsonObject:
     """Print a row for every element of the store."""
     from dataclasses import asdict
 

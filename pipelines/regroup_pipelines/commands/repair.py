@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.commands.verify import find_all
@@ -18,6 +19,7 @@ from regroup_store.maintenance.verify import open_to_verify
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.maintenance import RepairConfig
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
     from regroup_store.maintenance.repair import Repair
@@ -37,7 +39,7 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
     return _command(store, location.kind, manifest["inputs"]), " ".join(given)
 
 
-def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
+def _command(store: Store, kind: str, inputs: JsonObject) -> str:
     """The command that writes elements of a kind."""
     if holds_candidates(store, kind, inputs):
         return "build-bank"
@@ -49,7 +51,7 @@ def _command(store: Store, kind: str, inputs: dict[str, Any]) -> str:
     return commands.get(kind, "index-dataset")
 
 
-def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str | None]:
+def _options(store: Store, kind: str, manifest: JsonObject) -> dict[str, str | None]:
     inputs = manifest["inputs"]
     if kind == "votes":
         return {name: short_fingerprint(inputs[name]) for name in ("bank", "features")}
@@ -61,7 +63,7 @@ def _options(store: Store, kind: str, manifest: dict[str, Any]) -> dict[str, str
     return {**options, "adversarials": adversarials and short_fingerprint(adversarials)}
 
 
-def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
+def _dataset(store: Store, kind: str, manifest: JsonObject) -> str | None:
     """Where the images are that an element comes from, if its index can be read."""
     if kind in ROW_KINDS:
         return str(manifest["source_spec"])
@@ -74,44 +76,64 @@ def _dataset(store: Store, kind: str, manifest: dict[str, Any]) -> str | None:
     return None
 
 
-def describe(store: Store, repair: Repair) -> dict[str, Any]:
-    """A repair as plain JSON: what is done, what is kept, what to run."""
+@dataclass(frozen=True)
+class RepairedElement:
+    """What is done about one element.
+
+    Attributes:
+        rewritten, removed: files of the element.
+        kept: elements that were made from it and stay.
+        command: the command to run again, with `options`, as far as they are known; None: none.
+    """
+
+    element: str
+    action: str
+    blocks: list[int]
+    removed: list[str]
+    rewritten: list[str]
+    kept: list[str]
+    command: str | None
+    options: str
+
+
+def repaired_element(store: Store, repair: Repair) -> RepairedElement:
+    """A repair with what it keeps and what to run after it."""
     place = repair.location
     command, options = command_for(store, place) if place else ("", "")
-    return {
-        "element": place.folder if place else "the store",
-        "action": repair.action,
-        "blocks": list(repair.blocks),
-        "removed": list(repair.removed),
-        "rewritten": list(repair.rewritten),
-        "kept": [location.folder for location in kept_elements(store, repair)],
-        "command": command if repair.action not in ("rewrite", "forget") else None,
-        "options": options,
-    }
+    return RepairedElement(
+        element=place.folder if place else "the store",
+        action=repair.action,
+        blocks=list(repair.blocks),
+        removed=list(repair.removed),
+        rewritten=list(repair.rewritten),
+        kept=[location.folder for location in kept_elements(store, repair)],
+        command=command if repair.action not in ("rewrite", "forget") else None,
+        options=options,
+    )
 
 
-def sentences(done: dict[str, Any], dry_run: bool) -> list[str]:
-    """What is done about one element, for people."""
-    blocks = format_blocks(done["blocks"])
+def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
+    """What is done about one element, in words."""
     what = {
-        "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done['rewritten'])} again; "
+        "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done.rewritten)} again; "
         "verify once more",
-        "requeue": f"block {blocks}: the next run computes {len(done['blocks'])} again, no other",
+        "requeue": f"block {format_blocks(done.blocks)}: the next run computes "
+        f"{len(done.blocks)} again, no other",
         "rebuild": "its manifest goes, so that the next run writes it again (blocks stay)",
         "summarise": "the next run writes its summary again, no block",
-        "forget": "why its block was given up is unreadable and forgotten; the next run tries it",
-    }[done["action"]]
-    lines = [f"{done['element']}: {what}"]
-    if done["removed"]:
-        lines.append(f"  {'would remove' if dry_run else 'removed'}: {', '.join(done['removed'])}")
-    if done["kept"]:
-        lines.append(f"  made from it and kept: {', '.join(done['kept'])}")
+        "forget": "the unreadable reason of a failed block is forgotten; the next run tries it",
+    }[done.action]
+    lines = [f"{done.element}: {what}"]
+    if done.removed:
+        lines.append(f"  {'would remove' if dry_run else 'removed'}: {', '.join(done.removed)}")
+    if done.kept:
+        lines.append(f"  made from it and kept: {', '.join(done.kept)}")
     return lines
 
 
-def next_commands(store_uri: str, repairs: list[dict[str, Any]]) -> list[str]:
+def next_commands(store_uri: str, repairs: list[RepairedElement]) -> list[str]:
     """The commands to run again, each once, in the order in which they have to be run."""
-    found = {(r["command"], r["options"]) for r in repairs if r["command"]}
+    found = {(r.command, r.options) for r in repairs if r.command}
     ordered = sorted(found, key=lambda each: (COMMAND_ORDER.index(each[0]), each[1]))
     return [
         f"regroup {command} --store {shlex.quote(store_uri)} {options}".rstrip()
@@ -119,12 +141,12 @@ def next_commands(store_uri: str, repairs: list[dict[str, Any]]) -> list[str]:
     ]
 
 
-def main(config: RepairConfig) -> dict[str, Any]:
+def main(config: RepairConfig) -> JsonObject:
     """Verify, then undo what is damaged; nothing is computed here."""
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
     repairs = plan_repairs(store, findings)
-    described = [describe(store, repair) for repair in repairs]
+    described = [repaired_element(store, repair) for repair in repairs]
     for repair, done in zip(repairs, described, strict=True):
         if not config.dry_run:
             apply_repair(store, repair)
@@ -137,7 +159,7 @@ def main(config: RepairConfig) -> dict[str, Any]:
     summary = {
         "store": config.store,
         "dry_run": config.dry_run,
-        "repairs": described,
+        "repairs": [asdict(done) for done in described],
         "left_alone": left,
         "commands": commands,
     }

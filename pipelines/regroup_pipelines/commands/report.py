@@ -24,7 +24,7 @@ from regroup_store.kinds.studies import study_names
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import ReportConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
 # Of the whole report, of however many studies: what other pages leave, the explorers share.

@@ -17,7 +17,7 @@ from regroup_store.kinds.banks import StoredBank, read_bank
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import RescoreConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.element import BlockElement
 
 

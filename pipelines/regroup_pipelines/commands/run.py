@@ -19,7 +19,7 @@ from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import RunConfig
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import StudyResults
 
 

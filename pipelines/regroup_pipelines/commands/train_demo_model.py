@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.demo_model import _train_into, train_demo_model
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.studies import TrainDemoModelConfig
+    from regroup_pipelines.json_types import JsonObject
 
 
-def main(config: TrainDemoModelConfig) -> dict[str, Any]:
+def main(config: TrainDemoModelConfig) -> JsonObject:
     """Train the demo's network."""
     if config.output is not None:
         return train_demo_model(Path(config.output), config.seed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import DamageFoundError
 from regroup_pipelines.log import log
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from regroup_pipelines.configs.maintenance import VerifyConfig
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
     from regroup_store.maintenance.findings import Finding
 
@@ -62,7 +63,7 @@ def failure_sentence(findings: list[Finding]) -> str | None:
     return f"{damaged} damaged, {len(bad) - damaged} unreadable: {'; '.join(places)}. {advice}"
 
 
-def main(config: VerifyConfig) -> dict[str, Any]:
+def main(config: VerifyConfig) -> JsonObject:
     """Print every finding; raises `DamageFoundError` when one is more than a note."""
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)

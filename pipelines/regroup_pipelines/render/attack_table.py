@@ -11,7 +11,7 @@ from regroup_pipelines.results.records import AttackedImages
 from regroup_pipelines.results.whole_subset import whole_lines
 
 if TYPE_CHECKING:
-    from regroup_pipelines.results.base import FlatRow
+    from regroup_pipelines.json_types import FlatRow
     from regroup_pipelines.results.records import (
         AttackNotRun,
         AttackSummary,

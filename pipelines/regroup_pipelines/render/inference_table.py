@@ -13,7 +13,7 @@ from regroup_pipelines.results.records import Timing
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.results.base import FlatRow
+    from regroup_pipelines.json_types import FlatRow
     from regroup_pipelines.results.records import (
         BatchTimes,
         EvaluationResults,

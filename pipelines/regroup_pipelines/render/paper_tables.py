@@ -20,7 +20,8 @@ from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.results.base import Accuracies, Accuracy, FlatRow
+    from regroup_pipelines.json_types import FlatRow
+    from regroup_pipelines.results.base import Accuracies, Accuracy
     from regroup_pipelines.results.records import (
         EvaluationResults,
         MeasuredImages,

@@ -20,7 +20,7 @@ from regroup_pipelines.results.whole_subset import whole_lines
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from regroup_pipelines.results.base import FlatRow
+    from regroup_pipelines.json_types import FlatRow
     from regroup_pipelines.results.records import (
         AccuracyRow,
         EvaluationResults,

@@ -17,7 +17,8 @@ from regroup_pipelines.results.base import NOT_RUN
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regroup_pipelines.results.base import Accuracy, FlatRow
+    from regroup_pipelines.json_types import FlatRow
+    from regroup_pipelines.results.base import Accuracy
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from regroup_pipelines.steps.run_record import FOLDER
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from regroup_pipelines.json_types import FlatRow, JsonObject
     from regroup_pipelines.report_pages.evaluation import ReportedStudy
-    from regroup_pipelines.results.base import FlatRow, JsonObject
     from regroup_store.format.store import Store
 
 

@@ -18,7 +18,7 @@ from regroup_store.kinds.banks import KIND as BANKS
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import EvaluationResults, StudyResults
     from regroup_pipelines.schema.study import Study
     from regroup_store.format.store import Store

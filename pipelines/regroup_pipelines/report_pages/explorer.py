@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.report_pages.evaluation import Missing, or_missing
 from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_pipelines.report_pages.pictures import (
@@ -24,7 +25,6 @@ from regroup_pipelines.report_pages.pictures import (
 )
 from regroup_pipelines.report_pages.points import VotingRule, rule_of
 from regroup_pipelines.report_pages.voters import read_ranks
-from regroup_pipelines.results.base import JsonObject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

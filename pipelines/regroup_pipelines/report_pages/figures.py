@@ -10,9 +10,10 @@ from regroup.bank import SIGN_CHOICES
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.report_pages.curves import Curve
     from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
-    from regroup_pipelines.results.base import Accuracy, JsonObject
+    from regroup_pipelines.results.base import Accuracy
 
 PER_CENT = "top-1, %"
 

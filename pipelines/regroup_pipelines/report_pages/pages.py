@@ -19,12 +19,12 @@ from regroup_pipelines.report_pages.tables import evaluation_tables, headline_ta
 from regroup_pipelines.steps.run_record import public
 
 if TYPE_CHECKING:
+    from regroup_pipelines.json_types import FlatRow, JsonObject
     from regroup_pipelines.report_pages.curves import Curve
     from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
     from regroup_pipelines.report_pages.failures import Confusion, SampleLoss
     from regroup_pipelines.report_pages.outcomes import Outcomes
     from regroup_pipelines.report_pages.site import Site
-    from regroup_pipelines.results.base import FlatRow, JsonObject
     from regroup_pipelines.results.records import AttackedImages
 
 

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.report_pages.evaluation import ReportedStudy
-    from regroup_pipelines.results.base import JsonObject
     from regroup_store.format.element import BlockElement
 
 # Sides up to here are kept as PNG, each pixel as it is; noise in larger ones would not fit.

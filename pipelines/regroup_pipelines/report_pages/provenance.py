@@ -20,8 +20,8 @@ from regroup_store.format.manifests import Location, locate, read_manifest
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from regroup_pipelines.json_types import FlatRow, JsonObject
     from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
-    from regroup_pipelines.results.base import FlatRow, JsonObject
     from regroup_pipelines.schema.study import Bank
 
 

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
+    from regroup_pipelines.json_types import FlatRow, JsonObject
     from regroup_pipelines.render.table import Table
     from regroup_pipelines.report_pages.evaluation import ReportedStudy
     from regroup_pipelines.report_pages.figures import Figure
-    from regroup_pipelines.results.base import FlatRow, JsonObject
 
 HERE = Path(__file__).parent
 PAGES = [

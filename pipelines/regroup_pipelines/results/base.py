@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from regroup.intervals import wilson
 
 if TYPE_CHECKING:
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.schema.paper_values import MeasureName
 
 NOT_RUN = "not run"
-JsonObject = dict[str, Any]
-"""Plain JSON, on its way in or out."""
-FlatRow = dict[str, str | int | float | bool | None]
-"""A row of a CSV file: every row of a file has the same keys; "" where there is no value."""
 
 
 class Record(BaseModel):

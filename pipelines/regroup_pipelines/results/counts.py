@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from regroup.bank import SIGN_CHOICES
-from regroup_pipelines.results.base import JsonObject, Record
+from regroup_pipelines.results.base import Record
 from regroup_store.kinds.votes import TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.element import BlockElement
 
 _COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]

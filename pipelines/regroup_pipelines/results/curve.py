@@ -9,7 +9,7 @@ import numpy as np
 
 from regroup.robustness_curve import robustness_curve
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.results.base import Accuracy, FlatRow, Record
+from regroup_pipelines.results.base import Accuracy, Record
 from regroup_pipelines.results.blocks import tables
 from regroup_store.kinds.votes import SIGN_CHOICES, TRUE_RANK
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from regroup.robustness_curve import RobustnessCurve
     from regroup_pipelines.configs.stored import Size
+    from regroup_pipelines.json_types import FlatRow
     from regroup_store.format.element import BlockElement
 
 

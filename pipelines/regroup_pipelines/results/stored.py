@@ -13,7 +13,7 @@ from regroup_store.errors import SchemaVersionError, StoreUsageError
 from regroup_store.kinds.studies import read_study, study_names, write_study
 
 if TYPE_CHECKING:
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from regroup_pipelines.results.base import MEASURES
 
 if TYPE_CHECKING:
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
 
 
 def from_version_1(old: JsonObject) -> JsonObject:

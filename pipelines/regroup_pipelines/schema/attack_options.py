@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
     from regroup_pipelines.configs.options import AttackOptions
+    from regroup_pipelines.json_types import JsonObject
 
 DEFAULT = "pgd"
 # Parameters that have an option (in a study: a key) of their own; `--parameters` is for the rest.
@@ -63,7 +64,7 @@ def attack_spec(
     return make_attack(name, **{**base, **given})
 
 
-def _base(options: AttackOptions) -> dict[str, Any]:
+def _base(options: AttackOptions) -> JsonObject:
     """Name and parameters to begin with: a preset's, or an attack's defaults."""
     if options.preset is None:
         name = DEFAULT if options.attack is None else options.attack
@@ -79,7 +80,7 @@ def _base(options: AttackOptions) -> dict[str, Any]:
     return {"name": found.name, **{f.name: getattr(found, f.name) for f in fields(found)}}
 
 
-def _given(options: AttackOptions) -> dict[str, Any]:
+def _given(options: AttackOptions) -> JsonObject:
     """The parameters that have an option and were given."""
     named = {name: getattr(options, name) for name in OPTIONS if name != "epsilon"}
     if not options.targeted:

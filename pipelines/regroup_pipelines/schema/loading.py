@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
+    from regroup_pipelines.json_types import JsonObject
+
 SHIPPED = Path(__file__).parents[1] / "studies"
 NAMED = ("datasets", "banks", "subsets", "attacks", "sweeps")
 _TYPES = {
@@ -87,7 +89,7 @@ def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> Loade
     return LoadedStudy(study.expanded(), file, changed)
 
 
-def _change(file: TomlFile, tables: dict[str, Any], change: str) -> tuple[str, ...]:
+def _change(file: TomlFile, tables: JsonObject, change: str) -> tuple[str, ...]:
     """Apply one --set to `tables`; the key path that it changed."""
     key, equals, value = change.partition("=")
     path = tuple(part.strip() for part in key.split("."))

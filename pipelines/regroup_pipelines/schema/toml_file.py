@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from regroup_pipelines.json_types import JsonObject
+
 
 @dataclass(frozen=True)
 class TomlFile:
@@ -20,7 +22,7 @@ class TomlFile:
 
     path: Path
     text: str
-    tables: dict[str, Any]
+    tables: JsonObject
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup.models import (
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from regroup_pipelines.json_types import JsonObject
+
 
 WEIGHTS_KEY = "weights/digits-cnn.safetensors"
 
@@ -40,7 +42,7 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     return pixels, np.array([row.label for row in rows], np.int64)
 
 
-def train_demo_model(output: Path, seed: int) -> dict[str, Any]:
+def train_demo_model(output: Path, seed: int) -> JsonObject:
     """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
@@ -67,7 +69,7 @@ def _validate(weights: Path) -> float:
     return float((predictions == labels).mean())
 
 
-def _train_into(uri: str, seed: int) -> dict[str, Any]:
+def _train_into(uri: str, seed: int) -> JsonObject:
     """Train for a store; weights that it has are kept as they are."""
     store = open_store(uri, create=True)
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup_cluster.workers.extraction import ExtractionWork
 from regroup_cluster.workers.images import AdversarialsSpec, IndexSpec
@@ -13,6 +13,7 @@ from regroup_store.kinds.features import features_spec
 
 if TYPE_CHECKING:
     from regroup_cluster.workers.images import ImagesSpec
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
     from regroup_store.format.element_spec import ElementSpec
@@ -92,7 +93,7 @@ def _extract(
     return element
 
 
-def _outcome_summary(element: BlockElement) -> dict[str, Any]:
+def _outcome_summary(element: BlockElement) -> JsonObject:
     counts = {"samples": 0, "failed": 0, "softmax_correct": 0}
     for _, table in tables(element, ["status", "label", "prediction"]):
         ok = table["status"].to_numpy() == "ok"

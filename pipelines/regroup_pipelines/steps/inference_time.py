@@ -13,7 +13,7 @@ from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_fa
 from regroup_store.kinds.studies import read_timing, timing_ref
 
 if TYPE_CHECKING:
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import TimingRow
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from regroup.models import Compute, ModelSpec
 from regroup_cluster.workers.extraction import build_extractor
@@ -15,6 +15,7 @@ from regroup_pipelines.errors import UsageError
 if TYPE_CHECKING:
     from regroup.taps import TapPolicy
     from regroup_pipelines.configs.options import ClassesName, ModelOptions
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.kinds.indexes import SampleIndex
 
 _WNID = re.compile(r"n\d{8}")
@@ -35,7 +36,7 @@ class Network:
     """
 
     spec: ModelSpec
-    description: dict[str, Any]
+    description: JsonObject
     policy: TapPolicy
     taps: tuple[tuple[str, int], ...]
     num_classes: int

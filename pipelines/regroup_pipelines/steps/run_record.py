@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from regroup_cluster.dispatch.blocks import BlockReport
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
 FOLDER = "runs"
@@ -49,7 +50,7 @@ class RunRecord:
     store: Store
     command: str
     options: Any
-    ledger: Callable[[], list[dict[str, Any]]]
+    ledger: Callable[[], list[JsonObject]]
     log: Callable[[str], None]
     _step: StepProgress | None = None
     _pending: Future[None] | None = None
@@ -94,7 +95,7 @@ class RunRecord:
         self._write("progress.json", self._progress(state))
         self._write("run.json", self._record(state, status, error))
 
-    def _progress(self, state: str) -> dict[str, Any]:
+    def _progress(self, state: str) -> JsonObject:
         return {
             **self._head,
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -104,7 +105,7 @@ class RunRecord:
             "step": self._step.describe() if self._step else None,
         }
 
-    def _record(self, state: str, status: int, error: BaseException | None) -> dict[str, Any]:
+    def _record(self, state: str, status: int, error: BaseException | None) -> JsonObject:
         ended, steps = datetime.now(UTC), self.ledger()
         unfinished = self._step if self._step and not self._step.whole else None
         reason = public(str(error).splitlines()[0]) if str(error or "") else None
@@ -123,7 +124,7 @@ class RunRecord:
             "peak_rss_bytes": {"driver": peak_rss_bytes(), "workers": self._peak_worker or None},
         }
 
-    def _write(self, name: str, content: dict[str, Any]) -> None:
+    def _write(self, name: str, content: JsonObject) -> None:
         data = json.dumps(content, indent=2, default=str).encode() + b"\n"
         try:
             self.store.backend.replace(f"{FOLDER}/{self.id}/{name}", data)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from regroup_pipelines.configs.options import VotingOptions
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank
 
@@ -61,7 +62,7 @@ def _begin_votes(
     weights: tuple[int, ...] | None,
 ) -> BlockElement:
     """The votes, opened where they are there, else begun."""
-    scoring: dict[str, Any] = {
+    scoring: JsonObject = {
         "rule": options.rule,
         "tie_break": options.tie_break,
         "delta": options.delta,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from obstore.store import MemoryStore
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from regroup_cluster.dispatch.blocks import BlockWork, DispatchReport
     from regroup_cluster.resources import WorkerResources
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.backends.base import Backend
     from regroup_store.format.element import BlockElement
 
@@ -133,7 +134,7 @@ class DryRunSession(Session):
         self,
         step: str,
         element: BlockElement,
-        summarise: Callable[[BlockElement], dict[str, Any]],
+        summarise: Callable[[BlockElement], JsonObject],
     ) -> None:
         """Write the summary, into memory, of an element that is whole."""
         if not element.missing():

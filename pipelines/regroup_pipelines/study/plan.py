@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from regroup_cluster.workers.latency import images_timed
 from regroup_pipelines.render.terminal import print_line, show
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regroup_pipelines.configs.options import TapPolicyName
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import LedgerEntry
     from regroup_pipelines.study.steps import Step, StudySteps
 
@@ -203,7 +204,7 @@ def total_passes(lines: list[PlannedStep]) -> dict[str, int]:
     return {"exactly": exact, "at_most": sum(line.forward_passes for line in lines) - exact}
 
 
-def describe_plan(lines: list[PlannedStep]) -> dict[str, Any]:
+def describe_plan(lines: list[PlannedStep]) -> JsonObject:
     """The plan as plain JSON."""
     planned = [{**asdict(line), "done": line.done} for line in lines]
     return {"plan": planned, "forward_passes": total_passes(lines)}

@@ -11,7 +11,7 @@ from regroup_pipelines.results.stored import keep_results
 from regroup_pipelines.study.results import ResultsBuilder
 
 if TYPE_CHECKING:
-    from regroup_pipelines.results.base import JsonObject
+    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import StudyResults
     from regroup_pipelines.steps.session import Session
     from regroup_pipelines.study.steps import StudySteps
