@@ -20,9 +20,11 @@ from benchmarks.alternating import THIS_PROCESS, Taken
 from benchmarks.machine import torch_threads
 from benchmarks.pipeline import write_index
 from regroup_cluster.dispatch.actor_pool import worker_pool
-from regroup_cluster.dispatch.blocks import RetryPolicy
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.dispatch.blocks import BlockWork, RetryPolicy
 from regroup_cluster.resources import WorkerResources
-from regroup_cluster.workers.extraction import ExtractionJob
+from regroup_cluster.workers.extraction import ExtractionWork
+from regroup_cluster.workers.images import IndexSpec
 from regroup_pipelines.configs.options import ModelOptions
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_pipelines.steps.network import open_network
@@ -34,8 +36,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport
+    from regroup_cluster.dispatch.blocks import BlockOutcome, BlockReport, DispatchReport
     from regroup_cluster.dispatch.progress import Progress
+    from regroup_cluster.dispatch.stopwatch import BlockClock
     from regroup_cluster.workers.extraction import ExtractionWorker
 
 CLASSES, BATCH = 10, 64
@@ -79,21 +82,21 @@ class Between(Silent):
     def update(self, report: BlockReport) -> None:
         """Do the same block here; RuntimeError where it does not come out."""
         started = time.perf_counter()
-        ours = self._plain.process(report.block)
+        ours = measured(self._plain, report.block)
         self.seconds += time.perf_counter() - started
         self.processor_s += ours.phases[PROCESSOR]
         _check([ours], 1)
 
 
 @dataclass(frozen=True)
-class Counted:
-    """A job whose workers count the processor time of their blocks."""
+class Counted(BlockWork):
+    """Extraction whose workers count the processor time of their blocks."""
 
-    job: ExtractionJob
+    work: ExtractionWork
 
-    def __call__(self) -> CountedWorker:
+    def open(self) -> CountedWorker:
         """Build the worker."""
-        return CountedWorker(self.job())
+        return CountedWorker(self.work.open())
 
 
 class CountedWorker:
@@ -102,12 +105,12 @@ class CountedWorker:
     def __init__(self, worker: ExtractionWorker) -> None:
         self._worker = worker
 
-    def process(self, block: int) -> BlockReport:
-        """Do `block`."""
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        """Process `block`."""
         before = time.process_time()
-        report = self._worker.process(block)
-        used = {PROCESSOR: time.process_time() - before}
-        return replace(report, phases={**report.phases, **used})
+        outcome = self._worker.process(block, clock)
+        clock.phases[PROCESSOR] = time.process_time() - before
+        return outcome
 
 
 class SmallJob:
@@ -139,18 +142,18 @@ class SmallJob:
 
     def plain(self, threads: int) -> Taken:
         """One loop over all blocks in this process, with so many threads."""
-        factory = self.features()
+        work = self.features()
         with torch_threads(threads):
             started = time.perf_counter()
-            reports = plain_loop(factory, range(self.blocks))
+            reports = plain_loop(work, range(self.blocks))
             seconds = time.perf_counter() - started
         return Taken(seconds, THIS_PROCESS, processor_seconds(reports))
 
     def on(self, pool: WorkerPool) -> Taken:
         """The dispatch of all blocks to a pool whose processes run already."""
-        factory = self.features()
+        work = self.features()
         started = time.perf_counter()
-        report = dispatch(pool, factory, self.blocks, Silent())
+        report = dispatch(pool, work, self.blocks, Silent())
         return self._taken(report, time.perf_counter() - started, pool)
 
     def cold(self, workers: int, cpus: int) -> Taken:
@@ -169,7 +172,7 @@ class SmallJob:
         ours, theirs = self.features(), self.features()
         with torch_threads(threads):
             started = time.perf_counter()
-            between = Between(theirs())
+            between = Between(theirs.open())
             built = time.perf_counter() - started
             started = time.perf_counter()
             report = dispatch(pool, ours, self.blocks, between)
@@ -185,37 +188,35 @@ class SmallJob:
         return Taken(seconds, peak, processor_seconds(report.reports))
 
     def features(self) -> Counted:
-        """A worker's factory for features that are not there yet."""
+        """Return the work that fills features that are not there yet."""
         self._runs += 1
         description = self._network.description | {"run": self._runs}
         network = replace(self._network, description=description)
         spec = index_features_spec(network, self._index, self._block_rows)
         element = BlockElement.create(self._store, spec, {})
-        job = ExtractionJob(
+        work = ExtractionWork(
             store_uri=self._store.uri,
             features_ref=element.ref,
-            images_kind="index",
-            images_ref=self._index.ref,
+            images=IndexSpec(self._index.ref, decode_workers=self._decode_workers),
             model=network.spec,
             policy=network.policy,
             batch=BATCH,
             device="cpu",
-            decode_workers=self._decode_workers,
         )
-        return Counted(job)
+        return Counted(work)
 
 
-def plain_loop(factory: Counted, blocks: Iterable[int]) -> list[BlockReport]:
+def plain_loop(work: Counted, blocks: Iterable[int]) -> list[BlockReport]:
     """Build the worker and do `blocks` one after the other, in this process."""
-    worker, wanted = factory(), list(blocks)
-    reports = [worker.process(block) for block in wanted]
+    worker, wanted = work.open(), list(blocks)
+    reports = [measured(worker, block) for block in wanted]
     _check(reports, len(wanted))
     return reports
 
 
-def dispatch(pool: WorkerPool, factory: Counted, blocks: int, progress: Progress) -> DispatchReport:
+def dispatch(pool: WorkerPool, work: Counted, blocks: int, progress: Progress) -> DispatchReport:
     """Have `pool` do the first `blocks` blocks; RuntimeError where one is not done."""
-    report = pool.dispatch(factory, range(blocks), RetryPolicy(), progress)
+    report = pool.dispatch(work, range(blocks), RetryPolicy(), progress)
     _check(report.reports, blocks)
     return report
 

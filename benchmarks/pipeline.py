@@ -29,8 +29,9 @@ from PIL import Image
 
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
-from regroup_cluster.workers.extraction import ExtractionJob, build_extractor
-from regroup_cluster.workers.images import IndexImages
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.workers.extraction import ExtractionWork, build_extractor
+from regroup_cluster.workers.images import IndexImages, IndexSpec
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.configs.options import DecoderName, ModelOptions
 from regroup_pipelines.steps.extraction import index_features_spec
@@ -134,7 +135,7 @@ def measure(name: str, store: Store, index: SampleIndex, setting: Setting) -> li
     images = IndexImages(
         store.uri, index.ref, index.rows_count, classifier.preprocessing, setting.device
     )
-    batches = [batch.pixels for batch in images.batches(0, setting.batch)]
+    batches = [batch.pixels for batch in images.block(0).batches(setting.batch)]
     run_network(extractor, batches[:1], setting.device)  # to warm up
     alone: list[float] = []
     whole: list[list[tuple[float, dict[str, float]]]] = [[] for _ in setting.workers]
@@ -175,19 +176,17 @@ def run_pipeline(
     described = replace(network, description=network.description | {"run": name})
     spec = index_features_spec(described, index, setting.block_rows)
     element = BlockElement.create(store, spec, {})
-    worker = ExtractionJob(
+    worker = ExtractionWork(
         store_uri=store.uri,
         features_ref=element.ref,
-        images_kind="index",
-        images_ref=index.ref,
+        images=IndexSpec(index.ref, decode_workers=workers),
         model=network.spec,
         policy=network.policy,
         batch=setting.batch,
         device=setting.device,
-        decode_workers=workers,
-    )()
+    ).open()
     started = time.perf_counter()
-    reports = [worker.process(block) for block in range(element.plan.blocks)]
+    reports = [measured(worker, block) for block in range(element.plan.blocks)]
     seconds = time.perf_counter() - started
     assert all(r.committed and not r.failed for r in reports), f"not all was extracted: {reports}"
     phases = ("read", "network", "write")

@@ -39,12 +39,12 @@ class PlainProcesses:
 
     def run(self, job: SmallJob) -> Taken:
         """All blocks of `job`, spread over the processes in turn."""
-        factory = job.features()
+        work = job.features()
         started = time.perf_counter()
         count = len(self.pools)
         parts = [range(first, job.blocks, count) for first in range(count)]
         pairs = zip(self.pools, parts, strict=True)
-        running = [pool.submit(_loop, factory, list(part)) for pool, part in pairs]
+        running = [pool.submit(_loop, work, list(part)) for pool, part in pairs]
         processor = sum(each.result() for each in running)
         return Taken(time.perf_counter() - started, processor_s=processor)
 
@@ -55,10 +55,10 @@ def _begin() -> None:
     keep_freed_memory()
 
 
-def _loop(factory: Counted, blocks: list[int]) -> float:
+def _loop(work: Counted, blocks: list[int]) -> float:
     """Processor seconds of the blocks."""
     from benchmarks.extract_job import plain_loop, processor_seconds
     from benchmarks.machine import torch_threads
 
     with torch_threads(1):
-        return processor_seconds(plain_loop(factory, blocks))
+        return processor_seconds(plain_loop(work, blocks))

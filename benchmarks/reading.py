@@ -2,33 +2,39 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
-from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 
-
-@lru_cache(maxsize=1)
-def opened(store_uri: str, features_ref: str) -> BlockElement:
-    """The features, which stay open between blocks: their arrays' metadata is read once."""
-    return BlockElement.open(open_store(store_uri), "features", features_ref)
+if TYPE_CHECKING:
+    from regroup_cluster.dispatch.stopwatch import BlockClock
 
 
 @dataclass(frozen=True)
-class ReadJob:
-    """Reads and checks every array of a block and does nothing with it; picklable."""
+class ReadWork(BlockWork):
+    """Reads and verifies every array of a block and does nothing with it."""
 
     store_uri: str
     features_ref: str
 
-    def __call__(self, block: int) -> BlockReport:
+    def open(self) -> ReadWorker:
+        """Open the features."""
+        return ReadWorker(self)
+
+
+class ReadWorker:
+    """Keeps the features open between blocks: their arrays' metadata is read once."""
+
+    def __init__(self, work: ReadWork) -> None:
+        self._element = BlockElement.open(open_store(work.store_uri), "features", work.features_ref)
+
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         """Read `block`."""
-        started = time.perf_counter()
-        element = opened(self.store_uri, self.features_ref)
-        for path, _ in element.prefetched([(spec.path, block) for spec in element.arrays]):
-            element.read_array(path, block)
-        seconds, rows = time.perf_counter() - started, element.plan.size(block)
-        return BlockReport(block, False, rows, 0, 0, seconds, {"read": seconds})
+        element = self._element
+        with clock.phase("read"):
+            for path, _ in element.prefetched([(spec.path, block) for spec in element.arrays]):
+                element.read_array(path, block)
+        return BlockOutcome(committed=False, samples=element.plan.size(block))

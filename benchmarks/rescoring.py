@@ -38,12 +38,13 @@ from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
-from benchmarks.synthetic import SyntheticJob, synthetic_network, write_dataset
+from benchmarks.synthetic import SyntheticWork, synthetic_network, write_dataset
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy
-from regroup_cluster.workers.scoring import ScoringJob, ScoringWorker
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.workers.scoring import ScoringWork
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
@@ -158,25 +159,25 @@ class StoredFeatures:
         described = replace(synthetic_network(), policy=policy, taps=taps, num_classes=size.classes)
         spec = index_features_spec(described, index, size.block_rows)
         element = BlockElement.create(self._store, spec, {})
-        job = SyntheticJob(self._store.uri, element.ref, index.ref, taps, size.classes, 4.0, "cpu")
-        worker = job()
+        work = SyntheticWork(self._store.uri, element.ref, index.ref, taps, size.classes, 4.0)
+        worker = work.open()
         for block in range(size.blocks):
-            worker.process(block)
+            measured(worker, block)
         element.finalise({"samples": self.samples})
         return element
 
     def rescore(self, taps: tuple[str, ...]) -> Taken:
         """Read, score and write all blocks; the bank is read before."""
-        worker = ScoringWorker(self._job(taps))
+        worker = self._work(taps).open()
         started, used = time.perf_counter(), time.process_time()
         for block in range(self._features.plan.blocks):
-            report = worker.process(block)
+            report = measured(worker, block)
             assert report.committed, report
         seconds, used = time.perf_counter() - started, time.process_time() - used
         return Taken(seconds, THIS_PROCESS, used)
 
-    def _job(self, taps: tuple[str, ...]) -> ScoringJob:
-        """A job for votes that are not there yet."""
+    def _work(self, taps: tuple[str, ...]) -> ScoringWork:
+        """Return the work that fills votes that are not there yet."""
         self._runs += 1
         spec = votes_spec(
             name="votes",
@@ -189,7 +190,7 @@ class StoredFeatures:
             gaps=self._features.gap_inputs(),
         )
         votes = BlockElement.create(self._store, spec, {})
-        return ScoringJob(
+        return ScoringWork(
             store_uri=self._store.uri,
             votes_ref=votes.ref,
             features_ref=self._features.ref,

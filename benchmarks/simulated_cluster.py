@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork, RetryPolicy
 
 if TYPE_CHECKING:
     from types import TracebackType
 
     from regroup_cluster.dispatch.actor_pool import WorkerPool
+    from regroup_cluster.dispatch.stopwatch import BlockClock
 
 NODE_CPUS = 8
 # Ray replaces 127.0.0.1 by the machine's outward address.
@@ -26,19 +27,19 @@ ADDRESS = "127.0.4.1"
 
 
 @dataclass(frozen=True)
-class Sleeper:
-    """Factory and worker at once: a block takes `seconds` and nothing else."""
+class Sleeper(BlockWork):
+    """Work and worker at once: a block takes `seconds` and nothing else."""
 
     seconds: float
 
-    def __call__(self) -> Sleeper:
-        """The worker."""
+    def open(self) -> Sleeper:
+        """Return the worker."""
         return self
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:  # noqa: ARG002
         """Sleep."""
         time.sleep(self.seconds)
-        return BlockReport(block, True, 1, 0, 0, self.seconds)
+        return BlockOutcome(committed=True, samples=1)
 
 
 class SimulatedCluster:

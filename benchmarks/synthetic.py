@@ -5,15 +5,13 @@ when no network is wanted. The same for a seed, whatever the blocks' order or th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_pipelines.steps.network import Network
 from regroup_store.format.element import BlockElement
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from regroup_cluster.dispatch.stopwatch import BlockClock
     from regroup_pipelines.steps.session import Session
 
 TAPS = (("tap0", 16), ("tap1", 16), ("tap2", 16))
@@ -69,10 +68,9 @@ def create_features(session: Session, index: SampleIndex, network: Network) -> B
 def fill_features(
     session: Session, index: SampleIndex, network: Network, certainty: float = 4.0
 ) -> BlockElement:
-    """The features of the index, made up by the workers; `certainty` as in `SyntheticJob`."""
+    """The features of the index, made up by the workers; `certainty` as in `SyntheticWork`."""
     element = create_features(session, index, network)
-    factory_on = partial(
-        SyntheticJob,
+    work = SyntheticWork(
         session.store.uri,
         element.ref,
         index.ref,
@@ -80,13 +78,13 @@ def fill_features(
         network.num_classes,
         certainty,
     )
-    session.fill(f"extract {element.name}", element, factory_on)
+    session.fill_on_actors(f"extract {element.name}", element, work)
     element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
     return element
 
 
 @dataclass(frozen=True)
-class SyntheticJob:
+class SyntheticWork(BlockWork):
     """What a worker needs to make blocks of features up; picklable.
 
     Attributes:
@@ -101,10 +99,9 @@ class SyntheticJob:
     taps: tuple[tuple[str, int], ...]
     classes: int
     certainty: float
-    device: str
 
-    def __call__(self) -> SyntheticWorker:
-        """Build the worker, inside the actor."""
+    def open(self) -> SyntheticWorker:
+        """Draw what the blocks have in common."""
         return SyntheticWorker(self)
 
 
@@ -116,42 +113,33 @@ class SyntheticWorker:
     writing it, and blocks compress like those of real features (docs/format.md).
     """
 
-    def __init__(self, session: SyntheticJob) -> None:
-        store = open_store(session.store_uri)
-        self._job = session
-        self._element = BlockElement.open(store, "features", session.features_ref)
-        self._index = SampleIndex.open(store, session.index_ref)
+    def __init__(self, work: SyntheticWork) -> None:
+        store = open_store(work.store_uri)
+        self._work = work
+        self._element = BlockElement.open(store, "features", work.features_ref)
+        self._index = SampleIndex.open(store, work.index_ref)
         random = np.random.default_rng(0)
-        self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in session.taps}
+        self._pools = {tap: _draw(random, self._rows, channels) for tap, channels in work.taps}
         self._classes = {
-            tap: random.lognormal(sigma=1.0, size=(session.classes, 1, channels)).astype(np.float32)
-            for tap, channels in session.taps
+            tap: random.lognormal(sigma=1.0, size=(work.classes, 1, channels)).astype(np.float32)
+            for tap, channels in work.taps
         }
 
     @property
     def _rows(self) -> int:
         return self._element.plan.size(0)
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         """Make up and commit `block`."""
-        phases = Phases()
-        with phases("read"):
+        with clock.phase("read"):
             span = self._element.plan.span(block)
             rows = self._index.rows(span, ["sample_id", "label"])
-        with phases("network"):
+        with clock.phase("network"):
             arrays = self._arrays(block, rows["label"].to_numpy())
             table = _table(rows, arrays[LOGITS])
-        with phases("write"):
+        with clock.phase("write"):
             committed = self._element.write_block(block, arrays, table, {})
-        return BlockReport(
-            block=block,
-            committed=committed,
-            samples=len(table),
-            failed=0,
-            forward_passes=0,
-            seconds=sum(phases.seconds.values()),
-            phases=phases.seconds,
-        )
+        return BlockOutcome(committed, len(table))
 
     def _arrays(self, block: int, labels: NDArray[np.int32]) -> dict[str, NDArray[np.float32]]:
         random = np.random.default_rng([0, block])
@@ -160,8 +148,8 @@ class SyntheticWorker:
             accumulators_path(tap): pool[rows] * self._classes[tap][labels]
             for tap, pool in self._pools.items()
         }
-        logits = random.normal(size=(len(labels), self._job.classes))
-        logits[np.arange(len(labels)), labels] += self._job.certainty
+        logits = random.normal(size=(len(labels), self._work.classes))
+        logits[np.arange(len(labels)), labels] += self._work.certainty
         return {**arrays, LOGITS: logits.astype(np.float32)}
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from benchmarks.floors import bare_scoring, forget, raw_read, raw_write
 from benchmarks.machine import forget_peak
-from benchmarks.reading import ReadJob
+from benchmarks.reading import ReadWork
 from benchmarks.synthetic import fill_features, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_pipelines.banks.build import build_bank
@@ -152,9 +152,9 @@ class Rehearsal:
 
     def _read(self, features: BlockElement, floor: float) -> None:
         with self._measured("read", floor, DISK, only=("read",)):
-            started, task = time.perf_counter(), ReadJob(self._job.store.uri, features.ref)
+            started, work = time.perf_counter(), ReadWork(self._job.store.uri, features.ref)
             blocks = range(features.plan.blocks)
-            report = self._job.tasks("read", task, blocks, features.plan.rows)
+            report = self._job.run_tasks("read", work, blocks, features.plan.rows)
             self._job.record("read", features.ref, report, 0, started)
             refuse_failures("read", report)
 

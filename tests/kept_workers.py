@@ -13,7 +13,7 @@ import pytest
 
 if TYPE_CHECKING:
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.dispatch.actor_slots import Host
+    from regroup_cluster.dispatch.actor_slots import ActorHandle
     from regroup_cluster.resources import ResolvedResources, WorkerResources
 
 # Ray ends idle processes of tasks beyond this number, by default that of the CPUs, and starts as
@@ -24,15 +24,15 @@ ENVIRONMENT = {"RAY_num_workers_soft_limit": "8", "RAY_prestart_worker_first_dri
 @contextmanager
 def kept_workers() -> Iterator[None]:
     """For a Ray that is started inside, and the jobs that this process runs on it meanwhile."""
-    hosts: dict[float, list[Host]] = {}
+    actors: dict[float, list[ActorHandle]] = {}
 
     @contextmanager
     def lasting_pool(resources: WorkerResources) -> Iterator[WorkerPool]:
-        pool = _pool(resources, hosts)
+        pool = _pool(resources, actors)
         try:
             yield pool
         finally:
-            _drop_unfinished(pool._hosts)
+            _drop_unfinished(pool._actors)
 
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
@@ -41,25 +41,25 @@ def kept_workers() -> Iterator[None]:
         yield
 
 
-def _pool(resources: WorkerResources, hosts: dict[float, list[Host]]) -> WorkerPool:
-    """A pool on the hosts that have as many threads, which tasks need not wait for."""
+def _pool(resources: WorkerResources, actors: dict[float, list[ActorHandle]]) -> WorkerPool:
+    """A pool on the actors that have as many threads, which tasks need not wait for."""
     from regroup_cluster.dispatch import actor_pool as module
     from regroup_cluster.resources import resolve_on_cluster
 
     pool = module.WorkerPool(resolve_on_cluster(resources))
     module._open_pools.discard(pool)
-    pool._actor = _without_cpus(pool.resources)
-    pool._hosts = hosts.setdefault(pool.resources.cpus, [])
+    pool._actor_class = _without_cpus(pool.resources)
+    pool._actors = actors.setdefault(pool.resources.cpus, [])
     return pool
 
 
 def _without_cpus(share: ResolvedResources) -> object:
-    """Hosts that hold no CPUs of Ray's, so that tasks find theirs beside them."""
+    """Actors that hold no CPUs of Ray's, so that tasks find theirs beside them."""
     import ray
 
-    from regroup_cluster.dispatch.actor_slots import WorkerHost
+    from regroup_cluster.dispatch.actor_slots import WorkerActor
 
-    return ray.remote(WorkerHost).options(
+    return ray.remote(WorkerActor).options(
         num_cpus=0,
         num_gpus=share.gpus,
         max_restarts=0,
@@ -68,10 +68,10 @@ def _without_cpus(share: ResolvedResources) -> object:
     )
 
 
-def _drop_unfinished(hosts: list[Host]) -> None:
+def _drop_unfinished(actors: list[ActorHandle]) -> None:
     """Kill those that an interrupted dispatch left at work."""
     import ray
 
-    for host in [host for host in hosts if host.state in ("starting", "busy")]:
-        hosts.remove(host)
-        ray.kill(host.actor)
+    for handle in [handle for handle in actors if handle.state in ("starting", "busy")]:
+        actors.remove(handle)
+        ray.kill(handle.actor)

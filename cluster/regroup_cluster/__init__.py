@@ -1,1 +1,1 @@
-"""Ray: sessions, the pool of workers, dispatch of blocks, fault handling."""
+"""Distributed execution on Ray: sessions, dispatch of blocks, retries, and the workers."""

@@ -1,4 +1,4 @@
-"""What a measurement ran on, told beside its numbers."""
+"""The machine that a measurement ran on, reported beside its numbers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def machine(device: str) -> dict[str, object]:
-    """What it runs on; the load is that of the minute before."""
+    """Return a description of this machine, plain JSON; `load` is the last minute's average."""
     description: dict[str, object] = {
         "processor": _processor(),
         "cores": os.cpu_count(),
@@ -30,7 +30,7 @@ def machine(device: str) -> dict[str, object]:
 
 
 def in_words(machine: Mapping[str, object]) -> str:
-    """The device and its machine, such as `AMD EPYC 7763, 1 thread of 2 cores, torch 2.9.0`."""
+    """Return a description in words, such as `AMD EPYC 7763, 1 thread of 2 cores, torch 2.9.0`."""
     threads = f"{machine['threads']} thread{'' if machine['threads'] == 1 else 's'}"
     processor = f"{machine['processor']}, {threads} of {machine['cores']} cores"
     device = f"{machine['gpu']}, beside {processor}" if "gpu" in machine else processor
@@ -38,7 +38,7 @@ def in_words(machine: Mapping[str, object]) -> str:
 
 
 def _processor() -> str:
-    """The name that Linux has for it, else the architecture."""
+    """Return the processor's name as Linux has it, else the architecture."""
     path = Path("/proc/cpuinfo")
     lines = path.read_text().splitlines() if path.exists() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]

@@ -1,4 +1,4 @@
-"""A Ray session: a private local Ray by default, or one that the user names. DESIGN §6.
+"""A Ray session: a private local Ray by default, or a cluster that the user names.
 
 Importing this module does not import ray, so that the commands start quickly.
 """
@@ -21,7 +21,7 @@ from regroup_cluster.errors import ClusterUsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# Ray replaces 127.0.0.1 by the machine's outward address; another loopback address is kept.
+# Ray replaces 127.0.0.1 by the machine's external address; other loopback addresses are kept.
 LOOPBACK = "127.0.0.2"
 CLIENT_PORT = 10001
 CONNECT_TIMEOUT_S = 10.0
@@ -43,11 +43,11 @@ class SessionConfig:
 
 @contextmanager
 def ray_session(config: SessionConfig) -> Iterator[None]:
-    """Start or join Ray for the duration; a Ray that this process already uses is left running.
+    """Start or join Ray for the duration of the context; one that is already in use stays running.
 
     Raises:
         ClusterUsageError: no cluster answers at the address, the token is missing or wrong, or
-            `num_cpus` is given for a cluster that is joined.
+            `num_cpus` is given for an existing cluster.
     """
     _prepare_environment()
     import ray
@@ -65,7 +65,7 @@ def ray_session(config: SessionConfig) -> Iterator[None]:
 
 
 def _prepare_environment() -> None:
-    """Token authentication on, usage statistics off, unless the user decided otherwise."""
+    """Turn token authentication on and usage statistics off, unless the user decided otherwise."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Without it Ray warns at every start that it will stop hiding GPUs from CPU-only workers.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -73,16 +73,17 @@ def _prepare_environment() -> None:
         return
     os.environ["RAY_AUTH_MODE"] = "token"
     if "ray" in sys.modules:
-        # Ray read its configuration when it was imported: have it read again, as it does itself.
+        # Ray read its configuration when it was imported: read it again, as Ray itself does.
         from ray._raylet import Config  # type: ignore[attr-defined]
 
         Config.initialize("")
 
 
 def _send_messages_to_stderr() -> None:
-    """Ray prints the cluster's messages (a worker died) on standard output, where our JSON goes.
+    """Send the cluster's messages (a worker died) to standard error.
 
-    No option of Ray turns that off, not even `log_to_driver=False`.
+    Ray prints them on standard output, where our JSON goes, and no option turns that off, not even
+    `log_to_driver=False`.
     """
     from ray._private import worker
 
@@ -103,8 +104,8 @@ def _connect(address: str, num_cpus: int | None) -> None:
         return
     if num_cpus is not None:
         raise ClusterUsageError(
-            f"num_cpus={num_cpus} cannot be set for the cluster at {address!r}, which is only "
-            "joined: leave it out"
+            f"num_cpus={num_cpus} cannot be set for the existing cluster at {address!r}: leave it "
+            "out"
         )
     _probe(address)
     _init(address, **quiet)
@@ -120,9 +121,9 @@ def _init(address: str, **options: Any) -> None:
         _restore(handler)
     except AuthenticationError as error:
         raise ClusterUsageError(
-            f"the Ray cluster at {address!r} was not joined, for want of the right token: put the "
-            "cluster's token into ~/.ray/auth_token or RAY_AUTH_TOKEN, or set "
-            "RAY_AUTH_MODE=disabled if that cluster really runs without tokens"
+            f"the Ray cluster at {address!r} refused the token: put the cluster's token into "
+            "~/.ray/auth_token or RAY_AUTH_TOKEN, or set RAY_AUTH_MODE=disabled if that cluster "
+            "runs without tokens"
         ) from error
     except (ConnectionError, RayError, RuntimeError, ValueError) as error:
         raise ClusterUsageError(_refusal(address, error)) from error
@@ -142,13 +143,13 @@ def _refusal(address: str, error: Exception) -> str:
 
 
 def _restore(handler: Any) -> None:
-    """Put the program's SIGTERM handler back: Ray's own prints a stack trace, and may abort."""
+    """Restore the program's SIGTERM handler: Ray's own prints a stack trace, and may abort."""
     if callable(handler) and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, handler)
 
 
 def _probe(address: str) -> None:
-    """Refuse an address where nothing listens; Ray itself would try for a minute or abort."""
+    """Refuse an address where nothing listens; Ray would retry for a minute or abort."""
     if address == "auto":
         return
     host, port = _split(address)
@@ -174,7 +175,7 @@ def _split(address: str) -> tuple[str, int]:
 
 
 def _ensure_token() -> None:
-    """Create ~/.ray/auth_token, as Ray would, but readable by its owner only."""
+    """Create ~/.ray/auth_token as Ray would, but readable by its owner only."""
     path = Path.home() / ".ray" / "auth_token"
     known = os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")
     if known or path.exists():
@@ -193,7 +194,7 @@ def _ensure_token() -> None:
 
 
 def _link(draft: Path, path: Path) -> None:
-    """Give `draft` its name unless another process was first; the draft goes."""
+    """Publish `draft` as `path` unless another process was first, and remove the draft."""
     try:
         path.hardlink_to(draft)
     except FileExistsError:

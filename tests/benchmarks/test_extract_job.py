@@ -11,8 +11,10 @@ import pytest
 from benchmarks.extract_job import Counted, CountedWorker, SmallJob
 from benchmarks.overhead import InTurn
 from benchmarks.plain_processes import plain_processes
-from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.dispatch.progress import Progress
+from regroup_cluster.dispatch.stopwatch import BlockClock
 
 PAUSE_S = 0.25
 
@@ -23,13 +25,13 @@ class HerePool:
     resources = SimpleNamespace(workers=1)
 
     def dispatch(
-        self, factory: Counted, blocks: Iterable[int], policy: RetryPolicy, progress: Progress
+        self, work: Counted, blocks: Iterable[int], policy: RetryPolicy, progress: Progress
     ) -> DispatchReport:
         del policy
-        worker, reports = factory(), list[BlockReport]()
+        worker, reports = work.open(), list[BlockReport]()
         for block in blocks:
             time.sleep(PAUSE_S)
-            reports.append(worker.process(block))
+            reports.append(measured(worker, block))
             progress.update(reports[-1])
         return DispatchReport(tuple(reports), ())
 
@@ -46,10 +48,10 @@ def test_the_turns_of_the_plain_loop_do_not_count_for_the_pool_nor_its_pauses_fo
 ) -> None:
     process = CountedWorker.process
 
-    def slowly(worker: CountedWorker, block: int) -> BlockReport:
+    def slowly(worker: CountedWorker, block: int, clock: BlockClock) -> BlockOutcome:
         """As a real block, which takes longer than what is around it."""
         time.sleep(2 * PAUSE_S)
-        return process(worker, block)
+        return process(worker, block, clock)
 
     monkeypatch.setattr(CountedWorker, "process", slowly)
     started = time.perf_counter()

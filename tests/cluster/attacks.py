@@ -17,12 +17,13 @@ from PIL import Image
 
 from regroup.attacks.batch import AttackBatch
 from regroup.attacks.network import AttackedNetwork, predictions
-from regroup.attacks.outcome import Found
+from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
 from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol
-from regroup.images.preprocessing import decode
+from regroup.images.preprocessing import decode_image
 from regroup.models import Classifier, ModelSpec, load_classifier
-from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.workers.attack import AttackWork
+from regroup_cluster.workers.images import IndexSpec
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import Store, open_store
@@ -47,7 +48,7 @@ class Fake(AttackSpec):
     epsilon: float | None = 0.5
     passes: int = 5
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         assert self.epsilon is not None
         noise = [stream(self, i, 0).random(batch.clean.shape[1:]) for i in batch.sample_ids]
         change = self.epsilon * (2 * torch.tensor(np.array(noise), dtype=torch.float32) - 1)
@@ -57,10 +58,10 @@ class Fake(AttackSpec):
         return Cost(self.passes, self.passes)
 
 
-def found(batch: AttackBatch, images: torch.Tensor, passes: int) -> Found:
+def found(batch: AttackBatch, images: torch.Tensor, passes: int) -> KernelOutcome:
     n = len(batch)
     each = torch.full((n,), passes)
-    return Found(
+    return KernelOutcome(
         images, torch.ones(n, dtype=torch.bool), torch.full((n,), 0.5, dtype=torch.float64),
         each + 1, each, each + 2,
     )  # fmt: skip
@@ -70,7 +71,7 @@ def found(batch: AttackBatch, images: torch.Tensor, passes: int) -> Found:
 class Liar(Fake):
     """Claims success and hands back the clean image."""
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         return found(batch, batch.clean, self.passes)
 
 
@@ -78,7 +79,7 @@ class Liar(Fake):
 class Broken(Fake):
     """Fails by itself on the first sample, and makes images out of range of the second."""
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         made = super().attack(network, batch)
         images = made.images.clone()
         images[1] = 1.5
@@ -91,7 +92,7 @@ class Coupled(Fake):
 
     facts: ClassVar[AttackFacts] = replace(FACTS, group=4)
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         weights = torch.arange(1.0, len(batch) + 1).view(-1, 1, 1, 1)
         mean = (weights * batch.clean).mean(dim=0, keepdim=True) / 4
         return found(batch, (batch.clean - mean).clamp(0, 1), self.passes)
@@ -119,7 +120,7 @@ class Slow(Fake):
     seconds: float = 0.0
     log: str = ""
 
-    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> Found:
+    def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         time.sleep(self.seconds)
         with Path(self.log).open("a") as file:
             file.writelines(f"{os.getpid()} {sample}\n" for sample in batch.sample_ids)
@@ -157,8 +158,8 @@ class Noise:
     def photo(self, row: int) -> Path:
         return Path(self.index.source_spec.removeprefix("imagefolder:")) / f"noise/{row}.png"
 
-    def job(self, attack: AttackSpec, block_rows: int, **options: Any) -> AttackJob:
-        """A job over a new element, or the one that is there."""
+    def work(self, attack: AttackSpec, block_rows: int, **options: Any) -> AttackWork:
+        """The work on a new element, or the one that is there."""
         side = self.classifier.preprocessing.crop
         spec = adversarials_spec(
             "noise", model={"name": self.model.name}, attack=attack.describe(),
@@ -167,10 +168,11 @@ class Noise:
         )  # fmt: skip
         element = BlockElement.create(self.store, spec, {})
         given = {"batch": 3, "device": "cpu", **options}
-        return AttackJob(self.store.uri, element.ref, self.index.ref, self.model, attack, **given)
+        images = IndexSpec(self.index.ref)
+        return AttackWork(self.store.uri, element.ref, images, self.model, attack, **given)
 
-    def element(self, job: AttackJob) -> BlockElement:
-        return BlockElement.open(self.store, "adversarials", job.adversarials_ref)
+    def element(self, work: AttackWork) -> BlockElement:
+        return BlockElement.open(self.store, "adversarials", work.adversarials_ref)
 
 
 @cache
@@ -187,7 +189,7 @@ def noise(folder: Path, rows: int, model: ModelSpec = MODEL, wrong: int | None =
         grey = random.integers(0, 256, (side, side, 3), dtype=np.uint8)
         Image.fromarray(grey).save(photos / f"{row}.png")
     encoded = [(photos / f"{row}.png").read_bytes() for row in range(rows)]
-    pixels = np.stack([decode(data, classifier.preprocessing) for data in encoded])
+    pixels = np.stack([decode_image(data, classifier.preprocessing) for data in encoded])
     labels = predictions(classifier, torch.from_numpy(pixels)).numpy()
     if wrong is not None:
         labels[wrong] = (labels[wrong] + 1) % 10

@@ -18,7 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy
+from regroup_cluster.dispatch.blocks import (
+    BlockOutcome,
+    BlockReport,
+    BlockWork,
+    DispatchReport,
+    RetryPolicy,
+)
+from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.resources import WorkerResources
 
 PATIENCE_S = 60
@@ -182,15 +189,17 @@ class Seen:
 Way = Literal["actors", "tasks"]
 
 
-def dispatch(way: Way, job: StoredJob, resources: WorkerResources, policy: RetryPolicy) -> Outcome:
+def dispatch(
+    way: Way, work: StoredWork, resources: WorkerResources, policy: RetryPolicy
+) -> Outcome:
     from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
     from tests.cluster.workers import dispatch_to_actors
 
-    seen, started, blocks = Seen(), time.monotonic(), range(job.blocks)
+    seen, started, blocks = Seen(), time.monotonic(), range(work.blocks)
     if way == "actors":
-        report = dispatch_to_actors(job, blocks, resources, policy, seen)
+        report = dispatch_to_actors(work, blocks, resources, policy, seen)
     else:
-        report = dispatch_as_tasks(job.process, blocks, resources, policy, seen)
+        report = dispatch_as_tasks(work, blocks, resources, policy, seen)
     return Outcome(report, seen.retries, time.monotonic() - started)
 
 
@@ -198,8 +207,8 @@ def dispatch(way: Way, job: StoredJob, resources: WorkerResources, policy: Retry
 
 
 @dataclass(frozen=True)
-class StoredJob:
-    """Fills a features element; factory, worker and task at once.
+class StoredWork(BlockWork):
+    """Fills a features element; work and worker at once.
 
     Attributes:
         folder: of the store, and of a file for each attempt: block, node, pid and number.
@@ -213,7 +222,7 @@ class StoredJob:
     held: tuple[int, ...] | None = ()
     slow: str = ""
 
-    def __call__(self) -> StoredJob:
+    def open(self) -> StoredWork:
         return self
 
     @property
@@ -233,7 +242,7 @@ class StoredJob:
         spec = ElementSpec("features", "tiny", inputs, rows, 2, arrays, columns)
         return BlockElement.create(open_store(str(self.folder / "store"), create=True), spec, {})
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         import ray
 
         node = ray.get_runtime_context().get_node_id()
@@ -246,7 +255,7 @@ class StoredJob:
             time.sleep(0.5)
         return self._write(block, node)
 
-    def _write(self, block: int, node: str) -> BlockReport:
+    def _write(self, block: int, node: str) -> BlockOutcome:
         import pyarrow as pa
 
         names = [f"{block}-{row}" for row in range(2)]
@@ -256,7 +265,7 @@ class StoredJob:
         committed = element.write_block(block, {"values.zarr": values}, rows, {"node": node})
         if committed:
             (self.folder / f"commit.{block}.{node}.{os.getpid()}").touch()
-        return BlockReport(block, committed, 2, 0, 2, 0.0)
+        return BlockOutcome(committed, samples=2)
 
     def values(self, block: int) -> Any:
         import numpy as np
@@ -342,11 +351,11 @@ class Lab:
         return family(self.nodes.submit(raylet_pid, name).result(PATIENCE_S))
 
     def dispatch(
-        self, way: Way, job: StoredJob, resources: WorkerResources, policy: RetryPolicy
+        self, way: Way, work: StoredWork, resources: WorkerResources, policy: RetryPolicy
     ) -> Future[Outcome]:
         """Begin a dispatch in the driver."""
-        _ = job.element
-        return self.driver.submit(dispatch, way, job, resources, policy)
+        _ = work.element
+        return self.driver.submit(dispatch, way, work, resources, policy)
 
 
 @contextlib.contextmanager

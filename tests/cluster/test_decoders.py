@@ -14,11 +14,13 @@ from PIL import Image
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup.models import ModelSpec, load_classifier
+from regroup_cluster.dispatch.attempt import measured
 from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.workers.attack import AttackJob
-from regroup_cluster.workers.extraction import ExtractionJob, build_extractor
+from regroup_cluster.workers.attack import AttackWork
+from regroup_cluster.workers.extraction import ExtractionWork, build_extractor
+from regroup_cluster.workers.images import AdversarialsSpec, ImagesSpec, IndexSpec
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import Store, open_store
@@ -59,16 +61,16 @@ def encoded_images(index: SampleIndex) -> list[bytes]:
     return [(folder / "noise" / f"{row}.jpg").read_bytes() for row in range(ROWS)]
 
 
-def attack_job(store: Store, index: SampleIndex) -> AttackJob:
+def attack_work(store: Store, index: SampleIndex) -> AttackWork:
     spec = adversarials_spec(
         "noise-pgd", model={}, attack=ATTACK.describe(), index_fingerprint=index.fingerprint,
         image_shape=(3, 16, 16), rows=ROWS, block_rows=ROWS,
     )  # fmt: skip
     element = BlockElement.create(store, spec, {})
-    return AttackJob(store.uri, element.ref, index.ref, MODEL, ATTACK, 3, "cpu")
+    return AttackWork(store.uri, element.ref, IndexSpec(index.ref), MODEL, ATTACK, 3)
 
 
-def extraction_job(store: Store, source: dict[str, str], images_ref: str) -> ExtractionJob:
+def extraction_work(store: Store, source: dict[str, str], images: ImagesSpec) -> ExtractionWork:
     classifier = load_classifier(MODEL)
     taps = build_extractor(classifier, "preactivation", "cpu").taps
     spec = features_spec(
@@ -77,8 +79,7 @@ def extraction_job(store: Store, source: dict[str, str], images_ref: str) -> Ext
         block_rows=ROWS,
     )  # fmt: skip
     ref = BlockElement.create(store, spec, {}).ref
-    (kind,) = source
-    return ExtractionJob(store.uri, ref, kind, images_ref, MODEL, "preactivation", 3, "cpu")
+    return ExtractionWork(store.uri, ref, images, MODEL, "preactivation", 3)
 
 
 def decoder_without_gpu(preprocessing: Preprocessing, device: str) -> Decoder:
@@ -95,45 +96,47 @@ def test_features_and_attacks_see_the_same_pixels(
     store, rows = index
     classifier = load_classifier(MODEL)
     pixels = TorchvisionDecoder(classifier.preprocessing, "cpu")(encoded_images(rows)).pixels
-    pils = np.stack([decode(data, classifier.preprocessing) for data in encoded_images(rows)])
+    pils = np.stack([decode_image(data, classifier.preprocessing) for data in encoded_images(rows)])
     assert np.abs(pixels.numpy() - pils).max() > 1e-3, "else this shows nothing"
 
-    attack = attack_job(store, rows)
-    assert attack().process(0).failed == 0
+    attack = attack_work(store, rows)
+    assert measured(attack.open(), 0).failed == 0
     attacked = BlockElement.open(store, "adversarials", attack.adversarials_ref)
     assert np.abs(attacked.read_array(IMAGES, 0) - pixels.numpy()).max() < 3e-6
 
-    clean = extraction_job(store, {"index": rows.fingerprint}, rows.ref)
-    assert clean().process(0).failed == 0
+    clean = extraction_work(store, {"index": rows.fingerprint}, IndexSpec(rows.ref))
+    assert measured(clean.open(), 0).failed == 0
     logits = BlockElement.open(store, "features", clean.features_ref).read_array(LOGITS, 0)
     np.testing.assert_allclose(logits, classifier(pixels).numpy(), rtol=1e-4, atol=1e-4)
 
 
 def test_decoding_that_a_worker_cannot_do_is_refused(index: tuple[Store, SampleIndex]) -> None:
     store, rows = index
-    for job in (
-        attack_job(store, rows),
-        extraction_job(store, {"index": rows.fingerprint}, rows.ref),
+    for work in (
+        attack_work(store, rows),
+        extraction_work(store, {"index": rows.fingerprint}, IndexSpec(rows.ref)),
     ):
         with pytest.raises(ConfigurationError, match=r"decoder cuda: .* on cpu; give the workers"):
-            job()
+            work.open()
+        images, model = IndexSpec(rows.ref, decode_workers=-1), replace(MODEL, decoder="pil")
         with pytest.raises(ClusterUsageError, match="-1 decode workers"):
-            replace(job, model=replace(MODEL, decoder="pil"), decode_workers=-1)()
+            replace(work, model=model, images=images).open()
 
 
 def test_stored_adversarials_need_no_decoder(index: tuple[Store, SampleIndex]) -> None:
     store, rows = index
-    attack = attack_job(store, rows)
+    attack = attack_work(store, rows)
     fingerprint = BlockElement.open(store, "adversarials", attack.adversarials_ref).fingerprint
-    extraction_job(store, {"adversarials": fingerprint}, attack.adversarials_ref)()
+    images = AdversarialsSpec(attack.adversarials_ref)
+    extraction_work(store, {"adversarials": fingerprint}, images).open()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: nvJPEG needs one")
 def test_extraction_decodes_on_the_gpu(index: tuple[Store, SampleIndex]) -> None:
     store, rows = index
-    job = extraction_job(store, {"index": rows.fingerprint}, rows.ref)
-    assert replace(job, device="cuda")().process(0).failed == 0
-    logits = BlockElement.open(store, "features", job.features_ref).read_array(LOGITS, 0)
+    work = extraction_work(store, {"index": rows.fingerprint}, IndexSpec(rows.ref))
+    assert measured(replace(work, device="cuda").open(), 0).failed == 0
+    logits = BlockElement.open(store, "features", work.features_ref).read_array(LOGITS, 0)
     classifier = load_classifier(MODEL)
     pixels = TorchvisionDecoder(classifier.preprocessing, "cuda")(encoded_images(rows)).pixels
     np.testing.assert_allclose(logits, classifier(pixels.cpu()).numpy(), rtol=1e-2, atol=1e-2)

@@ -18,9 +18,9 @@ from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 from regroup_cluster.errors import ClusterError, ClusterUsageError
 from regroup_cluster.resources import WorkerResources
 from tests.cluster.workers import (
-    BrokenJob,
+    BrokenWork,
     Environment,
-    Job,
+    FaultyWork,
     LargeArrays,
     crash,
     dispatch_to_actors,
@@ -62,19 +62,19 @@ class Recorder:
         self.closed += 1
 
 
-Dispatch = Callable[[Job, Sequence[int], RetryPolicy, Recorder], DispatchReport]
+Dispatch = Callable[[FaultyWork, Sequence[int], RetryPolicy, Recorder], DispatchReport]
 
 
 def as_actors(
-    job: Job, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
+    work: FaultyWork, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
 ) -> DispatchReport:
-    return dispatch_to_actors(job, blocks, TWO, policy, seen)
+    return dispatch_to_actors(work, blocks, TWO, policy, seen)
 
 
 def as_tasks(
-    job: Job, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
+    work: FaultyWork, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
 ) -> DispatchReport:
-    return dispatch_as_tasks(job.process, blocks, TWO, policy, seen)
+    return dispatch_as_tasks(work, blocks, TWO, policy, seen)
 
 
 both_ways = pytest.mark.parametrize("dispatch", [as_actors, as_tasks])
@@ -107,7 +107,7 @@ def wait_until_dead(processes: set[int]) -> None:
 @both_ways
 def test_every_block_runs_exactly_once(dispatch: Dispatch, tmp_path: Path) -> None:
     blocks, seen = [5, 3, 9, 0, 2, 11, 4], Recorder()
-    report = dispatch(Job(tmp_path), blocks, POLICY, seen)
+    report = dispatch(FaultyWork(tmp_path), blocks, POLICY, seen)
     assert [r.block for r in report.reports] == sorted(blocks)
     assert [r.samples for r in report.reports] == [10 + b for b in sorted(blocks)]
     assert report.failures == ()
@@ -117,13 +117,13 @@ def test_every_block_runs_exactly_once(dispatch: Dispatch, tmp_path: Path) -> No
 
 @both_ways
 def test_nothing_to_do(dispatch: Dispatch, tmp_path: Path) -> None:
-    assert dispatch(Job(tmp_path), [], POLICY, Recorder()) == DispatchReport((), ())
+    assert dispatch(FaultyWork(tmp_path), [], POLICY, Recorder()) == DispatchReport((), ())
 
 
 @both_ways
 def test_a_crash_and_an_exception_cost_an_attempt(dispatch: Dispatch, tmp_path: Path) -> None:
     seen = Recorder()
-    report = dispatch(Job(tmp_path, {1: crash, 3: fail}), range(5), POLICY, seen)
+    report = dispatch(FaultyWork(tmp_path, {1: crash, 3: fail}), range(5), POLICY, seen)
     assert [r.block for r in report.reports] == list(range(5))
     assert report.failures == ()
     assert attempts(tmp_path) == Counter({0: 1, 1: 2, 2: 1, 3: 2, 4: 1})
@@ -132,8 +132,8 @@ def test_a_crash_and_an_exception_cost_an_attempt(dispatch: Dispatch, tmp_path: 
 
 @both_ways
 def test_poison_is_given_up_with_its_reason(dispatch: Dispatch, tmp_path: Path) -> None:
-    job, seen = Job(tmp_path, {0: fail, 2: crash}, times=99), Recorder()
-    report = dispatch(job, range(5), RetryPolicy(2, 60, 60), seen)
+    work, seen = FaultyWork(tmp_path, {0: fail, 2: crash}, times=99), Recorder()
+    report = dispatch(work, range(5), RetryPolicy(2, 60, 60), seen)
     assert [r.block for r in report.reports] == [1, 3, 4]
     raised, crashed = report.failures
     assert (raised.block, raised.attempts, crashed.block, crashed.attempts) == (0, 2, 2, 2)
@@ -147,10 +147,10 @@ def test_poison_is_given_up_with_its_reason(dispatch: Dispatch, tmp_path: Path) 
 
 @both_ways
 def test_a_hung_block_costs_its_deadline(dispatch: Dispatch, tmp_path: Path) -> None:
-    job, started = Job(tmp_path, {0: hang}, times=99), time.monotonic()
+    work, started = FaultyWork(tmp_path, {0: hang}, times=99), time.monotonic()
     # A task may use the time to be placed, too.
     policy = RetryPolicy(1, 2, 60) if dispatch is as_actors else RetryPolicy(1, 2, 4)
-    report = dispatch(job, range(4), policy, Recorder())
+    report = dispatch(work, range(4), policy, Recorder())
     assert time.monotonic() - started < 30
     assert [r.block for r in report.reports] == [1, 2, 3]
     (failure,) = report.failures
@@ -162,7 +162,7 @@ def test_a_hung_block_costs_its_deadline(dispatch: Dispatch, tmp_path: Path) -> 
 
 def test_other_blocks_go_first(tmp_path: Path) -> None:
     seen, one = Recorder(), WorkerResources(workers=1)
-    dispatch_to_actors(Job(tmp_path, {0: fail}), range(4), one, POLICY, seen)
+    dispatch_to_actors(FaultyWork(tmp_path, {0: fail}), range(4), one, POLICY, seen)
     assert seen.done == [1, 2, 3, 0]
 
 
@@ -170,7 +170,7 @@ def test_a_pool_reuses_its_processes_and_replaces_the_dead(tmp_path: Path) -> No
     folders = [tmp_path / name for name in "abc"]
     for folder in folders:
         folder.mkdir()
-    first, second, third = (Job(folder) for folder in folders)
+    first, second, third = (FaultyWork(folder) for folder in folders)
     with worker_pool(TWO) as pool:
         pool.dispatch(first, [0], POLICY, Recorder())
         pool.dispatch(second, [0], POLICY, Recorder())
@@ -189,14 +189,14 @@ def test_tasks_find_room_beside_a_pool(tmp_path: Path) -> None:
     (tmp_path / "b").mkdir()
     with worker_pool(TWO) as pool:
         for _ in range(2):
-            pool.dispatch(Job(tmp_path / "a"), range(2), POLICY, Recorder())
-            report = as_tasks(Job(tmp_path / "b"), range(3), POLICY, Recorder())
+            pool.dispatch(FaultyWork(tmp_path / "a"), range(2), POLICY, Recorder())
+            report = as_tasks(FaultyWork(tmp_path / "b"), range(3), POLICY, Recorder())
             assert len(report.reports) == 3
 
 
 def test_a_worker_that_cannot_be_built_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="no worker could be started") as error:
-        dispatch_to_actors(BrokenJob(fail, tmp_path), [0], TWO, POLICY, Recorder())
+        dispatch_to_actors(BrokenWork(fail, tmp_path), [0], TWO, POLICY, Recorder())
     first, second = str(error.value).splitlines()[:2]
     assert first.endswith("UnpicklableError: bad and luck")
     assert second.startswith("Traceback")
@@ -208,31 +208,31 @@ def refuse() -> None:
     raise ClusterUsageError("the bank is of another model: build it again")
 
 
-def test_a_usage_error_of_the_factory_is_told_at_once(tmp_path: Path) -> None:
+def test_a_usage_error_of_the_work_is_raised_at_once(tmp_path: Path) -> None:
     with pytest.raises(ClusterUsageError) as error:
-        dispatch_to_actors(BrokenJob(refuse, tmp_path), [0], TWO, POLICY, Recorder())
+        dispatch_to_actors(BrokenWork(refuse, tmp_path), [0], TWO, POLICY, Recorder())
     assert str(error.value) == "the bank is of another model: build it again"
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_a_worker_that_dies_while_it_is_built_is_replaced(tmp_path: Path) -> None:
-    job = BrokenJob(crash, tmp_path, healthy_after=1)
-    report = dispatch_to_actors(job, [0], TWO, POLICY, Recorder())
+    work = BrokenWork(crash, tmp_path, healthy_after=1)
+    report = dispatch_to_actors(work, [0], TWO, POLICY, Recorder())
     assert [r.block for r in report.reports] == [0]
 
 
 def test_workers_that_never_find_room_do_not_hang_the_job(tmp_path: Path) -> None:
     many = WorkerResources(workers=5)
-    report = dispatch_to_actors(Job(tmp_path), range(6), many, POLICY, Recorder())
+    report = dispatch_to_actors(FaultyWork(tmp_path), range(6), many, POLICY, Recorder())
     assert len(report.reports) == 6
 
 
 def test_no_room_at_all_ends_the_job(tmp_path: Path) -> None:
     whole = WorkerResources(workers=1, cpus=2)
     with worker_pool(whole) as pool:
-        pool.dispatch(Job(tmp_path), [0], POLICY, Recorder())
-        with pytest.raises(ClusterError, match=r"ready within 1 s: .* no room for 1 CPU"):
-            dispatch_to_actors(Job(tmp_path), [1], TWO, RetryPolicy(3, 60, 1), Recorder())
+        pool.dispatch(FaultyWork(tmp_path), [0], POLICY, Recorder())
+        with pytest.raises(ClusterError, match=r"ready within 1 s: .* no free 1 CPU"):
+            dispatch_to_actors(FaultyWork(tmp_path), [1], TWO, RetryPolicy(3, 60, 1), Recorder())
 
 
 def test_threads_follow_the_cpus_of_a_worker(tmp_path: Path) -> None:
@@ -259,18 +259,18 @@ def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
     seen = Recorder()
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        as_actors(Job(tmp_path, {0: hang, 1: hang}), range(3), POLICY, seen)
+        as_actors(FaultyWork(tmp_path, {0: hang, 1: hang}), range(3), POLICY, seen)
     wait_until_dead(pids(tmp_path))
     assert seen.closed == 1
 
 
 def test_an_unavailable_actor_is_asked_again_and_kept(tmp_path: Path) -> None:
-    from regroup_cluster.dispatch.actor_slots import ActorSlots, HostedJob
-    from regroup_cluster.dispatch.worker_log import Label
+    from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorSlots
+    from regroup_cluster.dispatch.worker_log import DispatchLabel
 
     with worker_pool(WorkerResources(workers=1)) as pool:
-        job = HostedJob(Job(tmp_path), Label(), 60)
-        slots = ActorSlots(pool._hosts, pool._actor.remote, job, pool._room)
+        begun = ActorDispatch(FaultyWork(tmp_path), DispatchLabel(), 60)
+        slots = ActorSlots(pool._actors, pool._actor_class.remote, begun, pool._capacity)
         run(slots, 0)
         ref = slots.start(1, 1)
         ray.get(ref)
@@ -297,11 +297,11 @@ def test_meaningless_policies_are_refused(policy: dict[str, float]) -> None:
 
 
 def test_resources_that_fit_nowhere_are_refused(tmp_path: Path) -> None:
-    job, share = Job(tmp_path), WorkerResources(cpus=3)
+    work, share = FaultyWork(tmp_path), WorkerResources(cpus=3)
     with pytest.raises(ClusterUsageError, match="3 CPUs per worker"):
-        dispatch_as_tasks(job.process, [0], share, POLICY, Recorder())
+        dispatch_as_tasks(work, [0], share, POLICY, Recorder())
     with pytest.raises(ClusterUsageError, match="3 CPUs per worker"):
-        dispatch_to_actors(job, [0], share, POLICY, Recorder())
+        dispatch_to_actors(work, [0], share, POLICY, Recorder())
 
 
 def test_default_pool_fills_the_cluster() -> None:

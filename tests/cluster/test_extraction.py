@@ -7,13 +7,13 @@ import torch
 
 from regroup.accumulators import Extraction
 from regroup.taps import Tap
-from regroup_cluster.workers.extraction import BlockResult
+from regroup_cluster.workers.extraction import FeaturesBlockBuffer
 from regroup_cluster.workers.images import BlockRows, ImageBatch
 
 
 def test_outcomes_of_a_block_with_a_failed_row() -> None:
     rows = BlockRows(["a", "b", "c"], np.array([0, 0, 4], np.int32))
-    result = BlockResult(rows, (), 6)
+    result = FeaturesBlockBuffer(rows, (), 6)
     nothing = torch.empty((2, 3, 1, 1))
     batch = ImageBatch(np.array([0, 2]), nothing, {1: "truncated"})
     logits = torch.tensor([[1.0, 5, 3, 5, 0, 2], [0, 0, 0, 0, 6, 0]])
@@ -36,7 +36,7 @@ def test_outcomes_of_a_block_with_a_failed_row() -> None:
 
 def test_a_sample_on_which_the_network_overflows_is_a_failed_row() -> None:
     rows = BlockRows(["a", "b", "c"], np.array([0, 0, 0], np.int32))
-    result = BlockResult(rows, (Tap("relu", 1, 1),), 2)
+    result = FeaturesBlockBuffer(rows, (Tap("relu", 1, 1),), 2)
     batch = ImageBatch(np.arange(3), torch.empty((3, 3, 1, 1)), {})
     logits = torch.tensor([[torch.nan, torch.nan], [1.0, 0.0], [2.0, 1.0]])
     accumulators = torch.tensor([[[1.0], [1.0]], [[torch.inf], [0.0]], [[1.0], [0.0]]])

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from regroup.images import decoding
-from regroup.images.preprocessing import Preprocessing, decode
+from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.workers.images import (
     BATCHES_AHEAD,
@@ -59,7 +59,7 @@ def folder_index(root: Path, corrupt: int, changed: int) -> tuple[str, str]:
 
 def gathered(images: Images, block: int) -> tuple[dict[int, float], dict[int, str], list[int]]:
     """First pixel and error by position within the block, and how many rows each batch has."""
-    batches: list[ImageBatch] = list(images.batches(block, 2))
+    batches: list[ImageBatch] = list(images.block(block).batches(2))
     pixels = {
         int(row): float(image[0, 0, 0])
         for batch in batches
@@ -77,7 +77,7 @@ def test_rows_of_an_index_keep_their_place(tmp_path: Path) -> None:
     assert list(errors) == [3]
     assert sizes == [2, 2]
     pixels, errors, sizes = gathered(images, 1)
-    assert images.rows(1).sample_ids == ["s4", "s5", "s6"]
+    assert images.block(1).rows.sample_ids == ["s4", "s5", "s6"]
     assert pixels == {0: np.float32(200 / 255), 2: np.float32(30 / 255)}
     assert list(errors) == [1]
     assert "changed since it was indexed" in errors[1]
@@ -110,7 +110,7 @@ def test_failed_adversarials_are_error_rows(tmp_path: Path) -> None:
     pixels = np.broadcast_to(values[:, None, None, None], (5, 3, 2, 2)).copy()
     assert element.write_block(0, {IMAGES: pixels}, table, {})
     images = AdversarialImages(store.uri, element.ref, {})
-    assert images.rows(0).labels.tolist() == [0, 1, 2, 3, 4]
+    assert images.block(0).rows.labels.tolist() == [0, 1, 2, 3, 4]
     found, errors, sizes = gathered(images, 0)
     assert found == {row: values[row] for row in (0, 2, 3)}
     assert errors == {1: "error 1", 4: "error 4"}
@@ -206,7 +206,7 @@ def test_no_number_of_decode_workers_changes_a_bit_or_a_row(
     images = IndexImages(uri, ref, block_rows, SIXTEEN, "cpu", workers)
     for block in range(2):
         first = block * block_rows
-        batches = list(images.batches(block, batch))
+        batches = list(images.block(block).batches(batch))
         rows = min(block_rows, PHOTOS - first)
         sizes = [len(b.rows) + len(b.errors) for b in batches]
         assert sizes == [min(batch, rows - start) for start in range(0, rows, batch)]
@@ -214,7 +214,7 @@ def test_no_number_of_decode_workers_changes_a_bit_or_a_row(
         good = [row for row in range(rows) if fates[row] == "good"]
         assert [int(row) for b in batches for row in b.rows] == good
         found = torch.cat([b.pixels for b in batches]).numpy()
-        expected = np.stack([decode(photos[first + row], SIXTEEN) for row in good])
+        expected = np.stack([decode_image(photos[first + row], SIXTEEN) for row in good])
         np.testing.assert_array_equal(found, expected, strict=True)
         errors = [(row, reason) for b in batches for row, reason in b.errors.items()]
         assert [row for row, _ in errors] == [row for row in range(rows) if row not in good]
@@ -227,7 +227,7 @@ def test_reading_runs_ahead_in_batches_but_not_far(
 ) -> None:
     images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 1)
     source = watched(images)
-    batches = images.batches(0, 4)
+    batches = images.block(0).batches(4)
     for taken in range(1, 5):
         next(batches)
         ahead = min(taken + BATCHES_AHEAD, 6)
@@ -241,7 +241,7 @@ def test_without_decode_workers_nothing_is_ahead(
 ) -> None:
     images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 0)
     source, threads = watched(images), threading.active_count()
-    batches = images.batches(0, 4)
+    batches = images.block(0).batches(4)
     next(batches)
     assert (source.asked, threading.active_count()) == ([4], threads)
 
@@ -253,11 +253,11 @@ def test_decode_workers_decode_at_once(
 
     def together(data: bytes, preprocessing: Preprocessing) -> object:
         three.wait()  # breaks where fewer than three images are decoded at a time
-        return decode(data, preprocessing)
+        return decode_image(data, preprocessing)
 
-    monkeypatch.setattr(decoding, "decode", together)
+    monkeypatch.setattr(decoding, "decode_image", together)
     images = IndexImages(*mixed_index[:2], 3, SIXTEEN, "cpu", 3)
-    assert [b.rows.tolist() for b in images.batches(0, 3)] == [[0, 2]]
+    assert [b.rows.tolist() for b in images.block(0).batches(3)] == [[0, 2]]
 
 
 def test_a_store_that_fails_is_no_unreadable_image(
@@ -270,13 +270,13 @@ def test_a_store_that_fails_is_no_unreadable_image(
         images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", workers)
         monkeypatch.setattr(images._source, "read", read)
         with pytest.raises(StoreError, match="the server fails"):
-            list(images.batches(0, 4))
+            list(images.block(0).batches(4))
 
 
 def test_threads_end_when_the_network_fails(mixed_index: tuple[str, str, list[bytes]]) -> None:
     before = threading.active_count()
     images = IndexImages(*mixed_index[:2], PHOTOS, SIXTEEN, "cpu", 2)
-    batches = iter(images.batches(0, 4))
+    batches = iter(images.block(0).batches(4))
     next(batches)
     assert threading.active_count() > before
     del batches

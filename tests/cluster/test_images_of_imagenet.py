@@ -105,9 +105,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> IndexImages:
 @pytest.fixture(scope="module")
 def outcomes(images: IndexImages) -> dict[str, NDArray[np.float32] | str]:
     """Pixels of each picture, or why it has none."""
-    names = [Path(sample_id).stem for sample_id in images.rows(0).sample_ids]
+    names = [Path(sample_id).stem for sample_id in images.block(0).rows.sample_ids]
     found: dict[str, NDArray[np.float32] | str] = {}
-    for batch in images.batches(0, 4):
+    for batch in images.block(0).batches(4):
         for row, image in zip(batch.rows, batch.pixels, strict=True):
             found[names[row]] = image.numpy()
         found |= {names[row]: error for row, error in batch.errors.items()}

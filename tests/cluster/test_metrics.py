@@ -8,20 +8,26 @@ import subprocess
 import sys
 from pathlib import Path
 
-# A job of four blocks (one is tried twice, one given up), in a process with a Ray of its own.
+# Four blocks (one is tried twice, one fails for good), in a process with a Ray of its own.
 PROGRAM = """
 import sys, time, urllib.request
 import ray
-from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork, RetryPolicy
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
 from regroup_cluster.dispatch.metrics import MetricsProgress
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.session import SessionConfig, ray_session
 
-def task(block):
-    if block == 3:
-        raise ValueError("bad luck")
-    return BlockReport(block, True, 10, block, 0, 0.5, {"read": 0.25, "write": 2.0})
+class Work(BlockWork):
+    def open(self):
+        return self
+
+    def process(self, block, clock):
+        if block == 3:
+            raise ValueError("bad luck")
+        clock._started = time.perf_counter() - 0.5
+        clock.phases.update(read=0.25, write=2.0)
+        return BlockOutcome(True, 10, block)
 
 def scrape(node):
     url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
@@ -36,7 +42,7 @@ def whole(text):
 
 with ray_session(SessionConfig(num_cpus=1)):
     policy, step = RetryPolicy(attempts=2), MetricsProgress("extract digits")
-    dispatch_as_tasks(task, range(4), WorkerResources(), policy, step)
+    dispatch_as_tasks(Work(), range(4), WorkerResources(), policy, step)
     if "scrape" in sys.argv:
         (node,), deadline = ray.nodes(), time.monotonic() + 60
         while not whole(text := scrape(node)):  # Ray exports one metric after the other.

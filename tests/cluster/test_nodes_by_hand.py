@@ -20,7 +20,7 @@ from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.resources import WorkerResources
 from tests.cluster.nodes import (
     PATIENCE_S,
-    StoredJob,
+    StoredWork,
     connect,
     count_nodes,
     disconnect,
@@ -112,22 +112,22 @@ def test_a_node_killed_by_pid(
     tmp_path: Path,
     short_folders: tuple[str, str],
 ) -> None:
-    job, policy = StoredJob(tmp_path, 6, held=None), RetryPolicy(3, 300, 300)
+    work, policy = StoredWork(tmp_path, 6, held=None), RetryPolicy(3, 300, 300)
     for address, folder in zip((FIRST, SECOND), short_folders, strict=True):
         machines.join(address, folder)
     joined = lambda: driver.submit(count_nodes).result(PATIENCE_S) == 3  # noqa: E731
     wait_for(joined, "both nodes")
-    _ = job.element
-    future = driver.submit(dispatch, "actors", job, WorkerResources(workers=2), policy)
-    wait_for(lambda: len(job.nodes()) == 2, "a block on either node")
+    _ = work.element
+    future = driver.submit(dispatch, "actors", work, WorkerResources(workers=2), policy)
+    wait_for(lambda: len(work.nodes()) == 2, "a block on either node")
     victims = family(machines.processes[FIRST].pid)
-    (lost,) = {(block, node) for block, node, pid, _ in job.attempts() if pid in victims}
+    (lost,) = {(block, node) for block, node, pid, _ in work.attempts() if pid in victims}
     machines.kill(FIRST)
-    job.go()
+    work.go()
     outcome = future.result(2 * PATIENCE_S)
-    job.check(outcome)
+    work.check(outcome)
     assert [block for block, _ in outcome.retries] == [lost[0]]
-    assert lost[1] not in {job.done_by(block) for block in range(6)}
+    assert lost[1] not in {work.done_by(block) for block in range(6)}
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.progress import (
     Broadcast,
     JsonLinesProgress,
-    Tally,
+    ProgressCounts,
     TerminalProgress,
     make_progress,
 )
@@ -44,7 +44,7 @@ def test_a_terminal_gets_a_bar_and_a_log_gets_json() -> None:
 
 def test_json_lines_come_every_thirty_seconds_and_at_the_end() -> None:
     clock, stream = Clock(), io.StringIO()
-    progress = JsonLinesProgress(Tally("extract x", 40, 2, clock=clock), stream)
+    progress = JsonLinesProgress(ProgressCounts("extract x", 40, 2, clock=clock), stream)
     progress.start(4)
     for block, seconds in enumerate([20.0, 9.0, 1.0, 10.0]):
         clock.now += seconds
@@ -74,7 +74,7 @@ def test_json_lines_come_every_thirty_seconds_and_at_the_end() -> None:
 def test_json_lines_come_while_no_block_is_done() -> None:
     """A block of an attack lasts minutes; a log must show that the job lives."""
     clock, stream = Clock(), io.StringIO()
-    progress = JsonLinesProgress(Tally("attack x", 40, 0, clock=clock), stream)
+    progress = JsonLinesProgress(ProgressCounts("attack x", 40, 0, clock=clock), stream)
     progress.start(4)
     for _ in range(90):
         clock.now += 1.0

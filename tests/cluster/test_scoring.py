@@ -1,4 +1,4 @@
-"""The scoring task: votes at the rows they belong to, -1 where there are none."""
+"""The scoring worker: votes at the rows they belong to, -1 where there are none."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from regroup.bank import Bank
 from regroup.scoring import Scorer, TieBreak
-from regroup_cluster.workers.scoring import ScoringJob
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.workers.scoring import ScoringWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
@@ -105,10 +106,10 @@ def test_votes_of_a_block_with_failed_rows(
         scoring={}, taps=names, rows=len(OK), block_rows=len(OK),
     )  # fmt: skip
     votes = BlockElement.create(store, spec, {})
-    job = ScoringJob(
+    work = ScoringWork(
         store.uri, votes.ref, stored.ref, attacked.ref, bank, names, delta, tie_break, "cpu"
     )
-    report = job(0)
+    report = measured(work.open(), 0)
     assert (report.samples, report.failed, report.forward_passes) == (6, 2, 0)
 
     chosen = [number for number, (tap, _) in enumerate(TAPS) if tap in names]

@@ -65,7 +65,7 @@ def test_joining_needs_the_token(ray_home: Path, tmp_path: Path) -> None:
     address = gcs_address()
     assert python(JOIN, ray_home, address) == f"joined {address}\n"
     refused = python(JOIN, tmp_path, address)
-    assert "not joined, for want of the right token: put the cluster's token into" in refused
+    assert "refused the token: put the cluster's token into" in refused
     assert list(tmp_path.iterdir()) == []
 
 
@@ -82,18 +82,21 @@ def test_the_environment_names_the_cluster(ray_home: Path) -> None:
 def test_messages_of_the_cluster_stay_off_standard_output(ray_home: Path) -> None:
     code = """
         import sys, time
-        from regroup_cluster.dispatch.blocks import RetryPolicy
+        from regroup_cluster.dispatch.blocks import BlockWork, RetryPolicy
         from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
         from regroup_cluster.dispatch.progress import make_progress
         from regroup_cluster.resources import WorkerResources
         from regroup_cluster.session import SessionConfig, ray_session
         from tests.cluster.workers import crash
-        def work(block):
-            print("loud", flush=True)
-            crash()
+        class Work(BlockWork):
+            def open(self):
+                return self
+            def process(self, block, clock):
+                print("loud", flush=True)
+                crash()
         with ray_session(SessionConfig(sys.argv[1])):
             progress, policy = make_progress("x", 1, 0), RetryPolicy(attempts=1)
-            failures = dispatch_as_tasks(work, [0], WorkerResources(), policy, progress).failures
+            failures = dispatch_as_tasks(Work(), [0], WorkerResources(), policy, progress).failures
             time.sleep(1)
         print(len(failures))
     """

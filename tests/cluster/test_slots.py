@@ -1,4 +1,4 @@
-"""Decisions of the slots that need no cluster: a stand-in for `Room`, actors that do nothing."""
+"""Decisions of the slots that need no cluster: a stand-in for Ray, actors that do nothing."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from ray.exceptions import RayError
 
 from regroup_cluster import resources
 from regroup_cluster.dispatch import task_slots as tasks
-from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob
+from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorHandle, ActorSlots
 from regroup_cluster.dispatch.task_slots import TaskSlots
-from regroup_cluster.dispatch.worker_log import Label
-from regroup_cluster.resources import ResolvedResources, Room
-from tests.cluster.workers import Job
+from regroup_cluster.dispatch.worker_log import DispatchLabel
+from regroup_cluster.resources import Capacity, ResolvedResources
+from tests.cluster.workers import FaultyWork
 
 AUTO = ResolvedResources(2, 1, 0, auto=True)
 
@@ -37,52 +36,52 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Cluster:
     monkeypatch.setattr(resources, "_living_nodes", lambda: dict(found.nodes))
     monkeypatch.setattr(resources, "time", SimpleNamespace(monotonic=lambda: found.now))
     monkeypatch.setattr("regroup_cluster.dispatch.actor_slots.ray.kill", found.killed.append)
-    monkeypatch.setattr("regroup_cluster.dispatch.actor_slots.ray.put", lambda value: value)
+    monkeypatch.setattr("regroup_cluster.dispatch.actor_slots.ray.put", lambda value: Reference())
     return found
 
 
-def test_room_is_looked_at_again(cluster: Cluster) -> None:
-    room = Room(AUTO)
-    assert (room.workers(), room.places()) == (3, {"a": 2, "b": 1, "head": 0})
+def test_the_capacity_follows_the_cluster(cluster: Cluster) -> None:
+    capacity = Capacity(AUTO)
+    assert (capacity.workers(), capacity.per_node()) == (3, {"a": 2, "b": 1, "head": 0})
     cluster.nodes["c"] = {"CPU": 4.0}
-    assert room.workers() == 3
-    cluster.now += resources.LOOK_AGAIN_S
-    assert room.workers() == 7
+    assert capacity.workers() == 3
+    cluster.now += resources.REFRESH_S
+    assert capacity.workers() == 7
 
 
 def test_a_number_that_was_asked_for_stays(cluster: Cluster) -> None:
-    room = Room(ResolvedResources(9, 1, 0))
-    assert room.workers() == 9
+    capacity = Capacity(ResolvedResources(9, 1, 0))
+    assert capacity.workers() == 9
     del cluster.nodes["a"]
-    cluster.now += resources.LOOK_AGAIN_S
-    assert room.workers() == 9
+    cluster.now += resources.REFRESH_S
+    assert capacity.workers() == 9
 
 
 def test_one_worker_waits_where_all_nodes_went(cluster: Cluster) -> None:
     cluster.nodes.clear()
-    assert Room(AUTO).workers() == 1
+    assert Capacity(AUTO).workers() == 1
 
 
-class Bytes:
+class Reference:
     def hex(self) -> str:
         return "00"
 
 
-def slots(hosts: list[Host]) -> ActorSlots:
-    job: Any = HostedJob(lambda: Job(Path()), Label(), 60)
-    object.__setattr__(job, "factory", Bytes())
-    return ActorSlots(hosts, object, job, Room(AUTO))
+def slots(actors: list[ActorHandle]) -> ActorSlots:
+    begun = ActorDispatch(FaultyWork(Path()), DispatchLabel(), 60)
+    return ActorSlots(actors, object, begun, Capacity(AUTO))
 
 
 def test_actors_without_a_place_are_not_waited_for(cluster: Cluster) -> None:
-    hosts = [Host(name) for name in ("at work", "asked first", "asked last")]
-    found = slots(hosts)
+    handles = [ActorHandle(name) for name in ("at work", "asked first", "asked last")]
+    found = slots(handles)
     del cluster.nodes["b"]
-    for order, host in enumerate(hosts):
-        host.state, host.asked, host.again = "starting", time.monotonic() + order, float("inf")
-    hosts[0].state = "busy"
+    for order, handle in enumerate(handles):
+        handle.state, handle.again = "starting", float("inf")
+        handle.asked = time.monotonic() + order
+    handles[0].state = "busy"
     found.tend(3)
-    assert [host.actor for host in hosts] == ["at work", "asked first"]
+    assert [handle.actor for handle in handles] == ["at work", "asked first"]
     assert cluster.killed == ["asked last"]
 
 
@@ -90,11 +89,11 @@ def test_actors_without_a_place_are_not_waited_for(cluster: Cluster) -> None:
 def task_slots(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> TaskSlots:
     clock = SimpleNamespace(monotonic=lambda: cluster.now)
     monkeypatch.setattr(tasks, "time", clock)
-    monkeypatch.setattr("regroup_cluster.dispatch.task_slots.ray.put", lambda value: value)
-    sent = SimpleNamespace(remote=lambda _, block, number, label: f"block {block}")
+    monkeypatch.setattr("regroup_cluster.dispatch.task_slots.ray.put", lambda value: Reference())
+    sent = SimpleNamespace(remote=lambda dispatch, work, block, number, label: f"block {block}")
     monkeypatch.setattr(tasks, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
-    monkeypatch.setattr(tasks, "_attempt", SimpleNamespace(options=lambda **_: sent))
-    return TaskSlots(lambda block: None, AUTO, Label(), 60)  # type: ignore[arg-type, return-value]
+    monkeypatch.setattr(tasks, "_task", SimpleNamespace(options=lambda **_: sent))
+    return TaskSlots(FaultyWork(Path()), AUTO, DispatchLabel(), 60)
 
 
 def test_a_node_that_lost_a_task_gets_none_until_ray_knows_of_it(
@@ -106,7 +105,7 @@ def test_a_node_that_lost_a_task_gets_none_until_ray_knows_of_it(
     task_slots.finished(refs[0], RayError("gone"))
     task_slots.start(2, 1)  # Ray still counts the node among the living.
     del cluster.nodes["a"]
-    cluster.now += resources.LOOK_AGAIN_S
+    cluster.now += resources.REFRESH_S
     assert task_slots._running["block 2"] is None
     assert task_slots.lost() == []
 
@@ -129,11 +128,11 @@ def test_a_task_that_answers_says_nothing_against_its_node(
 
 
 def test_blocks_on_nodes_that_went_are_lost(cluster: Cluster) -> None:
-    hosts = [Host(name, node=name) for name in ("a", "b")]
-    found = slots(hosts)
-    for host in hosts:
-        host.state, host.ref = "busy", f"answer of {host.node}"
+    handles = [ActorHandle(name, node=name) for name in ("a", "b")]
+    found = slots(handles)
+    for handle in handles:
+        handle.state, handle.ref = "busy", f"answer of {handle.node}"
     assert found.lost() == []
     del cluster.nodes["b"]
-    cluster.now += resources.LOOK_AGAIN_S
+    cluster.now += resources.REFRESH_S
     assert found.lost() == ["answer of b"]

@@ -12,13 +12,13 @@ from typing import Any, ClassVar
 
 import pytest
 
-from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob
-from regroup_cluster.dispatch.blocks import BlockReport, RetryPolicy
+from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorHandle, ActorSlots
+from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
-from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.errors import ClusterUsageError
-from regroup_cluster.resources import ResolvedResources, Room
-from regroup_cluster.workers.bank import ReductionJob
+from regroup_cluster.resources import Capacity, ResolvedResources
+from regroup_cluster.workers.bank import BankWork
 from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
     TWO,
@@ -28,7 +28,7 @@ from tests.cluster.test_dispatch import (
     both_ways,
     wait_until_dead,
 )
-from tests.cluster.workers import Job, fail, hang
+from tests.cluster.workers import FaultyWork, fail, hang
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 SOON = RetryPolicy(1, 60, 60, straggler_factor=1, straggler_s=1)
@@ -53,7 +53,7 @@ class FailInPairs:
 @both_ways
 def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Path) -> None:
     seen, started = Recorder(), time.monotonic()
-    report = dispatch(Job(tmp_path, {1: hang}), range(4), SOON, seen)
+    report = dispatch(FaultyWork(tmp_path, {1: hang}), range(4), SOON, seen)
     assert time.monotonic() - started < 40
     assert [r.block for r in report.reports] == list(range(4))
     assert report.failures == ()
@@ -64,8 +64,9 @@ def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Pat
 
 @both_ways
 def test_two_attempts_at_once_are_one_try(dispatch: Dispatch, tmp_path: Path) -> None:
-    job, policy = Job(tmp_path, {0: FailInPairs(tmp_path)}, times=99), replace(SOON, attempts=2)
-    report = dispatch(job, range(3), policy, Recorder())
+    work = FaultyWork(tmp_path, {0: FailInPairs(tmp_path)}, times=99)
+    policy = replace(SOON, attempts=2)
+    report = dispatch(work, range(3), policy, Recorder())
     (failure,) = report.failures
     assert "UnpicklableError" in failure.reason
     assert (failure.block, failure.attempts) == (0, 2)
@@ -75,25 +76,21 @@ def test_two_attempts_at_once_are_one_try(dispatch: Dispatch, tmp_path: Path) ->
 @both_ways
 def test_no_duplicates_where_the_policy_says_so(dispatch: Dispatch, tmp_path: Path) -> None:
     never = RetryPolicy(1, 60, 60, straggler_factor=inf, straggler_s=0)
-    dispatch(Job(tmp_path, {0: nap}), range(4), never, Recorder())
+    dispatch(FaultyWork(tmp_path, {0: nap}), range(4), never, Recorder())
     assert attempts(tmp_path) == Counter(range(4))
 
 
 @dataclass(frozen=True)
-class Overwriting:
-    """A task whose second attempt would write over the first."""
+class Overwriting(FaultyWork):
+    """A second attempt would write over the first."""
 
-    job: Job
-    create_only: ClassVar[bool] = False
-
-    def __call__(self, block: int) -> BlockReport:
-        return self.job.process(block)
+    duplicable: ClassVar[bool] = False
 
 
-def test_no_duplicates_of_what_is_not_create_only(tmp_path: Path) -> None:
-    assert ReductionJob.create_only is False
-    task = Overwriting(Job(tmp_path, {0: nap}))
-    dispatch_as_tasks(task, range(4), TWO, SOON, Recorder())
+@both_ways
+def test_no_duplicates_of_what_is_not_duplicable(dispatch: Dispatch, tmp_path: Path) -> None:
+    assert BankWork.duplicable is False
+    dispatch(Overwriting(tmp_path, {0: nap}), range(4), SOON, Recorder())
     assert attempts(tmp_path) == Counter(range(4))
 
 
@@ -103,8 +100,8 @@ def breathe() -> None:
 
 def test_no_duplicates_while_others_wait(tmp_path: Path) -> None:
     others = dict.fromkeys(range(1, 12), breathe)
-    job = Job(tmp_path, {0: nap, **others})
-    dispatch_as_tasks(job.process, range(12), TWO, SOON, Recorder())
+    work = FaultyWork(tmp_path, {0: nap, **others})
+    dispatch_as_tasks(work, range(12), TWO, SOON, Recorder())
     assert attempts(tmp_path) == Counter(range(12))
 
 
@@ -126,11 +123,11 @@ class Actor:
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (0, 2, 1)])
 def test_a_duplicate_goes_to_another_node_if_one_is_idle(order: tuple[int, ...]) -> None:
-    near, same, far = (Host(Actor(), node=node) for node in "aab")
+    near, same, far = (ActorHandle(Actor(), node=node) for node in "aab")
     create: Callable[[], Any] = Actor
-    job = HostedJob(lambda: Job(Path()), Label(), 60)
-    hosts = [(near, same, far)[i] for i in order]
-    slots = ActorSlots(hosts, create, job, Room(ResolvedResources(3, 1, 0)))
+    begun = ActorDispatch(FaultyWork(Path()), DispatchLabel(), 60)
+    handles = [(near, same, far)[i] for i in order]
+    slots = ActorSlots(handles, create, begun, Capacity(ResolvedResources(3, 1, 0)))
     near.state = "idle"
     first = slots.start(7, 1)
     same.state = far.state = "idle"

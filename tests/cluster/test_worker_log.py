@@ -2,36 +2,33 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import ray
 
-from regroup_cluster.dispatch.blocks import RetryPolicy
+from regroup_cluster.dispatch.attempt import REASON_CHARACTERS, AttemptError, attempt
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWorker, RetryPolicy
+from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.dispatch.task_slots import dispatch_as_tasks
-from regroup_cluster.dispatch.worker_log import (
-    REASON_CHARACTERS,
-    AttemptError,
-    Label,
-    attempt,
-    run_id,
-)
+from regroup_cluster.dispatch.worker_log import DispatchLabel, run_id
 from tests.cluster.test_dispatch import TWO, Recorder
-from tests.cluster.workers import Job, dispatch_to_actors, fail
+from tests.cluster.workers import FaultyWork, dispatch_to_actors, fail
 
 POLICY = RetryPolicy(3, 60, 60)
 
 
-def logged(job: str) -> list[dict[str, Any]]:
-    """The lines about `job` in the logs of all workers of this machine's Ray."""
+def logged(run: str) -> list[dict[str, Any]]:
+    """The lines about `run` in the logs of all workers of this machine's Ray."""
     node: Any = ray._private.worker.global_worker.node
     folder = Path(node.get_logs_dir_path())
     lines = [
         json.loads(line)
         for path in folder.glob("worker-*.err")
         for line in path.read_text().splitlines()
-        if f'"{job}"' in line
+        if f'"{run}"' in line
     ]
     return sorted(lines, key=lambda line: str(line["time"]))
 
@@ -41,13 +38,13 @@ def logged(job: str) -> list[dict[str, Any]]:
 def test_every_attempt_is_logged_by_its_worker(
     way: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    job, label = Job(tmp_path, {1: fail}), Label(f"job-{way}", "extract digits")
+    work, label = FaultyWork(tmp_path, {1: fail}), DispatchLabel(f"run-{way}", "extract digits")
     if way == "actors":
-        dispatch_to_actors(job, range(3), TWO, POLICY, Recorder(), label)
+        dispatch_to_actors(work, range(3), TWO, POLICY, Recorder(), label)
     else:
-        dispatch_as_tasks(job.process, range(3), TWO, POLICY, Recorder(), label)
+        dispatch_as_tasks(work, range(3), TWO, POLICY, Recorder(), label)
     deadline = time.monotonic() + 20
-    while len(lines := logged(label.job)) < 8 and time.monotonic() < deadline:
+    while len(lines := logged(label.run)) < 8 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(lines) == 8
     told = [(line["event"], line["attempt"]) for line in lines if line["block"] == 1]
@@ -64,19 +61,21 @@ def test_every_attempt_is_logged_by_its_worker(
     assert (end["outcome"], end["level"]) == ("committed", "info")
     assert 0 <= end["seconds"] < 20
     time.sleep(2)  # what Ray forwards to drivers comes within a second
-    assert label.job not in "".join(capfd.readouterr())
+    assert label.run not in "".join(capfd.readouterr())
 
 
 def test_a_long_reason_is_cut() -> None:
-    def grumble(block: int) -> Any:
-        raise ValueError("x" * 1_000_000)
+    class Grumbling:
+        def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+            raise ValueError("x" * 1_000_000)
 
-    outcome = attempt(grumble, 0, 1, Label("job", "step"))
+    opened: Callable[[], BlockWorker] = Grumbling
+    outcome = attempt(opened, 0, 1, DispatchLabel("run", "step"))
     assert isinstance(outcome, AttemptError)
     assert outcome.reason.endswith("x" * 100 + "\n")
     assert len(outcome.reason) <= REASON_CHARACTERS
 
 
 def test_a_run_has_one_id() -> None:
-    assert Label() == Label(run_id(), "")
+    assert DispatchLabel() == DispatchLabel(run_id(), "")
     assert len(run_id()) == 8

@@ -12,9 +12,15 @@ from pathlib import Path
 import numpy as np
 
 from regroup_cluster.dispatch.actor_pool import worker_pool
-from regroup_cluster.dispatch.blocks import BlockReport, DispatchReport, RetryPolicy, WorkerFactory
+from regroup_cluster.dispatch.blocks import (
+    BlockOutcome,
+    BlockWork,
+    DispatchReport,
+    RetryPolicy,
+)
 from regroup_cluster.dispatch.progress import Progress
-from regroup_cluster.dispatch.worker_log import Label
+from regroup_cluster.dispatch.stopwatch import BlockClock
+from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.resources import WorkerResources
 
 
@@ -38,8 +44,8 @@ def hang() -> None:
 
 
 @dataclass(frozen=True)
-class Job:
-    """A worker factory and a task at once.
+class FaultyWork(BlockWork):
+    """Work and worker at once, with faults on purpose.
 
     Attributes:
         folder: where every attempt at a block leaves a file, named block.attempt.pid.
@@ -51,75 +57,75 @@ class Job:
     faults: dict[int, Callable[[], None]] = field(default_factory=dict)
     times: int = 1
 
-    def __call__(self) -> Job:
+    def open(self) -> FaultyWork:
         return self
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         used = len(list(self.folder.glob(f"{block}.*")))
         (self.folder / f"{block}.{used}.{os.getpid()}").touch()
         if block in self.faults and used < self.times:
             self.faults[block]()
-        return BlockReport(block, True, 10 + block, 0, 0, 0.0)
+        return BlockOutcome(committed=True, samples=10 + block)
 
 
 @dataclass(frozen=True)
-class BrokenJob:
-    """A factory that raises or crashes, except after `healthy_after` attempts."""
+class BrokenWork(BlockWork):
+    """Work that raises or crashes when it is opened, except after `healthy_after` attempts."""
 
     fault: Callable[[], None]
     folder: Path
     healthy_after: int = 1000
 
-    def __call__(self) -> Job:
+    def open(self) -> FaultyWork:
         used = len(list(self.folder.glob("start.*")))
         (self.folder / f"start.{used}.{os.getpid()}").touch()
         if used < self.healthy_after:
             self.fault()
-        return Job(self.folder)
+        return FaultyWork(self.folder)
 
 
 @dataclass(frozen=True)
-class LargeArrays:
-    """A worker that writes to a file how many page faults an array of 128 MiB costs a block."""
+class LargeArrays(BlockWork):
+    """A worker that writes to a file how many page faults an array of 128 MiB costs per block."""
 
     folder: Path
 
-    def __call__(self) -> LargeArrays:
+    def open(self) -> LargeArrays:
         return self
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
         np.ones(2**24)
         faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
         (self.folder / f"faults-{block}").write_text(str(faults))
-        return BlockReport(block, True, 1, 0, 0, 0.0)
+        return BlockOutcome(committed=True, samples=1)
 
 
 @dataclass(frozen=True)
-class Environment:
+class Environment(BlockWork):
     """A worker that writes the number of threads of its process to a file."""
 
     folder: Path
 
-    def __call__(self) -> Environment:
+    def open(self) -> Environment:
         return self
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         import torch
 
         threads = f"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}"
         (self.folder / f"threads-{block}").write_text(threads)
-        return BlockReport(block, True, 1, 0, 0, 0.0)
+        return BlockOutcome(committed=True, samples=1)
 
 
 def dispatch_to_actors(
-    factory: WorkerFactory,
+    work: BlockWork,
     blocks: Sequence[int],
     resources: WorkerResources,
     policy: RetryPolicy,
     progress: Progress,
-    label: Label | None = None,
+    label: DispatchLabel | None = None,
 ) -> DispatchReport:
     """Run `blocks` on a pool of actors that lives for this one dispatch."""
     with worker_pool(resources) as pool:
-        return pool.dispatch(factory, blocks, policy, progress, label)
+        return pool.dispatch(work, blocks, policy, progress, label)

@@ -1,4 +1,4 @@
-"""Jobs that are slow, hang or fail on purpose, for the tests of faults.
+"""Work that is slow, hangs or fails on purpose, for the tests of faults.
 
 Every attempt at a block leaves the file `<block>.<pid>.<number>.begun`, then `.committed`, or
 `.ended` when another attempt had committed the block.
@@ -10,13 +10,14 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
+from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_store.backends import local
 
 
@@ -37,17 +38,17 @@ class Disturbance:
     times: int = 10**6
 
     @contextlib.contextmanager
-    def around(self, block: int) -> Iterator[list[BlockReport]]:
-        """Disturb what is done inside, in the worker process; its report goes into the list."""
+    def around(self, block: int) -> Iterator[list[BlockOutcome]]:
+        """Disturb what is done inside, in the worker process; its outcome goes into the list."""
         used = len(list(self.folder.glob(f"{block}.*.begun")))
         begun = self.folder / f"{block}.{os.getpid()}.{used}.begun"
         begun.touch()
         if block in self.faults and used < self.times:
             self.faults[block]()
-        reports: list[BlockReport] = []
+        outcomes: list[BlockOutcome] = []
         with slow_writes(self.pause_s):
-            yield reports
-        begun.rename(begun.with_suffix(".committed" if reports[0].committed else ".ended"))
+            yield outcomes
+        begun.rename(begun.with_suffix(".committed" if outcomes[0].committed else ".ended"))
 
     def busy(self) -> list[int]:
         """The processes that are in the midst of a block."""
@@ -84,18 +85,17 @@ def slow_writes(pause_s: float) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class DisturbedJob:
-    """A worker factory whose workers are disturbed, or (called with a block) a disturbed task."""
+class DisturbedWork(BlockWork):
+    """Work whose workers are disturbed."""
 
-    job: Any
+    work: Any
     disturbance: Disturbance
 
-    def __call__(self, *block: int) -> Any:
-        if not block:
-            return DisturbedWorker(self.job(), self.disturbance)
-        with self.disturbance.around(*block) as reports:
-            reports.append(self.job(*block))
-        return reports[0]
+    def on_device(self, device: str) -> DisturbedWork:
+        return replace(self, work=self.work.on_device(device))
+
+    def open(self) -> DisturbedWorker:
+        return DisturbedWorker(self.work.open(), self.disturbance)
 
 
 @dataclass(frozen=True)
@@ -103,26 +103,26 @@ class DisturbedWorker:
     worker: Any
     disturbance: Disturbance
 
-    def process(self, block: int) -> BlockReport:
-        with self.disturbance.around(block) as reports:
-            reports.append(self.worker.process(block))
-        return reports[0]
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        with self.disturbance.around(block) as outcomes:
+            outcomes.append(self.worker.process(block, clock))
+        return outcomes[0]
 
 
-JOBS = (
-    "regroup_pipelines.steps.extraction.ExtractionJob",
-    "regroup_pipelines.steps.attacking.AttackJob",
-    "regroup_pipelines.steps.votes.ScoringJob",
+WORK = (
+    "regroup_pipelines.steps.extraction.ExtractionWork",
+    "regroup_pipelines.steps.attacking.AttackWork",
+    "regroup_pipelines.steps.votes.ScoringWork",
 )
 
 
-def disturb(patch: pytest.MonkeyPatch, disturbance: Disturbance, *jobs: str) -> None:
-    """Have the commands of this process disturb the workers of these jobs (default: all)."""
-    for name in jobs or JOBS:
+def disturb(patch: pytest.MonkeyPatch, disturbance: Disturbance, *kinds: str) -> None:
+    """Have the commands of this process disturb the workers of these kinds (default: all)."""
+    for name in kinds or WORK:
         module, _, kind = name.rpartition(".")
         original = getattr(__import__(module, fromlist=[kind]), kind)
 
-        def disturbed(original: Any = original, **options: Any) -> DisturbedJob:
-            return DisturbedJob(original(**options), disturbance)
+        def disturbed(original: Any = original, **options: Any) -> DisturbedWork:
+            return DisturbedWork(original(**options), disturbance)
 
         patch.setattr(name, disturbed)

@@ -15,7 +15,7 @@ import pytest
 
 from regroup.attacks import AttackSpec, make_attack
 from regroup_cluster.dispatch.actor_pool import release_open_pools
-from regroup_cluster.workers.attack import AttackJob
+from regroup_cluster.workers.attack import AttackWork
 from regroup_pipelines.configs.options import ClusterOptions, ModelOptions
 from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.network import open_network
@@ -56,8 +56,8 @@ def test_a_worker_killed_within_a_block(
 ) -> None:
     """One block of 18 sub-batches; the next attempt, in another process, goes on."""
     release_open_pools()
-    session: Any = partial(AttackJob, checkpoint_s=0.0)
-    monkeypatch.setattr("regroup_pipelines.steps.attacking.AttackJob", session)
+    patched: Any = partial(AttackWork, checkpoint_s=0.0)
+    monkeypatch.setattr("regroup_pipelines.steps.attacking.AttackWork", patched)
     slow = Slow(log=str(tmp_path / "log"), seconds=0.2)
     killer = threading.Thread(target=kill_after, args=(slow, BEFORE))
     killer.start()
@@ -97,11 +97,11 @@ def test_a_worker_killed_within_a_block_of_carlini_wagner(
     plain = attack(study, tmp_path / "plain", spec, 1, ROWS)
     release_open_pools()
     monkeypatch.setattr(
-        "regroup_pipelines.steps.attacking.AttackJob", partial(AttackJob, checkpoint_s=0.0)
+        "regroup_pipelines.steps.attacking.AttackWork", partial(AttackWork, checkpoint_s=0.0)
     )
     (tmp_path / "attempts").mkdir()
     disturbance = Disturbance(tmp_path / "attempts")
-    disturb(monkeypatch, disturbance, "regroup_pipelines.steps.attacking.AttackJob")
+    disturb(monkeypatch, disturbance, "regroup_pipelines.steps.attacking.AttackWork")
     watch = threading.Thread(
         target=kill_after_a_checkpoint, args=(tmp_path / "killed", disturbance)
     )

@@ -24,19 +24,20 @@ from regroup_pipelines.configs.options import (
     VotingOptions,
 )
 from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.results.records import LedgerEntry
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import LedgerEntry, Session
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.maintenance.verify import verify_store
 from tests.faults.conftest import Study, commits, contents
-from tests.faults.disturbed import JOBS, Disturbance, disturb
+from tests.faults.disturbed import WORK, Disturbance, disturb
 from tests.faults.driver import start_driver
 
 PATIENCE_S = 90.0
@@ -143,7 +144,7 @@ def bench(study: Study, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Be
     network = open_network(ModelOptions(model="digits-cnn", weights=str(study.weights)))
     bench = Bench(copied, disturbance, whole, network)
     with pytest.MonkeyPatch.context() as patch, contextlib.ExitStack() as stack:
-        for kind, session in zip(BLOCK_ROWS, JOBS, strict=True):
+        for kind, session in zip(BLOCK_ROWS, WORK, strict=True):
             disturb(patch, bench.slowed(kind), session)
         yield bench
         for each in bench.jobs.values():

@@ -66,7 +66,7 @@ def test_a_poisoned_block_is_given_up_and_left_out_only_when_allowed(
 ) -> None:
     """The whole way: refused, shown, allowed, evaluated, filled later."""
     with pytest.MonkeyPatch.context() as patch:
-        disturb(patch, poisoned, "regroup_pipelines.steps.extraction.ExtractionJob")
+        disturb(patch, poisoned, "regroup_pipelines.steps.extraction.ExtractionWork")
         _refused(run, copied, poisoned)
         _allowed(run, copied, poisoned)
         gappy = _downstream(run, copied, poisoned)
@@ -184,7 +184,7 @@ def test_missing_adversarials_are_failed_rows_of_their_features(
     for kind in ("features", "banks"):
         shutil.copytree(study.store / kind, copied.store / kind)
     with pytest.MonkeyPatch.context() as patch:
-        disturb(patch, poisoned, "regroup_pipelines.steps.attacking.AttackJob")
+        disturb(patch, poisoned, "regroup_pipelines.steps.attacking.AttackWork")
         outcome = run(*command, "--allow-missing")
     assert outcome.status == 0, outcome.err
     assert (outcome.json["missing_blocks"], outcome.json["failed"]) == ([BLOCK], 6)

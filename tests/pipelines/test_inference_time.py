@@ -148,11 +148,11 @@ def test_a_dry_run_where_there_is_a_gpu_tells_both_devices(
 def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     timed: Timed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from regroup_cluster.workers.latency import TimingJob
+    from regroup_cluster.workers.latency import LatencyWork
 
-    real = inference_time.Question.task
+    real = inference_time.Question.work
     monkeypatch.setattr(
-        inference_time.Question, "task",
+        inference_time.Question, "work",
         lambda *given: replace(real(*given), device="nowhere"),
     )  # fmt: skip
     asked = (*timed.config.set, "scoring.signs=negative")
@@ -162,7 +162,7 @@ def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     times = told.value.summary["evaluations"][0]["inference_time"]
     assert all("nowhere" in each["not_run"] for each in times)
     assert "not run" in (tmp_path / "out" / "preactivation-four" / "table-6.md").read_text()
-    assert TimingJob.create_only is False
+    assert LatencyWork.duplicable is False
 
 
 def test_a_model_of_batch_one_has_no_row_n(timed: Timed) -> None:

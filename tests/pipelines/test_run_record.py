@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from obstore.store import MemoryStore
 
-from regroup_cluster.dispatch.blocks import BlockReport
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockReport, BlockWork
+from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.errors import ClusterUsageError
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps import run_record
@@ -34,22 +35,26 @@ def only(store: Path | str, name: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class Task:
-    """A task with phases; `fault` happens on block 1."""
+class Work(BlockWork):
+    """Work with phases; `fault` happens on block 1."""
 
     fault: Callable[[], None] | None = None
 
-    def __call__(self, block: int) -> BlockReport:
+    def open(self) -> Work:
+        return self
+
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         if block == 1 and self.fault:
             self.fault()
-        return BlockReport(block, True, 10, 1, 3, 0.5, {"read": 0.125, "network": 0.25})
+        clock.phases.update(read=0.125, network=0.25)
+        return BlockOutcome(committed=True, samples=10, failed=1)
 
 
 def misfortune() -> None:
     raise ValueError("bad luck")
 
 
-def run_task(store: Path, task: Task, cpus: float = 1) -> None:
+def run_work(store: Path, work: Work, cpus: float = 1) -> None:
     """A job of three blocks, whose second one may fail."""
     options = ClusterOptions(
         store=str(store), attempts=1, address="ray://u:hidden@head:1", cpus_per_worker=cpus
@@ -57,7 +62,7 @@ def run_task(store: Path, task: Task, cpus: float = 1) -> None:
     with Session(options) as session:
         session._joined = True  # the Ray of the session
         started = time.perf_counter()
-        report = session.tasks("make x", task, range(3), 30)
+        report = session.run_tasks("make x", work, range(3), 30)
         session.record("make x", "x-0123456789abcdef", report, 0, started)
         from regroup_pipelines.steps.session import refuse_failures
 
@@ -67,7 +72,7 @@ def run_task(store: Path, task: Task, cpus: float = 1) -> None:
 def test_a_finished_run_says_who_did_what_with_what_for_how_long(
     local_ray: None, tmp_path: Path
 ) -> None:
-    run_task(tmp_path / "s", Task())
+    run_work(tmp_path / "s", Work())
     record = only(tmp_path / "s", "run.json")
     assert (record["state"], record["exit_status"], record["error"]) == ("done", 0, None)
     assert record["started"] <= record["ended"]
@@ -94,7 +99,7 @@ def test_a_finished_run_says_who_did_what_with_what_for_how_long(
 
 def test_a_failed_run_leaves_its_record(local_ray: None, tmp_path: Path) -> None:
     with pytest.raises(Exception, match="bad luck"):
-        run_task(tmp_path / "s", Task(misfortune))
+        run_work(tmp_path / "s", Work(misfortune))
     record = only(tmp_path / "s", "run.json")
     assert (record["state"], record["exit_status"]) == ("failed", 1)
     assert "bad luck" in record["error"]
@@ -141,7 +146,7 @@ def test_a_step_that_is_refused_before_it_starts_keeps_its_reason(
     local_ray: None, tmp_path: Path
 ) -> None:
     with pytest.raises(ClusterUsageError, match="4000 CPUs"):
-        run_task(tmp_path / "s", Task(), cpus=4000)
+        run_work(tmp_path / "s", Work(), cpus=4000)
     record = only(tmp_path / "s", "run.json")
     assert (record["state"], record["exit_status"]) == ("failed", 2)
 

@@ -1,1 +1,1 @@
-"""Blocks are handed to workers, tried again and reported: one loop over actors and tasks."""
+"""Dispatch of blocks to workers: one loop over actors and tasks, with retries and progress."""

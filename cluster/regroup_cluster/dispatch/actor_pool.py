@@ -1,7 +1,4 @@
-"""The pool of actors: starts them, replaces the dead, hands blocks only to ready ones. DESIGN §6.
-
-The actors are generic hosts, so the next job of a session reuses the processes of the last one.
-"""
+"""The pool of actors, whose processes outlive a dispatch: a session's next one reuses them."""
 
 from __future__ import annotations
 
@@ -11,31 +8,33 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from regroup_cluster.dispatch.actor_slots import ActorSlots, Host, HostedJob, WorkerHost
+from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorSlots, WorkerActor
 from regroup_cluster.dispatch.scheduler import drive
-from regroup_cluster.dispatch.worker_log import Label
-from regroup_cluster.resources import ResolvedResources, Room, WorkerResources, resolve_on_cluster
+from regroup_cluster.dispatch.worker_log import DispatchLabel
+from regroup_cluster.resources import Capacity, resolve_on_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from regroup_cluster.dispatch.blocks import DispatchReport, RetryPolicy, WorkerFactory
+    from regroup_cluster.dispatch.actor_slots import ActorHandle
+    from regroup_cluster.dispatch.blocks import BlockWork, DispatchReport, RetryPolicy
     from regroup_cluster.dispatch.progress import Progress
+    from regroup_cluster.resources import ResolvedResources, WorkerResources
 
 
 class WorkerPool:
-    """Living worker processes, kept between dispatches; they hold their resources meanwhile.
+    """Worker processes that are kept between dispatches, and with them their resources.
 
     Attributes:
-        resources: number of workers at the start, and what each has on this cluster.
+        resources: number of workers at the start, and the share of each on this cluster.
     """
 
     def __init__(self, resources: ResolvedResources) -> None:
         self.resources = resources
-        self._room = Room(resources)
-        self._hosts: list[Host] = []
+        self._capacity = Capacity(resources)
+        self._actors: list[ActorHandle] = []
         # A death must reach the driver, which knows the block's attempts: no restarts by Ray.
-        self._actor: Any = ray.remote(WorkerHost).options(
+        self._actor_class: Any = ray.remote(WorkerActor).options(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_restarts=0,
@@ -46,28 +45,33 @@ class WorkerPool:
 
     def dispatch(
         self,
-        factory: WorkerFactory,
+        work: BlockWork,
         blocks: Sequence[int],
         policy: RetryPolicy,
         progress: Progress,
-        label: Label | None = None,
+        label: DispatchLabel | None = None,
     ) -> DispatchReport:
-        """Run `blocks` on workers made by `factory`, at most one worker a block.
+        """Run `work` on `blocks`, with at most one worker per block.
 
-        `label` names the dispatch in the workers' logs.
+        Args:
+            work: what the workers do.
+            blocks: indices of the blocks.
+            policy: attempts and deadlines.
+            progress: receives every outcome.
+            label: names the dispatch in the workers' logs.
 
         Raises:
-            ClusterUsageError: building the worker raised a usage error (`exit_status` 2).
+            ClusterUsageError: opening the work raised a usage error (`exit_status` 2).
             ClusterError: no worker can be started; committed blocks stay.
         """
-        job = HostedJob(factory, label or Label(), policy.ready_deadline_s)
-        slots = ActorSlots(self._hosts, self._actor.remote, job, self._room)
-        return drive(slots, blocks, policy, progress)
+        begun = ActorDispatch(work, label or DispatchLabel(), policy.ready_deadline_s)
+        slots = ActorSlots(self._actors, self._actor_class.remote, begun, self._capacity)
+        return drive(slots, blocks, policy.for_work(work), progress)
 
     def release(self) -> None:
         """Kill the workers and free their resources; the next dispatch starts new ones."""
-        while self._hosts:
-            ray.kill(self._hosts.pop().actor)
+        while self._actors:
+            ray.kill(self._actors.pop().actor)
 
 
 _open_pools: weakref.WeakSet[WorkerPool] = weakref.WeakSet()
@@ -81,7 +85,7 @@ def release_open_pools() -> None:
 
 @contextmanager
 def worker_pool(resources: WorkerResources) -> Iterator[WorkerPool]:
-    """A pool on the Ray that this process is connected to; its workers are killed at the end.
+    """Yield a pool on the Ray that this process is connected to, and kill its workers at the end.
 
     Raises:
         ClusterUsageError: `resources` do not fit the cluster.

@@ -1,13 +1,13 @@
-"""Dispatch of blocks to workers: the words that jobs share, and the two ways to run one. DESIGN §6.
+"""The contract between dispatch and workers: the work on a block, its report, the retry policy.
 
 Importing this module does not import ray.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field, replace
+from math import inf
+from typing import TYPE_CHECKING, ClassVar, Protocol, Self
 
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_cluster.errors import ClusterUsageError
@@ -15,20 +15,69 @@ from regroup_cluster.errors import ClusterUsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from regroup_cluster.dispatch.stopwatch import BlockClock
+
+
+@dataclass(frozen=True)
+class BlockOutcome:
+    """What a worker did with a block; small, since the arrays went to the store.
+
+    Attributes:
+        committed: False where another attempt had committed the block.
+        samples: rows of the block.
+        failed: rows among them with status "failed".
+    """
+
+    committed: bool
+    samples: int
+    failed: int = 0
+
+
+class BlockWorker(Protocol):
+    """Processes blocks, one at a time, in a worker process that keeps it between blocks."""
+
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        """Do the work on `block` and commit it, its phases measured by `clock`.
+
+        May be called again for a block that is already committed.
+        """
+        ...
+
+
+class BlockWork(Protocol):
+    """All that a worker process needs for one dispatch: frozen and picklable.
+
+    Implementations inherit from it for the defaults.
+
+    Attributes:
+        duplicable: whether two attempts at a block may run at once. False where the later attempt
+            could write over the first, or where attempts would disturb each other.
+    """
+
+    duplicable: ClassVar[bool] = True
+
+    def on_device(self, device: str) -> Self:  # noqa: ARG002 - for work with a network
+        """Return this work with its network on the torch device `device`."""
+        return self
+
+    def open(self) -> BlockWorker:
+        """Build the worker; called once per dispatch in each worker process."""
+        ...
+
 
 @dataclass(frozen=True)
 class BlockReport:
-    """What a worker did with a block; small, the arrays went to the store.
+    """The outcome of a block with what the attempt took.
 
     Attributes:
         block: index of the block.
-        committed: False when another attempt had committed it.
-        samples: rows of the block.
-        failed: rows among them with status "failed".
+        committed: see `BlockOutcome`.
+        samples: see `BlockOutcome`.
+        failed: see `BlockOutcome`.
         forward_passes: samples that went through a classifier.
         seconds: wall time of this attempt.
-        phases: wall time of its phases, such as read, network and write.
-        peak_rss_bytes: the most memory that its process had held when the report was made.
+        phases: wall time in seconds by phase, such as read, network and write.
+        peak_rss_bytes: peak memory of the worker process when the report was made.
     """
 
     block: int
@@ -41,35 +90,26 @@ class BlockReport:
     peak_rss_bytes: int = field(default_factory=peak_rss_bytes, compare=False)
 
 
-class BlockWorker(Protocol):
-    """Lives inside an actor and does one block at a time."""
-
-    def process(self, block: int) -> BlockReport:
-        """Do `block` and commit it. May be called again for a block that is already committed."""
-        ...
-
-
-WorkerFactory = Callable[[], BlockWorker]
-"""Picklable; called inside the actor."""
-
-
 @dataclass(frozen=True)
 class RetryPolicy:
-    """When to give up, and when to try twice at once.
+    """When to abandon an attempt or a block, and when to run two attempts at once.
 
     A straggler is a block that still runs when no other waits and a worker is idle, for longer than
     both `straggler_s` and `straggler_factor` times the median of the finished blocks. It is started
     once more, elsewhere; the first answer wins and the other attempt is killed. The two count as
-    one try, and the one report that is kept as the block's.
+    one try, and only the first answer is reported.
 
     Attributes:
-        attempts: how often a block is tried; an exception, a death or a deadline uses up one.
-        deadline_s: seconds that one attempt may take before its worker is killed (of a task: not
-            counting `ready_deadline_s` to be placed).
-        ready_deadline_s: seconds that a worker may take to be placed and built; a job that has
-            no other worker for that long ends.
-        straggler_factor: see above; infinite: no duplicates.
+        attempts: tries per block; an exception, a death or a passed deadline uses up one.
+        deadline_s: seconds that one attempt may take before its worker is killed (for a task:
+            plus `ready_deadline_s` to be placed).
+        ready_deadline_s: seconds that a worker may take to be placed and built; a dispatch that
+            has no other worker for that long ends.
+        straggler_factor: see above; infinite for no duplicates.
         straggler_s: see above; seconds.
+
+    Raises:
+        ClusterUsageError: a value is out of range.
     """
 
     attempts: int = 3
@@ -85,16 +125,27 @@ class RetryPolicy:
             raise ClusterUsageError("a deadline must be more than zero seconds")
         if not (self.straggler_factor >= 1 and self.straggler_s >= 0):
             raise ClusterUsageError(
-                "a straggler takes at least 1 times the median and 0 seconds: straggler_factor is "
-                f"{self.straggler_factor:g}, straggler_s {self.straggler_s:g}"
+                f"straggler_factor is {self.straggler_factor:g} and straggler_s "
+                f"{self.straggler_s:g}: at least 1 and 0 are needed"
             )
+
+    def without_duplicates(self) -> RetryPolicy:
+        """Return this policy without second attempts at stragglers."""
+        return replace(self, straggler_factor=inf)
+
+    def for_work(self, work: BlockWork) -> RetryPolicy:
+        """Return this policy, without duplicates where `work` does not allow them."""
+        return self if work.duplicable else self.without_duplicates()
 
 
 @dataclass(frozen=True)
 class BlockFailure:
-    """A block that was given up: how often it was tried, and the last reason (a traceback).
+    """A block whose tries are used up.
 
-    A duplicate is part of its block's try (see `RetryPolicy`).
+    Attributes:
+        block: index of the block.
+        attempts: tries made; a duplicate is part of its block's try (see `RetryPolicy`).
+        reason: the last try's, usually a traceback.
     """
 
     block: int

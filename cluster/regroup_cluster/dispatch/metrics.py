@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.blocks import BlockReport
 
 _TAGS = ("kind", "step")
-# Seconds; a block is meant to take minutes at the most.
+# Seconds; a block should take minutes at most.
 _BOUNDARIES = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0]
 
 
@@ -33,52 +33,52 @@ class _Instruments:
 
 @lru_cache(maxsize=1)
 def _instruments() -> _Instruments:
-    """The instruments of this process: Ray wants each name made once."""
+    """Return the instruments of this process: Ray allows each name only once."""
     return _Instruments(
         blocks=Counter("regroup_blocks", "Blocks done", _TAGS),
         samples=Counter("regroup_samples", "Rows of the blocks done", _TAGS),
         failed_samples=Counter("regroup_failed_samples", "Rows of them that failed", _TAGS),
-        failed_blocks=Counter("regroup_failed_blocks", "Blocks given up", _TAGS),
-        retries=Counter("regroup_retries", "Failed attempts that are tried again", _TAGS),
+        failed_blocks=Counter("regroup_failed_blocks", "Blocks that failed for good", _TAGS),
+        retries=Counter("regroup_retries", "Failed attempts that were retried", _TAGS),
         phase_seconds=Counter(
             "regroup_phase_seconds", "Seconds that workers spent, by phase", (*_TAGS, "phase")
         ),
-        block_seconds=Histogram("regroup_block_seconds", "Seconds a block", _BOUNDARIES, _TAGS),
+        block_seconds=Histogram("regroup_block_seconds", "Seconds per block", _BOUNDARIES, _TAGS),
     )
 
 
 class MetricsProgress:
-    """Counts what becomes of the blocks of one step; `kind` is the step's first word."""
+    """Counts the outcomes of one step's blocks; the tag `kind` is the step's first word."""
 
     def __init__(self, step: str) -> None:
         self._tags = {"kind": step.partition(" ")[0], "step": step}
 
     def start(self, blocks: int) -> None:
-        """Nothing: a counter exists once it has counted."""
+        """Do nothing: a counter exists once it has counted."""
 
     def update(self, report: BlockReport) -> None:
-        """Count a block that is done."""
-        to = _instruments()
-        to.block_seconds.observe(report.seconds, self._tags)
-        self._add(to.blocks, 1)
-        self._add(to.samples, report.samples)
-        self._add(to.failed_samples, report.failed)
+        """Count a finished block."""
+        instruments = _instruments()
+        instruments.block_seconds.observe(report.seconds, self._tags)
+        self._add(instruments.blocks, 1)
+        self._add(instruments.samples, report.samples)
+        self._add(instruments.failed_samples, report.failed)
         for phase, seconds in report.phases.items():
-            self._add(to.phase_seconds, seconds, phase=phase)
+            self._add(instruments.phase_seconds, seconds, phase=phase)
 
     def tick(self) -> None:
-        """Nothing: Ray exports by itself."""
+        """Do nothing: Ray exports on its own."""
 
     def retry(self, block: int, reason: str) -> None:  # noqa: ARG002
         """Count a failed attempt."""
         self._add(_instruments().retries, 1)
 
     def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
-        """Count a block that was given up."""
+        """Count a failed block."""
         self._add(_instruments().failed_blocks, 1)
 
     def close(self) -> None:
-        """Nothing: the last values are exported until the driver ends."""
+        """Do nothing: the last values are exported until the driver ends."""
 
     def _add(self, counter: Counter, amount: float, **tags: str) -> None:
         if amount > 0:  # Ray refuses zero

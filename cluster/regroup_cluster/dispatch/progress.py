@@ -19,90 +19,100 @@ LINE_EVERY_S = 30.0
 
 
 class Progress(Protocol):
-    """Told by the driver what becomes of the blocks of one dispatch."""
+    """Receives the outcomes of one dispatch's blocks from the driver."""
 
     def start(self, blocks: int) -> None:
-        """The dispatch of `blocks` blocks begins."""
+        """Begin a dispatch of `blocks` blocks."""
         ...
 
     def update(self, report: BlockReport) -> None:
-        """A block is done."""
+        """Receive the report of a finished block."""
         ...
 
     def tick(self) -> None:
-        """Time has passed; called every second or so, whether or not a block is done."""
+        """Refresh; called about every second, whether or not a block has finished."""
         ...
 
     def retry(self, block: int, reason: str) -> None:
-        """An attempt at `block` failed; it will be tried again."""
+        """Receive the reason why an attempt at `block` failed; it will be tried again."""
         ...
 
     def failure(self, block: int, reason: str) -> None:
-        """`block` was given up."""
+        """Receive the reason why `block` failed for good."""
         ...
 
     def close(self) -> None:
-        """The dispatch is over, well or not."""
+        """End the dispatch, however it went."""
         ...
 
 
 def make_progress(step: str, samples: int, skipped: int, stream: TextIO | None = None) -> Progress:
-    """The progress of `step` over `samples` samples; `skipped` blocks were there already.
+    """Return the progress of a step: a bar on a terminal, else periodic JSON lines.
 
-    A bar where `stream` (default: standard error) is a terminal, else a JSON line now and then.
+    Args:
+        step: what is being made.
+        samples: of the blocks to process.
+        skipped: blocks that the store holds already.
+        stream: standard error by default.
     """
     stream = stream or sys.stderr
-    tally = Tally(step, samples, skipped)
-    return TerminalProgress(tally, stream) if stream.isatty() else JsonLinesProgress(tally, stream)
+    counts = ProgressCounts(step, samples, skipped)
+    terminal = stream.isatty()
+    return TerminalProgress(counts, stream) if terminal else JsonLinesProgress(counts, stream)
 
 
 class Broadcast:
-    """Several progresses told as one."""
+    """Forwards everything to several progresses."""
 
     def __init__(self, *listeners: Progress) -> None:
         self._listeners = listeners
 
     def start(self, blocks: int) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.start(blocks)
 
     def update(self, report: BlockReport) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.update(report)
 
     def tick(self) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.tick()
 
     def retry(self, block: int, reason: str) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.retry(block, reason)
 
     def failure(self, block: int, reason: str) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.failure(block, reason)
 
     def close(self) -> None:
-        """Tell all."""
+        """Forward to all."""
         for each in self._listeners:
             each.close()
 
 
 @dataclass
-class Tally:
+class ProgressCounts:
     """Counts of one dispatch.
 
     Attributes:
         step: what is being made.
-        total_samples: samples that the dispatch will do.
-        skipped_blocks: blocks that the store held already.
-        failed_samples: rows with status "failed" in blocks that were done.
-        failed_blocks: blocks given up.
+        total_samples: samples of the blocks to process.
+        skipped_blocks: blocks that the store holds already.
+        total_blocks: blocks to process.
+        blocks: finished blocks.
+        samples: rows of the finished blocks.
+        failed_samples: rows among them with status "failed".
+        retries: failed attempts at blocks that were tried again.
+        failed_blocks: blocks that failed for good.
+        clock: monotonic seconds.
     """
 
     step: str
@@ -120,18 +130,18 @@ class Tally:
         self.started = self.clock()
 
     def start(self, blocks: int) -> None:
-        """Begin to count, from now."""
+        """Start the clock."""
         self.total_blocks = blocks
         self.started = self.clock()
 
     def update(self, report: BlockReport) -> None:
-        """Count a block that is done."""
+        """Count a finished block."""
         self.blocks += 1
         self.samples += report.samples
         self.failed_samples += report.failed
 
     def describe(self) -> dict[str, str | int | float | None]:
-        """The counts as plain JSON, with samples/s and the seconds left (None: not known yet)."""
+        """Return the counts as plain JSON, with samples/s and the seconds left (None: unknown)."""
         seconds = self.clock() - self.started
         rate = self.samples / seconds if seconds > 0 else 0.0
         left = max(0, self.total_samples - self.samples)
@@ -152,56 +162,58 @@ class Tally:
 
 
 class JsonLinesProgress:
-    """A JSON line every `every_s` seconds, one for each failed attempt, and a last one."""
+    """Prints a JSON line every `every_s` seconds, one per failed attempt, and a last one."""
 
-    def __init__(self, tally: Tally, stream: TextIO, every_s: float = LINE_EVERY_S) -> None:
-        self._tally, self._stream, self._every = tally, stream, every_s
+    def __init__(
+        self, counts: ProgressCounts, stream: TextIO, every_s: float = LINE_EVERY_S
+    ) -> None:
+        self._counts, self._stream, self._every = counts, stream, every_s
 
     def start(self, blocks: int) -> None:
-        """Begin to count; the first line comes after `every_s`."""
-        self._tally.start(blocks)
-        self._printed = self._tally.started
+        """Start the clock; the first line is printed after `every_s`."""
+        self._counts.start(blocks)
+        self._printed = self._counts.started
 
     def update(self, report: BlockReport) -> None:
-        """Count a block."""
-        self._tally.update(report)
+        """Count a finished block."""
+        self._counts.update(report)
 
     def tick(self) -> None:
-        """Print a line when it is time: blocks may last longer than that."""
-        if self._tally.clock() - self._printed >= self._every:
-            self._printed = self._tally.clock()
-            self._print({"event": "progress", **self._tally.describe()})
+        """Print a line when it is due: a block may take longer than the interval."""
+        if self._counts.clock() - self._printed >= self._every:
+            self._printed = self._counts.clock()
+            self._print({"event": "progress", **self._counts.describe()})
 
     def retry(self, block: int, reason: str) -> None:
-        """Print the failed attempt."""
-        self._tally.retries += 1
+        """Print a failed attempt."""
+        self._counts.retries += 1
         self._print(self._attempt("retry", block, reason))
 
     def failure(self, block: int, reason: str) -> None:
-        """Print the block that was given up."""
-        self._tally.failed_blocks += 1
+        """Print a failed block."""
+        self._counts.failed_blocks += 1
         self._print(self._attempt("failure", block, reason))
 
     def close(self) -> None:
         """Print the last line."""
-        self._print({"event": "end", **self._tally.describe()})
+        self._print({"event": "end", **self._counts.describe()})
 
     def _attempt(self, event: str, block: int, reason: str) -> dict[str, str | int]:
-        return {"event": event, "step": self._tally.step, "block": block, "reason": last(reason)}
+        return {"event": event, "step": self._counts.step, "block": block, "reason": last(reason)}
 
     def _print(self, line: object) -> None:
         print(json.dumps(line), file=self._stream, flush=True)
 
 
 class TerminalProgress:
-    """A bar with blocks, samples/s, time left and failures; gone when closed."""
+    """A bar with samples, samples/s, time left and failures; removed when closed."""
 
-    def __init__(self, tally: Tally, stream: TextIO) -> None:
+    def __init__(self, counts: ProgressCounts, stream: TextIO) -> None:
         from rich.console import Console
         from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as Bar
 
-        self._tally = tally
+        self._counts = counts
         self._bar = Bar(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -214,43 +226,43 @@ class TerminalProgress:
 
     def start(self, blocks: int) -> None:
         """Show the bar."""
-        self._tally.start(blocks)
-        total = self._tally.total_samples
-        self._task = self._bar.add_task(self._tally.step, total=total, counts=self._counts())
+        self._counts.start(blocks)
+        total = self._counts.total_samples
+        self._task = self._bar.add_task(self._counts.step, total=total, counts=self._summary())
         self._bar.start()
 
     def update(self, report: BlockReport) -> None:
-        """Move the bar."""
-        self._tally.update(report)
+        """Advance the bar."""
+        self._counts.update(report)
         self._show()
 
     def tick(self) -> None:
-        """Nothing: the bar refreshes itself."""
+        """Do nothing: the bar refreshes itself."""
 
     def retry(self, block: int, reason: str) -> None:
-        """Say above the bar that an attempt failed."""
-        self._tally.retries += 1
-        self._say(f"block {block} is tried again: {last(reason)}")
+        """Print a failed attempt above the bar."""
+        self._counts.retries += 1
+        self._print(f"block {block} is tried again: {last(reason)}")
 
     def failure(self, block: int, reason: str) -> None:
-        """Say above the bar that a block was given up."""
-        self._tally.failed_blocks += 1
-        self._say(f"block {block} FAILED: {last(reason)}")
+        """Print a failed block above the bar."""
+        self._counts.failed_blocks += 1
+        self._print(f"block {block} FAILED: {last(reason)}")
 
     def close(self) -> None:
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.stop()
 
-    def _say(self, line: str) -> None:
-        self._bar.console.print(f"{self._tally.step}: {line}", markup=False, highlight=False)
+    def _print(self, line: str) -> None:
+        self._bar.console.print(f"{self._counts.step}: {line}", markup=False, highlight=False)
         self._show()
 
     def _show(self) -> None:
-        self._bar.update(self._task, completed=self._tally.samples, counts=self._counts())
+        self._bar.update(self._task, completed=self._counts.samples, counts=self._summary())
 
-    def _counts(self) -> str:
-        now = self._tally.describe()
-        skipped, failed = self._tally.skipped_blocks, self._tally.failed_blocks
+    def _summary(self) -> str:
+        now = self._counts.describe()
+        skipped, failed = self._counts.skipped_blocks, self._counts.failed_blocks
         return (
             f"{now['samples']}/{now['total_samples']} samples, "
             f"{now['samples_per_second']:g} samples/s"
@@ -260,5 +272,5 @@ class TerminalProgress:
 
 
 def last(reason: str) -> str:
-    """The last line of a traceback: what was raised."""
+    """Return the last line of a traceback: the exception."""
     return reason.strip().splitlines()[-1] if reason.strip() else "no reason given"

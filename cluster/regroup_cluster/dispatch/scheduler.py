@@ -1,6 +1,6 @@
-"""The driver's loop: hands out blocks, collects outcomes, retries, keeps deadlines. DESIGN §6.
+"""The driver's loop: dispatches blocks, collects outcomes, retries, enforces deadlines.
 
-One loop for actors and for tasks: it sees only `Slots`, the places where blocks can run.
+One loop for actors and for tasks: it sees only `BlockSlots`, where blocks can run.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.exceptions import RayError
 
+from regroup_cluster.dispatch.attempt import AttemptError
 from regroup_cluster.dispatch.blocks import BlockFailure, BlockReport, DispatchReport, RetryPolicy
-from regroup_cluster.dispatch.worker_log import AttemptError
 from regroup_cluster.errors import ClusterError, ClusterUsageError
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.progress import Progress
 
 TICK_S = 1.0
-# An answer that ray.wait called ready is here at once, unless its node went in between.
+# An answer that ray.wait reports as ready arrives at once, unless its node was lost in between.
 ANSWER_S = 10.0
 # Durations that the median of finished blocks is taken over.
 DURATIONS_KEPT = 1000
 
 
-class Slots(Protocol):
-    """Places where blocks run, one block each at a time.
+class BlockSlots(Protocol):
+    """Slots in which blocks run, each one block at a time.
 
     Attributes:
         placement_s: seconds that a started block may wait to be placed; its deadline allows for it.
@@ -40,43 +40,51 @@ class Slots(Protocol):
     placement_s: float
 
     def tend(self, wanted: int) -> int:
-        """Keep at most `wanted` slots up; return how many blocks could start now.
+        """Keep at most `wanted` slots up and return how many blocks could start now.
 
-        Raises ClusterError when there never will be one.
+        Raises:
+            ClusterError: there is no slot and none can be expected.
         """
         ...
 
     def awaited(self) -> list[Any]:
-        """ObjectRefs whose answer would make a slot ready."""
+        """Return the ObjectRefs whose answer would make a slot ready."""
         ...
 
     def start(self, block: int, number: int, apart_from: Any = None) -> Any:
-        """Start attempt `number` at `block` on a free slot, if possible on another node than that
-        of the attempt `apart_from`; the ObjectRef of its BlockReport or AttemptError.
+        """Start attempt `number` at `block` on a free slot.
+
+        Args:
+            block: index of the block.
+            number: of the attempt, from 1.
+            apart_from: ObjectRef of an attempt whose node is avoided if possible.
+
+        Returns:
+            The ObjectRef of the attempt's BlockReport or AttemptError.
         """
         ...
 
     def lost(self) -> list[Any]:
-        """Attempts on nodes that are known to be gone, whether or not Ray says so of them."""
+        """Return the attempts on nodes that are gone, even if Ray does not call them lost."""
         ...
 
     def finished(self, ref: Any, error: RayError | None) -> None:
-        """The attempt `ref` has answered, or Ray lost it with `error`."""
+        """Take note that the attempt `ref` has answered, or that Ray lost it with `error`."""
         ...
 
     def abandon(self, ref: Any) -> None:
-        """Kill whatever runs the attempt `ref`."""
+        """Kill the process that runs the attempt `ref`."""
         ...
 
 
 @dataclass(slots=True, eq=False)
 class _Block:
-    """A block without outcome. A duplicate belongs to the try that it was started in.
+    """A block without an outcome; a duplicate belongs to the try in which it was started.
 
     Attributes:
         failures: tries used up.
-        starts: attempts started, duplicates among them.
-        duplicated: whether the present try has had its duplicate.
+        starts: attempts started, including duplicates.
+        duplicated: whether the current try has had its duplicate.
     """
 
     index: int
@@ -93,12 +101,14 @@ class _Attempt:
 
 
 def drive(
-    slots: Slots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
+    slots: BlockSlots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
 ) -> DispatchReport:
-    """Run every block to a report or a failure. Memory does not grow but by one report a block.
+    """Run every block to a report or a failure; memory grows by one report per block.
 
-    An interruption (KeyboardInterrupt, SystemExit) or a ClusterError kills what is in flight and
-    goes on upwards.
+    Raises:
+        ClusterError: an attempt failed in a way that every other would, or no worker can be
+            started. This, like an interruption (KeyboardInterrupt, SystemExit), kills all attempts
+            in flight.
     """
     loop = _Loop(slots, blocks, policy, progress)
     progress.start(len(blocks))
@@ -111,13 +121,13 @@ def drive(
 
 @dataclass
 class _Pace:
-    """How long blocks took so far, and which runs too long against that."""
+    """How long blocks took so far, and from when on one is a straggler."""
 
     policy: RetryPolicy
     durations: deque[float] = field(default_factory=lambda: deque(maxlen=DURATIONS_KEPT))
 
     def limit(self) -> float:
-        """Seconds after which a block is a straggler; infinite while none has finished."""
+        """Return the seconds after which a block is a straggler; infinite at first."""
         if not self.durations:
             return float("inf")
         return max(self.policy.straggler_s, self.policy.straggler_factor * median(self.durations))
@@ -125,7 +135,7 @@ class _Pace:
 
 class _Loop:
     def __init__(
-        self, slots: Slots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
+        self, slots: BlockSlots, blocks: Sequence[int], policy: RetryPolicy, progress: Progress
     ) -> None:
         self._slots, self._policy, self._progress = slots, policy, progress
         self._limit = policy.deadline_s + slots.placement_s
@@ -137,9 +147,9 @@ class _Loop:
         self._failures: list[BlockFailure] = []
 
     def run(self) -> DispatchReport:
-        """Hand out and collect until no block is left; what became of each, in order."""
+        """Dispatch and collect until no block is left, and return their outcomes in order."""
         while self._queue or self._running:
-            self._hand_out()
+            self._start_blocks()
             self._collect()
             self._expire()
             self._progress.tick()
@@ -149,12 +159,12 @@ class _Loop:
         )
 
     def abandon_all(self) -> None:
-        """Give up what is still running: the dispatch ends."""
+        """Kill all attempts that still run: the dispatch ends."""
         for ref in self._running:
             self._slots.abandon(ref)
         self._running.clear()
 
-    def _hand_out(self) -> None:
+    def _start_blocks(self) -> None:
         stragglers = [] if self._queue else self._stragglers()
         free = self._slots.tend(len(self._queue) + len(self._running) + len(stragglers))
         for _ in range(min(free, len(self._queue))):
@@ -171,7 +181,7 @@ class _Loop:
         self._running[ref] = _Attempt(block, now, now + self._limit)
 
     def _stragglers(self) -> list[Any]:
-        """Attempts that deserve a duplicate, the longest-running first."""
+        """Return the attempts that need a duplicate, the longest-running first."""
         latest = time.monotonic() - self._pace.limit()
         late = [ref for ref, tried in self._running.items() if tried.started <= latest]
         return [ref for ref in late if not self._running[ref].block.duplicated]
@@ -187,7 +197,7 @@ class _Loop:
                 self._settle(ref, self._running.pop(ref))
 
     def _patience(self) -> float:
-        """Seconds until something may have to be done even if no answer comes."""
+        """Return the seconds until something may be due even if no answer comes."""
         now = time.monotonic()
         return max(0.0, min([TICK_S, *(a.deadline - now for a in self._running.values())]))
 
@@ -208,7 +218,7 @@ class _Loop:
             self._report(tried.block, outcome)
 
     def _report(self, block: _Block, report: BlockReport) -> None:
-        """The first answer wins, whichever attempt committed; a second one never counts."""
+        """Keep the first answer, whichever attempt committed, and kill the other attempt."""
         for ref in self._attempts_at(block):
             del self._running[ref]
             self._slots.abandon(ref)
@@ -219,7 +229,7 @@ class _Loop:
         return [ref for ref, tried in self._running.items() if tried.block is block]
 
     def _retry(self, block: _Block, reason: str) -> None:
-        """An attempt failed. Of two attempts at once only the last to fail uses up a try."""
+        """Queue the block again or record its failure; of two attempts only the last counts."""
         if self._attempts_at(block):
             self._progress.retry(block.index, reason)
             return
@@ -235,11 +245,11 @@ class _Loop:
     def _expire(self) -> None:
         now = time.monotonic()
         for ref in [ref for ref, tried in self._running.items() if tried.deadline <= now]:
-            self._give_up(ref, f"the block was not done within its deadline of {self._limit:g} s")
+            self._abandon(ref, f"the block was not done within its deadline of {self._limit:g} s")
         for ref in self._slots.lost():
-            self._give_up(ref, "the worker was lost: its node is gone")
+            self._abandon(ref, "the worker was lost: its node is gone")
 
-    def _give_up(self, ref: Any, reason: str) -> None:
+    def _abandon(self, ref: Any, reason: str) -> None:
         tried = self._running.pop(ref)
         self._slots.abandon(ref)
         self._retry(tried.block, reason)

@@ -1,1 +1,1 @@
-"""The work on a block: extraction, attacks, scoring, banks, indexing and timing."""
+"""The work on a block: extraction, attacks, scoring, banks, indexing and latency."""

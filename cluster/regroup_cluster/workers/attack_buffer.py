@@ -1,4 +1,4 @@
-"""The images and columns of one block while it is attacked; rows without an outcome stay blank."""
+"""The images and columns of one block of adversarials while it is attacked."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from regroup.attacks import AttackResult, Verification
     from regroup_cluster.workers.images import BlockRows
 
-# Columns that an attack fills: their types, and what a row without an outcome holds.
+# Columns that an attack fills: their types, and the value of a row without an outcome.
 OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "claimed": (np.bool_, False),
     "target": (np.int32, -1),
@@ -29,20 +29,20 @@ OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "queries": (np.int64, 0),
     "backward_passes": (np.int64, 0),
 }
-# Of an image that is not there; what it cost and what it aimed at stays.
+# Cleared where there is no image; cost and target stay.
 _OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse")
-_NO_IMAGE = "the attack made something that is no image in [0, 1]"
+_NO_IMAGE = "the attack returned NaN or values outside [0, 1]"
 
 
-class AttackedBlock:
+class AttackBlockBuffer:
     """One block, filled batch by batch, from checkpoints or by the attack.
 
     Attributes:
         rows: ids and labels of the n samples.
         images: (n, 3, side, side) float32, NaN where there is none.
-        outcome: (n,) each of the columns `OUTCOME`.
-        seconds: (n,) float64, what each sample took.
-        attacked: (n,) bool, samples that the attack is done with, well or not.
+        outcome: the columns `OUTCOME`, (n,) each; rows without an outcome hold its fill values.
+        seconds: (n,) float64, wall time per sample.
+        attacked: (n,) bool, samples that the attack has finished, successfully or not.
         errors: row -> why it failed.
     """
 
@@ -62,7 +62,7 @@ class AttackedBlock:
         self.errors |= errors
 
     def fill(self, rows: NDArray[np.int64], result: AttackResult) -> None:
-        """Take in what an attack made of the samples at `rows`."""
+        """Store the result of an attack on the samples at `rows`."""
         self.images[rows] = result.images
         self.seconds[rows] = result.seconds
         self.attacked[rows] = True
@@ -87,14 +87,18 @@ class AttackedBlock:
         return np.array([row for row in range(n) if row not in self.errors], np.int64)
 
     def table(self, verified: Verification) -> pa.Table:
-        """The samples table of the block; `verified`: of the stored images of the `good` rows."""
+        """Return the samples table of the block.
+
+        Args:
+            verified: of the stored images of the `good` rows.
+        """
         n, good = len(self.rows.sample_ids), self.good
-        judged = {
+        verdicts = {
             "success": np.zeros(n, bool),
             "success_8bit": np.zeros(n, bool),
             "adversarial_class": np.full(n, -1, np.int32),
         }
-        for name, values in judged.items():
+        for name, values in verdicts.items():
             values[good] = getattr(verified, name)
         columns: dict[str, Any] = {
             "sample_id": self.rows.sample_ids,
@@ -102,6 +106,6 @@ class AttackedBlock:
             "status": ["failed" if row in self.errors else "ok" for row in range(n)],
             "error": [self.errors.get(row) for row in range(n)],
             **self.outcome,
-            **judged,
+            **verdicts,
         }
         return pa.table(columns, schema=COLUMNS)

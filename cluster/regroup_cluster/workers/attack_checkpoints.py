@@ -1,4 +1,4 @@
-"""What an attack has made of a block so far, kept beside the element: later attempts take it."""
+"""Checkpoints of a block under attack: a later attempt resumes from them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from regroup_cluster.workers.attack_buffer import OUTCOME
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from regroup_cluster.workers.attack_buffer import AttackedBlock
+    from regroup_cluster.workers.attack_buffer import AttackBlockBuffer
     from regroup_store.format.checkpoints import BlockCheckpoints
 
-# A row each sample: its position in the block, its image (C order, little-endian float32; null
-# where the attack failed), why it failed, what it took, and its columns of the element.
+# One row per sample: its position in the block, its image (C order, little-endian float32; null
+# where the attack failed), why it failed, its seconds, and its columns of the element.
 SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
@@ -33,32 +33,38 @@ SCHEMA = pa.schema(
 class AttackCheckpoints:
     """The checkpoints of one block of adversarials."""
 
-    def __init__(self, kept: BlockCheckpoints, block: AttackedBlock, every_s: float) -> None:
-        """`every_s`: seconds of work that are worth a checkpoint; a short block so has none."""
-        self._kept, self._block, self._every_s = kept, block, every_s
+    def __init__(self, stored: BlockCheckpoints, block: AttackBlockBuffer, every_s: float) -> None:
+        """Bind the stored checkpoints of a block to its buffer.
+
+        Args:
+            stored: checkpoints in the store.
+            block: the buffer.
+            every_s: seconds of work between checkpoints; a shorter block has none.
+        """
+        self._stored, self._block, self._every_s = stored, block, every_s
         self._saved = np.zeros_like(block.attacked)
         self._last = time.monotonic()
 
     def restore(self) -> int:
-        """Fill the block with what earlier attempts made of it; how many samples that is."""
-        for table in self._kept.read(self._fits):
+        """Fill the buffer with the samples of earlier attempts and return their number."""
+        for table in self._stored.read(self._fits):
             self._take(table)
         self._saved = self._block.attacked.copy()
         self._last = time.monotonic()
         return int(self._saved.sum())
 
     def save(self) -> None:
-        """Keep what was made since the last time, if that took long enough."""
+        """Write a checkpoint of the samples since the last one, if that took long enough."""
         rows = np.flatnonzero(self._block.attacked & ~self._saved)
         if not len(rows) or time.monotonic() - self._last < self._every_s:
             return
-        self._kept.add(int(rows[0]), self._table(rows))
+        self._stored.add(int(rows[0]), self._table(rows))
         self._saved[rows] = True
         self._last = time.monotonic()
 
     def clear(self) -> None:
-        """Remove them: the block is committed."""
-        self._kept.clear()
+        """Remove all checkpoints: the block is committed."""
+        self._stored.clear()
 
     def _table(self, rows: NDArray[np.int64]) -> pa.Table:
         block, places = self._block, rows.tolist()
@@ -75,7 +81,7 @@ class AttackCheckpoints:
         return pa.table(columns, schema=SCHEMA)
 
     def _fits(self, table: pa.Table) -> bool:
-        """Whether a checkpoint is of rows of this block."""
+        """Return whether a checkpoint holds rows of this block."""
         if table.schema != SCHEMA:
             return False
         ids, size = self._block.rows.sample_ids, self._block.images[0].nbytes

@@ -1,9 +1,8 @@
-"""Bank building: dask reduces one tap's stored accumulators; one Ray task a tap."""
+"""Bank building: the class mixtures of one tap, reduced by dask from stored accumulators."""
 
 from __future__ import annotations
 
 import os
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -12,8 +11,7 @@ import numpy as np
 from dask.delayed import delayed
 
 from regroup.bank import add_mixture
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.features import accumulators_path
@@ -24,14 +22,22 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from regroup.bank_samples import WeightedSamples
+    from regroup_cluster.dispatch.stopwatch import BlockClock
     from regroup_store.kinds.banks import BankWriter
 
 
 @dataclass(frozen=True, eq=False)
-class ReductionJob:
-    """Reduces tap number `block` of features elements into its class mixtures; picklable.
+class BankWork(BlockWork):
+    """Reduces features elements to the class mixtures of a bank; block n is tap number n.
 
-    `selections`: the samples in each of `features_refs`.
+    Attributes:
+        store_uri: the store of the features.
+        features_refs: the features elements.
+        writer: of the bank.
+        taps: names, in execution order.
+        selections: the bank's samples in each of `features_refs`.
+        num_classes: M.
+        delta: see `regroup.bank.pmf`.
     """
 
     store_uri: str
@@ -43,62 +49,69 @@ class ReductionJob:
     delta: float
 
     # A bank's taps have no commit records: a late second attempt would write over the first.
-    create_only: ClassVar[bool] = False
+    duplicable: ClassVar[bool] = False
 
-    def __call__(self, block: int) -> BlockReport:
-        """Write the mixtures of tap `block`, (2, M, C) float64."""
-        started, phases = time.perf_counter(), Phases()
-        tap = self.taps[block]
-        with phases("reduce"):
-            mixtures = np.sum([*self._parts(tap)], axis=0)
-        with phases("write"):
-            self.writer.write_tap(tap, mixtures)
-        return BlockReport(
-            block=block,
-            committed=True,
-            samples=sum(len(selection.rows) for selection in self.selections),
-            failed=0,
-            forward_passes=0,
-            seconds=time.perf_counter() - started,
-            phases=phases.seconds,
-        )
+    def open(self) -> BankWorker:
+        """Open the features that hold samples of the bank."""
+        return BankWorker(self)
 
-    def _parts(self, tap: str) -> Iterator[NDArray[np.float64]]:
-        """What each features element adds to the mixtures of `tap`, (2, M, C) float64."""
-        store = open_store(self.store_uri)
-        for ref, selection in zip(self.features_refs, self.selections, strict=True):
-            if len(selection.rows):
-                features = BlockElement.open(store, "features", ref)
-                yield reduce_tap(features, tap, selection, self.num_classes, self.delta)
+
+class BankWorker:
+    """Reduces one tap at a time."""
+
+    def __init__(self, work: BankWork) -> None:
+        store = open_store(work.store_uri)
+        self._work = work
+        self._parts = [
+            (BlockElement.open(store, "features", ref), selection)
+            for ref, selection in zip(work.features_refs, work.selections, strict=True)
+            if len(selection.rows)
+        ]
+
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        """Write the mixtures of tap number `block`, (2, M, C) float64."""
+        tap = self._work.taps[block]
+        with clock.phase("reduce"):
+            mixtures = np.sum([*self._mixtures(tap)], axis=0)
+        with clock.phase("write"):
+            self._work.writer.write_tap(tap, mixtures)
+        samples = sum(len(selection.rows) for selection in self._work.selections)
+        return BlockOutcome(committed=True, samples=samples)
+
+    def _mixtures(self, tap: str) -> Iterator[NDArray[np.float64]]:
+        """Yield what each features element adds to the mixtures of `tap`, (2, M, C) float64."""
+        for features, selection in self._parts:
+            yield reduce_tap(features, tap, selection, self._work.num_classes, self._work.delta)
 
 
 def reduce_tap(
     features: BlockElement, tap: str, selection: WeightedSamples, num_classes: int, delta: float
 ) -> NDArray[np.float64]:
-    """Class mixtures of one tap, (2, M, C) float64; dask sums a run of blocks for each CPU.
+    """Reduce one tap of features to class mixtures, (2, M, C) float64.
 
-    Only blocks that hold selected rows are read, each verified against its commit record, as many
-    at a time as the task has CPUs: memory depends on neither the samples nor the machine's cores.
+    Only blocks that hold selected rows are read, each verified against its commit record. Dask sums
+    one run of blocks per CPU of the task, so memory depends on neither the number of samples nor
+    the machine's cores.
     """
     path = accumulators_path(tap)
     channels = next(spec.tail[-1] for spec in features.arrays if spec.path == path)
     shape = (2, num_classes, channels)
 
     def total(run: list[int]) -> NDArray[np.float64]:
-        """What the blocks of `run` add to the mixtures, (1, 2, M, C) float64."""
+        """Return what the blocks of `run` add to the mixtures, (1, 2, M, C) float64."""
         sums = np.zeros(shape)
         for _, block in features.prefetched([(path, block) for block in run]):
             span = features.plan.span(block)
             chosen = (selection.rows >= span.start) & (selection.rows < span.stop)
             accumulators = features.read_array(path, block)
             rows = selection.rows[chosen] - span.start
-            if not np.array_equal(rows, np.arange(len(accumulators))):  # else a copy for nothing
+            if not np.array_equal(rows, np.arange(len(accumulators))):  # else a needless copy
                 accumulators = accumulators[rows]
             labels, weights = selection.labels[chosen], selection.weights[chosen]
             add_mixture(sums, accumulators, labels, weights, delta)
         return sums[None]
 
-    # A sum is as large as hundreds of samples: one a CPU, not one a block.
+    # A sum is as large as hundreds of samples: one per CPU, not one per block.
     threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
     blocks = np.unique(selection.rows // features.plan.block_rows)
     runs = [run.tolist() for run in np.array_split(blocks, min(threads, len(blocks)))]

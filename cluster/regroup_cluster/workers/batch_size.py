@@ -1,4 +1,4 @@
-"""Too many images for a device's memory: fewer at once, rather than a block that fails."""
+"""A batch size that adapts to the device's memory: halved where a block would fail otherwise."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class NoRoomError(ClusterError):
-    """Not even one image fits: other attempts on this cluster would meet it as well."""
+class OutOfDeviceMemoryError(ClusterError):
+    """Not even one image fits, so every attempt on this cluster would fail."""
 
     fatal = True
 
 
-class DeviceRoom:
-    """How much a device takes at once; halved whenever that was too much, and kept so.
+class AdaptiveBatchSize:
+    """How many samples a device takes at once; halved whenever its memory runs out.
 
     Attributes:
         batch: samples that are attacked together.
-        rows: images in each batch that the network sees.
-        halved: whether that is less than was asked for.
+        rows: images per forward pass.
+        halved: whether that is less than requested.
     """
 
     def __init__(self, batch: int, rows: int) -> None:
         self.batch, self.rows, self.halved = batch, rows, False
 
-    def attempt(self, work: Callable[[], T]) -> T | None:
-        """What `work` returns, or None when it ran out of memory: the room is then halved.
+    def attempt(self, function: Callable[[], T]) -> T | None:
+        """Return the result of `function`, or None where it ran out of memory and sizes are halved.
 
         Raises:
-            NoRoomError: it did with a single image.
+            OutOfDeviceMemoryError: it ran out of memory with a single image.
         """
         try:
-            return work()
+            return function()
         except torch.OutOfMemoryError as error:
-            told = str(error).splitlines()[0]
-        # Out of the handler, whose traceback holds what is to be freed.
-        self._halve(told)
+            reason = str(error).splitlines()[0]
+        # Outside the handler, whose traceback holds the tensors that should be freed.
+        self._halve(reason)
         return None
 
-    def _halve(self, told: str) -> None:
+    def _halve(self, reason: str) -> None:
         if self.rows == 1:
-            raise NoRoomError(
-                f"out of GPU memory with a single image ({told}): give each worker a larger share "
-                "of a GPU (--gpus-per-worker), free the GPU of other processes, or use a GPU with "
-                "more memory"
+            raise OutOfDeviceMemoryError(
+                f"out of GPU memory with a single image ({reason}): give each worker a larger "
+                "share of a GPU (--gpus-per-worker), free the GPU of other processes, or use a GPU "
+                "with more memory"
             )
         self.batch, self.rows = max(1, self.batch // 2), self.rows // 2
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if not self.halved:
-            log_event("out of GPU memory: halved", rows=self.rows, batch=self.batch, outcome=told)
+            log_event("out of GPU memory: halved", rows=self.rows, batch=self.batch, outcome=reason)
         self.halved = True

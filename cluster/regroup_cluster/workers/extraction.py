@@ -1,27 +1,16 @@
-"""The extraction worker: one forward pass a sample, its accumulators written to the store."""
+"""Extraction: one forward pass per sample, whose accumulators are written to the store."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
 import torch
 
 from regroup.accumulators import Extraction, Extractor
-from regroup.models import Classifier, ModelSpec, forward_samples
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
-from regroup_cluster.workers.images import (
-    AdversarialImages,
-    BlockRows,
-    ImageBatch,
-    Images,
-    IndexImages,
-    map_labels,
-)
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
@@ -30,11 +19,14 @@ from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from regroup.models import Classifier, ModelSpec
     from regroup.taps import Tap, TapPolicy
+    from regroup_cluster.dispatch.stopwatch import BlockClock
+    from regroup_cluster.workers.images import BlockRows, ImageBatch, ImagesSpec
 
 
 def example_pixels(classifier: Classifier, device: str) -> torch.Tensor:
-    """Two grey images of the size that `classifier` sees, (2, 3, H, W), to trace its taps."""
+    """Return two grey images, (2, 3, H, W), of the size that `classifier` takes, to trace taps."""
     side = classifier.preprocessing.crop
     return torch.full((2, 3, side, side), 0.5, device=device)
 
@@ -42,46 +34,49 @@ def example_pixels(classifier: Classifier, device: str) -> torch.Tensor:
 def build_extractor(
     classifier: Classifier, policy: TapPolicy, device: str, last: int | None = None
 ) -> Extractor:
-    """The extractor of a classifier's last `last` taps (all when None), named as its network's."""
+    """Build the extractor of a classifier's last `last` taps, or of all; names are its network's."""
     example = example_pixels(classifier, device)
     return Extractor(classifier, policy, example, last=last, root_module=classifier.network)
 
 
 @dataclass(frozen=True)
-class ExtractionJob:
-    """Everything a worker needs to extract blocks of one features element; picklable.
+class ExtractionWork(BlockWork):
+    """Extracts the blocks of one features element.
 
     Attributes:
         store_uri: the store that holds the images' index or adversarials and the features.
         features_ref: the features element to fill.
-        images_kind: "index" or "adversarials".
-        images_ref: the index or adversarials element.
+        images: where the images come from.
         model: the classifier to build.
         policy: the tap policy.
-        batch: samples a forward pass.
+        batch: samples per forward pass.
         device: torch device of the network.
-        labels: the model's class of every label of the index, None where they agree.
-        decode_workers: threads that decode, see `regroup_cluster.workers.images.decode_threads`.
     """
 
     store_uri: str
     features_ref: str
-    images_kind: str
-    images_ref: str
+    images: ImagesSpec
     model: ModelSpec
     policy: TapPolicy
     batch: int
-    device: str
-    labels: tuple[int, ...] | None = None
-    decode_workers: int | Literal["auto"] = "auto"
+    device: str = "cpu"
 
-    def __call__(self) -> ExtractionWorker:
-        """Build the worker, inside the actor."""
+    def on_device(self, device: str) -> Self:
+        """See `BlockWork.on_device`."""
+        return replace(self, device=device)
+
+    def open(self) -> ExtractionWorker:
+        """Build the network and open the images."""
         return ExtractionWorker(self)
 
 
-class BlockResult:
-    """The arrays and table of one features block, filled batch by batch; failed rows stay NaN."""
+class FeaturesBlockBuffer:
+    """The arrays and table of one features block, filled batch by batch; failed rows stay NaN.
+
+    Attributes:
+        arrays: by path within the element; accumulators (n, 2, C) per tap and logits (n, M), all
+            float32.
+    """
 
     def __init__(self, rows: BlockRows, taps: tuple[Tap, ...], num_classes: int) -> None:
         n = len(rows.sample_ids)
@@ -96,9 +91,9 @@ class BlockResult:
         self._top5: list[list[int] | None] = [None] * n
 
     def fill(self, batch: ImageBatch, extraction: Extraction) -> None:
-        """Store what one forward pass gave for the readable rows of `batch`.
+        """Store the result of one forward pass over the readable rows of `batch`.
 
-        A sample on which the network overflowed has no outcome: it becomes a failed row.
+        A sample on which the network overflowed becomes a failed row.
         """
         found = dict(zip(self._paths, extraction.accumulators, strict=True))
         found[LOGITS] = extraction.logits
@@ -121,11 +116,11 @@ class BlockResult:
 
     @property
     def failed(self) -> int:
-        """How many rows have failed."""
+        """Number of failed rows."""
         return sum(error is not None for error in self._errors)
 
     def table(self) -> pa.Table:
-        """The samples table of the block (`kinds.features.COLUMNS`), a row a sample."""
+        """Return the samples table of the block (`kinds.features.COLUMNS`), one row per sample."""
         outcome = _outcome(self.arrays[LOGITS], self._rows.labels)
         ok = np.array([error is None for error in self._errors])
         columns: dict[str, Any] = {
@@ -150,7 +145,7 @@ class _Outcome:
 
 
 def _outcome(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> _Outcome:
-    """Softmax outcome of logits (n, M) float32; ties by class index; NaN rows stay NaN."""
+    """Return the softmax outcome of logits (n, M) float32; ties by class index; NaN stays NaN."""
     exponent = np.exp(logits - logits.max(axis=1, keepdims=True), dtype=np.float64)
     softmax = (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float32)
     order = np.argsort(-logits, axis=1, kind="stable")
@@ -164,49 +159,32 @@ def _outcome(logits: NDArray[np.float32], labels: NDArray[np.int32]) -> _Outcome
 
 
 class ExtractionWorker:
-    """Extracts one block at a time: decode, one forward pass a batch, write, commit."""
+    """Extracts one block at a time: decode, one forward pass per batch, write, commit."""
 
-    def __init__(self, job: ExtractionJob) -> None:
-        self._job = job
-        self._element = BlockElement.open(open_store(job.store_uri), "features", job.features_ref)
-        self._classifier = fetch_classifier(job.model).to(job.device)
-        job.model.compute.set_tf32()
-        self._extractor = build_extractor(self._classifier, job.policy, job.device)
-        self._images = self._open_images()
-
-    def _open_images(self) -> Images:
-        job = self._job
-        if job.images_kind == "adversarials":
-            return AdversarialImages(job.store_uri, job.images_ref, self._element.inputs)
-        rows = self._element.plan.block_rows
+    def __init__(self, work: ExtractionWork) -> None:
+        self._work = work
+        self._element = BlockElement.open(open_store(work.store_uri), "features", work.features_ref)
+        self._classifier = fetch_classifier(work.model).to(work.device)
+        work.model.compute.set_tf32()
+        self._extractor = build_extractor(self._classifier, work.policy, work.device)
         preprocessing = self._classifier.preprocessing
-        return IndexImages(
-            job.store_uri, job.images_ref, rows, preprocessing, job.device, job.decode_workers
-        )
+        self._images = work.images.open(work.store_uri, self._element, preprocessing, work.device)
 
-    def process(self, block: int) -> BlockReport:
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         """Extract and commit `block` of the features element."""
-        started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
-        rows = map_labels(self._images.rows(block), self._job.labels)
-        result = BlockResult(rows, self._extractor.taps, self._classifier.num_classes)
-        for batch in phases.each("read", self._images.batches(block, self._job.batch)):
-            result.fail(batch.errors)
+        images = self._images.block(block)
+        taps, classes = self._extractor.taps, self._classifier.num_classes
+        buffer = FeaturesBlockBuffer(images.rows, taps, classes)
+        for batch in clock.each("read", images.batches(self._work.batch)):
+            buffer.fail(batch.errors)
             if len(batch.rows):
-                with phases("network"):
-                    result.fill(batch, self._forward(batch))
-        report = {"failed": result.failed, "seconds": time.perf_counter() - started}
-        with phases("write"):
-            committed = self._element.write_block(block, result.arrays, result.table(), report)
-        return BlockReport(
-            block=block,
-            committed=committed,
-            samples=len(rows.sample_ids),
-            failed=result.failed,
-            forward_passes=forward_samples() - forwarded,
-            seconds=time.perf_counter() - started,
-            phases=phases.seconds,
-        )
+                with clock.phase("network"):
+                    buffer.fill(batch, self._forward(batch))
+        report = {"failed": buffer.failed, "seconds": clock.seconds}
+        with clock.phase("write"):
+            committed = self._element.write_block(block, buffer.arrays, buffer.table(), report)
+        return BlockOutcome(committed, len(images.rows.sample_ids), buffer.failed)
 
     def _forward(self, batch: ImageBatch) -> Extraction:
         with torch.inference_mode():
-            return self._extractor(batch.pixels.to(self._job.device))
+            return self._extractor(batch.pixels.to(self._work.device))

@@ -1,56 +1,57 @@
-"""The indexing task: digests of the encoded images of one block of a listing."""
+"""Indexing: the digests of the encoded images of one block of a listing."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
 from regroup_store.kinds.listings import DIGEST_COLUMNS, DIGESTS, Listing
 from regroup_store.sources import Source, open_source
 
-# Images held at a time.
+if TYPE_CHECKING:
+    from regroup_cluster.dispatch.stopwatch import BlockClock
+
+# Images in memory at a time.
 BATCH = 64
 
 
 @dataclass(frozen=True)
-class DigestingJob:
-    """Everything a task needs to digest blocks of one listing; picklable."""
+class IndexingWork(BlockWork):
+    """Computes the digests of the images of one listing, block by block.
+
+    Attributes:
+        store_uri: the store.
+        listing_ref: the listing.
+        digests_ref: the element that receives the digests.
+    """
 
     store_uri: str
     listing_ref: str
     digests_ref: str
 
-    def __call__(self, block: int) -> BlockReport:
-        """Read, digest and commit the images of `block`; the source is opened once a process."""
-        return _worker(self).process(block)
+    def open(self) -> IndexingWorker:
+        """Open the store and the dataset's source."""
+        return IndexingWorker(self)
 
 
-@lru_cache(maxsize=1)
-def _worker(job: DigestingJob) -> DigestingWorker:
-    return DigestingWorker(job)
+class IndexingWorker:
+    """Digests one block at a time; an image that cannot be read is a failed row."""
 
-
-class DigestingWorker:
-    """Digests one block at a time. An image that cannot be read is a failed row."""
-
-    def __init__(self, job: DigestingJob) -> None:
-        store = open_store(job.store_uri)
-        self._listing = Listing.open(store, job.listing_ref)
-        self._element = BlockElement.open(store, DIGESTS, job.digests_ref)
+    def __init__(self, work: IndexingWork) -> None:
+        store = open_store(work.store_uri)
+        self._listing = Listing.open(store, work.listing_ref)
+        self._element = BlockElement.open(store, DIGESTS, work.digests_ref)
         self._source = open_source(self._listing.source_spec)
 
-    def process(self, block: int) -> BlockReport:
-        """Digest and commit `block`."""
-        started, phases = time.perf_counter(), Phases()
-        with phases("read"):
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        """Read and digest the images of `block`, and commit the digests."""
+        with clock.phase("read"):
             listed = self._listing.rows(self._element.plan.span(block))
             outcomes = digests_of(self._source, listed["locator"].to_pylist())
         errors = [str(o) if isinstance(o, OSError) else None for o in outcomes]
@@ -62,21 +63,13 @@ class DigestingWorker:
             "digest": ["" if isinstance(o, OSError) else o for o in outcomes],
         }
         table = pa.table(columns, schema=DIGEST_COLUMNS)
-        with phases("write"):
+        with clock.phase("write"):
             committed = self._element.write_block(block, {}, table, {})
-        return BlockReport(
-            block=block,
-            committed=committed,
-            samples=len(errors),
-            failed=sum(error is not None for error in errors),
-            forward_passes=0,
-            seconds=time.perf_counter() - started,
-            phases=phases.seconds,
-        )
+        return BlockOutcome(committed, len(errors), sum(error is not None for error in errors))
 
 
 def digests_of(source: Source, locators: list[str]) -> list[str | OSError]:
-    """The digest of each image, or why it cannot be read."""
+    """Return the digest of each image, or why it cannot be read."""
     batches = (locators[start : start + BATCH] for start in range(0, len(locators), BATCH))
     return [
         item if isinstance(item, OSError) else encoded_digest(item)

@@ -1,4 +1,4 @@
-"""Weights files that lie in a bucket: every worker fetches its own."""
+"""Weights files in a bucket: every worker fetches its own copy."""
 
 from __future__ import annotations
 
@@ -20,11 +20,14 @@ S3 = "s3://"
 
 
 def fetch_classifier(spec: ModelSpec) -> Classifier:
-    """`load_classifier`, whose weights file may lie at s3://bucket/key; endpoint and credentials
-    come from the AWS_* variables of this process.
+    """Load a classifier whose weights file may be local or at s3://bucket/key.
 
-    Raises ConfigurationError where there is no such object or the file is not usable (it then goes
-    by its name alone), and StoreError where it did not arrive.
+    Endpoint and credentials come from the AWS_* variables of this process.
+
+    Raises:
+        ConfigurationError: there is no such object, or the file is not usable (the message then
+            names the file without its bucket).
+        StoreError: the file could not be fetched.
     """
     if spec.weights is None or not spec.weights.startswith(S3):
         return load_classifier(spec)

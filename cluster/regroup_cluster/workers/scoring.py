@@ -1,21 +1,17 @@
-"""The scoring task: votes of one block of stored features against a stored bank."""
+"""Scoring: the votes of one block of stored features against a stored bank."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from regroup.bank import Bank
-from regroup.models import forward_samples
 from regroup.scoring import Scorer, TieBreak, Votes
 from regroup.voting import Rule, RuleScorer
-from regroup_cluster.dispatch.blocks import BlockReport
-from regroup_cluster.dispatch.stopwatch import Phases
+from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
@@ -25,17 +21,27 @@ from regroup_store.kinds.votes import COLUMNS, PREDICTION, TAP_PREDICTION, TAP_T
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from regroup_cluster.dispatch.stopwatch import BlockClock
+
 _SAMPLE_COLUMNS = ["sample_id", "status", "error", "label", "prediction", "top5"]
 
 
 @dataclass(frozen=True)
-class ScoringJob:
-    """Everything a task needs to score blocks of one features element; picklable.
+class ScoringWork(BlockWork):
+    """Scores the blocks of one features element; needs no network and makes no forward pass.
 
     Attributes:
-        adversarials_ref: the attacked images that the features came from, or None when clean.
+        store_uri: the store that holds all elements.
+        votes_ref: the votes element to fill.
+        features_ref: the features to score.
+        adversarials_ref: the adversarials from which the features were extracted; None: clean ones.
+        bank_ref: the bank.
         taps: the bank's taps that may vote, in execution order.
-        rule: the voting rule; weights: of its taps, where it has some.
+        delta: added to every accumulator before normalisation, see `regroup.bank.pmf`.
+        tie_break: between classes of equal Borda sums, see `regroup.scoring.Scorer`.
+        device: torch device of the scorer.
+        rule: the voting rule.
+        weights: one per tap, for a rule that weighs taps.
     """
 
     store_uri: str
@@ -50,74 +56,60 @@ class ScoringJob:
     rule: Rule = "borda"
     weights: tuple[int, ...] | None = None
 
-    def __call__(self, block: int) -> BlockReport:
-        """Score `block`; the bank is read once a process."""
-        return _worker(self).process(block)
-
-
-@lru_cache(maxsize=1)
-def _worker(job: ScoringJob) -> ScoringWorker:
-    return ScoringWorker(job)
+    def open(self) -> ScoringWorker:
+        """Open the elements and read the bank."""
+        return ScoringWorker(self)
 
 
 def load_bank(store_uri: str, bank_ref: str, taps: tuple[str, ...]) -> Bank:
-    """Some taps of the bank that a store holds, verified against its checksums."""
+    """Read some taps of a stored bank, verified against its checksums."""
     stored = read_bank(open_store(store_uri), bank_ref, taps=taps)
     return Bank(stored.taps, stored.mixtures, stored.counts)
 
 
-def _scorer(job: ScoringJob, bank: Bank) -> Scorer:
-    if job.rule == "borda":
-        return Scorer(bank, delta=job.delta, tie_break=job.tie_break, device=job.device)
+def _scorer(work: ScoringWork, bank: Bank) -> Scorer:
+    if work.rule == "borda":
+        return Scorer(bank, delta=work.delta, tie_break=work.tie_break, device=work.device)
     return RuleScorer(
-        bank, job.rule, job.weights,
-        delta=job.delta, tie_break=job.tie_break, device=job.device,
+        bank, work.rule, work.weights,
+        delta=work.delta, tie_break=work.tie_break, device=work.device,
     )  # fmt: skip
 
 
 class ScoringWorker:
-    """Scores one block at a time; makes no forward pass and needs no network."""
+    """Scores one block at a time."""
 
-    def __init__(self, job: ScoringJob) -> None:
-        store = open_store(job.store_uri)
-        self._votes = BlockElement.open(store, "votes", job.votes_ref)
-        self._features = BlockElement.open(store, "features", job.features_ref)
+    def __init__(self, work: ScoringWork) -> None:
+        store = open_store(work.store_uri)
+        self._votes = BlockElement.open(store, "votes", work.votes_ref)
+        self._features = BlockElement.open(store, "features", work.features_ref)
         self._adversarials = (
-            BlockElement.open(store, "adversarials", job.adversarials_ref)
-            if job.adversarials_ref
+            BlockElement.open(store, "adversarials", work.adversarials_ref)
+            if work.adversarials_ref
             else None
         )
         self._features.accept_gaps_of(self._votes.inputs)
         if self._adversarials:
             self._adversarials.accept_gaps_of(self._features.inputs)
-        bank = load_bank(job.store_uri, job.bank_ref, job.taps)
+        bank = load_bank(work.store_uri, work.bank_ref, work.taps)
         self._paths = [accumulators_path(tap) for tap in bank.taps]
-        self._scorer = _scorer(job, bank)
+        self._scorer = _scorer(work, bank)
 
-    def process(self, block: int) -> BlockReport:
-        """Score and commit `block` of the votes element."""
-        started, forwarded, phases = time.perf_counter(), forward_samples(), Phases()
-        with phases("read"):
+    def process(self, block: int, clock: BlockClock) -> BlockOutcome:
+        """Score `block` and commit its votes."""
+        with clock.phase("read"):
             samples = self._features.read_table(block, _SAMPLE_COLUMNS).to_pydict()
             ok = np.array([status == "ok" for status in samples["status"]])
             wanted = self._features.prefetched([(path, block) for path in self._paths])
             read = (self._features.read_array(*each) for each in wanted)
             accumulators = [values if ok.all() else values[ok] for values in read]
-        with phases("score"):
+        with clock.phase("score"):
             labels = np.array(samples["label"], np.int64)
             votes = self._scorer.votes(accumulators, labels[ok])
-        with phases("write"):
+        with clock.phase("write"):
             table = self._table(block, samples)
             committed = self._votes.write_block(block, _block_arrays(votes, ok), table, {})
-        return BlockReport(
-            block=block,
-            committed=committed,
-            samples=len(ok),
-            failed=int((~ok).sum()),
-            forward_passes=forward_samples() - forwarded,
-            seconds=time.perf_counter() - started,
-            phases=phases.seconds,
-        )
+        return BlockOutcome(committed, len(ok), int((~ok).sum()))
 
     def _table(self, block: int, samples: dict[str, list[Any]]) -> pa.Table:
         columns = {name: samples[name] for name in _SAMPLE_COLUMNS if name != "top5"}

@@ -17,6 +17,7 @@ from regroup.attacks import AttackSpec, run_attack
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec
+from regroup_cluster.dispatch.attempt import measured
 from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.workers.attack import AttackRefusedError
 from regroup_store.kinds.adversarials import IMAGES
@@ -35,13 +36,13 @@ def test_records_belong_to_their_rows(tmp_path: Path) -> None:
     """As one attack on all good rows at once: examples depend on no batch."""
     given = noise(tmp_path, ROWS, wrong=WRONG)
     given.photo(CORRUPT).write_bytes(b"not an image")
-    job = given.job(ATTACK, ROWS)
-    report = job().process(0)
+    work = given.work(ATTACK, ROWS)
+    report = measured(work.open(), 0)
     assert (report.samples, report.failed) == (ROWS, 2)
 
     ids = [given.ids[row] for row in GOOD]
     expected = run_attack(ATTACK, given.classifier, given.pixels[GOOD], given.labels[GOOD], ids)
-    element = given.element(job)
+    element = given.element(work)
     images, table = element.read_array(IMAGES, 0), element.samples().to_pydict()
     np.testing.assert_array_equal(images[GOOD], expected.images)
     assert np.isnan(images[[CORRUPT, WRONG]]).all()
@@ -66,10 +67,10 @@ def classes(given: Noise, images: np.ndarray[Any, Any]) -> list[int]:
 def test_success_is_what_the_classifier_says_of_the_stored_images(tmp_path: Path) -> None:
     given = noise(tmp_path, ROWS, NETWORKS[1])
     search = PGD(epsilon=4 / 255, steps=2, step_ratio=0.5, growth_limit=3, bisections=4)
-    job = given.job(search, ROWS)
-    job().process(0)
-    images = given.element(job).read_array(IMAGES, 0)
-    table = given.element(job).samples().to_pydict()
+    work = given.work(search, ROWS)
+    measured(work.open(), 0)
+    images = given.element(work).read_array(IMAGES, 0)
+    table = given.element(work).samples().to_pydict()
     seen, rounded = classes(given, images), classes(given, np.rint(images * 255) / np.float32(255))
     labels = given.labels.tolist()
     assert table["success"] == [a != b for a, b in zip(seen, labels, strict=True)]
@@ -82,9 +83,9 @@ def test_success_is_what_the_classifier_says_of_the_stored_images(tmp_path: Path
 
 def test_a_claim_that_does_not_hold_is_no_success(tmp_path: Path) -> None:
     given = noise(tmp_path, ROWS)
-    job = given.job(Liar(), ROWS)
-    assert job().process(0).failed == 0
-    table = given.element(job).samples().to_pydict()
+    work = given.work(Liar(), ROWS)
+    assert measured(work.open(), 0).failed == 0
+    table = given.element(work).samples().to_pydict()
     assert table["claimed"] == [True] * ROWS
     assert table["success"] == table["success_8bit"] == [False] * ROWS
     assert table["adversarial_class"] == [-1] * ROWS
@@ -95,28 +96,28 @@ def test_what_is_judged_is_what_the_store_holds(
 ) -> None:
     """Images that come back as clean ones are no success, whatever the worker has in memory."""
     given = noise(tmp_path, ROWS, NETWORKS[1])
-    first = given.job(ATTACK, ROWS)
-    first().process(0)
+    first = given.work(ATTACK, ROWS)
+    measured(first.open(), 0)
     assert any(given.element(first).samples()["success"].to_pylist()), "else this shows nothing"
     monkeypatch.setattr("regroup_store.format.element.read_checked", lambda *_: given.pixels)
-    second = given.job(replace(ATTACK, seed=2), ROWS)
-    second().process(0)
+    second = given.work(replace(ATTACK, seed=2), ROWS)
+    measured(second.open(), 0)
     monkeypatch.undo()
     assert given.element(second).samples()["success"].to_pylist() == [False] * ROWS
 
 
 def test_what_a_kernel_fails_at_is_a_failed_row(tmp_path: Path) -> None:
     given = noise(tmp_path, 3)
-    job = given.job(Broken(), 3)
-    assert job().process(0).failed == 2
-    table = given.element(job).samples().to_pydict()
+    work = given.work(Broken(), 3)
+    assert measured(work.open(), 0).failed == 2
+    table = given.element(work).samples().to_pydict()
     assert table["status"] == ["failed", "failed", "ok"]
     assert table["error"] == [
         "the library raised ValueError: no start",
-        "the attack made something that is no image in [0, 1]",
+        "the attack returned NaN or values outside [0, 1]",
         None,
     ]
-    assert np.isnan(given.element(job).read_array(IMAGES, 0)[:2]).all()
+    assert np.isnan(given.element(work).read_array(IMAGES, 0)[:2]).all()
     assert table["success"][:2] == table["claimed"][:2] == [False, False]
     assert np.isnan(table["l2"][:2]).all()
     assert table["queries"] == [6, 6, 6], "what it cost is known all the same"
@@ -124,9 +125,9 @@ def test_what_a_kernel_fails_at_is_a_failed_row(tmp_path: Path) -> None:
 
 def test_seconds_are_in_the_commit_and_in_no_column(tmp_path: Path) -> None:
     given = noise(tmp_path, ROWS, wrong=WRONG)
-    job = given.job(ATTACK, ROWS)
-    job().process(0)
-    element = given.element(job)
+    work = given.work(ATTACK, ROWS)
+    measured(work.open(), 0)
+    element = given.element(work)
     assert "seconds" not in element.samples().column_names
     seconds: Any = element.commit(0).report["sample_seconds"]
     assert len(seconds) == ROWS
@@ -140,11 +141,11 @@ def test_targets_are_drawn_once_and_stored(tmp_path: Path) -> None:
     for block_rows, batch in ((7, 3), (2, 1)):
         folder = tmp_path / str(block_rows)
         again = noise(folder, ROWS)
-        job = again.job(Targeted(targeted=True), block_rows, batch=batch)
-        worker = job()
-        for block in range(again.element(job).plan.blocks):
-            worker.process(block)
-        found.append(again.element(job).samples()["target"].to_pylist())
+        work = again.work(Targeted(targeted=True), block_rows, batch=batch)
+        worker = work.open()
+        for block in range(again.element(work).plan.blocks):
+            measured(worker, block)
+        found.append(again.element(work).samples()["target"].to_pylist())
     assert found[0] == found[1]
     assert all(0 <= t < 10 and t != y for t, y in zip(found[0], given.labels, strict=True))
 
@@ -166,10 +167,10 @@ def test_examples_are_the_same_for_any_block_size_and_batch(
     rows, made = 6, []
     for number, (block_rows, batch) in enumerate(((8, 64), (4, 1))):
         given = noise(tmp_path / str(number), rows, model, wrong=2)
-        job = given.job(attack, block_rows, batch=batch)
-        element = given.element(job)
+        work = given.work(attack, block_rows, batch=batch)
+        element = given.element(work)
         for block in reversed(range(element.plan.blocks)):
-            assert job().process(block).committed, "each by a worker of its own"
+            assert measured(work.open(), block).committed, "each by a worker of its own"
         blocks = [element.read_array(IMAGES, block) for block in range(element.plan.blocks)]
         made.append((np.concatenate(blocks), element.samples()))
     for images, table in made[1:]:
@@ -180,7 +181,7 @@ def test_examples_are_the_same_for_any_block_size_and_batch(
 def test_a_group_is_never_cut_in_two(tmp_path: Path) -> None:
     given = noise(tmp_path, 8)
     with pytest.raises(ClusterUsageError, match=r"groups of 4 samples.*multiple"):
-        given.job(Coupled(), 6)()
+        given.work(Coupled(), 6).open()
 
 
 def test_an_attack_that_the_model_does_not_allow_ends_the_job(
@@ -190,8 +191,8 @@ def test_an_attack_that_the_model_does_not_allow_ends_the_job(
         raise ConfigurationError("the network gives no gradient")
 
     given = noise(tmp_path, 2)
-    worker = given.job(ATTACK, 2)()
+    worker = given.work(ATTACK, 2).open()
     monkeypatch.setattr("regroup_cluster.workers.attack.run_attack", refused)
     with pytest.raises(AttackRefusedError, match="gives no gradient") as told:
-        worker.process(0)
+        measured(worker, 0)
     assert (told.value.fatal, told.value.exit_status) == (True, 2)

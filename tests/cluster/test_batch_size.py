@@ -12,7 +12,8 @@ import torch
 from regroup.attacks import Verification, verify
 from regroup.attacks.pgd.attack import PGD
 from regroup.models import Classifier
-from regroup_cluster.workers.batch_size import NoRoomError
+from regroup_cluster.dispatch.attempt import measured
+from regroup_cluster.workers.batch_size import OutOfDeviceMemoryError
 from regroup_store.kinds.adversarials import IMAGES
 from tests.cluster.attacks import Coupled, noise
 
@@ -61,17 +62,17 @@ def test_the_batch_is_halved_until_it_fits(
 ) -> None:
     given = noise(tmp_path, 8)
     plain = noise(tmp_path / "plain", 8)
-    whole = plain.job(attack, 8, batch=8)
-    whole().process(0)
-    job = given.job(attack, 8, batch=8)
-    worker = job()
+    whole = plain.work(attack, 8, batch=8)
+    measured(whole.open(), 0)
+    work = given.work(attack, 8, batch=8)
+    worker = work.open()
     sizes = small_device(monkeypatch, most)
-    assert worker.process(0).failed == 0
+    assert measured(worker, 0).failed == 0
     assert [event for event, _ in told] == ["out of GPU memory: halved"]
     assert told[0][1]["outcome"] == "CUDA out of memory. Tried to allocate 2 GiB."
     assert sizes[: len(seen)] == seen
     assert set(sizes[len(seen) :]) == {seen[-1]}
-    element = given.element(job)
+    element = given.element(work)
     assert element.commit(0).report["halved_rows"] == seen[-1]
     images, expected = (e.read_array(IMAGES, 0) for e in (element, plain.element(whole)))
     np.testing.assert_allclose(images, expected, atol=1e-5)
@@ -81,8 +82,8 @@ def test_the_batch_is_halved_until_it_fits(
 def test_running_out_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No sample is judged twice, or never."""
     given = noise(tmp_path, 8)
-    job = given.job(Coupled(), 8, batch=8)
-    worker = job()
+    work = given.work(Coupled(), 8, batch=8)
+    worker = work.open()
     calls: list[int] = []
 
     def limited(*args: Any) -> Verification:
@@ -91,23 +92,24 @@ def test_running_out_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             raise torch.OutOfMemoryError("out of memory")
         return verify(*args)
 
-    worker._room.batch = 4
+    worker._size.batch = 4
     monkeypatch.setattr("regroup_cluster.workers.attack.verify", limited)
-    worker.process(0)
+    measured(worker, 0)
     assert calls == [4, 4, 2, 2]
     plain = noise(tmp_path / "plain", 8)
-    whole = plain.job(Coupled(), 8)
+    whole = plain.work(Coupled(), 8)
     monkeypatch.undo()
-    whole().process(0)
-    assert given.element(job).samples().equals(plain.element(whole).samples())
+    measured(whole.open(), 0)
+    assert given.element(work).samples().equals(plain.element(whole).samples())
 
 
 def test_a_single_image_that_does_not_fit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = noise(tmp_path, 2)
-    worker = given.job(ATTACK, 2)()
+    worker = given.work(ATTACK, 2).open()
     sizes = small_device(monkeypatch, 0)
-    with pytest.raises(NoRoomError, match=r"with a single image .*--gpus-per-worker") as error:
-        worker.process(0)
+    words = r"with a single image .*--gpus-per-worker"
+    with pytest.raises(OutOfDeviceMemoryError, match=words) as error:
+        measured(worker, 0)
     assert "\n" not in str(error.value)
     assert error.value.fatal
     assert sizes == [16, 8, 4, 2, 1]

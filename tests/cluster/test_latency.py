@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from regroup_cluster.machine import in_words, machine
-from regroup_cluster.workers import latency as timing
+from regroup_cluster.workers import latency
 from regroup_cluster.workers.latency import ROUNDS, SINGLES, alternate, images_timed, time_both
 
 
@@ -80,7 +80,7 @@ def test_a_batch_of_one_is_timed_once(clock: list[float]) -> None:
 def test_the_plan_of_a_dry_run_is_what_is_run() -> None:
     from regroup_pipelines.study.plan import PASSES_OF_TIMING
 
-    assert len(timing.CONTENDERS) * (ROUNDS + 1) == PASSES_OF_TIMING
+    assert len(latency.CONTENDERS) * (ROUNDS + 1) == PASSES_OF_TIMING
     assert ROUNDS >= 5
 
 
