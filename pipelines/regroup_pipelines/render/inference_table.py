@@ -44,13 +44,12 @@ def inference_table(results: StudyResults, evaluation: EvaluationResults) -> Tab
             for measure in MEASURES:
                 known = values.find_time(network, timing.device, size, measure)
                 rows.append(_cells(timing, size, times, measure, known))
-                download.append(
-                    {
-                        **_download(timing, size, times, measure, known),
-                        "k": evaluation.k,
-                        "signs": results.signs,
-                    }
-                )
+                head: FlatRow = {
+                    "table": "table-6", **_batch(timing, size, times), "measure": measure,
+                    "k": evaluation.k, "signs": results.signs,
+                }  # fmt: skip
+                found = _numbers(timing, _spread(times, measure), measure, known)
+                download.append({**head, **found})
     return Table(
         f"{key_of(evaluation)}-table-6",
         f"Table 6: inference time per image; {network}, {evaluation.taps} taps, "
@@ -106,26 +105,27 @@ def _measured(spread: Spread | None, measure: str) -> Cell:
     return Cell(f"{median}{unit} [{low}, {high}]", spread.median)
 
 
-def _download(
-    timing: TimingRow, size: str, times: BatchTimes | None, measure: str, known: PaperTime | None
+def _batch(timing: TimingRow, size: str, times: BatchTimes | None) -> FlatRow:
+    batch = "" if times is None else times.batch
+    return {"device": timing.device, "batch": size, "batch_size": batch}
+
+
+def _numbers(
+    timing: TimingRow, spread: Spread | None, measure: str, known: PaperTime | None
 ) -> FlatRow:
-    spread, ran = _spread(times, measure), isinstance(timing, Timing)
+    """One measure's numbers; an empty `median` is one that `state` and `why` explain."""
+    ran = timing if isinstance(timing, Timing) else None
     return {
-        "table": "table-6",
-        "device": timing.device,
-        "batch": size,
-        "batch_size": "" if times is None else times.batch,
-        "measure": measure,
         "state": NOT_RUN if spread is None else "measured",
         "median": "" if spread is None else spread.median,
         "low": "" if spread is None else spread.low,
         "high": "" if spread is None else spread.high,
-        "rounds": timing.rounds if isinstance(timing, Timing) else "",
+        "rounds": ran.rounds if ran else "",
         "unit": "" if measure == "ratio" else "seconds per image",
         "paper": "" if known is None else known.seconds,
         "place": "" if known is None else known.place,
-        "machine": timing.words if isinstance(timing, Timing) else "",
-        "why": "" if ran else getattr(timing, "reason", ""),
+        "machine": ran.words if ran else "",
+        "why": "" if isinstance(timing, Timing) else timing.reason,
     }
 
 

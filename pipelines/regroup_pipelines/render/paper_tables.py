@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 NOT_AT_HAND = "not at hand"
 HEADS = ["row", "protocol", "attempted", "#S", "measure", "measured", "paper", "difference"]
 QUOTED_HEADS = ["defense", "row", "measure", "published", "place"]
+NO_QUOTED = f"Published figures of other defenses: {NOT_AT_HAND}."
 BUDGET = "-budget"
 
 
@@ -110,9 +111,11 @@ def paper_table(table: PaperTable, results: StudyResults, evaluation: Evaluation
         for measure in MEASURES:
             known = values.find(table.name, row.preset, network, measure)
             rows.append(_cells(row, protocol, measure, known))
-            head: FlatRow = {"table": table.name, "row": row.preset, "images": row.images}
-            found = _download(row, protocol, measure, known)
-            download.append({**head, **found, "over": over, "k": evaluation.k})
+            head: FlatRow = {
+                "table": table.name, **_counts(row, protocol), "over": over,
+                "measure": measure, "k": evaluation.k,
+            }  # fmt: skip
+            download.append({**head, **_numbers(row.accuracy(measure), known)})
     return Table(
         f"{key_of(evaluation)}-{table.name}",
         f"Table {table.name.removeprefix('table-')}: {table.title}; {network}, "
@@ -209,17 +212,21 @@ def _difference(accuracy: Accuracy | None, known: PaperValue | None) -> float | 
     return accuracy.accuracy - known.percent / 100
 
 
-def _download(
-    row: PaperRow, protocol: str, measure: MeasureName, known: PaperValue | None
-) -> FlatRow:
-    """The row's numbers; `accuracy` is empty where `state` says why; `paper` in [0, 1] as well."""
-    difference = _difference(row.accuracy(measure), known)
+def _counts(row: PaperRow, protocol: str) -> FlatRow:
     return {
+        "row": row.preset,
+        "images": row.images,
         "protocol": protocol,
         "attempted": "" if row.attempted is None else row.attempted,
         "success": "" if row.success is None else row.success,
-        "measure": measure,
-        **flat_accuracy(row.accuracy(measure)),
+    }
+
+
+def _numbers(accuracy: Accuracy | None, known: PaperValue | None) -> FlatRow:
+    """One measure's numbers; an empty `accuracy` is one that `state` explains; all in [0, 1]."""
+    difference = _difference(accuracy, known)
+    return {
+        **flat_accuracy(accuracy),
         "paper": "" if known is None else known.percent / 100,
         "difference": "" if difference is None else difference,
         "place": "" if known is None else known.place,
@@ -256,9 +263,7 @@ def paper_note(table: PaperTable, results: StudyResults, evaluation: EvaluationR
         f"that the attack finds; budget: full steps in a fixed ball.{clean}"
     )
     lines = whole_lines(evaluation.accuracy) if table.over == "all" else ()
-    none = table.name == "table-1" and not values_of(results).quoted
-    quoted = ["Published figures of other defenses: not at hand."] if none else []
-    return " ".join([note, *lines, *quoted])
+    return " ".join([note, *lines])
 
 
 def _over(table: PaperTable, rows: list[MeasuredImages], whole: list[MeasuredImages]) -> str:

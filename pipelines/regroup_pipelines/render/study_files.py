@@ -10,7 +10,12 @@ from regroup_pipelines.render.attack_table import attacks_table
 from regroup_pipelines.render.caption import caption, image_lines
 from regroup_pipelines.render.inference_table import inference_table
 from regroup_pipelines.render.paper_figures import figure_2, figure_3, figure_4
-from regroup_pipelines.render.paper_tables import PAPER_TABLES, paper_table, quoted_table
+from regroup_pipelines.render.paper_tables import (
+    NO_QUOTED,
+    PAPER_TABLES,
+    paper_table,
+    quoted_table,
+)
 from regroup_pipelines.render.plots import plot_k, plot_taps
 from regroup_pipelines.render.study_tables import accuracy_table, k_table, key_of, taps_table
 from regroup_pipelines.results.records import CleanImages
@@ -32,7 +37,9 @@ def write_report(results: StudyResults, report: Report, output: Path) -> list[Pa
         folder = output / key_of(evaluation)
         for name in report.tables:
             tables = study_tables(name, results, evaluation)
-            written += _write_table(folder / name, tables, caption_of(results, evaluation))
+            none = f"{NO_QUOTED}\n\n" if name == "table-1" and len(tables) == 1 else ""
+            below = none + caption_of(results, evaluation)
+            written += _write_table(folder / name, tables, below)
         for figure in report.figures:
             path = folder / f"{figure}.png"
             FIGURES[figure](results, evaluation, path)

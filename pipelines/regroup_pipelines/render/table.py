@@ -90,7 +90,7 @@ class Table:
         """The table as LaTeX, or "" where it has no label."""
         if not self.label:
             return ""
-        return latex_table(self.heads, self.texts, self.title, self.note.rstrip("."), self.label)
+        return latex_table(self.heads, self.texts, self.title, self.note, self.label)
 
 
 def csv_text(rows: Sequence[FlatRow]) -> str:
