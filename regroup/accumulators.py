@@ -1,6 +1,6 @@
 """Accumulators: summed positive and negated negative responses per channel, in one forward pass.
 
-Paper (arXiv 2006.10679), Algorithm 1; DESIGN §3.
+Paper (arXiv 2006.10679), Algorithm 1.
 """
 
 from __future__ import annotations
@@ -23,10 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Extraction:
-    """What one forward pass gave.
+    """The outcome of one forward pass.
 
-    `logits`: (N, M) float32, of the candidates. `accumulators`: one a tap in execution order, each
-    (N, 2, C) float32, detached; sign axis 0 positive, 1 negative.
+    Attributes:
+        logits: (N, M) float32, of the candidates.
+        accumulators: one per tap in execution order, each (N, 2, C) float32, detached; sign axis 0
+            positive, 1 negative.
     """
 
     logits: Tensor
@@ -34,10 +36,10 @@ class Extraction:
 
 
 def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
-    """Accumulators (N, 2, C) float32 of responses `phi` (N * rows, ..., C, ...); N `sample_count`.
+    """Return accumulators (N, 2, C) float32 of responses `phi` (N * rows, ..., C, ...).
 
-    P = sum(max(0, phi)), N = sum(max(0, -phi)) over every axis but sample and channel (DESIGN §3),
-    summed in float32 at least. N is summed by itself: P - sum(phi) would cancel.
+    P = sum(max(0, phi)), N = sum(max(0, -phi)) over every axis but sample and channel (Algorithm
+    1), summed in float32 at least. N is summed by itself: P - sum(phi) would cancel.
     """
     sums = sign_sums(phi, channel_axis)
     rows = phi.shape[0] // max(sample_count, 1)  # an empty batch gives empty accumulators
@@ -45,15 +47,22 @@ def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
 
 
 class Extractor:
-    """Accumulators and logits of a classifier by one forward pass for a whole batch.
+    """Accumulators and logits of a classifier by one forward pass per batch.
 
-    `example`: (N, 3, H, W), from which the taps are found. `last`: only the last so many taps are
-    reduced; `taps` holds just these. Responses are reduced, detached, while the network runs, so
-    none outlives its layer. Whether gradients are recorded is left to the caller: wrap calls in
-    `torch.no_grad()` or `torch.inference_mode()` unless you differentiate the logits.
+    Responses are reduced, detached, while the network runs, so none outlives its layer. Whether
+    gradients are recorded is left to the caller: wrap calls in `torch.no_grad()` or
+    `torch.inference_mode()` unless you differentiate the logits.
 
-    Raises ConfigurationError as `regroup.taps.plan_taps` does and for `last` out of range;
-    RegroupError where a network keeps several rows a sample on axis 0, but not side by side.
+    Args:
+        model: the classifier, in evaluation mode.
+        policy: the tap policy.
+        example: (N, 3, H, W), from which the taps are found.
+        last: reduce only the last `last` taps, which `taps` then holds; None: all.
+        root_module: the module that tap names are relative to; by default `model`.
+
+    Raises:
+        ConfigurationError: as `regroup.taps.plan_taps`, or `last` is out of range.
+        RegroupError: the network keeps several rows per sample on axis 0, but not side by side.
     """
 
     def __init__(
@@ -69,7 +78,7 @@ class Extractor:
         self._plan = plan_taps(model, example, policy, root_module=root_module)
         taps = self._plan.taps
         if last is not None and not 1 <= last <= len(taps):
-            raise ConfigurationError(f"last = {last}: the model has taps 1 to {len(taps)}.")
+            raise ConfigurationError(f"last = {last}: the model has taps 1 to {len(taps)}")
         self._first = 0 if last is None else len(taps) - last
         self.taps: tuple[Tap, ...] = taps[self._first :]
         if any(call.rows > 1 for call in self._plan.calls):
@@ -78,8 +87,10 @@ class Extractor:
     def __call__(self, pixels: Tensor) -> Extraction:
         """Run the network once on `pixels` (N, 3, H, W).
 
-        Raises ConfigurationError in training mode, and RegroupError where the forward pass is not
-        the one in which the taps were found (see `regroup.taps.TapRecorder`).
+        Raises:
+            ConfigurationError: the model is in training mode.
+            RegroupError: the forward pass differs from the one in which the taps were found (see
+                `regroup.taps.TapRecorder`).
         """
         check_evaluation_mode(self._model)
         sample_count = pixels.shape[0]
@@ -102,7 +113,7 @@ class Extractor:
 
     @torch.no_grad()
     def _check_rows(self, example: Tensor) -> None:
-        """Refuse a network that interleaves samples on axis 0: no shape tells it from windows.
+        """Refuse a network that interleaves samples on axis 0: no shape distinguishes it.
 
         A noise image has to give the same accumulators alone and beside a black one.
         """
@@ -112,6 +123,6 @@ class Extractor:
         for tap, one, two in zip(self.taps, alone, beside, strict=True):
             if bool((one[0] - two[0]).abs().max() > 0.02 * one.abs().max()):
                 raise RegroupError(
-                    f"The rows of a sample are not side by side on axis 0 of tap {tap.name}, so "
-                    "its samples cannot be told apart; keep the batch on axis 0."
+                    f"the rows of a sample are not side by side on axis 0 of tap {tap.name}, so "
+                    "its samples cannot be separated: keep the batch on axis 0"
                 )

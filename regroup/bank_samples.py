@@ -28,8 +28,10 @@ _Candidate = tuple[bytes, int, float]
 class BankSamples:
     """The samples of a bank, ascending by row.
 
-    `rows`: their rows in the features, (n,) int64; `labels`: (n,) int64; `confidences`: the
-    softmax probability of their prediction, (n,) float64.
+    Attributes:
+        rows: their rows in the features, (n,) int64.
+        labels: (n,) int64.
+        confidences: the softmax probability of their prediction, (n,) float64.
     """
 
     rows: NDArray[np.int64]
@@ -80,14 +82,17 @@ def weigh_samples(
 class BankSampler:
     """Draws a bank's samples from blocks of rows.
 
-    Of the correctly classified samples of each class the first `per_class`, in an order keyed by
-    sha256 of (seed, sample_id): independent of the order of rows and of blocks, provided that ids
-    are unique. A class with fewer gives all it has. Raises ConfigurationError for `per_class` < 1.
+    Of the correctly classified samples of each class it takes the first `per_class`, in an order
+    keyed by sha256 of (seed, sample_id): independent of the order of rows and of blocks, provided
+    that ids are unique. A class with fewer gives all it has.
+
+    Raises:
+        ConfigurationError: `per_class` is below 1.
     """
 
     def __init__(self, num_classes: int, per_class: int, seed: int) -> None:
         if per_class < 1:
-            raise ConfigurationError(f"{per_class} samples a class: a bank needs at least 1.")
+            raise ConfigurationError(f"{per_class} samples per class: a bank needs at least 1")
         self._per_class, self._seed = per_class, seed
         self._best: list[list[_Candidate]] = [[] for _ in range(num_classes)]
 
@@ -101,16 +106,22 @@ class BankSampler:
     ) -> None:
         """Consider some rows.
 
-        `rows`, `labels`, `predictions`: (n,) int, prediction -1 for rows that failed;
-        `confidences`: (n,). Raises ConfigurationError where these do not fit together or a label is
-        out of range.
+        Args:
+            rows: (n,) int.
+            sample_ids: n.
+            labels: (n,) int.
+            predictions: (n,) int, -1 for rows that failed.
+            confidences: (n,).
+
+        Raises:
+            ConfigurationError: the lengths differ, or a label is out of range.
         """
         label, prediction = np.asarray(labels, np.int64), np.asarray(predictions, np.int64)
         confidence = np.asarray(confidences, np.float64)
         if not len(sample_ids) == len(label) == len(prediction) == len(confidence):
             raise ConfigurationError(
                 f"{len(sample_ids)} sample ids, {len(label)} labels, {len(prediction)} predictions "
-                f"and {len(confidence)} confidences: give one of each a sample."
+                f"and {len(confidence)} confidences: give one of each per sample"
             )
         numbers = np.asarray(rows, np.int64)
         usable = np.flatnonzero((label == prediction) & (prediction >= 0))
@@ -125,10 +136,15 @@ class BankSampler:
     def finish(
         self, class_names: Sequence[str] | None = None, replicate: int | None = None
     ) -> BankSamples:
-        """The samples; raises ConfigurationError for a class without any, by `class_names`.
+        """Return the samples.
 
-        `replicate`: the number of a bootstrap replicate; as many samples a class, drawn from these
-        with replacement, so that rows repeat (Efron 1979).
+        Args:
+            class_names: names for the error message.
+            replicate: the number of a bootstrap replicate: equally many samples per class, drawn
+                from these with replacement, so that rows repeat (Efron 1979).
+
+        Raises:
+            ConfigurationError: a class has no samples.
         """
         counts = np.array([len(best) for best in self._best])
         refuse_empty(counts, "no correctly classified sample", class_names)
@@ -140,7 +156,7 @@ class BankSampler:
         return BankSamples(rows[order], labels[order], confidences[order])
 
     def _resampled(self, replicate: int) -> list[list[_Candidate]]:
-        """Each class's samples drawn anew: by hash, so that the draw depends on nothing else."""
+        """Draw each class's samples anew, by hash, so that the draw depends on nothing else."""
         return [
             [
                 best[_draw(self._seed, replicate, y, number) % len(best)]
@@ -151,6 +167,6 @@ class BankSampler:
 
 
 def _draw(seed: int, replicate: int, label: int, number: int) -> int:
-    """A number of 256 random bits: far too many for a remainder to favour anyone."""
+    """Return a number of 256 random bits: so many that a remainder favours no sample noticeably."""
     key = f"{seed}\0{replicate}\0{label}\0{number}"
     return int.from_bytes(hashlib.sha256(key.encode()).digest(), "big")

@@ -2,8 +2,8 @@
 
 A bank needs some correctly classified samples of each class (paper arXiv 2006.10679, section 3.1),
 and whether one is correct is known only after its forward pass. So the first images of each class,
-in the order in which a bank takes them, are tried, and more of the classes that turn out to lack
-samples. What is drawn from them is what would be drawn after trying all.
+in the order in which a bank takes them, are tried, and then more for classes that still lack
+samples. The bank's samples are the same as if all images had been tried.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def order_key(seed: int, sample_id: str) -> bytes:
-    """Where a sample stands in the order of its class: the sha256 of (seed, sample_id)."""
+    """Return the sort key of a sample within its class: the sha256 of (seed, sample_id)."""
     return hashlib.sha256(f"{seed}\0{sample_id}".encode()).digest()
 
 
@@ -32,8 +32,11 @@ def order_key(seed: int, sample_id: str) -> bytes:
 class Candidates:
     """The first images of each class in seeded order, ascending by row.
 
-    `sample_ids`: n; `rows`: of the index, (n,) int64; `labels`: (n,) int64; `images`: how many
-    images each class has in all, (M,) int64.
+    Attributes:
+        sample_ids: n.
+        rows: rows of the index, (n,) int64.
+        labels: (n,) int64.
+        images: how many images each class has in all, (M,) int64.
     """
 
     sample_ids: list[str]
@@ -45,7 +48,11 @@ class Candidates:
 class CandidateSampler:
     """Finds the candidates in one pass over an index.
 
-    `depths`: how many of each class, (M,) int. Memory: that many, and one block.
+    Memory: the candidates, and one block.
+
+    Args:
+        depths: how many candidates of each class, (M,) int.
+        seed: of the order.
     """
 
     def __init__(self, depths: ArrayLike, seed: int) -> None:
@@ -63,7 +70,7 @@ class CandidateSampler:
             self._first[y] = sorted(self._first[y])[: self._depths[y]]
 
     def finish(self) -> Candidates:
-        """The candidates; a class with fewer images gives all it has."""
+        """Return the candidates; a class with fewer images gives all it has."""
         found = sorted((row, y, name) for y, one in enumerate(self._first) for _, row, name in one)
         rows, labels, names = zip(*found, strict=True) if found else ((), (), ())
         return Candidates(
@@ -72,18 +79,20 @@ class CandidateSampler:
 
 
 def first_depth(per_class: int, accuracy: float) -> int:
-    """How many images of a class to try first, so that most classes need no others.
+    """Return how many images of a class to try first, so that most classes need no others.
 
-    Of n images of which each is right with probability `accuracy`, n * accuracy are, give or take
+    Of n images, each correct with probability `accuracy`, n * accuracy are correct, give or take
     sqrt(n * accuracy * (1 - accuracy)): one such deviation is added, which suffices for about five
-    classes in six. Raises ConfigurationError where `per_class` is under 1 or `accuracy` is not in
-    (0, 1].
+    classes in six.
+
+    Raises:
+        ConfigurationError: `per_class` is below 1, or `accuracy` is not in (0, 1].
     """
     if per_class < 1:
-        raise ConfigurationError(f"{per_class} samples a class: a bank needs at least 1.")
+        raise ConfigurationError(f"{per_class} samples per class: a bank needs at least 1")
     if not 0 < accuracy <= 1:
         raise ConfigurationError(
-            f"Expected accuracy {accuracy:g}: give a share of the images, over 0 and at most 1."
+            f"expected accuracy {accuracy:g}: give a share of the images, above 0 and at most 1"
         )
     return math.ceil((per_class + math.sqrt(per_class * (1 - accuracy))) / accuracy)
 
@@ -94,11 +103,17 @@ def next_depths(
     correct: NDArray[np.int64],
     per_class: int,
 ) -> NDArray[np.int64]:
-    """How many images of each class to try next; those that lack no samples stay as they are.
+    """Return how many images of each class to try next, (M,); more only where samples are lacking.
 
-    `depths`: tried so far; `images`: of each class in all; `correct`: of those tried; all (M,)
-    int64. A class that has run out of images stays as well. The accuracy seen in the class sizes
-    its next round, which is at least a quarter of what was tried, so that rounds are few.
+    A class that has run out of images stays unchanged as well. The accuracy seen in a class sets
+    the size of its next round, which is at least a quarter of what was tried, so that rounds are
+    few.
+
+    Args:
+        depths: tried so far, (M,) int64.
+        images: of each class in all, (M,) int64.
+        correct: correctly classified among those tried, (M,) int64.
+        per_class: how many a bank needs per class.
     """
     deeper = depths.copy()
     for y in np.flatnonzero((correct < per_class) & (deeper < images)).tolist():

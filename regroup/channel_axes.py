@@ -1,8 +1,8 @@
-"""Which axis of a tensor holds the channels: followed from the layer that made it (DESIGN §3).
+"""Which axis of a tensor holds the channels: tracked from the layer that made it.
 
-The rank of a tensor does not say it: ConvNeXt and Swin carry (N, H, W, C), convolutions
-(N, C, H, W). So discovery watches every torch function of one forward pass and keeps, for every
-tensor that is alive, the channel axis that follows from the functions it went through.
+The rank of a tensor does not determine it: ConvNeXt and Swin carry (N, H, W, C), convolutions (N,
+C, H, W). So discovery watches every torch function of one forward pass and keeps, for every tensor
+that is alive, the channel axis that follows from the functions it went through.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _SHAPE_FUNCTIONS = frozenset(
 
 
 def function_name(function: Callable[..., Any]) -> str:
-    """Plain name of a torch function: "relu" for F.relu, torch.relu, Tensor.relu and Tensor.relu_.
+    """Return the plain name of a torch function.
 
-    A property (`x.mT`) arrives as the bound `__get__` of its descriptor and is named after it.
+    "relu" for F.relu, torch.relu, Tensor.relu and Tensor.relu_. A property (`x.mT`) arrives as the
+    bound `__get__` of its descriptor and is named after it.
     """
     name: str = getattr(function, "__name__", "")
     if name == "__get__":
@@ -39,19 +40,22 @@ def function_name(function: Callable[..., Any]) -> str:
 
 
 def default_channel_axis(rank: int) -> int:
-    """Channel axis of a tensor of unknown origin: the last of (N, T, C), else 1."""
+    """Return the channel axis of a tensor of unknown origin: the last of (N, T, C), else 1."""
     return 2 if rank == 3 else 1
 
 
 class ChannelAxisTracker:
-    """Channel axes of the tensors of one forward pass, and which of them the pixels cannot change.
+    """Channel axes of the tensors of one forward pass, and which tensors the pixels cannot change.
 
     Tensors are held weakly and by identity, so none outlives its layer and an in-place function
     (which returns its argument) updates the entry of its argument.
 
-    `constants` are the model's parameters and buffers; what is computed from them alone (the
-    position bias of Swin v2) is constant too: no response to the image, hence no tap. A tensor of
-    unknown origin counts as a response, so a lost trace shows as an error and not as a missing tap.
+    What is computed from constants alone (the position bias of Swin v2) is constant too: no
+    response to the image, hence no tap. A tensor of unknown origin counts as a response, so that a
+    lost trace shows as an error and not as a missing tap.
+
+    Args:
+        constants: the model's parameters and buffers.
     """
 
     def __init__(self, constants: Iterable[Tensor]) -> None:
@@ -61,11 +65,11 @@ class ChannelAxisTracker:
             self._constants[tensor] = True
 
     def is_constant(self, tensor: Tensor) -> bool:
-        """Whether `tensor` was computed from parameters and buffers alone."""
+        """Return whether `tensor` was computed from parameters and buffers alone."""
         return tensor in self._constants
 
     def channel_axis(self, tensor: Tensor) -> int:
-        """Channel axis of `tensor`, non-negative; by rank where its origin does not tell."""
+        """Return the channel axis of `tensor`, non-negative; by rank if its origin is unknown."""
         axis = self._axes.get(tensor)
         return default_channel_axis(tensor.dim()) if axis is None else axis
 
@@ -76,7 +80,7 @@ class ChannelAxisTracker:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """Call `function` and enter what it returns."""
+        """Call `function` and track the tensors it returns."""
         inputs = list(_tensors((args, kwargs)))
         constant = bool(inputs) and all(self.is_constant(tensor) for tensor in inputs)
         tagged = [(t.dim(), axis) for t in inputs if (axis := self._axes.get(t)) is not None]
@@ -107,11 +111,11 @@ class ChannelAxisTracker:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
     ) -> list[int | None]:
-        """Channel axis of each output of a function that moves axes, found by trying it.
+        """Return the channel axis of each output of a function that moves axes, by trying it.
 
         The function is called on a tensor of the same shape that holds the channel's number
-        everywhere: the axis along which the result varies is the channels'. That is one rule for
-        permute, movedim, reshape, flatten, indexing and whatever einops makes of them.
+        everywhere: the axis along which the result varies is that of the channels. This one rule
+        covers permute, movedim, reshape, flatten, indexing and whatever einops makes of them.
         """
         if name not in _SHAPE_FUNCTIONS or not args or not isinstance(args[0], Tensor):
             return []
@@ -132,7 +136,7 @@ def _made_axis(
     kwargs: Mapping[str, Any],
     tagged: Sequence[tuple[int, int]],
 ) -> int | None:
-    """Channel axis of a function's output: its own rule, else that of an input of equal rank."""
+    """Return an output's channel axis: the function's own rule, else an equal-rank input's."""
     if name.startswith("conv") and name.endswith("d"):
         return output.dim() - 1 - int(name[-2])
     if name in _CHANNELS_SECOND:
@@ -148,7 +152,7 @@ def _normalised(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[int]
 
 
 def _varying_axis(probe: Tensor) -> int | None:
-    """The one axis along which `probe` varies; None where none or several do."""
+    """Return the one axis along which `probe` varies; None if none or several do."""
     varying = [
         axis
         for axis in range(probe.dim())

@@ -1,4 +1,4 @@
-"""Choosing k: how many of the last taps vote (DESIGN §3; paper arXiv 2006.10679, section 3.2)."""
+"""Choosing k: how many of the last taps vote (paper arXiv 2006.10679, section 3.2)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ THRESHOLD = 0.75
 
 @dataclass(frozen=True)
 class KChoice:
-    """What the rule gave.
+    """The outcome of the rule.
 
-    `k`: how many of the last taps vote; `count`: the taps that reach the threshold, anywhere (the
-    paper's number); `threshold`: an accuracy in (0, 1]; `reached`: False when k fell back to 1.
+    Attributes:
+        k: how many of the last taps vote.
+        count: how many taps reach the threshold, anywhere (the paper's number).
+        threshold: an accuracy in (0, 1].
+        reached: False if k fell back to 1.
     """
 
     k: int
@@ -35,15 +38,16 @@ def choose_k(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
 
     Accuracies are those on correctly classified clean validation samples, taps in execution order,
     the logits last. The last taps that reach the threshold one after another vote, and so do the
-    logits, which may stay below it. Where that is none, k = 1, with a warning.
+    logits, which may stay below it. If there are none, k = 1, with a warning.
 
-    Raises ConfigurationError for a threshold outside (0, 1] or accuracies outside [0, 1].
+    Raises:
+        ConfigurationError: a threshold outside (0, 1], or accuracies outside [0, 1].
     """
     accuracy = np.asarray(tap_accuracy, np.float64)
     if not 0 < threshold <= 1:
-        raise ConfigurationError(f"Threshold {threshold} of k: it must be above 0 and at most 1.")
+        raise ConfigurationError(f"threshold {threshold} of k: it must be above 0 and at most 1")
     if accuracy.ndim != 1 or not len(accuracy) or not ((accuracy >= 0) & (accuracy <= 1)).all():
-        raise ConfigurationError("Accuracies to choose k by must be one a tap, each from 0 to 1.")
+        raise ConfigurationError("accuracies to choose k by must be one per tap, each from 0 to 1")
     reaching = accuracy >= threshold
     count = int(reaching.sum())
     below = np.flatnonzero(~reaching[:-1])
@@ -52,8 +56,8 @@ def choose_k(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
     if not reached:
         where = f"none of the last, only {count} earlier" if count else "no tap"
         warnings.warn(
-            f"Choosing k: {where} reaches an accuracy of {threshold:g} alone (best "
-            f"{accuracy.max():.3f}); k is 1, the logits. Lower the threshold or set k.",
+            f"choosing k: {where} reaches an accuracy of {threshold:g} alone (best "
+            f"{accuracy.max():.3f}); k is 1, the logits: lower the threshold or set k",
             stacklevel=2,
         )
     return KChoice(int(run) + 1, count, threshold, reached)

@@ -1,4 +1,4 @@
-"""REGroup as a classifier: an `nn.Module` that stands where the network stood."""
+"""REGroup as a classifier: an `nn.Module` that takes the network's place."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class REGroupClassifier(nn.Module):
-    """REGroup's robust prediction for images (paper arXiv 2006.10679, eq. 7; DESIGN §3).
+    """REGroup's robust prediction for images (paper arXiv 2006.10679, eq. 7).
 
     Args:
         model: the classifier, in evaluation mode: pixels (N, 3, H, W) to logits (N, M).
@@ -27,9 +27,10 @@ class REGroupClassifier(nn.Module):
         signs: "both", "positive" or "negative".
         policy: the tap policy that the bank was built with.
         example: pixels (N, 3, H, W) such as the model takes, from which its taps are found.
-        root_module: the module that tap names start from, `model` by default.
+        root_module: the module that tap names are relative to; by default `model`.
 
-    Raises ConfigurationError for k out of range, unknown signs, or a bank of another model.
+    Raises:
+        ConfigurationError: k out of range, unknown signs, or a bank of another model.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class REGroupClassifier(nn.Module):
 
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
-        """Borda sums (N, M) float32 of pixels (N, 3, H, W), by one forward pass of the model.
+        """Return Borda sums (N, M) float32 of pixels (N, 3, H, W), by one forward pass.
 
         The prediction is `argmax(1)`: the first class of the largest sum. Borda sums are counts:
         they carry no gradient.
@@ -65,26 +66,28 @@ class REGroupClassifier(nn.Module):
         return scorer.borda_sums(accumulators, self.k, self.signs).to(torch.float32)
 
     def _scorer(self, device: torch.device) -> Scorer:
-        """The scorer where the network runs now; it stays float32 when the model does not."""
+        """Return the scorer on the network's current device, always float32."""
         if device not in self._scorers:
             self._scorers = {device: Scorer(self._bank, device=device)}
         return self._scorers[device]
 
 
 def check_bank(bank: Bank, taps: tuple[Tap, ...]) -> None:
-    """Raise ConfigurationError, naming the first difference, unless `taps` end as the bank's.
+    """Raise ConfigurationError, naming the first difference, unless `taps` end like the bank's.
 
-    `taps`: all of the model's, in execution order.
+    Args:
+        bank: the bank.
+        taps: all taps of the model, in execution order.
     """
     count = len(bank.taps)
     if len(taps) < count:
         raise ConfigurationError(
-            f"A bank of another model: {count} of its taps are to vote, the model has {len(taps)}."
+            f"a bank of another model: {count} of its taps vote, the model has {len(taps)}"
         )
     for name, mixtures, tap in zip(bank.taps, bank.mixtures, taps[-count:], strict=True):
         channels = mixtures.shape[2]
         if (name, channels) != (tap.name, tap.channels):
             raise ConfigurationError(
-                f"A bank of another model: its tap {name} of {channels} channels is, in this "
-                f"model, {tap.name} of {tap.channels}; build a bank for this model and tap policy."
+                f"a bank of another model: its tap {name} of {channels} channels is, in this "
+                f"model, {tap.name} of {tap.channels}; build a bank for this model and tap policy"
             )

@@ -1,4 +1,4 @@
-"""Intervals of shares."""
+"""Confidence intervals of proportions."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from regroup.errors import ConfigurationError
 
 
 def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval (low, high) of the share `successes` / `total`, within [0, 1].
+    """Return Wilson's score interval (low, high) of `successes` / `total`, within [0, 1].
 
-    Wilson 1927; Newcombe 1998, method 3. Of nothing nothing is known: total 0 gives (0, 1).
-    Raises ConfigurationError for impossible counts or a confidence outside (0, 1).
+    Wilson 1927; Newcombe 1998, method 3. A total of 0 gives (0, 1).
+
+    Raises:
+        ConfigurationError: impossible counts, or a confidence outside (0, 1).
     """
     if not 0 <= successes <= total:
-        raise ConfigurationError(f"{successes} of {total}: there is no such share.")
+        raise ConfigurationError(
+            f"{successes} of {total}: give counts with 0 <= successes <= total"
+        )
     if not 0 < confidence < 1:
-        raise ConfigurationError(f"Confidence {confidence}: it must lie between 0 and 1.")
+        raise ConfigurationError(f"confidence {confidence}: it must lie between 0 and 1")
     if total == 0:
         return 0.0, 1.0
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -11,9 +11,12 @@ if TYPE_CHECKING:
 
 
 class ModulePath:
-    """The module whose forward is running, kept by hooks while this context is open.
+    """The module whose forward is running, tracked by hooks while this context is open.
 
-    Paths are relative to `root_module`; those of modules outside it, to `model`.
+    Args:
+        model: the network whose modules are tracked.
+        root_module: the module that paths are relative to; those of modules outside it are relative
+            to `model`.
     """
 
     def __init__(self, model: nn.Module, root_module: nn.Module) -> None:
@@ -34,9 +37,9 @@ class ModulePath:
             handle.remove()
 
     def name(self, label: str) -> str:
-        """File-safe name of a call at this point of the forward pass.
+        """Return a file-safe name for a call at this point of the forward pass.
 
-        The running module's path, and `label` where the module is not a leaf or has no path.
+        The running module's path, followed by `label` if the module is not a leaf or has no path.
         """
         module = self._stack[-1]
         path = self._paths[id(module)]

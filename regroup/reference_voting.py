@@ -1,4 +1,4 @@
-"""The voting rules of `regroup.voting` read off their definitions, slow: what those are held to."""
+"""The rules of `regroup.voting`, written literally from their definitions: a slow oracle."""
 
 from __future__ import annotations
 
@@ -14,9 +14,12 @@ if TYPE_CHECKING:
 def scores_by_rule(
     rule: str, voters: Sequence[Sequence[float]], weights: Sequence[int] | None = None
 ) -> list[float]:
-    """What a rule gives every class (M,), the largest is best, by divergences (V, M) of the voters.
+    """Return the score of every class (M,) under `rule`; the largest is best.
 
-    `weights`: (V,), of weighted-borda.
+    Args:
+        rule: a name of `regroup.voting.RULES`.
+        voters: divergences (V, M).
+        weights: (V,), only for weighted-borda.
     """
     ballots = [ranks(voter) for voter in voters]
     classes = range(len(ballots[0]))
@@ -34,7 +37,7 @@ def scores_by_rule(
 
 
 def _duel(ballots: Sequence[Sequence[int]], y: int, z: int) -> float:
-    """1 where more voters rank y before z than after it, half where as many, else 0."""
+    """Return 1 if more voters rank y before z than after it, half for as many, else 0."""
     before = sum(ballot[y] < ballot[z] for ballot in ballots)
     after = len(ballots) - before
     return 1.0 if before > after else 0.5 if before == after else 0.0
@@ -46,7 +49,7 @@ def class_order_by_rule(
     weights: Sequence[int] | None = None,
     tie_break: str = "class",
 ) -> list[int]:
-    """All classes, best first; ties by class index, or first by the smaller sum of divergences."""
+    """Return all classes, best first; ties by class index, or first by the smaller divergence."""
     found = scores_by_rule(rule, voters, weights)
     summed = [sum(voter[y] for voter in voters) if tie_break != "class" else 0.0
               for y in range(len(found))]  # fmt: skip

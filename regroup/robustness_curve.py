@@ -1,4 +1,4 @@
-"""Accuracy against perturbation size, from one run of a minimising attack (DESIGN §7, `minimal`).
+"""Accuracy against perturbation size, from one run of an attack under the `minimal` protocol.
 
 The attack found for each sample the smallest perturbation that it could; so at any epsilon the
 samples that it breaks are those whose perturbation is no larger. No epsilon needs a run of its own.
@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 class RobustnessCurve:
     """Counts over `total` samples at each epsilon, all (E,).
 
-    epsilons: ascending float64. broken: samples whose successful perturbation is no larger, int64.
-    softmax, regroup: samples that are classified correctly when exactly those are attacked.
+    Attributes:
+        epsilons: ascending float64.
+        broken: int64, samples whose successful perturbation is no larger.
+        softmax: int64, samples that softmax classifies correctly when exactly those are attacked.
+        regroup: int64, the same for REGroup.
+        total: all samples.
     """
 
     epsilons: NDArray[np.float64]
@@ -37,14 +41,18 @@ def robustness_curve(
     regroup_attacked: NDArray[np.bool_],
     epsilons: NDArray[np.float64] | None = None,
 ) -> RobustnessCurve:
-    """The curve of N samples that softmax classifies correctly when they are clean.
-
-    sizes: (N,), of each sample's perturbation; success: (N,), whether it fools softmax;
-    regroup_clean, regroup_attacked: (N,), whether REGroup is right on the clean and on the attacked
-    image. epsilons: None: 0 and every size at which a sample is broken, so that the curve is whole.
+    """Return the curve of N samples that softmax classifies correctly when they are clean.
 
     The perturbations are the smallest that fool softmax: for REGroup the curve is what such an
     attacker achieves, not the least accuracy within epsilon.
+
+    Args:
+        sizes: (N,), the size of each sample's perturbation.
+        success: (N,), whether it fools softmax.
+        regroup_clean: (N,), whether REGroup is right on the clean image.
+        regroup_attacked: (N,), whether REGroup is right on the attacked image.
+        epsilons: where to count; None: 0 and every size at which a sample is broken, so that the
+            curve is complete.
     """
     reached = np.where(success, sizes, np.inf).astype(np.float64)
     if epsilons is None:

@@ -1,8 +1,8 @@
 """Scoring: divergences as matrix products, ranks, Borda sums for every k and sign choice.
 
-Paper arXiv 2006.10679, eqs. 2, 3, 6 and 7; DESIGN §3. KL(C_y || pmf(x)) is
-const_y - <C_y, log pmf(x)>, so a voter costs one matrix product and one argsort a batch; every k
-and every sign choice then come from running sums over the taps, the last one first.
+Paper arXiv 2006.10679, eqs. 2, 3, 6 and 7. KL(C_y || pmf(x)) is const_y - <C_y, log pmf(x)>, so a
+voter costs one matrix product and one argsort per batch; every k and every sign choice then follow
+from running sums over the taps, the last one first.
 """
 
 from __future__ import annotations
@@ -39,9 +39,13 @@ VOTING_SIGNS = {"both": (0, 1), "positive": (0,), "negative": (1,)}
 class Votes:
     """Outcome of scoring N samples; int32, the sign choices S = 3 in `SIGN_CHOICES` order.
 
-    `prediction`, `true_rank`: (N, 3, T), index k - 1 where the last k taps vote;
-    `tap_prediction`, `tap_true_rank`: (N, 3, T), each tap alone, in execution order. True ranks
-    start at 1 and follow the order whose first class is the prediction.
+    True ranks start at 1 and follow the order whose first class is the prediction.
+
+    Attributes:
+        prediction: (N, 3, T), index k - 1 where the last k taps vote.
+        true_rank: (N, 3, T), likewise.
+        tap_prediction: (N, 3, T), each tap alone, in execution order.
+        tap_true_rank: (N, 3, T), likewise.
     """
 
     prediction: NDArray[np.int32]
@@ -53,8 +57,8 @@ class Votes:
 class _Voter:
     """One tap and sign: its mixtures (M, C) ready for the product with log PMFs.
 
-    Classes with identical mixtures share one column: BLAS may round equal columns differently,
-    and a tie has to stay one.
+    Classes with identical mixtures share one column: BLAS may round equal columns differently, and
+    a tie has to stay one.
     """
 
     def __init__(
@@ -79,21 +83,24 @@ class _Voter:
         self._columns = torch.tensor(columns, device=device) if shared else None
 
     def divergences(self, log_pmf: Tensor) -> Tensor:
-        """KL of every class, (N, M), for log PMFs (N, C)."""
+        """Return the KL of every class, (N, M), for log PMFs (N, C)."""
         found = self._product(log_pmf - self._middle)
         return found if self._columns is None else found[:, self._columns]
 
 
 def _logs(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithms, 0 where there is nothing: it is multiplied by 0 there."""
+    """Return logarithms, 0 for zero entries: they are multiplied by 0."""
     return np.log(values, out=np.zeros_like(values), where=values > 0)
 
 
 @dataclass(frozen=True, eq=False)
 class VoteSums:
-    """Borda sums (3, N, M) int for the three sign choices, and divergences summed alike.
+    """Running sums over voters, for the three sign choices.
 
-    The divergences are a scalar 0 where ties go by class, which does not look at them.
+    Attributes:
+        borda: Borda sums (3, N, M) int.
+        divergence: summed divergences (3, N, M); a scalar 0 where ties go by class, which ignores
+            them.
     """
 
     borda: Tensor
@@ -106,16 +113,22 @@ class VoteSums:
 class Scorer:
     """Scores accumulators against a bank on `device`, computing in `dtype`.
 
-    Keeps the mixtures in that type alone, and on a CPU once more for `regroup.kernels.matmul`.
+    Keeps the mixtures in that type alone, and on a CPU a second copy for `regroup.kernels.matmul`.
 
-    `delta`: added to every accumulator entry. `tie_break`: between classes of equal Borda sums,
-    "class" lets the lower index win, "divergence" the smaller divergence summed over the same
-    voters (then the lower index). Raises ConfigurationError for a delta that `dtype` cannot hold
-    and an unknown tie break.
+    Every method takes `accumulators`, one (N, 2, C) per tap of the bank in execution order, and
+    raises ConfigurationError if they do not fit the bank's taps, RegroupError if they are NaN,
+    infinite or negative.
 
-    Every method takes `accumulators`, one (N, 2, C) a tap of the bank in execution order, and
-    raises ConfigurationError where they do not fit the bank's taps, RegroupError where they are
-    NaN, infinite or negative.
+    Args:
+        bank: the mixtures.
+        delta: added to every accumulator entry.
+        tie_break: between classes of equal Borda sums, "class" lets the lower index win,
+            "divergence" the smaller divergence summed over the same voters (then the lower index).
+        device: where the scoring runs.
+        dtype: of the computation.
+
+    Raises:
+        ConfigurationError: a delta that `dtype` cannot hold, or an unknown tie break.
     """
 
     def __init__(
@@ -128,9 +141,9 @@ class Scorer:
         dtype: torch.dtype = torch.float32,
     ) -> None:
         if not torch.tensor(delta, dtype=dtype) > 0:
-            raise ConfigurationError(f"delta = {delta}: it must be above 0 in {dtype}.")
+            raise ConfigurationError(f"delta = {delta}: it must be above 0 in {dtype}")
         if tie_break not in get_args(TieBreak):
-            raise ConfigurationError(f"Tie break {tie_break!r}: it is 'class' or 'divergence'.")
+            raise ConfigurationError(f"unknown tie break {tie_break!r}: choose class or divergence")
         self._taps, self._num_classes = bank.taps, bank.num_classes
         self._channels = [mixtures.shape[2] for mixtures in bank.mixtures]
         self._delta, self._tie_break = delta, tie_break
@@ -144,7 +157,7 @@ class Scorer:
         self._integer = torch.int32 if fits else torch.int64
 
     def divergences(self, accumulators: Sequence[Accumulator]) -> tuple[Tensor, ...]:
-        """KL(C_y || pmf(x)) of every voter and class: one (N, 2, M) a tap."""
+        """Return KL(C_y || pmf(x)) of every voter and class: one (N, 2, M) per tap."""
         self._check_taps(accumulators)
         return tuple(
             torch.stack(self._tap_divergences(tap, accumulator, (0, 1)), dim=1)
@@ -152,9 +165,10 @@ class Scorer:
         )
 
     def borda_sums(self, accumulators: Sequence[Accumulator], k: int, signs: str) -> Tensor:
-        """Borda sums (N, M) int of the last `k` taps (eq. 7); `signs` one of `SIGN_CHOICES`.
+        """Return Borda sums (N, M) int of the last `k` taps (eq. 7); `signs` one of `SIGN_CHOICES`.
 
-        Raises ConfigurationError for `k` out of range or unknown `signs`.
+        Raises:
+            ConfigurationError: `k` out of range, or unknown `signs`.
         """
         taps = len(self._taps)
         check_k_range(k, taps)
@@ -170,10 +184,14 @@ class Scorer:
     def votes(
         self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]
     ) -> Votes:
-        """Predictions and true ranks for every k, every sign choice and every tap alone.
+        """Return predictions and true ranks for every k, every sign choice and every tap alone.
 
-        `labels`: (N,), the true classes. Raises ConfigurationError for labels out of range: leave
-        out failed rows.
+        Args:
+            accumulators: one (N, 2, C) per tap.
+            labels: (N,), the true classes.
+
+        Raises:
+            ConfigurationError: labels out of range; leave out failed rows.
         """
         samples = self._check_taps(accumulators)
         truth = self._check_labels(labels, samples)
@@ -185,18 +203,18 @@ class Scorer:
         return Votes(*decided)
 
     def _rows_at_once(self, taps: int) -> int:  # noqa: ARG002 - other rules need more for more taps
-        """Samples whose sums a CPU's cache holds; a GPU takes all."""
+        """Return how many samples' sums a CPU's cache holds; a GPU takes all."""
         return max(1, _PIECE // self._num_classes) if self._device.type == "cpu" else 2**31
 
     @property
     def _compiled(self) -> bool:
-        """Whether `regroup.kernels.borda` does the same faster."""
+        """Whether `regroup.kernels.borda` computes the same faster."""
         plain = self._device.type == "cpu" and self._dtype == torch.float32
         fits = self._tie_break == "class" and self._integer == torch.int32
         return plain and fits and borda_kernels() is not None
 
     def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
-        """What `Votes` holds of a few samples, (4, n, 3, T)."""
+        """Return the contents of `Votes` for a few samples, (4, n, 3, T)."""
         if self._compiled:
             return self._compiled_piece(accumulators, truth)
         taps = len(accumulators)
@@ -222,7 +240,7 @@ class Scorer:
         return decided
 
     def _decide(self, tally: VoteSums, labels: Tensor) -> NDArray[np.int32]:
-        """Predictions and true ranks, (2, N, 3)."""
+        """Return predictions and true ranks, (2, N, 3)."""
         decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
         decided = torch.stack(decide(tally, labels)).transpose(1, 2)
         return decided.to("cpu", torch.int32).numpy()
@@ -236,7 +254,7 @@ class Scorer:
         return VoteSums(borda, torch.stack((divergences[0] + divergences[1], *divergences)))
 
     def _points(self, divergence: Tensor) -> Tensor:
-        """Borda counts M - rank (N, M) int: ascending divergence, ties by class index (eq. 6)."""
+        """Return Borda counts M - rank (N, M): ascending divergence, ties by class (eq. 6)."""
         order = ascending(divergence)
         classes = divergence.shape[1]
         counts = torch.arange(classes - 1, -1, -1, device=self._device, dtype=self._integer)
@@ -257,27 +275,27 @@ class Scorer:
             low, high = torch.aminmax(values)
             if not (low >= 0 and high < torch.inf):
                 raise RegroupError(
-                    f"Accumulators of tap {self._taps[tap]} hold NaN, infinite or negative "
-                    "values: the network overflowed or the features are damaged; extract again."
+                    f"accumulators of tap {self._taps[tap]} hold NaN, infinite or negative "
+                    "values: the network overflowed or the features are damaged; extract again"
                 )
         shifted = values + self._delta
         total = shifted.sum(-1, keepdim=True, dtype=torch.float64)
         return shifted.log_().sub_(total.log().to(self._dtype))
 
     def _check_taps(self, accumulators: Sequence[Accumulator]) -> int:
-        """How many samples there are."""
+        """Check that the accumulators fit the bank; return the number of samples."""
         if len(accumulators) != len(self._taps):
             raise ConfigurationError(
-                f"Accumulators of {len(accumulators)} taps for a bank of {len(self._taps)}: "
-                "give those of the bank's taps, in order."
+                f"accumulators of {len(accumulators)} taps for a bank of {len(self._taps)}: "
+                "give those of the bank's taps, in order"
             )
         samples = int(accumulators[0].shape[0])
         for tap, channels, found in zip(self._taps, self._channels, accumulators, strict=True):
             expected = (samples, 2, channels)
             if tuple(found.shape) != expected:
                 raise ConfigurationError(
-                    f"Accumulators of tap {tap} have shape {tuple(found.shape)}, not {expected} "
-                    "as the bank's: they are of another model."
+                    f"accumulators of tap {tap} have shape {tuple(found.shape)}, not {expected} "
+                    "as the bank's: they are of another model"
                 )
         return samples
 
@@ -285,26 +303,30 @@ class Scorer:
         truth = torch.as_tensor(labels).to(self._device, torch.int64)
         if truth.shape != (samples,):
             raise ConfigurationError(
-                f"Labels of shape {tuple(truth.shape)} for {samples} samples: give one a sample."
+                f"labels of shape {tuple(truth.shape)} for {samples} samples: give one per sample"
             )
         wrong = truth[(truth < 0) | (truth >= self._num_classes)]
         if len(wrong):
             raise ConfigurationError(
-                f"Label {int(wrong[0])}: the bank has classes 0 to {self._num_classes - 1}; "
-                "leave failed rows out."
+                f"label {int(wrong[0])}: the bank has classes 0 to {self._num_classes - 1}; "
+                "leave failed rows out"
             )
         return truth
 
 
 def voting_signs(signs: str) -> tuple[int, ...]:
-    """Indices of the signs that vote; raises ConfigurationError for an unknown choice."""
+    """Return the indices of the signs that vote.
+
+    Raises:
+        ConfigurationError: an unknown choice.
+    """
     if signs not in VOTING_SIGNS:
-        raise ConfigurationError(f"Signs {signs!r}: choose {', '.join(SIGN_CHOICES)}.")
+        raise ConfigurationError(f"unknown signs {signs!r}: choose {', '.join(SIGN_CHOICES)}")
     return VOTING_SIGNS[signs]
 
 
 def _decide_by_class(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Predictions and true ranks, each (3, N): largest Borda sum first, ties by class index."""
+    """Return predictions and true ranks, each (3, N): largest Borda sum, ties by class index."""
     classes = tally.borda.shape[-1]
     index = torch.arange(classes, device=labels.device, dtype=tally.borda.dtype)
     key = tally.borda * classes + (classes - 1 - index)  # no two classes share a key
@@ -313,7 +335,7 @@ def _decide_by_class(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _decide_by_divergence(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """As `_decide_by_class`, but ties go first to the smaller summed divergence."""
+    """Return the same as `_decide_by_class`, but ties go first to the smaller summed divergence."""
     borda, divergence = tally.borda, tally.divergence
     best = borda == borda.amax(-1, keepdim=True)
     prediction = divergence.masked_fill(~best, torch.inf).argmin(-1)  # the first of equals
@@ -325,5 +347,5 @@ def _decide_by_divergence(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tens
 
 
 def _of_label(values: Tensor, labels: Tensor) -> Tensor:
-    """The values (3, N, 1) of the true classes."""
+    """Return the values (3, N, 1) of the true classes."""
     return values.gather(-1, labels.expand(values.shape[0], -1).unsqueeze(-1))

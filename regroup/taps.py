@@ -1,19 +1,20 @@
-"""Taps: the places of a network whose pre-activation responses are recorded (DESIGN §2, §3).
+"""Taps: the points of a network at which pre-activation responses are recorded.
 
 Taps are found by watching the torch functions of one forward pass rather than the modules: an
 activation may be a module used several times, in place, or a bare function call, and all of these
 are one call of a torch function. Only the outermost call counts (F.relu6 calls F.hardtanh).
 
-What is tapped:
+Tapped are, by policy:
 
-- `preactivation`: the input of every element-wise activation function, in execution order, and
-  the logits, of all classes also where the candidates are fewer. Softmax and GLU are not
-  element-wise and make no tap; nor does `clamp`.
-- `linear`: the output of every convolution (transposed too) and linear function. Attention
-  through `F.multi_head_attention_forward` is one torch function whose result is the output of its
-  out-projection: that is the tap; its fused in-projection is no layer of its own.
+- `preactivation`: the input of every element-wise activation function, in execution order, and the
+  logits, of all classes even if the candidates are fewer. Softmax and GLU are not element-wise and
+  make no tap; nor does `clamp`.
+- `linear`: the output of every convolution (transposed too) and linear function. Attention through
+  `F.multi_head_attention_forward` is one torch function whose result is the output of its
+  out-projection: that is the tap; its fused in-projection does not count as a layer.
 
-A response that the pixels cannot change (computed from parameters and buffers alone) makes no tap.
+A response that does not depend on the pixels (computed from parameters and buffers alone) makes no
+tap.
 """
 
 from __future__ import annotations
@@ -56,10 +57,13 @@ LINEARS = frozenset(
 class Tap:
     """One tap.
 
-    `name` is unique in its model and file-safe ([A-Za-z0-9._-]): module path, then the function
-    where the module is not a leaf, then ".2", ".3", ... for later uses; the final logits under
-    `preactivation` are "logits". `channels` is C; `channel_axis` the axis, non-negative, that
-    holds the channels in the tapped tensor (whose axis 0 is the samples').
+    Attributes:
+        name: unique in its model and file-safe ([A-Za-z0-9._-]): module path, then the function if
+            the module is not a leaf, then ".2", ".3", ... for later uses; the final logits under
+            `preactivation` are "logits".
+        channels: C.
+        channel_axis: the axis, non-negative, that holds the channels in the tapped tensor (whose
+            axis 0 holds the samples).
     """
 
     name: str
@@ -69,10 +73,13 @@ class Tap:
 
 @dataclass(frozen=True)
 class TapCall:
-    """A call that the policy watches: its function, its tap (None: constant), its rows a sample.
+    """A call that the policy watches.
 
-    `rows` is the length of axis 0 for one sample: 1, or the number of windows where a network
-    folds them into the batch (Swin).
+    Attributes:
+        function: name of the torch function.
+        tap: its tap; None for a constant response.
+        rows: the length of axis 0 for one sample: 1, or the number of windows where a network folds
+            them into the batch (Swin).
     """
 
     function: str
@@ -82,7 +89,13 @@ class TapCall:
 
 @dataclass(frozen=True)
 class TapPlan:
-    """What one forward pass met, in order; `logits` is the final tap where the policy has one."""
+    """The watched calls of one forward pass, in order.
+
+    Attributes:
+        policy: the tap policy.
+        calls: in execution order.
+        logits: the final tap, if the policy has one.
+    """
 
     policy: TapPolicy
     calls: tuple[TapCall, ...]
@@ -96,7 +109,7 @@ class TapPlan:
 
 
 class _CallWatcher(TorchFunctionMode, ABC):
-    """Hands the response of every call that `policy` watches to `_meet`, samples on axis 0."""
+    """Passes the response of every call that `policy` watches to `_meet`, samples on axis 0."""
 
     def __init__(self, policy: TapPolicy) -> None:
         super().__init__()
@@ -135,14 +148,21 @@ class _CallWatcher(TorchFunctionMode, ABC):
 
 
 class TapRecorder(_CallWatcher):
-    """Context manager for one forward pass: hands each tap's response to `receive`.
+    """Context manager for one forward pass: passes each tap's response to `receive`.
 
-    `receive(index, response)` gets the index of the tap in `plan.taps` and the response, detached,
-    samples on axis 0 (of length rows * `sample_count`), before the network goes on. The logits
-    tap is not a call and is left to the caller.
+    The logits tap is not a call and is left to the caller.
 
-    Raises RegroupError where the pass is not the one of `plan`: another order or number of calls
-    (data-dependent control flow), other channels, or an axis 0 that is not the samples'.
+    Args:
+        plan: the calls and taps to expect.
+        sample_count: samples of the pass.
+        receive: called as `receive(index, response)` before the network continues, with the index
+            of the tap in `plan.taps` and the response, detached, samples on axis 0 (of length rows
+            * `sample_count`).
+
+    Raises:
+        RegroupError: the pass differs from that of `plan`: another order or number of calls
+            (data-dependent control flow), other channels, or an axis 0 that does not hold the
+            samples.
     """
 
     def __init__(
@@ -167,7 +187,7 @@ class TapRecorder(_CallWatcher):
 
     def _meet(self, function: str, response: Tensor) -> None:
         if self._met == len(self._calls):
-            raise _other_flow(f"it went on with {function} after {self._met} calls")
+            raise _other_flow(f"it continued with {function} after {self._met} calls")
         call = self._calls[self._met]
         self._met += 1
         if call.function != function:
@@ -185,14 +205,14 @@ class TapRecorder(_CallWatcher):
             raise _other_flow(f"tap {tap.name} has shape {shape}, not {tap.channels} channels")
         if shape[0] != rows * self._sample_count:
             raise RegroupError(
-                f"Axis 0 of tap {tap.name} is not the samples': its shape is {shape} for "
-                f"{self._sample_count} samples, and one sample alone had {rows} rows. Give the "
-                "network images of the size of the example, and keep the batch on axis 0."
+                f"axis 0 of tap {tap.name} does not hold the samples: its shape is {shape} for "
+                f"{self._sample_count} samples, and one sample alone had {rows} rows; give the "
+                "network images of the size of the example, and keep the batch on axis 0"
             )
 
 
 class _Discoverer(_CallWatcher):
-    """Makes the calls of a plan from one forward pass of one sample."""
+    """Collects the calls of a plan from one forward pass of one sample."""
 
     def __init__(self, policy: TapPolicy, provenance: ChannelAxisTracker, path: ModulePath) -> None:
         super().__init__(policy)
@@ -218,8 +238,8 @@ class _Discoverer(_CallWatcher):
         axis = self._provenance.channel_axis(response)
         if not 0 < axis < response.dim():
             raise ConfigurationError(
-                f"Tap {name} has shape {tuple(response.shape)} with its channels on axis {axis}; "
-                "a tap needs the samples on axis 0 and the channels on another."
+                f"tap {name} has shape {tuple(response.shape)} with its channels on axis {axis}; "
+                "a tap needs the samples on axis 0 and the channels on another"
             )
         tap = Tap(name, response.shape[axis], axis)
         self.calls.append(TapCall(function, tap, _samples_first(function, response).shape[0]))
@@ -236,12 +256,16 @@ class _Discoverer(_CallWatcher):
 def discover_taps(
     model: nn.Module, example: Tensor, policy: TapPolicy, *, root_module: nn.Module | None = None
 ) -> tuple[Tap, ...]:
-    """Taps of `model` under `policy`, in execution order, from one forward pass (DESIGN §3).
+    """Return the taps of `model` under `policy`, in execution order, from one forward pass.
 
-    `example`: (N, 3, H, W) pixels as the network will see them; the first sample is used.
-    Names are relative to `root_module`, a submodule, by default to `model`.
+    Args:
+        model: the network, in evaluation mode.
+        example: (N, 3, H, W) pixels as the network will see them; the first sample is used.
+        policy: the tap policy.
+        root_module: the submodule that names are relative to; by default `model`.
 
-    Raises ConfigurationError: see `plan_taps`.
+    Raises:
+        ConfigurationError: see `plan_taps`.
     """
     return plan_taps(model, example, policy, root_module=root_module).taps
 
@@ -249,16 +273,19 @@ def discover_taps(
 def plan_taps(
     model: nn.Module, example: Tensor, policy: TapPolicy, *, root_module: nn.Module | None = None
 ) -> TapPlan:
-    """The calls and taps of one forward pass of the first sample of `example` (N, 3, H, W).
+    """Return the calls and taps of one forward pass of the first sample of `example` (N, 3, H, W).
 
     One sample, because then its rows on axis 0 are known to be its own: a batch on another axis
     shows as soon as two samples are run.
 
-    Raises ConfigurationError for an unknown policy, a model in training mode, a scripted or
-    compiled part, output that is no (N, M) logits, or a model without anything to tap.
+    Raises:
+        ConfigurationError: an unknown policy, a model in training mode, a scripted or compiled
+            part, output other than (N, M) logits, or a model without anything to tap.
     """
     if policy not in TAP_POLICIES:
-        raise ConfigurationError(f"Unknown tap policy {policy!r}; choose from {TAP_POLICIES}.")
+        raise ConfigurationError(
+            f"unknown tap policy {policy!r}: choose from {', '.join(TAP_POLICIES)}"
+        )
     check_evaluation_mode(model)
     _refuse_opaque(model)
     provenance = ChannelAxisTracker([*model.parameters(), *model.buffers()])
@@ -274,18 +301,19 @@ def plan_taps(
 
 
 def respond(model: nn.Module, pixels: Tensor) -> object:
-    """What the network returns for `pixels` (N, 3, H, W): where it is restricted, of all classes.
+    """Return the network's output for `pixels` (N, 3, H, W); for a restricted one, of all classes.
 
-    Restriction is about who can win. The responses of the logits tap, as those of every other, are
-    the network's own.
+    A restriction decides which classes can win. The responses of the logits tap, as those of every
+    other, are the network's own.
     """
     return model.all_logits(pixels) if isinstance(model, Classifier) else model(pixels)
 
 
 def logits_of(output: object, sample_count: int) -> Tensor:
-    """The logits (N, M) in what a classifier returned: a tensor, `.logits`, or a tuple's first.
+    """Return the logits (N, M) in a classifier's output: a tensor, `.logits`, or a tuple's first.
 
-    Raises ConfigurationError where that is no tensor of shape (`sample_count`, M).
+    Raises:
+        ConfigurationError: that is not a tensor of shape (`sample_count`, M).
     """
     logits = getattr(output, "logits", output)
     if isinstance(logits, (tuple, list)) and logits:
@@ -293,19 +321,19 @@ def logits_of(output: object, sample_count: int) -> Tensor:
     if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != sample_count:
         found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise ConfigurationError(
-            f"The model returned {found} for {sample_count} samples where logits of shape "
-            f"({sample_count}, classes) are needed; wrap it so that it returns those."
+            f"the model returned {found} for {sample_count} samples where logits of shape "
+            f"({sample_count}, classes) are needed: wrap it so that it returns those"
         )
     return logits
 
 
 def check_evaluation_mode(model: nn.Module) -> None:
-    """Raise ConfigurationError when a part of `model` is in training mode."""
+    """Raise ConfigurationError if a part of `model` is in training mode."""
     for path, module in model.named_modules():
         if module.training:
             raise ConfigurationError(
-                f"The model is in training mode (module {path or 'itself'!r}), where a sample's "
-                "responses depend on its batch; call model.eval() first."
+                f"the model is in training mode (module {path or 'itself'!r}), where a sample's "
+                "responses depend on its batch: call model.eval() first"
             )
 
 
@@ -313,8 +341,8 @@ def _refuse_opaque(model: nn.Module) -> None:
     for path, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
             raise ConfigurationError(
-                f"Module {path or 'itself'!r} of the model is scripted or compiled, so its layers "
-                "cannot be tapped; pass the model as it was before torch.jit or torch.compile."
+                f"module {path or 'itself'!r} of the model is scripted or compiled, so its layers "
+                "cannot be tapped; pass the model from before torch.jit or torch.compile"
             )
 
 
@@ -327,19 +355,19 @@ def _refuse_empty(model: nn.Module, plan: TapPlan) -> None:
         else ("a convolution or linear layer", "preactivation")
     )
     raise ConfigurationError(
-        f"Nothing to tap in {type(model).__name__} under policy {plan.policy!r}: its forward pass "
-        f"calls no function known as {sought}. Is a part of it scripted, compiled or a custom "
-        f"kernel? Else try policy {other!r}."
+        f"nothing to tap in {type(model).__name__} under policy {plan.policy!r}: its forward pass "
+        f"calls no function known as {sought}; if no part of it is scripted, compiled or a custom "
+        f"kernel, try policy {other!r}"
     )
 
 
 def _samples_first(function: str, response: Tensor) -> Tensor:
-    """`response` with the samples on axis 0: attention works on (L, N, E), all else on (N, ...)."""
+    """Return `response` with samples on axis 0: attention has (L, N, E), all others (N, ...)."""
     return response.transpose(0, 1) if function == _ATTENTION else response
 
 
 def _other_flow(difference: str) -> RegroupError:
     return RegroupError(
-        f"This forward pass is not the one in which the taps were found: {difference}. A network "
-        "whose control flow depends on its input cannot be tapped."
+        f"this forward pass differs from the one in which the taps were found: {difference}; a "
+        "network whose control flow depends on its input cannot be tapped"
     )

@@ -1,15 +1,16 @@
-"""Voting rules beside the paper's Borda count: other ways from the same rankings to a winner.
+"""Voting rules besides the paper's Borda count: other ways from the same rankings to a winner.
 
 Every rule sees what Borda sees, the ranks that the voters of the last k taps give all M classes (1
 is best), and gives every class a whole number; the largest wins, ties as in `regroup.scoring`:
 
 - plurality: how many voters rank the class first.
 - copeland: for every other class 2 points if more voters rank this one before it than after it, 1
-  if as many (Copeland 1951; a class that beats all others, Condorcet's winner, comes first).
-- median-rank: minus twice the median of the class's ranks (of an even number of voters the mean of
-  the middle two); Bucklin's and Balinski-Laraki's idea, robust to a minority of fooled voters.
+  if equally many do (Copeland 1951; a class that beats all others, Condorcet's winner, comes
+  first).
+- median-rank: minus twice the median of the class's ranks (for an even number of voters, the mean
+  of the middle two); after Bucklin and Balinski-Laraki, robust to a minority of fooled voters.
 - weighted-borda: Borda counts times the voter's weight, the number of clean samples that its tap
-  alone (both signs) gets right.
+  alone (both signs) classifies correctly.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Election(ABC):
 
     @classmethod
     def size(cls, taps: int, classes: int) -> int:  # noqa: ARG003
-        """Numbers that a sample takes."""
+        """Return how many numbers one sample occupies in memory."""
         return 3 * classes
 
     @abstractmethod
@@ -53,7 +54,7 @@ class Election(ABC):
 
     @abstractmethod
     def scores(self) -> Tensor:
-        """What every class has, (3, N, M) int64 for both signs, positive, negative."""
+        """Return the score of every class, (3, N, M) int64: both signs, positive, negative."""
 
 
 class _Sum(Election):
@@ -79,21 +80,21 @@ class _Sum(Election):
 
 
 class Plurality(_Sum):
-    """First choices counted."""
+    """Count of first choices."""
 
     def _points(self, ranks: Tensor) -> Tensor:
         return (ranks == 1).to(torch.int64)
 
 
 class Borda(_Sum):
-    """M - rank, added (eqs. 6, 7), each tap times its weight."""
+    """Sum of M - rank (eqs. 6, 7), each tap times its weight."""
 
     def _points(self, ranks: Tensor) -> Tensor:
         return ranks.shape[-1] - ranks
 
 
 class Copeland(Election):
-    """Pairwise majorities."""
+    """Count of pairwise majorities."""
 
     def __init__(self, weights: Sequence[int]) -> None:
         del weights
@@ -102,11 +103,11 @@ class Copeland(Election):
 
     @classmethod
     def size(cls, taps: int, classes: int) -> int:  # noqa: ARG003
-        """All pairs of classes: few samples at once, so that a cache holds most of them."""
+        """Count all pairs of classes: few samples at once, so that a cache holds most of them."""
         return 2 * classes**2
 
     def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
-        """Add the voters that rank one class before another, less those that do not."""
+        """Add each pair's voters for one class before the other, minus those against."""
         if self._first is None:
             self._first = ranks
             return
@@ -115,7 +116,7 @@ class Copeland(Election):
         self._majorities.add(ranks)
 
     def scores(self) -> Tensor:
-        """2 points a majority, 1 a tie; a class ties with itself: 1 point for all."""
+        """Return 2 points per majority, 1 per tie; a class ties with itself: 1 point for all."""
         assert self._first is not None
         if self._majorities is None:
             return _of_two_voters(*self._first.to(torch.int64))
@@ -123,9 +124,9 @@ class Copeland(Election):
 
 
 def _of_two_voters(positive: Tensor, negative: Tensor) -> Tensor:
-    """Copeland's points (3, N, M) int64 of one voter a sign, without looking at pairs.
+    """Return Copeland's points (3, N, M) int64 of one voter per sign, without looking at pairs.
 
-    Of two voters the majority is the mean of their +1 and -1, so the points add up like ranks.
+    The majority of two voters is the mean of their +1 and -1, so the points add up like ranks.
     """
     classes = positive.shape[-1]
     both = 2 * classes + 1 - positive - negative
@@ -133,7 +134,7 @@ def _of_two_voters(positive: Tensor, negative: Tensor) -> Tensor:
 
 
 class MedianRank(Election):
-    """Middles of the ranks."""
+    """Median of the ranks."""
 
     def __init__(self, weights: Sequence[int]) -> None:
         del weights
@@ -143,11 +144,11 @@ class MedianRank(Election):
 
     @classmethod
     def size(cls, taps: int, classes: int) -> int:
-        """The ranks of all voters, sorted, once for each sign and once for both."""
+        """Count the ranks of all voters, sorted, once for each sign and once for both."""
         return 6 * taps * classes
 
     def add(self, tap: int, ranks: Tensor) -> None:  # noqa: ARG002
-        """Put the ranks where they belong among the sorted ones."""
+        """Insert the ranks into the sorted ones."""
         positive, negative = ranks.to(rank_dtype(ranks.shape[-1]))
         for ordered, added in (
             (self._positive, positive),
@@ -158,16 +159,16 @@ class MedianRank(Election):
             _insert(ordered, added)
 
     def scores(self) -> Tensor:
-        """Minus the two middle ranks, which are one and the same of an odd number."""
+        """Return minus the sum of the two middle ranks, which coincide for an odd number."""
         groups = (self._both, self._positive, self._negative)
         return torch.stack([-_middles(group) for group in groups])
 
 
 def _insert(ordered: list[Tensor], ranks: Tensor) -> None:
-    """Put `ranks` (N, M) among those of other voters, sorted class by class, the least first.
+    """Insert `ranks` (N, M) into those of other voters, sorted class by class, ascending.
 
-    The larger of the two goes on at each place: V least and largest of whole numbers a voter,
-    which costs far less than sorting anew.
+    At each position the smaller value stays and the larger one moves on: V minima and maxima of
+    whole numbers per voter, far cheaper than sorting again.
     """
     moving, spare = ranks.clone(), torch.empty_like(ranks)
     for place, kept in enumerate(ordered):
@@ -178,7 +179,7 @@ def _insert(ordered: list[Tensor], ranks: Tensor) -> None:
 
 
 def _middles(ordered: list[Tensor]) -> Tensor:
-    """The sum of the two middle ones of V sorted (N, M), int64."""
+    """Return the sum of the two middle ones of V sorted (N, M), int64."""
     voters = len(ordered)
     return ordered[(voters - 1) // 2].to(torch.int64) + ordered[voters // 2]
 
@@ -192,11 +193,21 @@ ELECTIONS: dict[Rule, type[Plurality | Borda | Copeland | MedianRank]] = {
 
 
 class RuleScorer(Scorer):
-    """As `regroup.scoring.Scorer`, by another rule of `RULES` than Borda's.
+    """A `regroup.scoring.Scorer` for another rule of `RULES` than Borda's.
 
-    `weights`: (T,) whole numbers, of weighted-borda alone: how many clean samples each tap of the
-    bank gets right. Raises ConfigurationError as `Scorer`, for an unknown rule, and for weights
-    that are missing, negative, all zero, or of a rule that has none.
+    Args:
+        bank: as for `Scorer`.
+        rule: the voting rule.
+        weights: (T,) whole numbers, only for weighted-borda: how many clean samples each tap of the
+            bank classifies correctly.
+        delta: as for `Scorer`.
+        tie_break: as for `Scorer`.
+        device: as for `Scorer`.
+        dtype: as for `Scorer`.
+
+    Raises:
+        ConfigurationError: as `Scorer`; an unknown rule; weights that are missing, negative, all
+            zero, or given to a rule that has none.
     """
 
     def __init__(
@@ -214,16 +225,18 @@ class RuleScorer(Scorer):
         super().__init__(bank, tie_break=tie_break, device=device, dtype=dtype, **given)
         if rule not in ELECTIONS:
             known = ", ".join(ELECTIONS)
-            raise ConfigurationError(f"Voting rule {rule!r}: it is {known}; Borda is Scorer's.")
+            raise ConfigurationError(
+                f"unknown voting rule {rule!r}: choose from {known}; Scorer computes Borda"
+            )
         _check_weights(rule, weights, len(bank.taps))
         self._election, self._weights = ELECTIONS[rule], weights or [1] * len(bank.taps)
 
     def _rows_at_once(self, taps: int) -> int:
-        """As many samples as the rule has memory for."""
+        """Return as many samples as the rule has memory for."""
         return max(1, _PIECE // self._election.size(taps, self._num_classes))
 
     def _piece(self, accumulators: Sequence[Accumulator], truth: Tensor) -> NDArray[np.int32]:
-        """(4, n, 3, T) of a few samples."""
+        """Return (4, n, 3, T) for a few samples."""
         taps = len(accumulators)
         decided = np.empty((4, len(truth), 3, taps), np.int32)
         total, divergence = self._election(self._weights), torch.zeros((), dtype=self._dtype)
@@ -242,17 +255,17 @@ class RuleScorer(Scorer):
         return decided
 
     def _ranks(self, divergences: Tensor) -> Tensor:
-        """Ranks (2, n, M) int64 from 1 by divergences (2, n, M)."""
+        """Return ranks (2, n, M) int64 from 1 by divergences (2, n, M)."""
         points = torch.stack([self._points(each) for each in divergences])
         return self._num_classes - points.to(torch.int64)
 
 
 def _check_weights(rule: str, weights: Sequence[int] | None, taps: int) -> None:
     if (weights is None) == (rule == "weighted-borda"):
-        state = "needs weights, one a tap" if weights is None else "takes no weights"
-        raise ConfigurationError(f"The voting rule {rule} {state}.")
+        state = "needs weights, one per tap" if weights is None else "takes no weights"
+        raise ConfigurationError(f"voting rule {rule} {state}")
     if weights is not None and (len(weights) != taps or min(weights) < 0 or max(weights) == 0):
         raise ConfigurationError(
-            f"Weights of the voting rule {rule} must be one a tap of the bank's {taps}, whole "
-            "numbers of at least 0 and not all 0."
+            f"weights of voting rule {rule} must be one for each of the bank's {taps} taps, whole "
+            "numbers of at least 0 and not all 0"
         )

@@ -52,20 +52,20 @@ class Preprocessing:
 
     def __post_init__(self) -> None:
         if self.crop < 1:
-            raise ConfigurationError(f"crop must be at least 1 px, not {self.crop}.")
+            raise ConfigurationError(f"crop must be at least 1 px, not {self.crop}")
         if self.resize is not None and self.resize < self.crop:
             raise ConfigurationError(
-                f"A crop of {self.crop} px does not fit into an image resized to {self.resize} px: "
-                "choose resize >= crop."
+                f"a crop of {self.crop} px does not fit into an image resized to {self.resize} px: "
+                "choose resize >= crop"
             )
         if self.interpolation not in INTERPOLATIONS:
             known = ", ".join(INTERPOLATIONS)
             raise ConfigurationError(
-                f"Unknown interpolation {self.interpolation!r}: choose one of {known}."
+                f"unknown interpolation {self.interpolation!r}: choose one of {known}"
             )
         if self.decoder not in DECODERS:
             raise ConfigurationError(
-                f"Unknown decoder {self.decoder!r}: choose one of {', '.join(DECODERS)}."
+                f"unknown decoder {self.decoder!r}: choose one of {', '.join(DECODERS)}"
             )
 
     def describe(self) -> dict[str, object]:
@@ -101,14 +101,14 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float3
 
 def _decode_rgb(data: bytes) -> Image.Image:
     if not data:
-        raise UnreadableImageError("The image has no bytes.")
+        raise UnreadableImageError("the image has no bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             return image.convert("RGB")
     except UnidentifiedImageError:
         # Pillow's own message names a memory address, which would differ between attempts.
         raise UnreadableImageError(
-            f"Not an image of a known format ({', '.join(FORMATS)})."
+            f"not an image of a known format ({', '.join(FORMATS)})"
         ) from None
     except MemoryError:  # says nothing about the image
         raise
@@ -116,7 +116,7 @@ def _decode_rgb(data: bytes) -> Image.Image:
         # Decoders raise nearly anything on damaged bytes (OSError, SyntaxError, struct.error,
         # IndexError ...), and one bad image must cost its row, not its block.
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UnreadableImageError(f"The image cannot be decoded: {reason}") from error
+        raise UnreadableImageError(f"the image cannot be decoded: {reason}") from error
 
 
 def check_size(width: int, height: int, preprocessing: Preprocessing) -> None:
@@ -128,13 +128,13 @@ def check_size(width: int, height: int, preprocessing: Preprocessing) -> None:
     short, crop = preprocessing.resize, preprocessing.crop
     if short is None and (width, height) != (crop, crop):
         raise UnreadableImageError(
-            f"The image is {width} x {height} px and no resize is set, so it must be "
-            f"{crop} x {crop} px."
+            f"the image is {width} x {height} px and no resize is set, so it must be "
+            f"{crop} x {crop} px"
         )
     if short is not None and limit is not None and short * _long(width, height, short) > limit:
         raise UnreadableImageError(
-            f"The image is {width} x {height} px; with the shorter side at {short} px it would "
-            f"have {short * _long(width, height, short)} px, above the limit of {limit}."
+            f"the image is {width} x {height} px; with the shorter side at {short} px it would "
+            f"have {short * _long(width, height, short)} px, above the limit of {limit}"
         )
 
 

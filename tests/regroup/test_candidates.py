@@ -55,9 +55,9 @@ def test_first_round_is_one_deviation_over_the_mean() -> None:
 
 @pytest.mark.parametrize("accuracy", [0.0, -1.0, 1.01, math.nan])
 def test_impossible_accuracy_is_refused(accuracy: float) -> None:
-    with pytest.raises(ConfigurationError, match="Expected accuracy"):
+    with pytest.raises(ConfigurationError, match="expected accuracy"):
         first_depth(50, accuracy)
-    with pytest.raises(ConfigurationError, match="0 samples a class"):
+    with pytest.raises(ConfigurationError, match="0 samples per class"):
         first_depth(0, 0.5)
 
 

@@ -43,7 +43,7 @@ def test_nothing_reaches_the_threshold(accuracy: list[float], count: int, text: 
         assert choose_k(accuracy) == KChoice(1, count, 0.75, False)
 
 
-@pytest.mark.filterwarnings("ignore:Choosing k")
+@pytest.mark.filterwarnings("ignore:choosing k")
 @given(st.lists(st.sampled_from([0.0, 0.5, 0.7, 0.75, 0.8, 1.0]), min_size=1, max_size=8))
 def test_as_the_reference(accuracy: list[float]) -> None:
     found = choose_k(accuracy, 0.75)

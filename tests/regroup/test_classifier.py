@@ -152,7 +152,7 @@ def test_a_bank_of_a_deeper_model() -> None:
     mixtures = (bank.mixtures[0], *bank.mixtures)
     deeper = replace(bank, taps=("stem", *bank.taps), mixtures=mixtures)
     REGroupClassifier(model, deeper, 3, example=images(2))
-    with pytest.raises(ConfigurationError, match="4 of its taps are to vote, the model has 3"):
+    with pytest.raises(ConfigurationError, match="4 of its taps vote, the model has 3"):
         REGroupClassifier(model, deeper, 4, example=images(2))
 
 

@@ -191,5 +191,5 @@ def test_fingerprint_names_the_decoder_only_where_it_is_not_pil() -> None:
 
 
 def test_unknown_decoder_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="Unknown decoder 'dali': choose one of pil, cuda"):
+    with pytest.raises(ConfigurationError, match="unknown decoder 'dali': choose one of pil, cuda"):
         load_classifier(ModelSpec("digits-cnn", "random", decoder="dali"))  # type: ignore[arg-type]

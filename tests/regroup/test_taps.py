@@ -99,7 +99,7 @@ class Swish(torch.autograd.Function):
     ],
 )
 def test_what_is_no_activation(function: Any) -> None:
-    with pytest.raises(ConfigurationError, match="Nothing to tap in Pooled"):
+    with pytest.raises(ConfigurationError, match="nothing to tap in Pooled"):
         discover_taps(Pooled(Apply(function)).eval(), PIXELS, "preactivation")
 
 
@@ -262,7 +262,7 @@ class Branching(nn.Module):
     ("bright", "dark", "reason"),
     [
         (lambda x: x.relu(), lambda x: x, "ended after 1 of 2 calls"),
-        (lambda x: x, lambda x: x.relu(), "went on with relu after 1 calls"),
+        (lambda x: x, lambda x: x.relu(), "continued with relu after 1 calls"),
         (lambda x: x.relu(), lambda x: x.tanh(), "call 2 is tanh, not relu"),
         (lambda x: x.relu(), lambda x: x[:, 1:].relu(), r"tap relu\.2 has shape \(2, 3, 8, 8\)"),
     ],
@@ -293,7 +293,7 @@ def test_samples_on_another_axis(samples: int) -> None:
     pixels = torch.rand(samples, 3, 8, 8)
     plan = plan_taps(model, pixels, "preactivation")
     with (
-        pytest.raises(RegroupError, match="Axis 0 of tap relu is not the samples'"),
+        pytest.raises(RegroupError, match="axis 0 of tap relu does not hold the samples"),
         TapRecorder(plan, samples, lambda _i, _phi: None),
     ):
         model(pixels)

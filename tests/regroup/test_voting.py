@@ -34,7 +34,7 @@ def weights_of(rule: str, taps: int) -> list[int] | None:
 
 def weights_at(weights: list[int] | None, s: int, taps: list[int]) -> list[int] | None:
     """Of the voters of `voters_of`."""
-    signs = reference.VOTING_SIGNS[SIGN_CHOICES[s]]
+    signs = reference.VOTERS[SIGN_CHOICES[s]]
     return weights and [weights[tap] for tap in taps for _ in signs]
 
 
@@ -42,7 +42,7 @@ def literal(problem: Problem, rule: str, k: int, signs: str, tie_break: str) -> 
     """The order of every sample's classes; weights as `weights_of` gives them."""
     bank, accumulators, labels = problem
     taps = len(bank.taps)
-    each = [w for w in range(taps - k + 1, taps + 1) for _ in reference.VOTING_SIGNS[signs]]
+    each = [w for w in range(taps - k + 1, taps + 1) for _ in reference.VOTERS[signs]]
     orders = []
     for n in range(len(labels)):
         voters = reference.voting([a[n] for a in accumulators], list(bank.mixtures), k, signs)
@@ -208,11 +208,11 @@ def test_condorcets_winner_comes_first_where_borda_puts_another() -> None:
 @pytest.mark.parametrize(
     ("rule", "weights", "message"),
     [
-        ("borda", None, "Borda is Scorer's"),
-        ("schulze", None, "it is plurality, copeland, median-rank, weighted-borda"),
-        ("weighted-borda", None, "needs weights, one a tap"),
+        ("borda", None, "Scorer computes Borda"),
+        ("schulze", None, "choose from plurality, copeland, median-rank, weighted-borda"),
+        ("weighted-borda", None, "needs weights, one per tap"),
         ("copeland", [1, 1], "takes no weights"),
-        ("weighted-borda", [1], "one a tap of the bank's 2"),
+        ("weighted-borda", [1], "one for each of the bank's 2 taps"),
         ("weighted-borda", [1, -1], "at least 0"),
         ("weighted-borda", [0, 0], "not all 0"),
     ],

@@ -169,7 +169,7 @@ class _Runs:
         return images
 
     def outcome(self) -> KernelOutcome:
-        """Return the outcome after one last look, by the network exactly as the verification runs it."""
+        """Return the outcome after one last look, by the network as the verification runs it."""
         met = self.criterion.met(
             self.network.logits(self.images), self.batch.labels, self.batch.targets
         )

@@ -124,12 +124,12 @@ class _Group:
         return images
 
     def not_finite(self) -> dict[int, str]:
-        """Return the rows whose logits were not finite at some time: no verdict about the network."""
+        """Return the rows whose logits were ever not finite: no verdict about the network."""
         rows = (~self.finite).nonzero().flatten().tolist()
         return dict.fromkeys(rows, "the network gave NaN or infinity")
 
     def outcome(self, failures: dict[int, str]) -> KernelOutcome:
-        """Return the outcome after one last look, by the network exactly as the verification runs it."""
+        """Return the outcome after one last look, by the network as the verification runs it."""
         batch, spec = self.batch, self.spec
         logits = self.network.logits(self.images)
         found = self.criterion.met(logits, batch.labels, batch.targets)
