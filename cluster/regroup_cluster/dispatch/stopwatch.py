@@ -13,7 +13,7 @@ from regroup.forward_passes import forward_samples
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class BlockClock:
@@ -37,7 +37,7 @@ class BlockClock:
         finally:
             add_seconds(self.phases, {name: time.perf_counter() - started})
 
-    def each(self, name: str, items: Iterable[T]) -> Iterator[T]:
+    def each(self, name: str, items: Iterable[_T]) -> Iterator[_T]:
         """Yield `items`; the time spent waiting for each is added to the phase `name`."""
         source = iter(items)
         while True:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 # One row per sample: its position in the block, its image (C order, little-endian float32; null
 # where the attack failed), why it failed, its seconds, and its columns of the element.
-SCHEMA = pa.schema(
+_SCHEMA = pa.schema(
     [
         pa.field("row", pa.int64(), nullable=False),
         pa.field("sample_id", pa.string(), nullable=False),
@@ -78,11 +78,11 @@ class AttackCheckpoints:
             "seconds": block.seconds[rows],
             **{name: values[rows] for name, values in block.outcome.items()},
         }
-        return pa.table(columns, schema=SCHEMA)
+        return pa.table(columns, schema=_SCHEMA)
 
     def _fits(self, table: pa.Table) -> bool:
         """Return whether a checkpoint holds rows of this block."""
-        if table.schema != SCHEMA:
+        if table.schema != _SCHEMA:
             return False
         ids, size = self._block.rows.sample_ids, self._block.images[0].nbytes
         columns = table.select(["row", "sample_id", "image", "error"]).to_pydict()

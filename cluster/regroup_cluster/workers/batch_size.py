@@ -12,7 +12,7 @@ from regroup_cluster.errors import ClusterError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 class OutOfDeviceMemoryError(ClusterError):
@@ -33,7 +33,7 @@ class AdaptiveBatchSize:
     def __init__(self, batch: int, rows: int) -> None:
         self.batch, self.rows, self.halved = batch, rows, False
 
-    def attempt(self, function: Callable[[], T]) -> T | None:
+    def attempt(self, function: Callable[[], _T]) -> _T | None:
         """Return the result of `function`, or None where it ran out of memory and sizes are halved.
 
         Raises:

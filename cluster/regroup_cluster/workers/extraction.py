@@ -34,7 +34,14 @@ def example_pixels(classifier: Classifier, device: str) -> torch.Tensor:
 def build_extractor(
     classifier: Classifier, policy: TapPolicy, device: str, last: int | None = None
 ) -> Extractor:
-    """Build the extractor of a classifier's last `last` taps, or of all; names are its network's."""
+    """Build the extractor of a classifier's last taps, named relative to its network.
+
+    Args:
+        classifier: the network behind its normalisation.
+        policy: the tap policy.
+        device: torch device of the classifier.
+        last: number of taps; None: all.
+    """
     example = example_pixels(classifier, device)
     return Extractor(classifier, policy, example, last=last, root_module=classifier.network)
 

@@ -17,7 +17,7 @@ from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.results.accuracy import k_rows
 from regroup_pipelines.results.base import Accuracy, Record
 from regroup_pipelines.results.counts import VoteSummary
-from regroup_pipelines.steps.rescoring import Cost, rescore
+from regroup_pipelines.steps.rescoring import RescoringCost, rescore
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -93,9 +93,9 @@ class Variant:
     replicates: list[Summaries]
 
 
-def compare(
+def compare_banks(
     session: Session, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
-) -> tuple[list[Variant], Cost]:
+) -> tuple[list[Variant], RescoringCost]:
     """Build and score every recipe's bank and its replicates; what it cost.
 
     All samples are looked up before the first bank is built.
@@ -108,7 +108,7 @@ def compare(
     found = [(recipe, origin.look_up(recipe)) for recipe in recipes(config, bank)]
     variants = [_variant(session, origin, each, features, config) for each in found]
     banks = len(variants) * (1 + config.bootstrap)
-    cost = Cost(
+    cost = RescoringCost(
         seconds=time.perf_counter() - started,
         banks=banks,
         samples=banks * sum(element.plan.rows for element in features),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
 
-COLUMNS = ["sample_id", "label", "prediction", "confidence"]
+_COLUMNS = ["sample_id", "label", "prediction", "confidence"]
 SHOWN_CLASSES = 10
 
 
@@ -192,7 +192,7 @@ class LookUp:
         """Take in the rows of one features element that are candidates not met before."""
         before = self._seen.sum()
         start = sum(f.plan.rows for f in self._features)
-        for first_row, table in tables(element, COLUMNS) if not self._seen.all() else ():
+        for first_row, table in tables(element, _COLUMNS) if not self._seen.all() else ():
             self._take(start + first_row, table)
         if self._seen.sum() > before:
             self._features.append(element)
@@ -204,7 +204,7 @@ class LookUp:
         found = pc.index_in(table["sample_id"], value_set=self._ids).fill_null(-1).to_numpy()
         rows = np.flatnonzero((found >= 0) & ~self._seen[found])
         self._seen[found[rows]] = True
-        ids, labels, predictions, confidences = (table[name].take(rows) for name in COLUMNS)
+        ids, labels, predictions, confidences = (table[name].take(rows) for name in _COLUMNS)
         label, prediction = labels.to_numpy(), predictions.to_numpy()
         right = (label == prediction) & (prediction >= 0)
         self.correct += np.bincount(label[right], minlength=len(self.correct))

@@ -18,9 +18,9 @@ from regroup_pipelines.render.terminal import accuracy_grid, k_grid, print_line,
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.schema.loading import load_study, shipped_studies
 from regroup_pipelines.steps.demo_model import train_demo_model
-from regroup_pipelines.steps.rescoring import Cost
+from regroup_pipelines.steps.rescoring import RescoringCost
 from regroup_pipelines.steps.session import Session
-from regroup_pipelines.study.run import refuse_failures, run_study
+from regroup_pipelines.study.run import refuse_incomplete, run_study
 from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ def demo_study(config: DemoConfig) -> Study:
     return load_study(shipped_studies()[STUDY], changes, config.output).study
 
 
-def _rescoring(session: Session, steps: StudySteps) -> Cost:
+def _rescoring(session: Session, steps: StudySteps) -> RescoringCost:
     """What scoring cost: every k and sign choice of all images, from the store."""
     entries = [entry for entry in session.ledger if entry.step.startswith("score ")]
     names = (*steps.study.clean, *steps.attacks)
     votes = [steps.votes(*pair, name) for pair in steps.evaluations for name in names]
-    return Cost(
+    return RescoringCost(
         seconds=sum(entry.seconds for entry in entries),
         samples=sum(element.plan.rows for element in votes),
         forward_passes=sum(entry.forward_passes for entry in entries),
@@ -68,7 +68,9 @@ def _report(config: DemoConfig, output: Path) -> str:
     return str(report(options)["index"])
 
 
-def _print(results: StudyResults, rescoring: Cost, output: Path, quiet: bool, worked: bool) -> None:
+def _print(
+    results: StudyResults, rescoring: RescoringCost, output: Path, quiet: bool, worked: bool
+) -> None:
     (evaluation,) = results.evaluations
     show(accuracy_grid(evaluation.accuracy), quiet)
     show(k_grid(evaluation.accuracy_against_k, evaluation.votes), quiet)
@@ -85,7 +87,7 @@ def main(config: DemoConfig) -> JsonObject:
     with Session(config) as session:
         steps = StudySteps(session, study)
         results, failures = run_study(session, steps, started)
-        refuse_failures(failures, results)
+        refuse_incomplete(failures, results)
         rescoring = _rescoring(session, steps)
         worked = any(entry.blocks for entry in session.ledger)
     write_report(results, study.report, output)

@@ -107,7 +107,7 @@ def compare_elements(
     ]
     kind = places[0].kind
     named = {full: parent for each in inputs for parent, full in parents(kind, each)}
-    for found in compare(*inputs):
+    for found in compare_settings(*inputs):
         parent = named.get(_text(found.a)) or named.get(_text(found.b))
         yield _followed(stores, parent, found, seen) if parent else found
 
@@ -140,7 +140,7 @@ def _followed(
     return Difference(found.key, found.a, found.b, because)
 
 
-def compare(a: object, b: object, key: str = "") -> Iterator[Difference]:
+def compare_settings(a: object, b: object, key: str = "") -> Iterator[Difference]:
     """Every difference between two values of plain JSON, by its path."""
     if isinstance(a, dict) and isinstance(b, dict):
         yield from _compare_members(a, b, key)
@@ -152,7 +152,7 @@ def compare(a: object, b: object, key: str = "") -> Iterator[Difference]:
 
 
 def _item(key: str, number: int, pair: tuple[object, object]) -> Iterator[Difference]:
-    return compare(*pair, f"{key}[{number}]")
+    return compare_settings(*pair, f"{key}[{number}]")
 
 
 def _same(a: object, b: object) -> bool:
@@ -165,7 +165,7 @@ def _compare_members(
 ) -> Iterator[Difference]:
     for name in dict.fromkeys((*a, *b)):
         path = f"{key}.{name}" if key else name
-        yield from compare(a.get(name, _ABSENT), b.get(name, _ABSENT), path)
+        yield from compare_settings(a.get(name, _ABSENT), b.get(name, _ABSENT), path)
 
 
 def _tree(title: str, found: tuple[Difference, ...]) -> Tree:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from regroup_store.format.store import Store
 
 # Items of a list that people are shown.
-SHOWN = 4
+_SHOWN = 4
 
 
 def main(config: InspectConfig) -> JsonObject:
@@ -98,8 +98,8 @@ def shortened(value: object) -> str:
     if not isinstance(value, list):
         return "none" if value is None else str(value)
     texts = [shortened(item) for item in value]
-    if len(texts) > SHOWN + 1:
-        texts = [*texts[: SHOWN - 1], "...", texts[-1]]
+    if len(texts) > _SHOWN + 1:
+        texts = [*texts[: _SHOWN - 1], "...", texts[-1]]
         return f"[{', '.join(texts)}] ({len(value)} items)"
     return f"[{', '.join(texts)}]"
 

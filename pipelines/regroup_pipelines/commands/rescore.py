@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from regroup_pipelines.banks.comparison import asks_for_others, compare, variant_grid, variant_rows
+from regroup_pipelines.banks.comparison import (
+    asks_for_others,
+    compare_banks,
+    variant_grid,
+    variant_rows,
+)
 from regroup_pipelines.render.terminal import k_grid, print_line, show
 from regroup_pipelines.results.accuracy import k_rows
 from regroup_pipelines.results.base import Record
-from regroup_pipelines.steps.rescoring import Cost, find_features, rescore
+from regroup_pipelines.steps.rescoring import RescoringCost, find_features, rescore
 from regroup_pipelines.steps.scoring import check_k
 from regroup_pipelines.steps.session import Session
 from regroup_pipelines.steps.votes import voting_taps
@@ -38,7 +43,7 @@ def main(config: RescoreConfig) -> JsonObject:
         }
 
 
-Shown = tuple[Sequence[Record], Cost]
+Shown = tuple[Sequence[Record], RescoringCost]
 
 
 def _bank(
@@ -64,7 +69,7 @@ def _banks(
     ks: list[int],
 ) -> Shown:
     """The table against banks of other recipes."""
-    variants, cost = compare(session, bank, features, config)
+    variants, cost = compare_banks(session, bank, features, config)
     rows = variant_rows(variants, ks, config.signs)
     show(variant_grid(rows, list(variants[0].summaries), config.bootstrap), config.json)
     print_line(str(cost), config.json)

@@ -14,7 +14,7 @@ from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
 from regroup_pipelines.steps.session import Session
 from regroup_pipelines.study.dry_run import DryRunSession
 from regroup_pipelines.study.plan import Planner, describe_plan, print_plan
-from regroup_pipelines.study.run import refuse_failures, run_study
+from regroup_pipelines.study.run import refuse_incomplete, run_study
 from regroup_pipelines.study.steps import StudySteps
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def _run(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
         _check(steps, loaded)
         results, failures = run_study(session, steps, started)
         _report(results, options, loaded, any(entry.blocks for entry in session.ledger))
-    refuse_failures(failures, results)
+    refuse_incomplete(failures, results)
     return results.plain()
 
 

@@ -9,7 +9,7 @@ TapPolicyName = Literal["preactivation", "linear"]
 SignsName = Literal["both", "positive", "negative"]
 ClassesName = Literal["all", "dataset"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
-DecoderName = Literal["pil", "cuda"]
+DecoderOption = Literal["pil", "cuda"]
 WeightingName = Literal["softmax", "uniform"]
 TieBreakName = Literal["class", "divergence"]
 RuleName = Literal["borda", "plurality", "copeland", "median-rank", "weighted-borda"]
@@ -80,7 +80,7 @@ class ModelOptions:
     """Keep images and weights in channels-last memory format."""
     tf32: bool = False
     """Let a GPU round float32 products to TF32."""
-    decoder: DecoderName = "pil"
+    decoder: DecoderOption = "pil"
     """What decodes JPEGs: pil, or cuda (torchvision's nvJPEG, resized on the GPU too), whose pixels
     differ from PIL's."""
     batch: int = 64

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
         StudyResults,
     )
 
-HEADS = [
+ATTACK_HEADS = [
     "attack", "attempted", "#S", "success", "#S, 8 bits", "median L2, S", "median L-infinity, S",
     "queries", "backward passes", "seconds", "REGroup, S", "REGroup, all",
 ]  # fmt: skip
@@ -36,7 +36,7 @@ def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table
     return Table(
         f"{key_of(evaluation)}-attacks",
         f"Attacks, {evaluation.taps} taps, k = {evaluation.k}",
-        HEADS,
+        ATTACK_HEADS,
         [attack_cells(row, evaluation.row(row.images)) for row in results.attacks],
         [_download(row, results, evaluation) for row in results.attacks],
         "Queries (forward passes), backward passes and seconds are means over the attempted "
@@ -47,7 +47,7 @@ def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table
 def attack_cells(row: AttackedImages | AttackNotRun, measured: MeasuredImages | None) -> list[Cell]:
     """The cells of an attack: sizes in [0, 1], L-infinity in 255ths; costs are means."""
     if not isinstance(row, AttackedImages) or measured is None:
-        return [text_cell(row.images), *[Cell(NOT_RUN)] * (len(HEADS) - 1)]
+        return [text_cell(row.images), *[Cell(NOT_RUN)] * (len(ATTACK_HEADS) - 1)]
     s = row.summary
     costs = (s.mean_queries, s.mean_backward_passes, s.mean_seconds)
     return [

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     )
     from regroup_pipelines.schema.paper_values import PaperTime
 
-DEVICES = {"cpu": "CPU", "cuda": "GPU"}
+_DEVICE_NAMES = {"cpu": "CPU", "cuda": "GPU"}
 MEASURES = {"softmax": "softmax", "regroup": "REGroup", "ratio": "REGroup over softmax"}
-HEADS = ["device", "batch", "measure", "measured", "rounds", "paper"]
+_HEADS = ["device", "batch", "measure", "measured", "rounds", "paper"]
 _NOTE = (
     "Softmax is the bare network, REGroup the network and the Borda vote of its last k taps, in "
     "turn on the same images of the scored dataset, already decoded. Medians over the rounds after "
@@ -54,7 +54,7 @@ def inference_table(results: StudyResults, evaluation: EvaluationResults) -> Tab
         f"{key_of(evaluation)}-table-6",
         f"Table 6: inference time per image; {network}, {evaluation.taps} taps, "
         f"k = {evaluation.k}, signs = {results.signs}",
-        HEADS,
+        _HEADS,
         rows,
         download,
         _note(evaluation),
@@ -81,7 +81,7 @@ def _cells(
     rounds = timing.rounds if isinstance(timing, Timing) else None
     named = "1" if size == "1" else f"n = {times.batch}" if times else "n"
     return [
-        text_cell(DEVICES[timing.device]),
+        text_cell(_DEVICE_NAMES[timing.device]),
         text_cell(named),
         text_cell(MEASURES[measure]),
         _measured(_spread(times, measure), measure),
@@ -132,8 +132,10 @@ def _numbers(
 def _note(evaluation: EvaluationResults) -> str:
     """How to read the numbers, and what they were measured on."""
     timings = evaluation.inference_time or ()
-    machines = [f"{DEVICES[t.device]}: {t.words}." for t in timings if isinstance(t, Timing)]
+    machines = [f"{_DEVICE_NAMES[t.device]}: {t.words}." for t in timings if isinstance(t, Timing)]
     missing = [
-        f"{DEVICES[t.device]}: {NOT_RUN}, {t.reason}." for t in timings if not isinstance(t, Timing)
+        f"{_DEVICE_NAMES[t.device]}: {NOT_RUN}, {t.reason}."
+        for t in timings
+        if not isinstance(t, Timing)
     ]
     return " ".join([_NOTE, *machines, *missing])

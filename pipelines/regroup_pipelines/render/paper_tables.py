@@ -15,7 +15,7 @@ from regroup_pipelines.render.study_tables import NAMES, key_of
 from regroup_pipelines.render.table import Cell, Table, flat_accuracy, number_cell, text_cell
 from regroup_pipelines.results.base import MEASURES, NOT_RUN
 from regroup_pipelines.results.whole_subset import whole_lines
-from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
+from regroup_pipelines.schema.paper_values import SHIPPED_VALUES, read_paper_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.schema.paper_values import MeasureName, PaperValue, PaperValues
 
 NOT_AT_HAND = "not at hand"
-HEADS = ["row", "protocol", "attempted", "#S", "measure", "measured", "paper", "difference"]
+PAPER_HEADS = ["row", "protocol", "attempted", "#S", "measure", "measured", "paper", "difference"]
 QUOTED_HEADS = ["defense", "row", "measure", "published", "place"]
 NO_QUOTED = f"Published figures of other defenses: {NOT_AT_HAND}."
 BUDGET = "-budget"
@@ -98,7 +98,7 @@ class PaperRow:
 def values_of(results: StudyResults) -> PaperValues:
     """The paper's values that the study names, or those that are shipped; raises `UsageError`."""
     named = results.settings.paper_values
-    return read_paper_values(Path(named) if named else SHIPPED)
+    return read_paper_values(Path(named) if named else SHIPPED_VALUES)
 
 
 def paper_table(table: PaperTable, results: StudyResults, evaluation: EvaluationResults) -> Table:
@@ -120,7 +120,7 @@ def paper_table(table: PaperTable, results: StudyResults, evaluation: Evaluation
         f"{key_of(evaluation)}-{table.name}",
         f"Table {table.name.removeprefix('table-')}: {table.title}; {network}, "
         f"{evaluation.taps} taps, k = {evaluation.k}",
-        HEADS,
+        PAPER_HEADS,
         rows,
         download,
         paper_note(table, results, evaluation),

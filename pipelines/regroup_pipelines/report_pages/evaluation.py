@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.schema.study import Study
     from regroup_store.format.store import Store
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Missing:
     reason: str
 
 
-def or_missing(read: Callable[[], T]) -> T | Missing:
+def or_missing(read: Callable[[], _T]) -> _T | Missing:
     """What `read` returns, or why the store, or a dataset, does not give it any more."""
     try:
         return read()
@@ -121,11 +121,11 @@ class ReportedEvaluation:
         features.accept_gaps_of(votes.inputs)
         return features
 
-    def once(self, key: str, read: Callable[[], T]) -> T:
+    def once(self, key: str, read: Callable[[], _T]) -> _T:
         """What `read` returns, kept under `key`: large tables are read from the store once."""
         if key not in self._kept:
             self._kept[key] = read()
-        found: T = self._kept[key]
+        found: _T = self._kept[key]
         return found
 
     @cached_property

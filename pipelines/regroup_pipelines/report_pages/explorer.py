@@ -43,7 +43,7 @@ ROWS_LISTED, ROW_BYTES = 40_000, 110
 PAGE_BYTES, SAMPLE_BYTES, TAP_BYTES = 20_000, 700, 90
 # Samples whose pictures are read together: in the order of their blocks.
 READ_TOGETHER = 16
-COLUMNS = (
+_COLUMNS = (
     "label", "success", "adversarial", "clean_softmax", "attacked_softmax", "clean_regroup",
     "attacked_regroup", "clean_rank", "attacked_rank",
 )  # fmt: skip
@@ -262,7 +262,7 @@ def by_seed(sample_ids: list[str], seed: int) -> NDArray[np.int64]:
 def _numbers(outcomes: Outcomes) -> dict[str, list[Any]]:
     """Columns as JSON: small integers, and distances in four digits."""
     columns: dict[str, list[Any]] = {
-        name: outcomes[name].astype(np.int64).tolist() for name in COLUMNS
+        name: outcomes[name].astype(np.int64).tolist() for name in _COLUMNS
     }
     for name in ("l2", "linf"):
         columns[name] = [float(f"{value:.4g}") for value in outcomes[name]]

@@ -16,8 +16,8 @@ from regroup_pipelines.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MARKER = "regroup-report.json"
-FORMAT = "regroup-report"
+_MARKER = "regroup-report.json"
+_FORMAT = "regroup-report"
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
@@ -51,12 +51,12 @@ def _files(folder: Path) -> set[str]:
 def _written(folder: Path) -> set[str]:
     """The files that the report in a folder says it wrote; none where there is no report."""
     try:
-        marker = json.loads((folder / MARKER).read_text(encoding="utf-8"))
+        marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return set()
-    if not isinstance(marker, dict) or marker.get("format") != FORMAT:
+    if not isinstance(marker, dict) or marker.get("format") != _FORMAT:
         return set()
-    return {str(name) for name in marker.get("files", [])} | {MARKER}
+    return {str(name) for name in marker.get("files", [])} | {_MARKER}
 
 
 @contextmanager
@@ -85,8 +85,8 @@ def replaced_folder(output: Path) -> Iterator[Path]:
 
 def _seal(draft: Path) -> None:
     """Write the marker, and give the folder the permissions of a new one."""
-    marker = {"format": FORMAT, "files": sorted(_files(draft))}
-    (draft / MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
+    marker = {"format": _FORMAT, "files": sorted(_files(draft))}
+    (draft / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     mask = os.umask(0)
     os.umask(mask)
     draft.chmod(0o777 & ~mask)

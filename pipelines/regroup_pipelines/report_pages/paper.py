@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
     from regroup_pipelines.results.records import KRow
 
-SHOWN = (*PAPER_TABLES, "table-6")
+_SHOWN = (*PAPER_TABLES, "table-6")
 ROLES = {
     "softmax_top1": "softmax",
     "softmax_top5": "softmax5",
@@ -33,7 +33,7 @@ def paper_tables(evaluation: ReportedEvaluation, notes: list[str]) -> list[Table
     """Tables 1 to 6, those that the study asks for; `notes` get why one cannot be shown."""
     found: list[Table] = []
     results, row = evaluation.study.results, evaluation.results
-    for name in [name for name in results.settings.report.tables if name in SHOWN]:
+    for name in [name for name in results.settings.report.tables if name in _SHOWN]:
         made = or_missing(lambda name=name: study_tables(name, results, row))  # type: ignore[misc]
         if isinstance(made, Missing):
             notes.append(f"{name}: {made.reason}")

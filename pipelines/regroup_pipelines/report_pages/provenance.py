@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.json_types import FlatRow, JsonObject
     from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
-    from regroup_pipelines.schema.study import Bank
+    from regroup_pipelines.schema.study import DeclaredBank
 
 
 def elements(study: ReportedStudy) -> Iterator[tuple[str, str]]:
@@ -244,7 +244,7 @@ def what_was_run(study: ReportedStudy) -> list[tuple[str, str]]:
     return pairs + [(f"attack {name}", text) for name, text in _attacks(study)]
 
 
-def _bank(bank: Bank) -> str:
+def _bank(bank: DeclaredBank) -> str:
     return (
         f"{bank.per_class} correctly classified images per class of {bank.dataset}, "
         f"{bank.weighting} weights, seed {bank.bank_seed}"

@@ -16,7 +16,7 @@ from regroup_pipelines.schema.study import Study
 if TYPE_CHECKING:
     from regroup_pipelines.schema.paper_values import MeasureName
 
-SCHEMA_VERSION = 2
+RESULTS_VERSION = 2
 
 
 class WholeSubset(Record):

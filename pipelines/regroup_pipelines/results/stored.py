@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from regroup_pipelines.results.records import SCHEMA_VERSION, StudyResults
+from regroup_pipelines.results.records import RESULTS_VERSION, StudyResults
 from regroup_pipelines.results.version_1 import from_version_1
 from regroup_store.errors import SchemaVersionError, StoreUsageError
 from regroup_store.kinds.studies import read_study, study_names, write_study
@@ -31,10 +31,10 @@ def read_results(store: Store, name: str) -> StudyResults:
 def parse_results(plain: JsonObject, where: str) -> StudyResults:
     """Results from plain JSON of this schema or an earlier one; see `read_results`."""
     version = plain.get("schema_version", 1)
-    if isinstance(version, int) and version > SCHEMA_VERSION:
+    if isinstance(version, int) and version > RESULTS_VERSION:
         raise SchemaVersionError(
             f"{where} have schema version {version}, this release reads versions up to "
-            f"{SCHEMA_VERSION}: install a newer release of regroup-ray"
+            f"{RESULTS_VERSION}: install a newer release of regroup-ray"
         )
     try:
         current = from_version_1(plain) if version == 1 else plain

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.json_types import JsonObject
 
-SHIPPED = Path(__file__).parents[1] / "studies"
+SHIPPED_STUDIES = Path(__file__).parents[1] / "studies"
 NAMED = ("datasets", "banks", "subsets", "attacks", "sweeps")
 _TYPES = {
     "string_type": "a string",
@@ -39,7 +39,7 @@ _TYPES = {
 
 def shipped_studies() -> dict[str, Path]:
     """The studies that come with the package, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+    return {path.stem: path for path in sorted(SHIPPED_STUDIES.glob("*.toml"))}
 
 
 def find_study(study: str) -> Path:

@@ -9,18 +9,16 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regroup_pipelines.schema.attacks import keys_of, near
+from regroup_pipelines.schema.attacks import STRICT, Text, keys_of, near
 from regroup_pipelines.schema.toml_file import TomlFile
 
 if TYPE_CHECKING:
     from regroup_pipelines.errors import UsageError
 
-STRICT = ConfigDict(extra="forbid", strict=True)
-SHIPPED = Path(__file__).with_name("paper_values.toml")
-Text = Annotated[str, Field(min_length=1)]
+SHIPPED_VALUES = Path(__file__).with_name("paper_values.toml")
 Percent = Annotated[float, Field(ge=0, le=100)]
 PaperTableName = Literal["table-1", "table-2", "table-3", "table-4", "table-5"]
 MeasureName = Literal["softmax_top1", "softmax_top5", "regroup_top1", "regroup_top5"]
@@ -82,7 +80,7 @@ class PaperValues:
         return next(same, None)
 
 
-def read_paper_values(path: Path = SHIPPED) -> PaperValues:
+def read_paper_values(path: Path = SHIPPED_VALUES) -> PaperValues:
     """The values in `path`.
 
     Raises:

@@ -16,7 +16,7 @@ from pydantic.dataclasses import dataclass
 from regroup_pipelines.configs.options import (
     BankOptions,
     ClassesName,
-    DecoderName,
+    DecoderOption,
     ModelOptions,
     PrecisionName,
     RuleName,
@@ -65,7 +65,7 @@ class Model:
     dtype: PrecisionName = "fp32"
     channels_last: bool = False
     tf32: bool = False
-    decoder: DecoderName = "pil"
+    decoder: DecoderOption = "pil"
     batch: Count = 64
 
     def options(self, policy: TapPolicyName) -> ModelOptions:
@@ -75,7 +75,7 @@ class Model:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
-class Bank(BankOptions):
+class DeclaredBank(BankOptions):
     """`[banks.NAME]`: how a bank is drawn, and from which dataset."""
 
     dataset: str = "train"
@@ -133,7 +133,7 @@ class Study:
     taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
     model: Model
     datasets: dict[str, Text]
-    banks: Annotated[dict[str, Bank], Field(min_length=1)]
+    banks: Annotated[dict[str, DeclaredBank], Field(min_length=1)]
     subsets: dict[str, Subset] = Field(default_factory=dict)
     attacks: dict[str, Attack] = Field(default_factory=dict)
     sweeps: dict[str, Sweep] = Field(default_factory=dict)

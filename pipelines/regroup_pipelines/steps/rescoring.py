@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from regroup_store.kinds.banks import StoredBank
 
 
-class Cost(Record):
+class RescoringCost(Record):
     """What re-scoring took; `banks`: how many, where several were compared."""
 
     seconds: float
@@ -70,7 +70,7 @@ def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
 
 def rescore(
     session: Session, bank: StoredBank, features: list[BlockElement], options: VotingOptions
-) -> tuple[dict[str, VoteSummary], Cost]:
+) -> tuple[dict[str, VoteSummary], RescoringCost]:
     """Votes' summaries by features, and the cost: seconds and forward passes counted.
 
     By the features' name, or their ref where several have the same: attacks that differ in epsilon.
@@ -80,7 +80,7 @@ def rescore(
     started, entry = time.perf_counter(), len(session.ledger)
     votes = [score(session, element, bank, options) for element in features]
     steps = session.ledger[entry:]
-    cost = Cost(
+    cost = RescoringCost(
         seconds=time.perf_counter() - started,
         samples=sum(v.plan.rows for v in votes),
         forward_passes=sum(step.forward_passes for step in steps),

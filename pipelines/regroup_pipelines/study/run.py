@@ -25,7 +25,7 @@ class StudyIncompleteError(IncompleteError):
         self.summary = summary
 
 
-def refuse_failures(failures: dict[str, str], results: StudyResults) -> None:
+def refuse_incomplete(failures: dict[str, str], results: StudyResults) -> None:
     """Raise `StudyIncompleteError` where a part of the study could not be made."""
     if failures:
         first = next(iter(failures.values()))

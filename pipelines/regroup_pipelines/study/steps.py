@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from regroup_store.kinds.banks import StoredBank
     from regroup_store.kinds.indexes import SampleIndex
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
 def check_study_k(k: int, taps: int) -> None:
@@ -81,7 +81,7 @@ class StudySteps:
     study: Study
     _made: dict[tuple[str, ...], Any] = field(default_factory=dict)
 
-    def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
+    def _once(self, key: tuple[str, ...], make: Callable[[], _T]) -> _T:
         if key not in self._made:
             try:
                 self._made[key] = make()

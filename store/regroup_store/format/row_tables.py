@@ -165,20 +165,20 @@ class RowTable:
             yield Draft(cls, name, {**inputs, "samples": spool.digest()}, source_spec, spool)
 
 
-T = TypeVar("T", bound=RowTable)
+_T = TypeVar("_T", bound=RowTable)
 
 
 @dataclass(frozen=True)
-class Draft(Generic[T]):
+class Draft(Generic[_T]):
     """A complete table that is not in a store yet."""
 
-    table: type[T]
+    table: type[_T]
     name: str
     inputs: Mapping[str, object]
     source_spec: str
     spool: _Spool
 
-    def write(self, store: Store, recorded: Mapping[str, object]) -> T:
+    def write(self, store: Store, recorded: Mapping[str, object]) -> _T:
         """Write the table unless the same one exists, and open it."""
         kind, backend = self.table.kind, store.backend
         fingerprint = element_fingerprint(kind, self.inputs)

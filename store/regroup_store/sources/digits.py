@@ -11,7 +11,7 @@ from regroup_store.sources.source import SourceRow
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-SPLITS = ("", "train", "val")
+_SPLITS = ("", "train", "val")
 
 
 class DigitsSource:
@@ -30,7 +30,7 @@ class DigitsSource:
         Raises:
             StoreUsageError: there is no such split.
         """
-        if split not in SPLITS:
+        if split not in _SPLITS:
             raise StoreUsageError(f"digits has no split {split!r}: use digits:train or digits:val")
         self.spec = f"digits:{split}" if split else "digits"
         self.class_names = tuple(str(digit) for digit in range(10))

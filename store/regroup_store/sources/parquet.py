@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 IMAGE_COLUMNS = ("image", "img")
 # Without names the largest label gives the number of classes: beyond this it cannot be one.
 MAX_CLASSES = 1_000_000
-EXAMPLE = "parquet:data/test-*.parquet"
+_EXAMPLE = "parquet:data/test-*.parquet"
 
 
 class ParquetSource:
@@ -49,7 +49,7 @@ class ParquetSource:
         """
         self._fs, pattern = file_system(location, f"parquet:{location}")
         self.spec = f"parquet:{absolute(self._fs, pattern)}"
-        self._paths = find_by_name(self._fs, [pattern], self.spec, EXAMPLE)
+        self._paths = find_by_name(self._fs, [pattern], self.spec, _EXAMPLE)
         self._opened: dict[str, _File] = {}
         self._kept: tuple[tuple[str, int], pa.ChunkedArray] | None = None
         self._file(next(iter(self._paths)))

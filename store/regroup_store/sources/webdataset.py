@@ -17,12 +17,12 @@ from regroup_store.sources.tar_members import Archives, TarMember, members
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-IMAGES = ("jpg", "jpeg", "png")
+_IMAGE_KEYS = ("jpg", "jpeg", "png")
 LABELS = ("cls", "json")
 LABEL_KEYS = ("label", "cls")
 # A label is a number, or a few fields about the image, in bytes.
 LARGEST_LABEL = 1 << 24
-EXAMPLE = "webdataset:shards/train-{000..146}.tar"
+_EXAMPLE = "webdataset:shards/train-{000..146}.tar"
 # Of shards that one pair of braces may stand for.
 MOST_SHARDS = 1_000_000
 _RANGE = re.compile(r"\{([0-9]{1,9})\.\.([0-9]{1,9})\}")
@@ -49,7 +49,7 @@ class WebDatasetSource:
         self._fs, pattern = file_system(location, f"webdataset:{location}")
         self.spec = f"webdataset:{absolute(self._fs, pattern)}"
         patterns = _expanded(pattern)
-        self._paths = find_by_name(self._fs, patterns, self.spec, EXAMPLE)
+        self._paths = find_by_name(self._fs, patterns, self.spec, _EXAMPLE)
         self._archives = Archives(self._fs, self.spec, self._paths)
 
     @cached_property
@@ -75,7 +75,8 @@ class WebDatasetSource:
                 yield row
         if not samples:
             raise StoreUsageError(
-                f"{self.spec}: the shards hold no sample; expected images ({' '.join(IMAGES)}) "
+                f"{self.spec}: the shards hold no sample; expected images "
+                f"({' '.join(_IMAGE_KEYS)}) "
                 f"with labels ({' '.join(LABELS)})"
             )
 
@@ -127,10 +128,10 @@ class _Sample:
         Raises:
             StoreUsageError: there is none, or several.
         """
-        found = [extension for extension in IMAGES if extension in self.members]
+        found = [extension for extension in _IMAGE_KEYS if extension in self.members]
         if not found:
             raise StoreUsageError(
-                f"{self.where} has a label but no image ({' '.join(IMAGES)}) next to it"
+                f"{self.where} has a label but no image ({' '.join(_IMAGE_KEYS)}) next to it"
             )
         if len(found) > 1:
             raise StoreUsageError(f"{self.where} has {len(found)} images: {' '.join(found)}")
@@ -167,7 +168,7 @@ def _samples(file: BinaryIO, shard: str, size: int) -> Iterator[_Sample]:
     sample = _Sample(shard, "", {})
     for member in members(file, shard, 0, size):
         key, extension = _split(member.name)
-        if extension not in IMAGES + LABELS:
+        if extension not in _IMAGE_KEYS + LABELS:
             continue
         if key != sample.key:
             if sample.members:
