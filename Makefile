@@ -36,7 +36,7 @@ test-pipelines: $(VENV)/.installed-dev
 # On the CPU, one after the other, each with all cores: nothing else should run. Under a quarter of an
 # hour on two cores. GPU: python -m benchmarks.NAME --device cuda. The rest of benchmarks/ takes
 # longer, or needs images or weights: see the first lines of each.
-BENCHMARKS := heap extraction scoring kernels rescoring demo_way online overhead workers
+BENCHMARKS := allocator extraction scoring kernels rescoring released_demo classifier_latency overhead workers
 RESULTS := benchmarks/results
 FRESH := build/benchmarks
 
@@ -45,7 +45,7 @@ bench: $(VENV)/.installed-dev
 		$(BIN)/python -m benchmarks.$$name --json $(RESULTS)/$$name.json || missed="$$missed $$name"; \
 	done; test -z "$$missed" || { echo "Did not end well, or a target is NOT MET:$$missed"; exit 1; }
 
-# Committed are two runs, hours apart if they can be: `python -m benchmarks.together`.
+# Committed are two runs, hours apart if they can be: `python -m benchmarks.merge_runs`.
 # Targets that are missed are for `bench` to say; here only what became worse counts.
 bench-check: $(VENV)/.installed-dev
 	@rm -rf $(FRESH)

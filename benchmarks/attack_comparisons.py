@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from benchmarks.rivals import by_foolbox, by_torchattacks, full_batch
+from benchmarks.baselines import by_foolbox, by_torchattacks, full_batch
 from regroup.attacks import AttackSpec, make_attack
 from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks.alternating import THIS_PROCESS, Taken
 from benchmarks.machine import torch_threads
+from benchmarks.paired import THIS_PROCESS, Taken
 from benchmarks.pipeline import write_index
 from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.dispatch.attempt import measured

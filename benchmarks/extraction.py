@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, Skipped, command
 from benchmarks.machine import torch_threads
 from benchmarks.networks import classifier, noise
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, Skipped, command
 from regroup.accumulators import Extractor
 from regroup.kernels.allocator import keep_freed_memory
 from regroup.kernels.sign_sums import compiled_sign_kernels, plain_sums, sign_sums

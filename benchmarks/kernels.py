@@ -28,21 +28,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from benchmarks.alternating import (
-    Comparison,
-    Contender,
-    Fact,
-    Item,
-    Setting,
-    Skipped,
-    Taken,
-    command,
-)
 from benchmarks.attack_comparisons import EPSILON
 from benchmarks.attack_subject import Subject, on_digits, on_images
 from benchmarks.banks import random_accumulators, random_bank
-from benchmarks.floors import PRODUCTS
+from benchmarks.lower_bounds import PRODUCTS
 from benchmarks.machine import torch_threads
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, Skipped, Taken, command
 from benchmarks.scoring import resnet50_taps
 from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD

@@ -25,17 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.alternating import (
-    Comparison,
-    Contender,
-    Fact,
-    Item,
-    Setting,
-    Skipped,
-    Taken,
-    command,
-)
 from benchmarks.extract_job import SmallJob
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, Skipped, Taken, command
 from regroup.kernels.allocator import keep_freed_memory
 from regroup_cluster.dispatch.actor_pool import worker_pool
 from regroup_cluster.resources import WorkerResources

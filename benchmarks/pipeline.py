@@ -33,7 +33,7 @@ from regroup_cluster.dispatch.attempt import measured
 from regroup_cluster.workers.extraction import ExtractionWork, build_extractor
 from regroup_cluster.workers.images import IndexImages, IndexSpec
 from regroup_cluster.workers.remote_weights import fetch_classifier
-from regroup_pipelines.configs.options import DecoderName, ModelOptions
+from regroup_pipelines.configs.options import DecoderOption, ModelOptions
 from regroup_pipelines.steps.extraction import index_features_spec
 from regroup_pipelines.steps.network import Network, open_network
 from regroup_store.format.element import BlockElement
@@ -272,7 +272,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _setting(options: argparse.Namespace) -> Setting:
-    decoder: DecoderName = options.decoder
+    decoder: DecoderOption = options.decoder
     model = ModelOptions(
         model=options.model,
         weights=options.weights,

@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.alternating import Taken
+from benchmarks.paired import Taken
 from regroup.kernels.allocator import keep_freed_memory
 
 if TYPE_CHECKING:

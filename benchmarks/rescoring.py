@@ -23,7 +23,10 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from benchmarks.alternating import (
+from benchmarks.banks import random_bank
+from benchmarks.machine import torch_threads
+from benchmarks.networks import classifier, noise
+from benchmarks.paired import (
     THIS_PROCESS,
     Comparison,
     Contender,
@@ -33,9 +36,6 @@ from benchmarks.alternating import (
     Taken,
     command,
 )
-from benchmarks.banks import random_bank
-from benchmarks.machine import torch_threads
-from benchmarks.networks import classifier, noise
 from benchmarks.pipeline import write_index
 from benchmarks.scoring import resnet50_taps
 from benchmarks.synthetic import SyntheticWork, synthetic_network, write_dataset

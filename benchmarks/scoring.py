@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, get_args
 import numpy as np
 import torch
 
-from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, command
 from benchmarks.banks import random_accumulators, random_bank
-from benchmarks.floors import ORDERS, PRODUCTS
+from benchmarks.lower_bounds import ORDERS, PRODUCTS
 from benchmarks.networks import build, noise
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, command
 from regroup.kernels.allocator import keep_freed_memory
 from regroup.scoring import Scorer
 from regroup.taps import TapPolicy, discover_taps

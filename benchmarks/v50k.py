@@ -26,9 +26,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from benchmarks.floors import bare_scoring, forget, raw_read, raw_write
+from benchmarks.lower_bounds import bare_scoring, forget, raw_read, raw_write
 from benchmarks.machine import forget_peak
-from benchmarks.reading import ReadWork
+from benchmarks.read_only import ReadWork
 from benchmarks.synthetic import fill_features, write_dataset
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_pipelines.banks.build import build_bank

@@ -24,8 +24,8 @@ from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from benchmarks.alternating import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.extract_job import SmallJob
+from benchmarks.paired import Comparison, Contender, Item, Setting, Skipped, Taken, command
 from benchmarks.plain_processes import plain_processes
 from benchmarks.simulated_cluster import SimulatedCluster
 from regroup_cluster.dispatch.actor_pool import worker_pool

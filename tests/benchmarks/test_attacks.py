@@ -14,7 +14,7 @@ import torch
 from benchmarks.attack_comparisons import SIZES, WITHIN_5_PERCENT, Comparison
 from benchmarks.attack_subject import Subject, on_digits
 from benchmarks.attacks import Row, Skipped, main, measure, ratios, rotated
-from benchmarks.rivals import full_batch
+from benchmarks.baselines import full_batch
 from regroup.attacks import run_attack
 from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.pgd.attack import PGD

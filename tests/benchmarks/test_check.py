@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.alternating import Fact, Row, Skipped, as_json
 from benchmarks.check import main
+from benchmarks.paired import Fact, Row, Skipped, as_json
 
 Spread = tuple[float, float, float]
 

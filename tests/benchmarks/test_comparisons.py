@@ -14,10 +14,10 @@ import pytest
 import torch
 
 from benchmarks.banks import random_accumulators, random_bank
-from benchmarks.demo_way import SIDE, bank_of, batched, demo
 from benchmarks.extraction import relative_error
-from benchmarks.floors import ORDERS, PRODUCTS
+from benchmarks.lower_bounds import ORDERS, PRODUCTS
 from benchmarks.networks import build, noise
+from benchmarks.released_demo import SIDE, bank_of, batched, demo
 from benchmarks.scoring import differences, inversions
 from regroup import reference
 from regroup.accumulators import Extractor
@@ -37,7 +37,7 @@ SORTS = (
 HEAPS = ("kept", "given back")
 OUTSIDE = "share of time that the worker is outside blocks"
 ROWS = {
-    "heap": [
+    "allocator": [
         f"resnet50, batch 2, 32 px{gradient}: {what}"
         for gradient in ("", ", gradient")
         for what in ("freed memory kept", *(f"page faults a pass, {way}" for way in HEAPS))
@@ -80,8 +80,8 @@ ROWS = {
         for policy in POLICIES
         for threads in ("", ", one thread")
     ],
-    "demo_way": ["Extractor and Scorer", "predictions that differ"],
-    "online": [f"k = 5, batch {n}, {policy}" for n in (1, 2) for policy in POLICIES],
+    "released_demo": ["Extractor and Scorer", "predictions that differ"],
+    "classifier_latency": [f"k = 5, batch {n}, {policy}" for n in (1, 2) for policy in POLICIES],
     "overhead": [
         "regroup --help",
         "regroup ls",
@@ -127,7 +127,7 @@ def test_a_benchmark_measures_all_its_rows(
             assert row["what"] in done.stdout
 
 
-@pytest.mark.parametrize("name", ["extraction", "scoring", "demo_way", "online"])
+@pytest.mark.parametrize("name", ["extraction", "scoring", "released_demo", "classifier_latency"])
 def test_a_gpu_machine_needs_torch_and_numpy_alone(name: str, tmp_path: Path) -> None:
     blocked = ("ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba", *OTHERS)
     code = f"""
@@ -146,9 +146,9 @@ raise SystemExit(main(["--sizes", "tiny", "--rounds", "1"]))
     assert ("Numba is not installed" in done.stdout) == (name == "extraction")
 
 
-@pytest.mark.parametrize("name", ["heap", "rescoring", "kernels", "overhead", "workers"])
+@pytest.mark.parametrize("name", ["allocator", "rescoring", "kernels", "overhead", "workers"])
 def test_what_is_of_the_cpu_alone_says_so(name: str) -> None:
-    from benchmarks.alternating import Setting, Skipped
+    from benchmarks.paired import Setting, Skipped
 
     module = importlib.import_module(f"benchmarks.{name}")
     (item,) = module.items(Setting("cuda", "tiny", 1))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.alternating import (
+from benchmarks.machine import forget_peak, peak_bytes
+from benchmarks.paired import (
     Comparison,
     Contender,
     Fact,
@@ -24,7 +25,6 @@ from benchmarks.alternating import (
     command,
     measure,
 )
-from benchmarks.machine import forget_peak, peak_bytes
 
 
 def replayed(*seconds: float) -> Callable[[], Taken]:

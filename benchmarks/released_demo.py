@@ -1,4 +1,4 @@
-"""Against the way of the released demo: `python -m benchmarks.demo_way [--device cuda]`.
+"""Against the way of the released demo: `python -m benchmarks.released_demo [--device cuda]`.
 
 The demo runs the network once for each layer of each image, with a hook on that layer alone, sums
 the positive and the negative responses, and takes the KL divergence of every class in NumPy. That
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmarks.alternating import Comparison, Contender, Fact, Item, Setting, command
 from benchmarks.networks import build, noise
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, command
 from regroup.accumulators import Extractor
 from regroup.bank import DELTA, Bank, BankStatistics
 from regroup.scoring import Scorer
@@ -121,7 +121,7 @@ def kl(mixtures: NDArray[np.float64], pmf: NDArray[np.float64]) -> NDArray[np.fl
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the table goes to standard output."""
-    return command("demo_way", __doc__, items, arguments)
+    return command("released_demo", __doc__, items, arguments)
 
 
 if __name__ == "__main__":

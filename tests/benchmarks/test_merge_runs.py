@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.alternating import Fact, Row, Skipped, as_json
-from benchmarks.together import UnlikeError, main, together
+from benchmarks.merge_runs import UnlikeError, main, together
+from benchmarks.paired import Fact, Row, Skipped, as_json
 
 SKIPPED = Skipped("gpu", "none")
 

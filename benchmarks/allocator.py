@@ -1,4 +1,4 @@
-"""What freed memory that is kept brings a network: `python -m benchmarks.heap`.
+"""What freed memory that is kept brings a network: `python -m benchmarks.allocator`.
 
 The same passes by two processes in turn, one of which keeps the memory that it frees as the workers
 of `regroup` do (`regroup.kernels.allocator`) while the other leaves malloc as it is: forward, as
@@ -19,16 +19,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.alternating import (
-    Comparison,
-    Contender,
-    Fact,
-    Item,
-    Setting,
-    Skipped,
-    Taken,
-    command,
-)
+from benchmarks.paired import Comparison, Contender, Fact, Item, Setting, Skipped, Taken, command
 from regroup.kernels.allocator import keep_freed_memory
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 
@@ -73,7 +64,7 @@ SIZES = {
 def items(setting: Setting) -> Iterator[Item]:
     """Each network: the comparison, and page faults."""
     if setting.device != "cpu":
-        yield Skipped("heap", "it is of the CPU alone: leave --device out")
+        yield Skipped("allocator", "it is of the CPU alone: leave --device out")
         return
     for passes in SIZES[setting.sizes]:
         with one_process(keep=True) as kept, one_process(keep=False) as given_back:
@@ -149,7 +140,7 @@ def _faults() -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the table goes to standard output."""
-    return command("heap", __doc__, items, arguments)
+    return command("allocator", __doc__, items, arguments)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""REGroup as a classifier over the bare network: `python -m benchmarks.online [--device cuda]`.
+"""REGroup as a classifier over the bare network: `python -m benchmarks.classifier_latency [--device cuda]`.
 
 ResNet-50 with random weights, `REGroupClassifier` with k = 5, 1000 classes, at batch 1 and 64,
 float32, channels-last; both tap policies, with `--sizes small` the default one. Our seconds over
@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, get_args
 
 import torch
 
-from benchmarks.alternating import Comparison, Contender, Item, Setting, command
 from benchmarks.banks import random_bank
 from benchmarks.networks import classifier, noise
+from benchmarks.paired import Comparison, Contender, Item, Setting, command
 from regroup.classifier import REGroupClassifier
 from regroup.models.compute import Compute
 from regroup.taps import TapPolicy, discover_taps
@@ -88,7 +88,7 @@ def _repeated(model: nn.Module, pixels: Tensor, passes: int) -> Callable[[], obj
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; the table goes to standard output."""
-    return command("online", __doc__, items, arguments)
+    return command("classifier_latency", __doc__, items, arguments)
 
 
 if __name__ == "__main__":

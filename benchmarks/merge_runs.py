@@ -1,4 +1,4 @@
-"""Several runs of the same code as one result: `python -m benchmarks.together RUN RUN --into OUT`.
+"""Several runs of the same code as one result: `python -m benchmarks.merge_runs RUN RUN --into OUT`.
 
 Rounds of one run are minutes apart, and a machine drifts over hours: what `make bench-check` may
 call worse has to lie outside what runs of the same code differ by. So the committed results are of
@@ -71,7 +71,7 @@ def _met(row: Mapping[str, Any]) -> bool:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the files that all runs have."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.together", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.merge_runs", description=__doc__)
     parser.add_argument("runs", type=Path, nargs="+", help="folders with the JSON of a run each")
     parser.add_argument("--into", type=Path, required=True, help="where the results go")
     options = parser.parse_args(arguments)
