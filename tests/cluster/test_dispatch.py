@@ -231,7 +231,7 @@ def test_no_room_at_all_ends_the_job(tmp_path: Path) -> None:
     whole = WorkerResources(workers=1, cpus=2)
     with worker_pool(whole) as pool:
         pool.dispatch(FaultyWork(tmp_path), [0], POLICY, Recorder())
-        with pytest.raises(ClusterError, match=r"ready within 1 s: .* no free 1 CPU"):
+        with pytest.raises(ClusterError, match=r"ready within 1 s: .* no capacity for 1 CPU"):
             dispatch_to_actors(FaultyWork(tmp_path), [1], TWO, RetryPolicy(3, 60, 1), Recorder())
 
 

@@ -254,6 +254,7 @@ class ActorSlots:
         elif now - self._alive_at > self._dispatch.ready_s:
             raise ClusterError(
                 f"no worker became ready within {self._dispatch.ready_s:g} s: the cluster has no "
-                f"free {self._capacity.share.describe()}, or a worker takes longer to build; free "
-                "resources, ask for less per worker, or wait longer (committed blocks are kept)"
+                f"capacity for {self._capacity.share.describe()}, or a worker takes longer to "
+                "build; free resources, request less per worker, or wait longer (committed blocks "
+                "are kept)"
             )

@@ -104,5 +104,5 @@ def traceback_text(error: BaseException) -> str:
 
 
 def is_usage_error(error: BaseException) -> bool:
-    """Whether `error` says that the user asked for something invalid."""
+    """Return whether `error` says that the user asked for something invalid."""
     return getattr(error, "exit_status", 1) == 2

@@ -117,6 +117,6 @@ def _log(
     )
     state = "written" if created else "already in the store"
     warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
-    session.tell(
+    session.announce(
         f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
     )

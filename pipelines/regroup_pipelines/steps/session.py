@@ -1,4 +1,4 @@
-"""What a running job holds: its store, its workers (started only for work), its ledger."""
+"""The session of a command: a store, workers that are started only for work, and a ledger."""
 
 from __future__ import annotations
 
@@ -40,10 +40,13 @@ GO_ON = ", or with --allow-missing to go on without them"
 
 @dataclass
 class Session:
-    """A job over one store, opened when it is first needed and made then if `create`.
+    """A store and workers for the duration of a command; all of them open on first use.
 
-    Ray is started on the first block of real work, never before. With `allow_missing`, an element
-    is finalised without the blocks that were given up.
+    Attributes:
+        options: of the command: store, cluster and workers.
+        create: whether a store that does not exist is created.
+        allow_missing: whether elements are finalised without the blocks that failed.
+        ledger: what each step did.
     """
 
     options: ClusterOptions
@@ -57,7 +60,11 @@ class Session:
 
     @cached_property
     def store(self) -> Store:
-        """The store; `StoreUsageError` when it is none, or is not there and not to be made."""
+        """The store, opened on first use.
+
+        Raises:
+            StoreUsageError: it is no store, or does not exist and is not created.
+        """
         return open_store(self.options.store, create=self.create)
 
     def __enter__(self) -> Session:
@@ -82,7 +89,7 @@ class Session:
 
     @property
     def joined(self) -> bool:
-        """Whether Ray is started or joined, so that the cluster can be asked."""
+        """Whether Ray is started or joined."""
         return self._joined
 
     def _join(self) -> None:
@@ -92,7 +99,7 @@ class Session:
             self._joined = True
 
     def workers(self) -> WorkerPool:
-        """The pool of worker actors, started on first use and kept for the whole job."""
+        """Return the pool of worker actors, started on first use and kept for the session."""
         from regroup_cluster.dispatch.actor_pool import worker_pool  # ray: only for work
 
         self._join()
@@ -132,7 +139,7 @@ class Session:
         """
 
         def dispatch(blocks: list[int], rows: int, done: int) -> DispatchReport:
-            """Run a task per block."""
+            """Run one task per block."""
             return self.run_tasks(step, work, blocks, rows, done)
 
         self._fill(step, element, dispatch)
@@ -181,7 +188,7 @@ class Session:
         return Broadcast(make_progress(step, rows, done), shown, MetricsProgress(step))
 
     def _recorded(self) -> RunRecord:
-        """The record of this run, begun with its first work: a run that does none leaves none."""
+        """Return the record of this run, begun with its first work: without work there is none."""
         if self._run_record is None:
             command = command_of(self.options)
             self._run_record = RunRecord(self.store, command, self.options, self.summary, log)
@@ -195,12 +202,12 @@ class Session:
     ) -> None:
         started, missing = time.perf_counter(), element.missing()
         skipped = element.plan.blocks - len(missing)
-        if self.allow_missing:  # What was accepted once is not tried again.
+        if self.allow_missing:  # what was accepted once is not tried again
             missing = [block for block in missing if block not in element.listed_gaps]
         if missing:
-            rows = sum(_length(element, block) for block in missing)
+            rows = sum(element.plan.size(block) for block in missing)
             report = dispatch(missing, rows, skipped)
-            keep_reasons(step, element, report)
+            quarantine_failures(step, element, report)
             self.record(step, element.ref, report, skipped, started)
             if not self.allow_missing:
                 refuse_failures(step, report, allow=hasattr(self.options, "allow_missing"))
@@ -213,9 +220,10 @@ class Session:
         element: BlockElement,
         summarise: Callable[[BlockElement], dict[str, Any]],
     ) -> None:
-        """Write the summary of `element` unless one is there that names its gaps.
+        """Write the summary of `element` unless it has one that names the same gaps.
 
-        Raises GapError for blocks that are missing, unless they are allowed to.
+        Raises:
+            GapError: blocks are missing, and the session does not allow that.
         """
         missing, summary = element.missing(), element.summary()
         if missing and self.allow_missing:
@@ -228,7 +236,7 @@ class Session:
     def record(
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
     ) -> None:
-        """Enter what a dispatch did into the ledger."""
+        """Add a ledger entry for a dispatch."""
         done, phases = report.reports, dict[str, float]()
         for each in done:
             add_seconds(phases, each.phases)
@@ -253,27 +261,22 @@ class Session:
         )
 
     def note(self, step: str, ref: str, skipped: int, started: float) -> None:
-        """Enter into the ledger that a step found everything in the store."""
+        """Add a ledger entry for a step that found everything in the store."""
         seconds = time.perf_counter() - started
         self.ledger.append(found_entry(step, ref, skipped, seconds))
         log(f"{step}: already in the store ({ref}), nothing to do")
 
-    def tell(self, line: str) -> None:
-        """Say what was done."""
+    def announce(self, line: str) -> None:
+        """Log what was done."""
         log(line)
 
     def summary(self) -> list[dict[str, Any]]:
-        """The ledger as plain JSON."""
+        """Return the ledger as plain JSON."""
         return [entry.plain() for entry in self.ledger]
 
 
-def _length(element: BlockElement, block: int) -> int:
-    span = element.plan.span(block)
-    return int(span.stop - span.start)
-
-
-def keep_reasons(step: str, element: BlockElement, report: DispatchReport) -> None:
-    """Log, and keep beside the element until they are committed, why blocks were given up."""
+def quarantine_failures(step: str, element: BlockElement, report: DispatchReport) -> None:
+    """Log why blocks failed, and store it beside the element until they are committed."""
     log_failures(step, report)
     for failure in report.failures:
         element.quarantine(failure.block, failure.attempts, failure.reason)
@@ -281,13 +284,13 @@ def keep_reasons(step: str, element: BlockElement, report: DispatchReport) -> No
 
 
 def log_failures(step: str, report: DispatchReport) -> None:
-    """Say in full why blocks were given up."""
+    """Log the full reason for every failed block."""
     for failure in report.failures:
         log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
 
 
 def log_gaps(step: str, element: BlockElement) -> None:
-    """Say loudly how many samples an element was finalised without."""
+    """Log how many samples an element was finalised without."""
     if gaps := element.gaps:
         rows = sum(element.plan.size(block) for block in gaps)
         log(
@@ -297,9 +300,15 @@ def log_gaps(step: str, element: BlockElement) -> None:
 
 
 def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -> None:
-    """Raise `IncompleteError` with the blocks that failed and the first reason.
+    """Raise an error that names the blocks that failed and the first reason.
 
-    `allow`: the command has the option to go on without them.
+    Args:
+        step: what was made.
+        report: of the dispatch.
+        allow: whether the command has the option --allow-missing.
+
+    Raises:
+        IncompleteError: a block failed.
     """
     if not report.failures:
         return
@@ -313,4 +322,4 @@ def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -
 
 
 class NotYetError(Exception):
-    """What comes next depends on work that a dry run does not do."""
+    """The next step depends on work that a dry run does not do."""

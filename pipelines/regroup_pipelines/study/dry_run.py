@@ -140,7 +140,7 @@ class DryRunSession(Session):
         if not element.missing():
             super().finish(step, element, summarise)
 
-    def tell(self, line: str) -> None:
+    def announce(self, line: str) -> None:
         """Nothing: what it would say is not done."""
 
     def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
