@@ -1,4 +1,4 @@
-"""REGroup as a classifier over the bare network: `python -m benchmarks.classifier_latency [--device cuda]`.
+"""REGroup as a classifier over the bare network: `python -m benchmarks.classifier_latency`.
 
 ResNet-50 with random weights, `REGroupClassifier` with k = 5, 1000 classes, at batch 1 and 64,
 float32, channels-last; both tap policies, with `--sizes small` the default one. Our seconds over

@@ -1,4 +1,4 @@
-"""Several runs of the same code as one result: `python -m benchmarks.merge_runs RUN RUN --into OUT`.
+"""Several runs of the same code as one: `python -m benchmarks.merge_runs RUN RUN --into OUT`.
 
 Rounds of one run are minutes apart, and a machine drifts over hours: what `make bench-check` may
 call worse has to lie outside what runs of the same code differ by. So the committed results are of
