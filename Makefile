@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-cluster test-pipelines bench bench-check lint types format clean
+.PHONY: demo test test-cluster test-pipelines bench bench-check lint types layers house format clean
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "regroup needs Python 3.11 or newer; say which one with PYTHON=python3.11")'
@@ -58,6 +58,14 @@ lint: $(VENV)/.installed-dev
 
 types: $(VENV)/.installed-dev
 	$(BIN)/mypy
+
+# Which way imports go (pyproject.toml, importlinter).
+layers: $(VENV)/.installed-dev
+	$(BIN)/lint-imports
+
+# Figures of the tree, each with its bound: circles, folders, late imports, names.
+house: $(VENV)/.installed-dev
+	$(BIN)/python -m tests.house
 
 format: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
