@@ -1,4 +1,16 @@
-"""Attacks in pixel space; each sample's example depends on its own random stream alone."""
+"""Attacks in pixel space; each sample's example depends on its own random stream alone.
+
+`make_attack` builds an attack by name (`ATTACKS`), `run_attack` runs it on correctly classified
+samples (`predictions` finds them), `verify` checks the stored images. Each attack is a class
+derived from `AttackSpec`:
+
+- `pgd`: projected gradient descent, in both protocols.
+- `gradient`: white-box attacks that follow gradients.
+- `decision`, `score`: black-box attacks that see the class, or the scores.
+- `transforms`, `colour`: attacks without a perturbation budget.
+- `autoattack`: the standard ensemble.
+- `libraries`: adapters to other libraries' kernels.
+"""
 
 from regroup.attacks.network import predictions
 from regroup.attacks.registry import ATTACKS, attack_class, make_attack

@@ -1,4 +1,4 @@
-"""AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what is left by those before."""
+"""AutoAttack, standard: APGD-CE, APGD-T, FAB-T and Square, each on what those before it left."""
 
 from __future__ import annotations
 
@@ -31,12 +31,15 @@ _SILENT = logging.Logger(LIBRARY, logging.CRITICAL + 1)
 class AutoAttack(AttackSpec):
     """AutoAttack's standard version (Croce & Hein 2020), by its authors' own package.
 
-    epsilon: radius of the ball; of "l2" give a distance, such as 0.5.
-    steps: iterations of each run of APGD and of FAB. target_classes: the most likely wrong classes
-    that APGD-T and FAB-T aim at, one after another; of fewer classes: all. squares: of Square.
-
     The package's checks for randomised and dynamic defences are left out: they set the tracing
-    function of the whole process, and cost each group eight passes.
+    function of the entire process, and cost each group eight passes.
+
+    Attributes:
+        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
+        steps: iterations of each run of APGD and of FAB.
+        target_classes: how many of the most likely wrong classes APGD-T and FAB-T aim at, one after
+            another; all if the network has fewer.
+        squares: iterations of Square.
     """
 
     name: ClassVar[str] = "autoattack"
@@ -67,9 +70,10 @@ class AutoAttack(AttackSpec):
         )
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """The four kernels in turn on the whole group, which shares their random numbers.
+        """Run the four kernels in turn on the complete group, which shares their random numbers.
 
-        Raises ConfigurationError on a network of fewer than four classes.
+        Raises:
+            ConfigurationError: the network has fewer than four classes.
         """
         return run_sequentially(self, network, batch, self._kernels)
 
@@ -94,7 +98,7 @@ class AutoAttack(AttackSpec):
         ]
 
     def _targets(self, classes: int) -> int:
-        """How many wrong classes are aimed at, of a network with so many classes."""
+        """Return how many wrong classes are aimed at."""
         if classes < _FEWEST_CLASSES:
             raise ConfigurationError(
                 f"autoattack needs {_FEWEST_CLASSES} classes for its targeted loss, "
@@ -103,11 +107,11 @@ class AutoAttack(AttackSpec):
         return min(self.target_classes, classes - 1)
 
     def cost(self) -> Cost:
-        """Of a sample that no kernel breaks, with the target classes asked for.
+        """Return the cost of a sample that no kernel breaks, with all requested target classes.
 
-        Before all: the classes are counted. Each kernel looks at the clean image first, and we at
-        what it made; APGD has a gradient at its start too; each target is chosen by a look, FAB
-        looks twice; and FAB looks after each step, and in the end. Square: see there.
+        First, the classes are counted. Each kernel looks at the clean image first, and we look at
+        its result; APGD also has a gradient at its start; each target is chosen by a look, FAB
+        looks twice; and FAB looks after each step, and at the end. For Square, see its own cost.
         """
         apgd = self.steps + 1
         fab = 2 + 2 * self.steps + 1

@@ -1,4 +1,4 @@
-"""What a kernel is given: correctly classified samples."""
+"""The input of a kernel: correctly classified samples."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttackBatch:
-    """Samples that are attacked together; no kernel lets one depend on another but as `facts` say.
+    """Samples attacked together; they influence each other only as `AttackFacts.group` says.
 
-    clean: (N, C, H, W) float32 in [0, 1], on the network's device; labels: (N,) int64, the true
-    classes, which the network predicts on `clean`; targets: (N,) int64, the class that a targeted
-    attack aims at, -1 for an untargeted one; sample_ids: (N,), they key the random streams.
+    Attributes:
+        clean: (N, C, H, W) float32 in [0, 1], on the network's device.
+        labels: (N,) int64, the true classes, which the network predicts on `clean`.
+        targets: (N,) int64, the class that a targeted attack aims at, -1 for an untargeted one.
+        sample_ids: (N,), keys of the random streams.
     """
 
     clean: Tensor
@@ -27,6 +29,6 @@ class AttackBatch:
         return len(self.sample_ids)
 
     def rows(self, rows: list[int]) -> AttackBatch:
-        """The samples at `rows`."""
+        """Return the samples at `rows`."""
         ids = tuple(self.sample_ids[row] for row in rows)
         return AttackBatch(self.clean[rows], self.labels[rows], self.targets[rows], ids)

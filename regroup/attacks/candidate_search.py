@@ -30,8 +30,14 @@ if TYPE_CHECKING:
 class CandidateSearch:
     """The state of all samples of a batch; `run` gives each its candidates 0, 1, ... `count` - 1.
 
-    smallest: try all and keep the success with the smallest mean squared perturbation, instead of
-    the first one.
+    Args:
+        spec: the attack.
+        network: the network under attack.
+        batch: its samples.
+        candidates: makes the images of some rows' candidate by its number.
+        count: candidates per sample.
+        smallest: try all and keep the success with the smallest mean squared perturbation, instead
+            of the first one.
     """
 
     def __init__(
@@ -53,7 +59,10 @@ class CandidateSearch:
         )
 
     def run(self) -> KernelOutcome:
-        """A row for each sample. Not found: clean under `minimal`, else the last candidate."""
+        """Return one row per sample.
+
+        Without a success: the clean image under `minimal`, else the last candidate.
+        """
         active, trial = list(range(len(self.batch))), 0
         while active and trial < self.count:
             together = max(1, self.network.fixed_rows // len(active))
@@ -66,7 +75,7 @@ class CandidateSearch:
         return KernelOutcome(self.kept, found, epsilon, self.tried, self.tried, nothing)
 
     def _tick(self, active: list[int], trials: range) -> list[int]:
-        """One pass of several candidates of each active row; the rows that remain active."""
+        """Try several candidates of each active row in one pass; return the rows still active."""
         rows = torch.tensor(active, device=self.kept.device)
         images = torch.stack([self.candidates(active, trial) for trial in trials], dim=1)
         success = self._succeeds(rows, images)
@@ -76,7 +85,7 @@ class CandidateSearch:
         return self._keep_first(rows, images, success).tolist()
 
     def _succeeds(self, rows: Tensor, images: Tensor) -> Tensor:
-        """(rows, trials) bool of images (rows, trials, C, H, W)."""
+        """Return (rows, trials) bool for images (rows, trials, C, H, W)."""
         count, trials = images.shape[:2]
         logits = self.network.logits(images.flatten(0, 1))
         labels = self.batch.labels[rows].repeat_interleave(trials)
@@ -84,7 +93,10 @@ class CandidateSearch:
         return self.criterion.met(logits, labels, targets).view(count, trials)
 
     def _keep_first(self, rows: Tensor, images: Tensor, success: Tensor) -> Tensor:
-        """Candidates behind the first success do not count as tried; the rows without one."""
+        """Keep each row's first success; return the rows without one.
+
+        Candidates after the first success do not count as tried.
+        """
         found = success.any(dim=1)
         place = torch.where(found, success.int().argmax(dim=1), success.shape[1] - 1)
         chosen = images[torch.arange(len(rows), device=rows.device), place]
@@ -96,7 +108,7 @@ class CandidateSearch:
         return rows[~found]
 
     def _keep_smallest(self, rows: Tensor, images: Tensor, success: Tensor) -> None:
-        """The smaller of what each row has and its successes here; ties: the earlier one."""
+        """Keep the smaller of each row's best and its successes here; ties: the earlier one."""
         for place in range(success.shape[1]):
             image = images[:, place]
             # One image at a time: a mean over a batch may round differently with its size.

@@ -1,4 +1,4 @@
-"""When an attack has succeeded: the one definition for kernels, judges and verification."""
+"""When an attack has succeeded: the one definition for kernels and verification."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Misclassification, or classification as the target; with a confidence where one is asked for.
+    """Misclassification, or classification as the target; with a confidence if one is required.
 
     Untargeted with confidence p: some wrong class is predicted with a softmax probability of at
     least p. Targeted: the target is.
@@ -26,13 +26,18 @@ class Criterion:
 
     @classmethod
     def of(cls, spec: AttackSpec) -> Criterion:
-        """What `spec` asks for."""
+        """Return the criterion of `spec`."""
         return cls(spec.targeted, spec.confidence)
 
     def met(self, logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-        """(N,) bool; logits: (N, M), labels and targets: (N,) int64. Ties go to the first class.
+        """Return whether each row succeeds, (N,) bool. Ties go to the first class.
 
-        NaN logits are no success: argmax would call NaN the largest.
+        NaN logits are no success: argmax would treat NaN as the largest.
+
+        Args:
+            logits: (N, M).
+            labels: (N,) int64.
+            targets: (N,) int64.
         """
         predicted = logits.argmax(dim=1)
         met = predicted == targets if self.targeted else predicted != labels

@@ -1,8 +1,8 @@
-"""The network seen by an attack: predictions and loss gradients, the same for any batch size.
+"""The network as an attack sees it: predictions and gradients, the same for any batch size.
 
-On a CPU the logits of an image differ in the last bits with the number of images beside it (seen
-at 1 and 7 against 64), but neither with its position nor with the others' content. So the network
-only ever sees batches of one fixed size, the last one padded with zeros.
+On a CPU the logits of an image differ in the last bits with the number of images beside it (seen at
+1 and 7 against 64), but neither with its position nor with the others' content. So the network only
+ever sees batches of one fixed size, the last one padded with zeros.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ _CPU_ROWS, _DEVICE_ROWS = 16, 64
 class AttackedNetwork:
     """A network under attack, on the device of its parameters.
 
-    rows: images in each batch that the network sees; None: 16 on a CPU, 64 elsewhere.
+    Attributes:
+        network: pixels in [0, 1] to logits.
+        rows: images in each batch that the network sees; None: 16 on a CPU, 64 elsewhere.
     """
 
     network: nn.Module
@@ -34,7 +36,7 @@ class AttackedNetwork:
 
     @property
     def device(self) -> torch.device:
-        """Where the network lives; the CPU when it has no parameters."""
+        """The network's device; the CPU if it has no parameters."""
         parameter = next(self.network.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
 
@@ -44,16 +46,16 @@ class AttackedNetwork:
         return self.rows or (_CPU_ROWS if self.device.type == "cpu" else _DEVICE_ROWS)
 
     def in_groups(self, group: int | None) -> AttackedNetwork:
-        """Return the network with batches no larger than `group`: more padding would cost time."""
+        """Return the network with batches of at most `group`: padding beyond it would cost time."""
         if group is None:
             return self
         return replace(self, rows=min(self.fixed_rows, group))
 
     def batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
-        """`tensors`, (N, ...) each, in batches of one size: (rows that count, padded parts).
+        """Cut `tensors`, (N, ...) each, into batches of one size: (rows that count, padded parts).
 
-        The last ones are padded with zeros. For kernels whose own reductions over an image must
-        not depend on the batch either.
+        The last batch is padded with zeros. For kernels whose own reductions over an image must not
+        depend on the batch either.
         """
         rows = self.fixed_rows
         for first in range(0, len(tensors[0]), rows):
@@ -62,14 +64,15 @@ class AttackedNetwork:
             yield count, [_padded(part, rows) for part in parts]
 
     def logits(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, C, H, W), N > 0, to logits (N, M), without a gradient."""
+        """Map pixels (N, C, H, W), N > 0, to logits (N, M), without a gradient."""
         with torch.no_grad():
             return _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
 
     def differentiable(self, pixels: Tensor) -> Tensor:
-        """As `logits`, with a gradient where `pixels` has one: what library kernels are given.
+        """Compute `logits`, with a gradient if `pixels` has one; for library kernels.
 
-        Raises ConfigurationError on a network without gradients where `pixels` has one.
+        Raises:
+            ConfigurationError: `pixels` has a gradient and the network has none.
         """
         logits = _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
         if pixels.requires_grad and torch.is_grad_enabled():
@@ -77,7 +80,7 @@ class AttackedNetwork:
         return logits
 
     def predictions(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, C, H, W) to classes (N,) int64."""
+        """Map pixels (N, C, H, W) to classes (N,) int64."""
         if not len(pixels):
             return torch.empty(0, dtype=torch.int64, device=self.device)
         return self.logits(pixels).argmax(dim=1)
@@ -85,12 +88,18 @@ class AttackedNetwork:
     def gradient(
         self, pixels: Tensor, loss: Callable[..., Tensor], *each: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Logits (N, M) at `pixels` (N, C, H, W), and the gradient (N, C, H, W) of `loss`.
+        """Return logits (N, M) at `pixels`, and the gradient (N, C, H, W) of `loss`.
 
-        `loss(logits, *each)`: (rows,), the loss of every row, from logits (rows, M) and the same
-        rows of each of `each`, which are (N, ...). One forward and one backward pass. Rows do not
-        influence each other.
-        Raises ConfigurationError on a network without gradients.
+        One forward and one backward pass. Rows do not influence each other.
+
+        Args:
+            pixels: (N, C, H, W).
+            loss: called as `loss(logits, *each)`: (rows,), the loss of every row, from logits
+                (rows, M) and the same rows of each of `each`.
+            *each: (N, ...).
+
+        Raises:
+            ConfigurationError: the network has no gradient.
         """
         logits, gradients = [], []
         for count, (batch, *others) in self.batches(pixels, *each):
@@ -113,10 +122,15 @@ class AttackedNetwork:
     def gradients(
         self, pixels: Tensor, losses: Callable[..., Tensor], *each: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `gradient`, of K losses at once: logits (N, M), gradients (N, K, C, H, W).
+        """Compute `gradient` for K losses at once: logits (N, M), gradients (N, K, C, H, W).
 
-        `losses(logits, *each)`: (rows, K), K > 0. One forward and K backward passes; K times the
-        memory of `pixels`, so give it few rows at a time.
+        One forward and K backward passes; K times the memory of `pixels`, so pass few rows at a
+        time.
+
+        Args:
+            pixels: (N, C, H, W).
+            losses: called as `losses(logits, *each)`: (rows, K), K > 0.
+            *each: (N, ...).
         """
         logits, gradients = [], []
         for count, (batch, *others) in self.batches(pixels, *each):
@@ -162,12 +176,12 @@ def _padded(part: Tensor, rows: int) -> Tensor:
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each row: (N, M), (N,) int64 -> (N,)."""
+    """Return the cross-entropy of each row: (N, M), (N,) int64 -> (N,)."""
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def predictions(network: nn.Module, pixels: Tensor) -> Tensor:
-    """Classes (N,) int64 of `pixels` (N, C, H, W) float32, as `run_attack` sees them.
+    """Return the classes (N,) int64 of `pixels` (N, C, H, W) float32, as `run_attack` sees them.
 
     For choosing the correctly classified samples: an ordinary batch may differ in the last bit.
     """

@@ -1,7 +1,7 @@
 """The attacks behind the rows of the REGroup paper's tables, by name (docs/protocols.md).
 
-A name ending in "-budget" is the same row under today's protocol; where an attack has no ball to
-stay in, `regroup curve` reads the accuracy at any epsilon off the one run of the minimal protocol.
+A name ending in "-budget" is the same row under today's protocol; for an attack without a ball,
+`regroup curve` reads the accuracy at any epsilon from the one run of the minimal protocol.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ SWEPT = range(1, 41)
 
 
 def _pgd(name: str, level: int, **more: bool) -> dict[str, AttackSpec]:
-    """PGD in both protocols; `level` in 255ths."""
+    """Return PGD in both protocols; `level` in 255ths."""
     return {
         f"{name}{suffix}": make_attack("pgd", epsilon=level / LEVELS, protocol=protocol, **more)
         for suffix, protocol in (("", "minimal"), ("-budget", "budget"))
@@ -28,7 +28,7 @@ def _pgd(name: str, level: int, **more: bool) -> dict[str, AttackSpec]:
 
 
 def _confident(**more: bool) -> AttackSpec:
-    """PGD without a limit, until the wrong class's probability is 0.9."""
+    """Return PGD without a limit, until the wrong class's probability is 0.9."""
     return make_attack("pgd", protocol="minimal", confidence=0.9, **more)
 
 
@@ -53,7 +53,11 @@ PRESETS: dict[str, AttackSpec] = {
 
 
 def preset_attack(name: str) -> AttackSpec:
-    """The preset called `name`; ConfigurationError, with the nearest, for others."""
+    """Return the preset called `name`.
+
+    Raises:
+        ConfigurationError: an unknown name; the message has the nearest one.
+    """
     from difflib import get_close_matches
 
     if name not in PRESETS:

@@ -1,4 +1,4 @@
-"""The attacks by name. Modules are imported when they are asked for: some need a library."""
+"""The attacks by name. Modules are imported on demand: some need a library."""
 
 from __future__ import annotations
 
@@ -32,7 +32,11 @@ ATTACKS = {
 
 
 def attack_class(name: str) -> type[AttackSpec]:
-    """The class of the attack called `name`; ConfigurationError, with the nearest, for others."""
+    """Return the class of the attack called `name`.
+
+    Raises:
+        ConfigurationError: an unknown name; the message has the nearest one.
+    """
     if name not in ATTACKS:
         near = get_close_matches(name, ATTACKS, 1)
         hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(ATTACKS)}"
@@ -43,9 +47,10 @@ def attack_class(name: str) -> type[AttackSpec]:
 
 
 def make_attack(name: str, **parameters: Any) -> AttackSpec:
-    """An attack by name; parameters that are not given take the attack's own defaults.
+    """Return an attack by name; omitted parameters take the attack's own defaults.
 
-    Raises ConfigurationError for an unknown attack or parameter, and for values out of range.
+    Raises:
+        ConfigurationError: an unknown attack or parameter, or a value out of range.
     """
     kind = attack_class(name)
     known = [field.name for field in fields(kind)]

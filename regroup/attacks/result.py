@@ -1,4 +1,4 @@
-"""What an attack hands back for a block of samples."""
+"""The result of an attack on a block of samples."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AttackResult:
-    """One row a sample, in the order given.
+    """One row per sample, in the given order.
 
-    images: (N, C, H, W) float32 in [0, 1]; where nothing was found: the clean image under
-        `minimal`, the last iterate under `budget`.
-    claimed: (N,) bool, what the kernel said; whether it holds is for `verify` to say.
-    target: (N,) int64, the class aimed at, -1 for an untargeted attack.
-    epsilon: (N,) float64, radius of the ball the image was found in; NaN: none.
-    l2, linf, mse: (N,) float32, measured between `images` and the clean pixels.
-    steps: (N,) int64, iterations of this sample in all tries.
-    queries: (N,) int64, forward passes of this sample (padding not counted), among them the one
-        that finds it to be correct beforehand; backward_passes: (N,) int64.
-    seconds: (N,) float64, wall time of the batch, shared out by passes.
-    failures: row -> one line, where the kernel failed: no verdict about the network.
+    Attributes:
+        images: (N, C, H, W) float32 in [0, 1]; where nothing was found: the clean image under
+            `minimal`, the last iterate under `budget`.
+        claimed: (N,) bool, the kernel's claim; `verify` decides whether it holds.
+        target: (N,) int64, the class aimed at, -1 for an untargeted attack.
+        epsilon: (N,) float64, radius of the ball the image was found in; NaN: none.
+        l2: (N,) float32, measured between `images` and the clean pixels.
+        linf: (N,) float32, likewise.
+        mse: (N,) float32, likewise.
+        steps: (N,) int64, iterations of this sample in all tries.
+        queries: (N,) int64, forward passes of this sample (padding not counted), including the one
+            that finds it to be correct beforehand.
+        backward_passes: (N,) int64.
+        seconds: (N,) float64, wall time of the batch, divided in proportion to passes.
+        failures: row -> one-line reason why the kernel failed: no verdict about the network.
     """
 
     images: NDArray[np.float32]
@@ -55,7 +59,7 @@ class Distances:
 
 
 def distances(images: NDArray[np.float32], clean: NDArray[np.float32]) -> Distances:
-    """L2, L-infinity and mean squared differences, computed in float64."""
+    """Return L2, L-infinity and mean squared differences, computed in float64."""
     difference = (images.astype(np.float64) - clean).reshape(
         len(images), math.prod(images.shape[1:])
     )

@@ -1,4 +1,4 @@
-"""`run_attack`: check the input, attack, and measure what came of it."""
+"""`run_attack`: check the input, attack, and measure the outcome."""
 
 from __future__ import annotations
 
@@ -35,13 +35,22 @@ def run_attack(
 ) -> AttackResult:
     """Attack correctly classified samples; the examples depend on no batch size and no order.
 
-    model: pixels in [0, 1] to logits, in eval state; pixels: (N, C, H, W) float32 in [0, 1], on
-    any device; labels: (N,); sample_ids: (N,), they key the random streams. targets: (N,), of a
-    targeted attack; None: drawn by (seed, sample id). rows: see `AttackedNetwork`.
-    Of attacks whose `facts.group` is a number, one call is one group.
-    Raises ValueError on pixels out of range and on misclassified samples, which are the caller's
-    to leave out (`predictions` finds them); ConfigurationError on a target that is the label, on
-    targets for an untargeted attack, and on a model without gradients where they are needed.
+    For attacks whose `facts.group` is a number, one call is one group.
+
+    Args:
+        spec: the attack.
+        model: pixels in [0, 1] to logits, in eval state.
+        pixels: (N, C, H, W) float32 in [0, 1], on any device.
+        labels: (N,).
+        sample_ids: (N,), keys of the random streams.
+        targets: (N,), for a targeted attack; None: drawn by (seed, sample id).
+        rows: see `AttackedNetwork`.
+
+    Raises:
+        ValueError: pixels out of range, or misclassified samples, which the caller has to leave out
+            (`predictions` finds them).
+        ConfigurationError: a target that is the label, targets for an untargeted attack, or a model
+            without gradients where they are needed.
     """
     started, network = time.perf_counter(), AttackedNetwork(model, rows or spec.facts.group)
     clean = torch.as_tensor(pixels).to(network.device)
@@ -87,7 +96,7 @@ def _targets(
     sample_ids: Sequence[str],
     num_classes: int,
 ) -> Tensor:
-    """(N,) int64: given or drawn, each a class other than the label; -1 when untargeted."""
+    """Return (N,) int64: given or drawn, each a class other than the label; -1 if untargeted."""
     if not spec.targeted:
         return torch.full_like(labels, -1)
     true = labels.tolist()
@@ -100,22 +109,22 @@ def _targets(
     return aims
 
 
-def _result(batch: AttackBatch, found: KernelOutcome, seconds: float) -> AttackResult:
-    images = found.images.detach().cpu().numpy()
+def _result(batch: AttackBatch, outcome: KernelOutcome, seconds: float) -> AttackResult:
+    images = outcome.images.detach().cpu().numpy()
     measured = distances(images, batch.clean.cpu().numpy())
-    queries, backward = (x.cpu().numpy() for x in (found.queries + 1, found.backward))
+    queries, backward = (x.cpu().numpy() for x in (outcome.queries + 1, outcome.backward))
     passes = (queries + backward).astype(np.float64)
     return AttackResult(
         images=images,
-        claimed=found.found.cpu().numpy(),
+        claimed=outcome.found.cpu().numpy(),
         target=batch.targets.cpu().numpy(),
-        epsilon=found.epsilon.cpu().numpy(),
+        epsilon=outcome.epsilon.cpu().numpy(),
         l2=measured.l2,
         linf=measured.linf,
         mse=measured.mse,
-        steps=found.steps.cpu().numpy(),
+        steps=outcome.steps.cpu().numpy(),
         queries=queries,
         backward_passes=backward,
         seconds=seconds * passes / max(passes.sum(), 1.0),
-        failures=dict(found.failures),
+        failures=dict(outcome.failures),
     )

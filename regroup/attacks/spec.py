@@ -1,6 +1,7 @@
-"""What an attack is: every parameter that decides the adversarial examples (DESIGN §7).
+"""The parameters of an attack: everything that decides the adversarial examples.
 
 Each attack is a class of its own, in a module of its own, with its kernel; `registry` names them.
+The two protocols are described in docs/protocols.md.
 """
 
 from __future__ import annotations
@@ -23,15 +24,20 @@ Knowledge = Literal["white-box", "black-box, scores", "black-box, decisions"]
 
 @dataclass(frozen=True)
 class AttackFacts:
-    """What `regroup attack --list` says of an attack.
+    """What `regroup attack --list` shows about an attack.
 
-    title: as tables name it. norms: what perturbation size it minimises or stays within; "none":
-        it is limited by something else. protocols: DESIGN §7. knowledge: what it must see of the
-        network. source: the paper. implementation: "own", or the library and its class.
-    targeted: offered with a target class too. confidence: offered with a confidence.
-    group: None: a sample's example depends on nothing beside it. A number: the library's kernel
-        couples the samples of a batch, so that it runs on fixed groups of so many rows, aligned to
-        the rows of the index: the same for any block size, batch size and cluster.
+    Attributes:
+        title: its name in tables.
+        norms: the perturbation size it minimises or stays within; "none": something else limits it.
+        protocols: those it supports.
+        knowledge: what it must see of the network.
+        source: the paper.
+        implementation: "own", or the library and its class.
+        targeted: available with a target class too.
+        confidence: available with a confidence.
+        group: None: a sample's example depends on no other sample. A number: the library's kernel
+            couples the samples of a batch, so that it runs on fixed groups of this many rows,
+            aligned to the rows of the index: the same for any block size, batch size and cluster.
     """
 
     title: str
@@ -47,7 +53,7 @@ class AttackFacts:
 
 @dataclass(frozen=True)
 class Cost:
-    """The most that one sample can take: forward passes and backward passes through the network."""
+    """The most that one sample can cost: forward and backward passes through the network."""
 
     forward: int
     backward: int = 0
@@ -62,14 +68,16 @@ class Cost:
 class AttackSpec(ABC):
     """An attack in pixel space; the repr is the full list of parameters.
 
-    norm: which size of the perturbation counts.
-    protocol: "budget" (inside one fixed ball) or "minimal" (smallest perturbation) - DESIGN §7.
-    epsilon: in pixel units, 0 < epsilon <= 1 (of "l2": a distance, which may be larger): the radius
-        of the ball, or where a search begins; None: the attack has no limit.
-    targeted: towards the target class of each sample (`regroup.attacks.targets`), not just away.
-    confidence: success also takes a softmax probability of at least this for the class; None: the
-        largest logit is enough. 0 < confidence < 1.
-    seed: with the sample id, of each sample's own random stream and target.
+    Attributes:
+        norm: which size of the perturbation counts.
+        protocol: "budget" (inside one fixed ball) or "minimal" (smallest perturbation).
+        epsilon: in pixel units, 0 < epsilon <= 1 (for "l2" a distance, which may be larger): the
+            radius of the ball, or where a search begins; None: the attack has no limit.
+        targeted: towards the target class of each sample (`regroup.attacks.targets`), not just
+            away.
+        confidence: success also requires a softmax probability of at least this for the class;
+            None: the largest logit is enough. 0 < confidence < 1.
+        seed: determines, with the sample id, each sample's own random stream and target.
     """
 
     name: ClassVar[str]
@@ -100,7 +108,7 @@ class AttackSpec(ABC):
             )
 
     def _check_epsilon(self) -> None:
-        """An L-infinity size is at most 1; others may be any distance above zero."""
+        """Check that an L-infinity size is at most 1; others may be any distance above zero."""
         if self.epsilon is None:
             return
         if not 0 < self.epsilon < float("inf") or (self.norm == "linf" and self.epsilon > 1):
@@ -111,16 +119,16 @@ class AttackSpec(ABC):
 
     @abstractmethod
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """What the kernel makes of correctly classified samples, a row each in the order given."""
+        """Attack correctly classified samples; return one row for each, in the given order."""
 
     @abstractmethod
     def cost(self) -> Cost:
-        """The most that one sample can take."""
+        """Return the most that one sample can cost."""
 
     def describe(self) -> dict[str, object]:
-        """All that determines the examples, as plain JSON for fingerprints.
+        """Return all that determines the examples, as plain JSON for fingerprints.
 
-        Kernels whose parameters do not all matter under a protocol leave those out.
+        Kernels leave out parameters that do not matter under their protocol.
         """
         group = {} if self.facts.group is None else {"group": self.facts.group}
         version = {"kernel_version": self.kernel_version}

@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 
 
 def draw_target(seed: int, sample_id: str, label: int, num_classes: int) -> int:
-    """A class other than `label`, uniform over the others; depends on the arguments alone.
+    """Return a class other than `label`, uniform over the others; depends on the arguments alone.
 
-    Raises ConfigurationError with fewer than two classes.
+    Raises:
+        ConfigurationError: there are fewer than two classes.
     """
     if num_classes < 2:
         raise ConfigurationError(
@@ -29,7 +30,7 @@ def draw_target(seed: int, sample_id: str, label: int, num_classes: int) -> int:
 def check_targets(
     targets: Iterable[int], labels: Iterable[int], sample_ids: Iterable[str], num_classes: int
 ) -> None:
-    """Raise ConfigurationError for the first target that is the label, or that is no class."""
+    """Raise ConfigurationError for the first target that is the label, or not a class."""
     for target, label, name in zip(targets, labels, sample_ids, strict=True):
         if target == label:
             raise ConfigurationError(

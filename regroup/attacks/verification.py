@@ -1,8 +1,8 @@
-"""The second step of every attack: is what was stored adversarial? Kernels are not asked.
+"""The second step of every attack: is the stored image adversarial? Kernels' claims do not count.
 
-Foolbox's fixed-epsilon attacks judge their last iterate, its minimising ones the clipped image,
-and a failed C&W hands back black images: success is what the classifier says of the stored bytes,
-as float32 and again as the 8-bit image that a PNG of it would hold.
+Foolbox's fixed-epsilon attacks check their last iterate, its minimising ones the clipped image, and
+a failed C&W returns black images: success is what the classifier predicts for the stored bytes, as
+float32 and again as the 8-bit image that a PNG of it would hold.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Verification:
-    """A row a stored image.
+    """One row per stored image.
 
-    success: (N,) bool, the criterion is met by the float32 image.
-    success_8bit: (N,) bool, and by the image rounded to multiples of 1/255.
-    adversarial_class: (N,) int64, what the float32 image is taken for; -1 without success.
+    Attributes:
+        success: (N,) bool, the criterion is met by the float32 image.
+        success_8bit: (N,) bool, and by the image rounded to multiples of 1/255.
+        adversarial_class: (N,) int64, the predicted class of the float32 image; -1 without success.
     """
 
     success: NDArray[np.bool_]
@@ -45,11 +46,18 @@ def verify(
     targets: NDArray[np.integer],
     rows: int | None = None,
 ) -> Verification:
-    """Judge images (N, C, H, W) float32 in [0, 1], N > 0, as they were read back from the store.
+    """Verify images, N > 0, as read back from the store.
 
-    labels, targets: (N,), -1 for no target; rows: see `AttackedNetwork`. Two forward passes each,
-    in the model's own precision. An image without any perturbation is no success: the clean one is
-    classified correctly.
+    Two forward passes each, in the model's own precision. An image without any perturbation is no
+    success: the clean one is classified correctly.
+
+    Args:
+        spec: the attack.
+        model: pixels in [0, 1] to logits.
+        images: (N, C, H, W) float32 in [0, 1].
+        labels: (N,).
+        targets: (N,), -1 for no target.
+        rows: see `AttackedNetwork`.
     """
     # A group's kernel saw batches of its size: elsewhere last bits, and decisions, may differ.
     network = AttackedNetwork(model, rows or spec.facts.group)
@@ -64,5 +72,5 @@ def verify(
 
 
 def eight_bits(pixels: Tensor) -> Tensor:
-    """`pixels` in [0, 1] as an 8-bit image holds them: the nearest multiples of 1/255."""
+    """Round `pixels` in [0, 1] to the nearest multiples of 1/255, as an 8-bit image holds them."""
     return (pixels * 255).round() / 255

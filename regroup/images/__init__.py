@@ -1,1 +1,1 @@
-"""Encoded images to pixels: preprocessing as the network was trained with, and batched decoding."""
+"""Encoded images to pixels: the preprocessing that a network was trained with, batched decoding."""

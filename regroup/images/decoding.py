@@ -1,4 +1,4 @@
-"""From the encoded images of a batch to one tensor: PIL on threads, or nvJPEG on the GPU."""
+"""Decode the encoded images of a batch to one tensor: PIL on threads, or nvJPEG on the GPU."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Decoded:
     """A batch of images.
 
     Attributes:
-        pixels: those that could be decoded, in order, (n, 3, crop, crop) float32 in [0, 1].
-        errors: position within the batch of every other one -> one-line reason, in order.
+        pixels: the decoded images, in order, (n, 3, crop, crop) float32 in [0, 1].
+        errors: position within the batch of every other image -> one-line reason, in order.
     """
 
     pixels: Tensor
@@ -42,16 +42,17 @@ class Decoded:
 
 
 class Decoder(Protocol):
-    """Decodes batches; the pixels of an image do not depend on what is decoded beside it."""
+    """Decodes batches; the pixels of an image do not depend on the other images of its batch."""
 
     def __call__(self, images: Sequence[bytes], each: Each = map) -> Decoded:
-        """Decode `images`, with `each` where they are decoded one by one on the CPU."""
+        """Decode `images`; `each` applies the decoding of single images on the CPU."""
 
 
 def open_decoder(preprocessing: Preprocessing, device: str) -> Decoder:
-    """The decoder that `preprocessing` names, for a network on the torch device `device`.
+    """Return the decoder that `preprocessing` names, for a network on the torch device `device`.
 
-    Raises ConfigurationError for a decoder that needs a GPU where the device is none.
+    Raises:
+        ConfigurationError: the decoder needs a GPU and `device` is not one.
     """
     if preprocessing.decoder == "pil":
         return PilDecoder(preprocessing)
@@ -66,8 +67,7 @@ def open_decoder(preprocessing: Preprocessing, device: str) -> Decoder:
 class PilDecoder:
     """`regroup.images.preprocessing.decode_image` of each image: pixels on the CPU.
 
-    Pillow holds Python's lock neither while it decompresses nor while it resizes, so several
-    threads help.
+    Pillow releases the GIL while it decompresses and resizes, so several threads help.
     """
 
     def __init__(self, preprocessing: Preprocessing) -> None:
@@ -92,16 +92,22 @@ class PilDecoder:
 class TorchvisionDecoder:
     """JPEGs by `torchvision.io.decode_jpeg` on a device, resized and cropped there (antialiased).
 
-    On a GPU that is nvJPEG, whose pixels differ from PIL's by a few levels, and may between
-    generations of GPUs. EXIF rotation is ignored, as by PIL. What nvJPEG is not given or refuses
-    takes PIL's path, resize included: other formats (a PNG named .JPEG), CMYK and YCCK, JPEGs of
-    several frames, and those without an end marker, of which PIL says whether they are truncated.
+    On a GPU that is nvJPEG, whose pixels differ from PIL's by a few levels, and may differ between
+    generations of GPUs. EXIF rotation is ignored, as by PIL. Images that nvJPEG cannot take or
+    refuses go through PIL, resize included: other formats (a PNG named .JPEG), CMYK and YCCK, JPEGs
+    of several frames, and those without an end marker, for which PIL decides whether they are
+    truncated.
     """
 
     def __init__(self, preprocessing: Preprocessing, device: str) -> None:
-        """`device`: a torch device; on "cpu" torchvision decodes with libjpeg.
+        """Try out the decoder.
 
-        Raises ConfigurationError where this torchvision cannot decode there.
+        Args:
+            preprocessing: sizes in px, and the interpolation.
+            device: a torch device; on "cpu" torchvision decodes with libjpeg.
+
+        Raises:
+            ConfigurationError: this torchvision cannot decode there.
         """
         self._preprocessing = preprocessing
         self._device = torch.device(device)
@@ -122,7 +128,7 @@ class TorchvisionDecoder:
         return Decoded(torch.stack(pixels) if pixels else decoded.pixels.to(self._device), errors)
 
     def _try_out(self) -> None:
-        """Decode a grey JPEG: else all images would quietly take PIL's path."""
+        """Decode a grey JPEG: otherwise all images would quietly fall back to PIL."""
         buffer = io.BytesIO()
         Image.new("RGB", (64, 64), "grey").save(buffer, "JPEG")
         try:
@@ -135,7 +141,7 @@ class TorchvisionDecoder:
             ) from error
 
     def _takes(self, data: bytes) -> bool:
-        """Whether `data` is a whole grayscale or colour JPEG of a size that PIL would take."""
+        """Return whether `data` is a complete grey or RGB JPEG of a size that PIL would accept."""
         if not data.rstrip(b"\0").endswith(_END_OF_JPEG):
             return False
         try:
@@ -146,7 +152,7 @@ class TorchvisionDecoder:
             return False
 
     def _decode(self, images: list[bytes]) -> list[Tensor | None]:
-        """Pixels (3, crop, crop) float32 of JPEGs; None for those that the device refuses."""
+        """Return pixels (3, crop, crop) float32 of JPEGs; None where the device refuses."""
         if not images:
             return []
         try:

@@ -1,4 +1,4 @@
-"""From the encoded bytes of an image to the square of pixels that a network sees."""
+"""Preprocessing: from the encoded bytes of an image to the square of pixels a network sees."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ class Preprocessing:
 
     Attributes:
         crop: side of the square the network sees, px.
-        resize: length of the shorter side before the centre crop, px; None: no resize, the
-            image must then be ``crop`` x ``crop`` already.
+        resize: length of the shorter side before the centre crop, px; None: no resize, the image
+            must then already be ``crop`` x ``crop``.
         interpolation: filter of the resize; bilinear and bicubic are antialiased.
-        decoder: "pil", or "cuda" for JPEGs decoded and resized on the GPU: other pixels.
+        decoder: "pil", or "cuda" for JPEGs decoded and resized on the GPU: different pixels.
 
     Raises:
-        ConfigurationError: a side below 1, a crop larger than the resized image, or an
-            unknown interpolation or decoder.
+        ConfigurationError: a side below 1, a crop larger than the resized image, or an unknown
+            interpolation or decoder.
     """
 
     crop: int
@@ -80,8 +80,8 @@ class Preprocessing:
 def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
     """Decode one image with PIL, exactly as torchvision's PIL path does.
 
-    That is ``Resize``, ``CenterCrop`` and ``ToTensor`` on ``Image.convert("RGB")``. EXIF
-    rotation is ignored, as there. An image of several frames gives its first.
+    That is ``Resize``, ``CenterCrop`` and ``ToTensor`` on ``Image.convert("RGB")``. EXIF rotation
+    is ignored, as there. Of several frames the first is used.
 
     Args:
         data: the encoded image (JPEG, PNG, PPM/PGM, WebP, BMP, GIF, TIFF or JPEG 2000).
@@ -91,8 +91,8 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float3
         (3, crop, crop) float32 in [0, 1], C-contiguous.
 
     Raises:
-        UnreadableImageError: truncated, not an image, too large to decode, or of another
-            size than ``crop`` where no resize is asked for.
+        UnreadableImageError: truncated, not an image, too large to decode, or of another size than
+            ``crop`` without a resize.
     """
     image = _resize(_decode_rgb(data), preprocessing)
     square = np.asarray(_center_crop(image, preprocessing.crop)).transpose(2, 0, 1)
@@ -139,7 +139,7 @@ def check_size(width: int, height: int, preprocessing: Preprocessing) -> None:
 
 
 def _long(width: int, height: int, short: int) -> int:
-    """The longer side, once the shorter one has `short` px; rounded down."""
+    """Return the longer side if the shorter one has `short` px; rounded down."""
     return int(short * max(width, height) / min(width, height))
 
 

@@ -1,1 +1,1 @@
-"""Compiled and library kernels of the hot loops, each tested against a slow oracle."""
+"""Compiled and library kernels of the inner loops, each tested against a slow oracle."""

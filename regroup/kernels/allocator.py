@@ -1,8 +1,8 @@
-"""The memory that a process frees: kept for its next tensors instead of given back.
+"""Have the process keep freed memory for its next tensors instead of returning it to the system.
 
-glibc gives a large tensor back to the system as soon as it is freed, and the system hands out and
-clears the pages of the next one anew, for every layer of every batch: a tenth to a fifth of a
-network's time on a CPU (docs/performance.md).
+glibc returns a large tensor to the system as soon as it is freed, and the system maps and clears
+new pages for the next one, for every layer of every batch: a tenth to a fifth of a network's time
+on a CPU (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 
 @cache
 def keep_freed_memory() -> bool:
-    """Have this process keep up to 2 GiB of freed memory at the end of its heap; whether it does.
+    """Keep up to 2 GiB of freed memory at the end of this process's heap; return whether it does.
 
-    The first call decides. For processes of one's own, such as workers. Nothing is changed where
-    another C library is used or where variables of the environment (MALLOC_..., GLIBC_TUNABLES) set
-    malloc already.
+    The first call decides. Meant for processes that are entirely ours, such as workers. Nothing is
+    changed with another C library, or if environment variables (MALLOC_..., GLIBC_TUNABLES) already
+    configure malloc.
     """
     if _set_by_user():
         return False

@@ -1,4 +1,4 @@
-"""Borda sums and decisions of a tap's two voters in a few reads, compiled by Numba (DESIGN §3).
+"""Borda sums and decisions of a tap's two voters in a few reads, compiled by Numba.
 
 For float32 on a CPU where ties go by class: what `regroup.scoring` does step by step with torch,
 for every sample by itself and while its classes lie in a core's cache. The votes are the same.
@@ -25,9 +25,13 @@ _WORTH_A_THREAD = 2**17
 
 
 class BordaSums:
-    """Borda sums (n, 3, M) int32 of n samples, both signs, positive and negative; starts at 0.
+    """Borda sums (n, 3, M) int32 of n samples: both signs, positive, negative; starting at 0.
 
-    `labels`: (n,) int64, the true classes. Sums must fit: 2 * taps * M < 2**31.
+    Sums must fit: 2 * taps * M < 2**31.
+
+    Args:
+        labels: (n,) int64, the true classes.
+        classes: M.
     """
 
     def __init__(self, labels: NDArray[np.int64], classes: int) -> None:
@@ -41,10 +45,14 @@ class BordaSums:
         total: NDArray[np.int32],
         alone: NDArray[np.int32],
     ) -> None:
-        """Add a tap's voters by their divergences (n, M), none NaN.
+        """Add a tap's voters.
 
-        Fills `total`, of the sums so far, and `alone`, of this tap: (2, n, 3), predictions and
-        true ranks, of any strides.
+        Args:
+            positive: divergences (n, M), none NaN.
+            negative: divergences (n, M), none NaN.
+            total: filled for the sums so far: (2, n, 3), predictions and true ranks, of any
+                strides.
+            alone: likewise, for this tap alone.
         """
         kernel: Any = borda_kernels()
         make_keys, decide = kernel
@@ -52,7 +60,7 @@ class BordaSums:
         step = max(1, _PIECE // classes)
 
         def work(first: int, end: int) -> None:
-            """The samples from `first` to `end`, a few at a time."""
+            """Process the samples from `first` to `end`, a few at a time."""
             keys = np.empty((2, min(step, end - first), classes), np.int64)
             for start in range(first, end, step):
                 piece = slice(start, min(start + step, end))
@@ -68,17 +76,17 @@ class BordaSums:
 
 @cache
 def borda_kernels() -> tuple[Any, ...] | None:
-    """The compiled kernels; None where Numba is not installed."""
+    """Return the compiled kernels; None if Numba is not installed."""
     return compile_with_numba(_keys, _decide)
 
 
 def _keys(
     positive: NDArray[np.float32], negative: NDArray[np.float32], keys: NDArray[np.int64]
 ) -> None:
-    """Integers (2, n, M) that order as (divergence, class) do; the class in the lower half.
+    """Fill integers (2, n, M) that order as (divergence, class) do; the class in the lower half.
 
-    The bits of a float32 order as integers do once those of negative ones are turned round; adding
-    0 makes one zero of two.
+    The bits of a float32 order as integers do once those of negative values are flipped; adding 0
+    merges -0 and 0.
     """
     zero = np.float32(0)
     for row in range(positive.shape[0]):

@@ -1,4 +1,4 @@
-"""Functions compiled by Numba where it is installed, which let go of Python's lock."""
+"""Compilation of functions by Numba, if installed; the compiled code releases the GIL."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ if TYPE_CHECKING:
 
 
 def compile_with_numba(*functions: Callable[..., object]) -> tuple[Callable[..., Any], ...] | None:
-    """`functions` compiled, each when it is first called; None where Numba is not installed.
+    """Compile `functions`, each at its first call; return None if Numba is not installed.
 
-    No fast mathematics: NaN and infinity stay what they are, and sums the same everywhere.
+    No fast mathematics: NaN and infinity are preserved, and sums are the same everywhere.
     """
     try:
         from numba import njit

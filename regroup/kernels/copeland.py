@@ -1,8 +1,8 @@
-"""Which of two classes more voters rank first, for all pairs: what Copeland's rule counts.
+"""Which of two classes more voters rank first, for all pairs: the counts of Copeland's rule.
 
-Every tap changes all M x M pairs of a sample, and every k asks for them. Compiled by Numba where it
-is installed, on the CPU: one pass a tap over pairs of one or two bytes that also counts the points.
-By torch, which makes several passes, otherwise. Both give the same whole numbers.
+Every tap changes all M x M pairs of a sample, and every k needs them. Compiled by Numba, if
+installed, on the CPU: one pass per tap over pairs of one or two bytes that also counts the points.
+Otherwise by torch, which makes several passes. Both give the same whole numbers.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ _BYTE = 127
 
 
 def rank_dtype(classes: int) -> torch.dtype:
-    """The smallest type that holds ranks from 1 to `classes`, and their negatives."""
+    """Return the smallest type that holds ranks from 1 to `classes`, and their negatives."""
     return torch.int16 if classes < 2**15 else torch.int32
 
 
 class Majorities:
-    """Of every pair of classes and each sign: voters for one less voters for the other.
+    """For every pair of classes and each sign: the voters for one minus the voters for the other.
 
-    `first`: ranks (2, N, M) int64 from 1 of the first tap, sign 0 positive; `add` takes more.
+    Args:
+        first: ranks (2, N, M) int64 from 1 of the first tap, sign 0 positive; `add` takes more.
     """
 
     def __init__(self, first: Tensor) -> None:
@@ -53,7 +54,7 @@ class Majorities:
         self._points = self._add_compiled(small) if self._compiled else self._add_by_torch(small)
 
     def points(self) -> Tensor:
-        """2 a majority and 1 a tie of every class, (3, N, M) int64: both signs, each alone."""
+        """Return 2 per majority and 1 per tie of every class, (3, N, M) int64: both signs, each."""
         return self._points
 
     def _add_by_torch(self, ranks: Tensor) -> Tensor:
@@ -76,7 +77,7 @@ class Majorities:
 
 @cache
 def copeland_kernel() -> Callable[..., None] | None:
-    """The compiled `_add`; None where Numba is not installed."""
+    """Return the compiled `_add`; None if Numba is not installed."""
     found = compile_with_numba(_add)
     return None if found is None else found[0]
 
@@ -88,12 +89,18 @@ def _add(
     first: int,
     end: int,
 ) -> None:
-    """Add `ranks` (2, N, M) to `margins` (2, N, M, M); `points` (3, N, M) of zeros get the wins
-    less the losses.
+    """Add `ranks` to `margins`, and each class's wins minus losses to `points`.
 
     A margin is the negative of the one across the diagonal: so the points of all classes are
-    counted side by side, from the losses of one class after the other. Everything is said in 16
+    counted side by side, from the losses of one class after the other. Everything is typed as 16
     bits, since Numba would count in 64 otherwise, a quarter as fast.
+
+    Args:
+        ranks: (2, N, M).
+        margins: (2, N, M, M).
+        points: (3, N, M), zeros on entry.
+        first: first sample to process.
+        end: end of the samples to process.
     """
     classes, up, down, none = ranks.shape[2], np.int16(1), np.int16(-1), np.int16(0)
     for sample in range(first, end):

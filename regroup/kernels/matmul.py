@@ -1,8 +1,8 @@
-"""The matrix product of scoring: constants less log PMFs times mixtures (eqs. 2, 3).
+"""The matrix product of scoring: constants minus log PMFs times mixtures (eqs. 2, 3).
 
-On a CPU torch multiplies float32 matrices by MKL, which on other processors than Intel's uses half
-of what the core can do; oneDNN, which computes the network's convolutions, uses all of it
-(docs/performance.md). Small products stay with MKL: oneDNN takes 25 us to begin.
+On a CPU torch multiplies float32 matrices by MKL, which on processors other than Intel's reaches
+half of what the core can do; oneDNN, which computes the network's convolutions, reaches all of it
+(docs/performance.md). Small products stay with MKL: oneDNN takes 25 us to start.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _WORTH = 2**22
 
 
 class DivergenceProduct:
-    """`constants` (M,) less x times `mixtures` (M, C) transposed, for x (N, C).
+    """Computes `constants` (M,) minus x times `mixtures` (M, C) transposed, for x (N, C).
 
     Which library multiplies depends on the shape alone, so that the bits do not depend on what was
     computed before. oneDNN has a copy of the mixtures, made when it is first needed.
@@ -30,7 +30,7 @@ class DivergenceProduct:
         self._onednn = plain and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
     def __call__(self, x: Tensor) -> Tensor:
-        """(N, M)."""
+        """Return the product, (N, M)."""
         if self._onednn and len(x) * self._mixtures.numel() >= _WORTH:
             with torch.no_grad():
                 found = functional.linear(x.contiguous().to_mkldnn(), *self._packed)

@@ -1,7 +1,7 @@
-"""Ranking: classes by ascending divergence, ties by class index (DESIGN §3).
+"""Ranking: classes by ascending divergence, ties by class index.
 
 NumPy sorts 64-bit integers more than ten times as fast as torch argsorts float32 rows on a CPU
-(docs/performance.md): so a value and its class become one integer, ordered as the pair is.
+(docs/performance.md): so a value and its class become one integer, ordered like the pair.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _WORTH_A_THREAD = 2**17
 
 
 def ascending(values: Tensor) -> Tensor:
-    """Classes (N, M) int64 of `values` (N, M) by ascending value, equal ones by class index.
+    """Return classes (N, M) int64 of `values` (N, M) by ascending value, equal ones by class index.
 
-    No value is NaN.
+    No value may be NaN.
     """
     if values.device.type != "cpu" or values.dtype != torch.float32:
         return values.argsort(dim=1, stable=True)
@@ -48,8 +48,8 @@ def ascending(values: Tensor) -> Tensor:
 def _order(values: NDArray[np.float32], order: NDArray[np.int64]) -> None:
     """Fill `order` with the classes of a few rows.
 
-    The bits of a float32 order as integers do once those of negative ones are turned round; adding
-    0 makes one zero of two.
+    The bits of a float32 order as integers do once those of negative values are flipped; adding 0
+    merges -0 and 0.
     """
     bits = (values + np.float32(0)).view(np.int32)
     bits ^= (bits >> 31) & 0x7FFFFFFF

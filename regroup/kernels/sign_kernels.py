@@ -1,4 +1,4 @@
-"""The compiled loops of `kernels.sign_sums`, of one thread and of all of torch's. Needs Numba."""
+"""The compiled loops of `kernels.sign_sums`, for one thread and for all of torch's. Needs Numba."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _by_rows(
     first_channel: int,
     end_channel: int,
 ) -> None:
-    """Channels side by side, (N, R, C): many channels at a time, row after row."""
+    """Sum channels side by side, (N, R, C): many channels at a time, row after row."""
     positive = np.empty(CHANNELS, np.float32)
     negative = np.empty(CHANNELS, np.float32)
     totals = np.empty((2, CHANNELS), np.float64)
@@ -69,7 +69,7 @@ def _by_planes(
     first_channel: int,
     end_channel: int,
 ) -> None:
-    """Each channel in one piece, (N, C, S): one channel after the other."""
+    """Sum channels that are each contiguous, (N, C, S): one channel after the other."""
     positive = np.empty(_LANES, np.float32)
     negative = np.empty(_LANES, np.float32)
     zero = np.float32(0)
@@ -102,7 +102,7 @@ _team_size: Any = types.ExternalFunction("regroup_team_size", types.int32())
 
 
 def _part(samples: int, channels: int) -> tuple[int, int, int, int]:
-    """First and end of the samples and of the channels of the thread that asks."""
+    """Return first and end of the samples and of the channels of the calling thread."""
     number, size = _thread_number(), _team_size()
     if samples >= size:
         return samples * number // size, samples * (number + 1) // size, 0, channels
@@ -132,10 +132,10 @@ def _planes_region(data: Any) -> None:
 
 @cache
 def regions(team: Team) -> dict[str, Any]:
-    """`by_rows` and `by_planes` as regions, whose `address` is for `Team.run`: a part a thread.
+    """Return `by_rows` and `by_planes` as regions, one part per thread, for `Team.run`.
 
-    Their data are three addresses: of the values, of the sums to fill, and of the values' shape,
-    int64. Kept for good, since the code goes with its object.
+    The `address` of a region is its code. Its data are three addresses: of the values, of the sums
+    to fill, and of the values' shape, int64. Cached, since the code is freed with its object.
     """
     for name, function in (("thread_number", team.number), ("team_size", team.size)):
         address = ctypes.cast(function, ctypes.c_void_p).value

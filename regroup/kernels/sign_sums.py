@@ -1,8 +1,8 @@
-"""Sums of positive and negative responses by channel, each response read once.
+"""Sums of positive and negative responses per channel, each response read once.
 
 Torch has no such reduction: clamping and summing twice reads and writes every response several
-times, which on a CPU costs as much as the network (docs/performance.md). Compiled by Numba where it
-is installed, for float32 on the CPU; `plain_sums` does the same for all else.
+times, which on a CPU costs as much as the network (docs/performance.md). Compiled by Numba, if
+installed, for float32 on the CPU; `plain_sums` does the same for everything else.
 """
 
 from __future__ import annotations
@@ -25,9 +25,13 @@ _WORTH_THREADS = 2**15
 
 
 def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
-    """P = sum(max(0, phi)) and N = sum(max(0, -phi)) by sample and channel, (N, 2, C) float32.
+    """Return P = sum(max(0, phi)), N = sum(max(0, -phi)) by sample and channel, (N, 2, C) float32.
 
-    `phi`: (N, ..., C, ...), the channels on `channel_axis`. NaN and infinity reach the sums.
+    NaN and infinity reach the sums.
+
+    Args:
+        phi: (N, ..., C, ...).
+        channel_axis: the axis of the channels.
     """
     fits = (
         phi.device.type == "cpu"
@@ -39,7 +43,7 @@ def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
 
 
 def plain_sums(phi: Tensor, channel_axis: int) -> Tensor:
-    """As `sign_sums`, by torch, on any device and of any dtype; sums are float32 at least."""
+    """Compute `sign_sums` by torch, on any device and of any dtype; sums are float32 at least."""
     axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis]
     dtype = torch.promote_types(phi.dtype, torch.float32)
     positive, negative = phi.clamp(min=0), phi.clamp(max=0)
@@ -49,9 +53,9 @@ def plain_sums(phi: Tensor, channel_axis: int) -> Tensor:
 
 
 def _dense(phi: Tensor, channel_axis: int) -> tuple[bool, NDArray[np.float32]] | None:
-    """Whether channels lie side by side, and a view: (N, R, C) where they do, else (N, C, S).
+    """Return whether channels are adjacent, and a view: (N, R, C) if they are, else (N, C, S).
 
-    None where they are neither side by side nor each in one piece.
+    None if channels are neither adjacent nor each contiguous.
     """
     last = phi.movedim(channel_axis, -1)
     if last.is_contiguous():
@@ -74,7 +78,7 @@ def _compiled_sums(side_by_side: bool, values: NDArray[np.float32]) -> Tensor:
 
 
 def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.float32]:
-    """The sums (N, 2, channels) of a kernel; what is added in which order is the same always."""
+    """Return the sums (N, 2, channels) of a kernel; the order of additions is always the same."""
     sums = np.empty((len(values), 2, channels), np.float32)
     threads = team() if values.size >= _WORTH_THREADS and torch.get_num_threads() > 1 else None
     if threads is None:
@@ -88,7 +92,7 @@ def _run(name: str, values: NDArray[np.float32], channels: int) -> NDArray[np.fl
 
 @cache
 def compiled_sign_kernels() -> Any:
-    """The module `regroup.kernels.sign_kernels`; None where Numba is not installed."""
+    """Return the module `regroup.kernels.sign_kernels`; None if Numba is not installed."""
     try:
         from regroup.kernels import sign_kernels
     except ImportError:

@@ -1,8 +1,8 @@
-"""Pieces of work on the threads that torch itself uses.
+"""Parallel work on the threads that torch itself uses.
 
-Threads beside torch's would be in each other's way: torch's wait busily between its operations, and
-once they have been displaced they have to be woken for the next one, which costs a network on two
-cores more than its sums by sign (docs/performance.md).
+Additional threads would compete with torch's, which wait busily between its operations: once
+displaced, they have to be woken for the next one, which costs a network on two cores more than its
+sums by sign (docs/performance.md).
 """
 
 from __future__ import annotations
@@ -24,8 +24,11 @@ _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 class Team:
     """The threads of the OpenMP library that torch is linked with.
 
-    GNU's library and, with the same names, LLVM's and Intel's on Linux. AttributeError or OSError
-    where there is none such.
+    GNU's library and, with the same names, LLVM's and Intel's on Linux.
+
+    Raises:
+        AttributeError: the library has no such functions.
+        OSError: torch's library cannot be opened.
     """
 
     def __init__(self) -> None:
@@ -37,17 +40,17 @@ class Team:
         self.size: Any = library.omp_get_num_threads
 
     def run(self, region: int, data: int) -> None:
-        """Have all threads of the team, this one among them, call the code at address `region`.
+        """Have all threads of the team, including this one, call the code at address `region`.
 
-        It gets the address `data`, and asks `number` and `size` which thread of how many it is.
-        Python's lock is let go meanwhile.
+        It receives the address `data`, and calls `number` and `size` for its index and the number
+        of threads. The GIL is released meanwhile.
         """
         self._parallel(region, data, torch.get_num_threads(), 0)
 
 
 @cache
 def team() -> Team | None:
-    """The threads of torch; None where its OpenMP library is not known."""
+    """Return the threads of torch; None if its OpenMP library is unknown."""
     try:
         return Team()
     except (AttributeError, OSError):
@@ -55,10 +58,15 @@ def team() -> Team | None:
 
 
 def run_in_parallel(work: Callable[[int, int], None], length: int, worth: float) -> None:
-    """Call `work(first, end)` for consecutive parts of 0 to `length`, on a thread each.
+    """Call `work(first, end)` for consecutive parts of 0 to `length`, one per thread.
 
-    `worth`: how many threads the work is worth; below one, or where torch has one, all is done at
-    once. What `work` raises is raised here.
+    Exceptions of `work` are raised here.
+
+    Args:
+        work: processes one part.
+        length: how much there is to process.
+        worth: how many threads the work is worth; below one, or if torch has one thread, it runs in
+            a single call.
     """
     threads = team()
     if threads is None or min(torch.get_num_threads(), length) < 2 or worth < 1:
@@ -67,7 +75,7 @@ def run_in_parallel(work: Callable[[int, int], None], length: int, worth: float)
     raised: list[BaseException] = []
 
     def region(_: object) -> None:
-        """The part of the thread that calls this."""
+        """Process the part of the calling thread."""
         try:
             number, size = threads.number(), threads.size()
             work(length * number // size, length * (number + 1) // size)

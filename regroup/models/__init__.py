@@ -1,4 +1,9 @@
-"""Classifiers by name: pixels in [0, 1] in, logits out."""
+"""Classifiers by name: pixels in [0, 1] in, logits out.
+
+`ModelSpec` names a classifier, `load_classifier` builds it. Each family of architectures has its
+own module: torchvision, timm, the user's own (`custom`), EfficientNet-Lite, CIFAR ResNets and the
+digits CNN of the demo.
+"""
 
 from regroup.forward_passes import forward_samples
 from regroup.models.classifier import Classifier, Normalisation

@@ -1,4 +1,4 @@
-"""From a network and its defaults to a Classifier, with the spec's overrides applied."""
+"""Assemble a Classifier from a network and its defaults, with the spec's overrides applied."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """What a family of architectures knows about the network that it built."""
+    """A network and its defaults, as its family of architectures built it."""
 
     network: nn.Module
     architecture: str
@@ -31,7 +31,7 @@ class BuiltNetwork:
 
 
 def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
-    """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts."""
+    """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts classes."""
     return Classifier(
         built.network,
         name=spec.name,
@@ -49,7 +49,11 @@ def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
 
 
 def preprocessing_of(spec: ModelSpec, default: Preprocessing | None) -> Preprocessing:
-    """The default with the spec's overrides; ConfigurationError when neither gives a size."""
+    """Return the default with the spec's overrides.
+
+    Raises:
+        ConfigurationError: neither gives a size.
+    """
     crop = spec.crop or (default.crop if default else None)
     if crop is None:
         raise ConfigurationError(
@@ -66,7 +70,7 @@ def preprocessing_of(spec: ModelSpec, default: Preprocessing | None) -> Preproce
 
 
 def normalisation_of(metadata: Mapping[str, str], default: Normalisation) -> Normalisation:
-    """normalize_mean and normalize_std ("r,g,b") from a weights file's metadata, else `default`."""
+    """Return normalize_mean, normalize_std ("r,g,b") of a file's metadata, else `default`."""
     return Normalisation(
         _triple(metadata, "normalize_mean") or default.mean,
         _triple(metadata, "normalize_std") or default.std,

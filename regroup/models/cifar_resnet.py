@@ -37,7 +37,7 @@ class BasicBlock(nn.Module):
         return functional.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, side, side))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         out = functional.relu(self.bn1(self.conv1(x)))
         return functional.relu(self.bn2(self.conv2(out)) + self._shortcut(x))
 
@@ -56,7 +56,7 @@ class CifarResNet(nn.Module):
         self.linear = nn.Linear(64, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, 32, 32) to logits (N, M)."""
+        """Map (N, 3, 32, 32) to logits (N, M)."""
         out = functional.relu(self.bn1(self.conv1(x)))
         out = self.layer3(self.layer2(self.layer1(out)))
         logits: Tensor = self.linear(out.mean(dim=(2, 3)))
@@ -69,9 +69,9 @@ def _stage(inputs: int, outputs: int, blocks: int, stride: int) -> nn.Sequential
 
 
 def build_cifar_resnet(spec: ModelSpec) -> BuiltNetwork:
-    """A CIFAR ResNet with the spec's weights file; 32 px, normalisation from the file's metadata.
+    """Build a CIFAR ResNet with the spec's weights file; 32 px, normalisation from its metadata.
 
-    A file without that metadata is taken to be normalised as ImageNet, like the public weights.
+    A file without that metadata is assumed to be normalised as ImageNet, like the public weights.
     """
     classes = spec.num_classes or 10
     network = build_seeded(lambda: CifarResNet(DEPTHS[spec.name], classes), spec.seed)

@@ -24,7 +24,7 @@ class Normalisation:
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
 
     def describe(self) -> dict[str, object]:
-        """Plain JSON for fingerprints."""
+        """Return plain JSON for fingerprints."""
         return {"mean": list(self.mean), "std": list(self.std)}
 
 
@@ -49,16 +49,25 @@ class Normalize(nn.Module):
 class Classifier(nn.Module):
     """A classifier in eval state with frozen parameters.
 
-    network: the nn.Module behind the normalisation; names of taps are relative to it.
-    preprocessing: how image bytes become the pixels it takes.
-    num_classes: M, of the network as it is given. weights_sha256: 64 hex characters.
-    class_names: of the M classes, where they are known.
-    classes: the candidates, of the M, in this order: its logits, `num_classes` and `class_names`
-        are then of these alone. What the network responds does not depend on them: `all_logits`.
-    compute: precision and memory format.
-    samples_forwarded: how many samples this Classifier has seen.
+    Args:
+        network: the nn.Module behind the normalisation; names of taps are relative to it.
+        name: as given in the spec.
+        architecture: name of the architecture.
+        preprocessing: how image bytes become the pixels it takes.
+        normalisation: per-channel mean and standard deviation.
+        num_classes: M, of the unrestricted network.
+        weights_sha256: 64 hex characters.
+        class_names: of the M classes, if known.
+        classes: the candidates among the M, in this order: logits, `num_classes` and `class_names`
+            are then of these alone. The network's responses do not depend on them: see
+            `all_logits`.
+        compute: precision and memory format.
 
-    Raises ConfigurationError for `classes` that repeat, are out of range or fewer than two.
+    Attributes:
+        samples_forwarded: how many samples this Classifier has seen.
+
+    Raises:
+        ConfigurationError: `classes` repeat, are out of range or fewer than two.
     """
 
     def __init__(
@@ -93,11 +102,11 @@ class Classifier(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32 of the candidates."""
+        """Map pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32 of the candidates."""
         return self.candidates(self.all_logits(pixels)).float()
 
     def all_logits(self, pixels: Tensor) -> Tensor:
-        """Pixels (N, 3, H, W) in [0, 1] to what the network itself returns, of all its classes."""
+        """Map pixels (N, 3, H, W) in [0, 1] to the network's own output, for all its classes."""
         self.samples_forwarded += len(pixels)
         count_forward_pass(len(pixels))
         normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
@@ -106,7 +115,7 @@ class Classifier(nn.Module):
         return logits
 
     def candidates(self, logits: Tensor) -> Tensor:
-        """Those of the candidates, (N, M), among the logits of all of the network's classes."""
+        """Select the candidates' logits, (N, M), from those of all of the network's classes."""
         return logits if self._kept is None else logits.index_select(1, self._kept)
 
     def _restrict(self, classes: tuple[int, ...] | None) -> Tensor | None:
@@ -124,7 +133,7 @@ class Classifier(nn.Module):
         return torch.tensor(classes)
 
     def describe(self) -> dict[str, object]:
-        """All that determines the logits, as plain JSON for fingerprints."""
+        """Return all that determines the logits, as plain JSON for fingerprints."""
         description: dict[str, object] = {
             "name": self.name,
             "architecture": self.architecture,

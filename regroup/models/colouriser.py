@@ -1,8 +1,8 @@
-"""The colouriser of Zhang et al. 2017, "Real-Time User-Guided Image Colorization with Learned Deep
-Priors": lightness and a few known colours in, all colours out.
+"""The colouriser of Zhang et al. 2017: lightness and a few known colours in, all colours out.
 
-Its parameters have the names and shapes of the published file siggraph17-df00044c.pth (of
-github.com/richzhang/colorization, BSD licence), so that this file loads as it is.
+"Real-Time User-Guided Image Colorization with Learned Deep Priors". Its parameters have the names
+and shapes of the published file siggraph17-df00044c.pth (of github.com/richzhang/colorization, BSD
+licence), so that this file loads unmodified.
 """
 
 from __future__ import annotations
@@ -28,9 +28,10 @@ _FIRST = "model1.0.weight"
 class Colouriser(nn.Module):
     """The network "siggraph17", in eval state with frozen parameters; float32.
 
-    width: channels of the first block, which all others are multiples of. mask_centre: what is
-    taken from the mask before it goes in: 0 for the published file; 0.5 for weights that were
-    trained by github.com/richzhang/colorization-pytorch.
+    Args:
+        width: channels of the first block, of which all others are multiples.
+        mask_centre: subtracted from the mask on its way in: 0 for the published file; 0.5 for
+            weights that were trained by github.com/richzhang/colorization-pytorch.
     """
 
     def __init__(self, width: int = _WIDTH, mask_centre: float = 0.0) -> None:
@@ -55,10 +56,12 @@ class Colouriser(nn.Module):
         self.eval().requires_grad_(False)
 
     def forward(self, lightness: Tensor, hints: Tensor, mask: Tensor) -> Tensor:
-        """a* and b* of every pixel: (N, 2, H, W) in -110 .. 110.
+        """Return a* and b* of every pixel: (N, 2, H, W) in -110 .. 110.
 
-        lightness: (N, 1, H, W), L* in 0 .. 100. hints: (N, 2, H, W), a* and b* where they are
-        known, else 0. mask: (N, 1, H, W), 1 where they are known, else 0.
+        Args:
+            lightness: (N, 1, H, W), L* in 0 .. 100.
+            hints: (N, 2, H, W), a* and b* where they are known, else 0.
+            mask: (N, 1, H, W), 1 where they are known, else 0.
         """
         height, width = lightness.shape[2:]
         first, second, bottom = self._encode(lightness, hints, mask)
@@ -68,7 +71,7 @@ class Colouriser(nn.Module):
         return colours[:, :, :height, :width]
 
     def colour_logits(self, lightness: Tensor, hints: Tensor, mask: Tensor) -> Tensor:
-        """Of a distribution over colours for every 4 x 4 pixels: (N, 529, ceil(H/4), ceil(W/4)).
+        """Return logits over colours for every 4 x 4 pixels: (N, 529, ceil(H/4), ceil(W/4)).
 
         Arguments as for `forward`.
         """
@@ -79,7 +82,7 @@ class Colouriser(nn.Module):
     def _encode(
         self, lightness: Tensor, hints: Tensor, mask: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The outputs of the blocks 1, 2 and 8, of the padded image."""
+        """Return the outputs of blocks 1, 2 and 8, of the padded image."""
         seen = self._padded(lightness, hints, mask)
         first = self.model1(seen)
         # Every second row and column: the published network subsamples instead of pooling.
@@ -90,9 +93,9 @@ class Colouriser(nn.Module):
         return first, second, self.model8(self.model8up(seventh) + self.model3short8(third))
 
     def _padded(self, lightness: Tensor, hints: Tensor, mask: Tensor) -> Tensor:
-        """Normalised and joined; sides that are no multiple of 8 repeat their last row or column.
+        """Normalise and join; repeat the last row or column up to multiples of 8.
 
-        Nothing is known of the colours there.
+        The colours of the padding are unknown.
         """
         height, width = lightness.shape[2:]
         margin = (0, -width % STRIDE, 0, -height % STRIDE)
@@ -106,7 +109,7 @@ def _convolution(inputs: int, outputs: int, dilation: int = 1) -> nn.Conv2d:
 
 
 def _block(inputs: int, outputs: int, convolutions: int, dilation: int = 1) -> nn.Sequential:
-    """3 x 3 convolutions, each with its ReLU, and one BatchNorm after all."""
+    """Build 3 x 3 convolutions, each with its ReLU, and one BatchNorm at the end."""
     layers: list[nn.Module] = []
     for index in range(convolutions):
         layers += [_convolution(outputs if index else inputs, outputs, dilation), nn.ReLU()]
@@ -122,9 +125,10 @@ def _short(inputs: int, outputs: int) -> nn.Sequential:
 
 
 def colouriser_sha256(path: str, expected: str | None = None) -> str:
-    """sha256 of a weights file; read once a process, while the file stays the same.
+    """Return the sha256 of a weights file; read once per process, while the file is unchanged.
 
-    Raises ConfigurationError when there is no such file or its sha256 is not the `expected` one.
+    Raises:
+        ConfigurationError: the file does not exist, or its sha256 is not the `expected` one.
     """
     if not Path(path).is_file():
         raise ConfigurationError(
@@ -140,15 +144,18 @@ def colouriser_sha256(path: str, expected: str | None = None) -> str:
 
 
 def load_colouriser(path: str, device: torch.device, mask_centre: float = 0.0) -> Colouriser:
-    """The colouriser with the weights of a .safetensors or .pth file, loaded once a process.
+    """Return the colouriser with weights of a .safetensors or .pth file, loaded once per process.
 
-    Its width is the file's. Raises ConfigurationError when the file is not one of its weights.
+    Its width is the file's.
+
+    Raises:
+        ConfigurationError: the file does not hold weights of this network.
     """
     return _load(path, str(device), mask_centre, *_state(path))
 
 
 def _state(path: str) -> tuple[int, int]:
-    """What changes when a file is written anew."""
+    """Return what changes when a file is rewritten."""
     if not Path(path).is_file():
         return 0, 0
     state = Path(path).stat()

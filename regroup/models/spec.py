@@ -15,17 +15,23 @@ RANDOM_WEIGHTS = "random"
 class ModelSpec:
     """A classifier by name; `load_classifier` builds it.
 
-    name: "cifar-resnet20" (32, 44, 56), "digits-cnn", "efficientnet-lite0", a torchvision
-        classifier ("resnet50"), "timm:NAME", or "package.module:factory" (a callable that
-        returns an nn.Module).
-    weights: a file (.safetensors, .pth, .pt), a member of torchvision's weights enum
-        ("IMAGENET1K_V2", "DEFAULT"), or "random". None: what the package or factory brings itself.
-    seed: of the "random" weights.
-    resize, crop (px), interpolation, mean, std: override what belongs to the model.
-    num_classes: size of the output, where a weights file has another than the architecture's usual.
-    classes: restrict the classifier to these of its classes, in this order (None: all).
-    compute: precision and memory format.
-    decoder: of the images: "pil", or "cuda" for JPEGs on the GPU.
+    Attributes:
+        name: "cifar-resnet20" (32, 44, 56), "digits-cnn", "efficientnet-lite0", a torchvision
+            classifier ("resnet50"), "timm:NAME", or "package.module:factory" (a callable that
+            returns an nn.Module).
+        weights: a file (.safetensors, .pth, .pt), a member of torchvision's weights enum
+            ("IMAGENET1K_V2", "DEFAULT"), or "random". None: those of the package or factory.
+        seed: of the "random" weights.
+        resize: px; overrides the model's.
+        crop: px; overrides the model's.
+        interpolation: overrides the model's.
+        mean: overrides the model's.
+        std: overrides the model's.
+        num_classes: size of the output, if a weights file has another than the architecture's
+            usual.
+        classes: restrict the classifier to these of its classes, in this order (None: all).
+        compute: precision and memory format.
+        decoder: of the images: "pil", or "cuda" for JPEGs on the GPU.
     """
 
     name: str
@@ -42,7 +48,7 @@ class ModelSpec:
     decoder: Literal["pil", "cuda"] = "pil"
 
     def __post_init__(self) -> None:
-        """Raise ConfigurationError on values that no model can have."""
+        """Raise ConfigurationError for values that no model can have."""
         for option, size in (("resize", self.resize), ("crop", self.crop)):
             if size is not None and size < 1:
                 raise ConfigurationError(f"model {option} is {size}: give a size of 1 px or more")

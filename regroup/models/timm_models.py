@@ -22,11 +22,13 @@ TIMM_PREFIX = "timm:"
 
 
 def build_timm(spec: ModelSpec) -> BuiltNetwork:
-    """A timm classifier; preprocessing and normalisation are those of its data config.
+    """Build a timm classifier; preprocessing and normalisation are those of its data config.
 
-    weights None: timm's own for this name, from its cache or the hub; the sha256 is then over the
-    tensors. The crop is a centre crop, also where timm would squash the image or pad it.
-    Raises ConfigurationError: timm is not installed, an unknown name, a download that failed.
+    With weights None: timm's own for this name, from its cache or the hub; the sha256 is then over
+    the tensors. The crop is a centre crop, even where timm would squash or pad the image.
+
+    Raises:
+        ConfigurationError: timm is not installed, an unknown name, or a failed download.
     """
     timm = _timm(spec)
     name = spec.name.removeprefix(TIMM_PREFIX)

@@ -36,14 +36,14 @@ _OLD_DENSENET_KEY = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)")
 
 
 def torchvision_names() -> list[str]:
-    """Names of torchvision's classifiers."""
+    """Return the names of torchvision's classifiers."""
     import torchvision
 
     return list(torchvision.models.list_models(module=torchvision.models))
 
 
 def build_torchvision(spec: ModelSpec) -> BuiltNetwork:
-    """A torchvision classifier; preprocessing and normalisation are those of its weights."""
+    """Build a torchvision classifier; preprocessing and normalisation are those of its weights."""
     import torchvision
 
     enum = torchvision.models.get_model_weights(spec.name)
@@ -65,7 +65,7 @@ def build_torchvision(spec: ModelSpec) -> BuiltNetwork:
 
 
 def _member(spec: ModelSpec, enum: Any) -> Any:
-    """The enum's member; a local file or random weights take the default's preprocessing."""
+    """Return the enum's member; a local file or random weights take the default's preprocessing."""
     if spec.weights is not None and spec.weights in enum.__members__:
         return enum[spec.weights]
     if spec.weights is not None and (spec.weights == RANDOM_WEIGHTS or is_file_name(spec.weights)):
@@ -96,7 +96,7 @@ def _read(spec: ModelSpec, member: Any) -> Weights:
 
 
 def _downloaded(spec: ModelSpec, member: Any) -> Path:
-    """The weights file in torch's cache, downloaded and checked by the hash in its name."""
+    """Return the weights file in torch's cache, downloaded and checked by the hash in its name."""
     name = Path(urlparse(member.url).path).name
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if path.is_file():

@@ -34,14 +34,16 @@ class Weights:
 
 
 def is_file_name(weights: str) -> bool:
-    """Whether `weights` names a file rather than a member of a weights enum."""
+    """Return whether `weights` names a file rather than a member of a weights enum."""
     return weights.endswith(SUFFIXES) or os.sep in weights
 
 
 def read_weights(path: str | Path) -> Weights:
     """Read a .safetensors file, or a .pth/.pt state dict with `weights_only=True`.
 
-    Raises ConfigurationError: no such file, another suffix, damaged, or not a state dict.
+    Raises:
+        ConfigurationError: the file does not exist, has another suffix, is damaged, or is not a
+            state dict.
     """
     path = Path(path)
     if path.suffix not in SUFFIXES:
@@ -53,7 +55,7 @@ def read_weights(path: str | Path) -> Weights:
 
 
 def file_sha256(path: Path) -> str:
-    """sha256 over the bytes of a file, 64 hex characters."""
+    """Return the sha256 over the bytes of a file, 64 hex characters."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -85,7 +87,7 @@ def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def state_sha256(network: nn.Module) -> str:
-    """sha256 over names, dtypes, shapes and bytes of all tensors of a network's state dict."""
+    """Return the sha256 over names, dtypes, shapes and bytes of all tensors of a state dict."""
     digest = hashlib.sha256()
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -101,7 +103,11 @@ def build_seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
 
 
 def load_into(network: nn.Module, weights: Weights, model: str) -> None:
-    """Copy `weights` into `network`; raise ConfigurationError when they are not its own."""
+    """Copy `weights` into `network`.
+
+    Raises:
+        ConfigurationError: the weights are of another architecture than `model`.
+    """
     expected = network.state_dict()
     missing = [k for k in expected if k not in weights.tensors and "num_batches_tracked" not in k]
     unexpected = [key for key in weights.tensors if key not in expected]
@@ -126,9 +132,13 @@ def _few(names: list[str], limit: int = 3) -> str:
 
 
 def file_or_random(network: nn.Module, weights: str | None, model: str) -> tuple[str, Weights]:
-    """Load the named file into `network`, or keep its random weights: (sha256, what was read).
+    """Load the named file into `network`, or keep its random weights.
 
-    Raises ConfigurationError when neither was asked for.
+    Returns:
+        The sha256, and the weights that were read.
+
+    Raises:
+        ConfigurationError: neither a file nor random weights were requested.
     """
     if weights is None:
         raise ConfigurationError(
@@ -145,8 +155,8 @@ def file_or_random(network: nn.Module, weights: str | None, model: str) -> tuple
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
     """Write a module's state dict as safetensors: the same bytes for the same weights, atomically.
 
-    The library writes the metadata in an order that changes from run to run, which would change
-    the file's sha256: the header is written again, sorted.
+    The library writes the metadata in an order that changes from run to run, which would change the
+    file's sha256: the header is rewritten, sorted.
     """
     from safetensors.torch import save
 

@@ -1,1 +1,1 @@
-"""Attacks on colour, which leave the lightness of an image alone."""
+"""Attacks on colour, which preserve the lightness of an image."""

@@ -1,9 +1,9 @@
-"""cAdv: an image is coloured anew so that it is misclassified; its lightness stays.
+"""cAdv: an image is recoloured until it is misclassified; its lightness stays.
 
 Bhattad, Chong, Liang, Li and Forsyth, "Unrestricted Adversarial Examples via Semantic Manipulation"
-(ICLR 2020). A colouriser (Zhang et al. 2017) is given the image's lightness and some of its true
-colours; Adam changes the given colours, and the mask that says where colours are given, until what
-the colouriser makes of them is misclassified. Neither network's weights change.
+(ICLR 2020). A colouriser (Zhang et al. 2017) receives the image's lightness and some of its true
+colours; Adam changes these colours, and the mask that says where colours are given, until the
+colouriser's output is misclassified. Neither network's weights change.
 """
 
 from __future__ import annotations
@@ -59,16 +59,20 @@ _MISSING = (
 class CAdv(AttackSpec):
     """Adversarial colours (Bhattad et al. 2020, section 3.1).
 
-    colouriser: path of the weights of siggraph17, .safetensors or .pth; the same on every worker.
-    colouriser_sha256: 64 hex characters: refuse a file with another sha256; None: any is taken.
-    mask_centre: see `Colouriser`: 0 for the published weights.
-    learning_rate: of Adam, of a* and b* over 110 and of the mask. steps: at most so many.
-    clusters: segments by colour. kept: of these, how many are given hints of their true colours.
-    hints: pixels whose colour is given at first, in all.
-    margin: success takes a wrong class (or the target) with a softmax probability that exceeds the
-        second largest by more than this.
-    settled: go on until the margin changes by less than this in a step, too (the authors' code:
-        1e-3), or to the end; None: stop at the first success.
+    Attributes:
+        colouriser: path of the weights of siggraph17, .safetensors or .pth; the same on every
+            worker.
+        colouriser_sha256: 64 hex characters: refuse a file with another sha256; None: accept any.
+        mask_centre: see `Colouriser`: 0 for the published weights.
+        learning_rate: of Adam, for a* and b* over 110 and for the mask.
+        steps: maximum number of steps.
+        clusters: segments by colour.
+        kept: how many of the segments get hints of their true colours.
+        hints: total number of pixels whose colour is given at first.
+        margin: success requires a wrong class (or the target) with a softmax probability that
+            exceeds the second largest by more than this.
+        settled: continue until the margin also changes by less than this in a step (the authors'
+            code: 1e-3), or to the end; None: stop at the first success.
     """
 
     name: ClassVar[str] = "cadv"
@@ -118,9 +122,10 @@ class CAdv(AttackSpec):
             )
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """Colour every sample anew.
+        """Recolour every sample.
 
-        Raises ConfigurationError without the colouriser's weights and for images that are not RGB.
+        Raises:
+            ConfigurationError: the colouriser's weights are missing, or images are not RGB.
         """
         if batch.clean.shape[1] != 3:
             raise ConfigurationError(
@@ -131,14 +136,15 @@ class CAdv(AttackSpec):
         return Recolouring(self, network, colouriser, batch).run()
 
     def cost(self) -> Cost:
-        """Every step, a last look, and the judgement of the image that is kept."""
+        """Return every step, a last look, and the check of the image that is kept."""
         return Cost(self.steps + 2, self.steps)
 
     def describe(self) -> dict[str, object]:
-        """All that determines the examples: of the weights their sha256, not where they lie.
+        """Return all that determines the examples: the sha256 of the weights, not their path.
 
-        Raises ConfigurationError when the weights are missing, unless `colouriser_sha256` names
-        them; and when they are others than those.
+        Raises:
+            ConfigurationError: the weights are missing and `colouriser_sha256` does not name them,
+                or they have another sha256.
         """
         described = super().describe()
         del described["colouriser"]
@@ -156,28 +162,28 @@ class CAdv(AttackSpec):
 
 
 class Recolour(nn.Module):
-    """L*, the hints' a* / 110 and b* / 110, and the mask, (N, 4, H, W), to sRGB (N, 3, H, W)."""
+    """Maps L*, the hints' a* / 110 and b* / 110, the mask, (N, 4, H, W), to sRGB (N, 3, H, W)."""
 
     def __init__(self, colouriser: Colouriser) -> None:
         super().__init__()
         self.colouriser = colouriser
 
     def forward(self, given: Tensor) -> Tensor:
-        """In [0, 1]: colours that sRGB lacks are clipped, which alone changes the lightness."""
+        """Return values in [0, 1]: clipping colours outside of sRGB alone changes the lightness."""
         lightness, hints, mask = given[:, :1], given[:, 1:3] * AB_SCALE, given[:, 3:]
         colours = self.colouriser(lightness, hints, mask)
         return lab_to_rgb(torch.cat((lightness, colours), dim=1)).clamp(0, 1)
 
 
 class _Entropy(nn.Module):
-    """L* (N, 1, H, W) to the entropy in nats of the colours of each 4 x 4 pixels, without hints."""
+    """Maps L* to the entropy in nats of the colours of each 4 x 4 pixels, without hints."""
 
     def __init__(self, colouriser: Colouriser) -> None:
         super().__init__()
         self.colouriser = colouriser
 
     def forward(self, lightness: Tensor) -> Tensor:
-        """Entropy (N, H / 4, W / 4) of L* (N, 1, H, W)."""
+        """Return the entropy (N, H / 4, W / 4) of L* (N, 1, H, W)."""
         nothing = torch.zeros_like(lightness)
         logits = self.colouriser.colour_logits(lightness, nothing.expand(-1, 2, -1, -1), nothing)
         logs = logits.log_softmax(dim=1)
@@ -195,7 +201,7 @@ class Adam:
         self.learning_rate, self.step = learning_rate, 0
 
     def move(self, rows: Tensor, gradient: Tensor) -> Tensor:
-        """What to add to the variables at `rows`, (R, ...), given their loss's gradient there."""
+        """Return the update of the variables at `rows`, (R, ...), given their loss's gradient."""
         self.step += 1
         self.first[rows] = self.first[rows] * _FIRST_DECAY + gradient * (1 - _FIRST_DECAY)
         self.second[rows] = self.second[rows] * _SECOND_DECAY + gradient * gradient * (
@@ -228,7 +234,7 @@ class Recolouring:
         self.failures: dict[int, str] = {}
 
     def run(self) -> KernelOutcome:
-        """The first image of each sample that succeeded, or the clean one."""
+        """Return the first image of each sample that succeeded, or the clean one."""
         active = torch.arange(len(self.batch), device=self.batch.clean.device)
         for _ in range(self.spec.steps):
             if len(active):
@@ -241,9 +247,9 @@ class Recolouring:
         )
 
     def _start(self, row: int) -> Tensor:
-        """(1, 4, H, W): the lightness, and true colours at some pixels of the surest segments.
+        """Return (1, 4, H, W): lightness, and true colours at some pixels of the surest segments.
 
-        One sample at a time: in a batch, the place of a row may change the last bits.
+        One sample at a time: in a batch, the position of a row may change the last bits.
         """
         spec = self.spec
         lab = rgb_to_lab(self.batch.clean[row : row + 1])
@@ -266,7 +272,7 @@ class Recolouring:
         return pixels
 
     def _tick(self, active: Tensor) -> Tensor:
-        """Judge what the active rows have become, and move those that go on, which are returned."""
+        """Check the active rows' images, move those that continue, and return these."""
         logits, gradient = self._gradient(active)
         finite = gradient[:, 1:].isfinite().all(dim=(1, 2, 3)) & logits.isfinite().all(dim=1)
         self._fail(active[~finite])
@@ -280,12 +286,12 @@ class Recolouring:
         return active[going]
 
     def _gradient(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (R, M), and (R, 4, H, W), the gradient of the loss that is to fall."""
+        """Return logits (R, M), and the gradient (R, 4, H, W) of the loss to minimise."""
         wanted = (self.batch.targets if self.spec.targeted else self.batch.labels)[rows]
         sign = 1 if self.spec.targeted else -1
 
         def loss(logits: Tensor, classes: Tensor) -> Tensor:
-            """(R,), what a step lets fall: towards the target, or away from the label."""
+            """Return the loss to minimise, (R,): towards the target, or away from the label."""
             return sign * cross_entropy(logits, classes)
 
         self.queries[rows] += 1
@@ -293,7 +299,7 @@ class Recolouring:
         return self.through.gradient(self.given[rows], loss, wanted)
 
     def _last_look(self, rows: Tensor) -> None:
-        """Judge the outcome of the last step."""
+        """Check the outcome of the last step."""
         self.queries[rows] += 1
         logits = self.through.logits(self.given[rows])
         self._fail(rows[~logits.isfinite().all(dim=1)])
@@ -305,7 +311,7 @@ class Recolouring:
             self.failures[row] = "cadv: logits or gradients that are not finite"
 
     def _success(self, logits: Tensor, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """(R,) each: a wrong class (or the target) leads by more than the margin; its lead."""
+        """Return (R,) each: whether a wrong class (or the target) leads by the margin; its lead."""
         probability = torch.softmax(logits, dim=1)
         (largest, second), (leader, _) = (x.unbind(dim=1) for x in probability.topk(2, dim=1))
         labels, targets = self.batch.labels[rows], self.batch.targets[rows]
@@ -314,7 +320,7 @@ class Recolouring:
         return right & (margin > self.spec.margin), margin
 
     def _keep(self, rows: Tensor) -> Tensor:
-        """Make the images of `rows` and judge these; the rows whose image succeeds, and is kept."""
+        """Make and check the images of `rows`; keep those that succeed, and return their rows."""
         if not len(rows):
             return rows
         images = self.recolour.logits(self.given[rows])
@@ -324,7 +330,7 @@ class Recolouring:
         return rows[success]
 
     def _move(self, rows: Tensor, gradient: Tensor) -> None:
-        """Colours stay in -110 .. 110, the mask in 0 .. 1: what the colouriser was trained with."""
+        """Keep colours in -110 .. 110, the mask in 0 .. 1: the colouriser's training range."""
         changed = self.given[rows, 1:] + self.adam.move(rows, gradient)
         self.given[rows, 1:3] = changed[:, :2].clamp(-1, 1)
         self.given[rows, 3:] = changed[:, 2:].clamp(0, 1)

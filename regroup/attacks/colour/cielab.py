@@ -1,4 +1,4 @@
-"""sRGB to CIE L*a*b* (D65, 2 degrees) and back, differentiable everywhere.
+"""Conversion of sRGB to CIE L*a*b* (D65, 2 degrees) and back, differentiable everywhere.
 
 Definitions: IEC 61966-2-1 (sRGB: its transfer curve and, to seven digits, its matrix to XYZ) and
 CIE 15 (L*a*b* of XYZ). All arithmetic is in the dtype of the input.
@@ -25,16 +25,16 @@ _DELTA = 6 / 29
 
 
 def rgb_to_lab(pixels: Tensor) -> Tensor:
-    """sRGB (N, 3, H, W) in [0, 1] to L* in 0 .. 100, a* and b* in about -108 .. 99, same shape."""
+    """Convert sRGB (N, 3, H, W) in [0, 1] to L* in 0 .. 100, a* and b* in about -108 .. 99."""
     relative = _apply(_TO_XYZ / _WHITE[:, None], _linear(pixels))
     x, y, z = _cube_root(relative).unbind(dim=1)
     return torch.stack((116 * y - 16, 500 * (x - y), 200 * (y - z)), dim=1)
 
 
 def lab_to_rgb(lab: Tensor) -> Tensor:
-    """L*a*b* (N, 3, H, W) to sRGB (N, 3, H, W).
+    """Convert L*a*b* (N, 3, H, W) to sRGB (N, 3, H, W).
 
-    Colours that sRGB lacks come out below 0 or above 1: clamping them is the caller's to do.
+    Colours outside of sRGB are below 0 or above 1: clamping them is left to the caller.
     """
     lightness, a, b = lab.unbind(dim=1)
     y = (lightness + 16) / 116

@@ -1,4 +1,4 @@
-"""Which colours cAdv gives to the colouriser at first (Bhattad et al. 2020, section 3.1).
+"""The colours that cAdv gives to the colouriser at first (Bhattad et al. 2020, section 3.1).
 
 The image is segmented by colour; the segments whose colour the colouriser is surest of (lowest mean
 entropy of its colour distribution) are held to their true colours by hints at random pixels.
@@ -19,10 +19,10 @@ _MAX_ROUNDS = 100
 def colour_segments(
     colours: NDArray[np.float64], count: int, random: np.random.Generator
 ) -> NDArray[np.intp]:
-    """k-means of `colours` (P, D): the cluster of each, (P,), below `count`.
+    """Cluster `colours` (P, D) by k-means: the cluster of each, (P,), below `count`.
 
     Begins with k-means++ (Arthur and Vassilvitskii 2007) and ends when no cluster changes, or after
-    100 rounds. Fewer than `count` clusters are used where there are fewer different colours.
+    100 rounds. Fewer than `count` clusters are used if there are fewer different colours.
     """
     centres = _first_centres(colours, count, random)
     nearest = _nearest(colours, centres)
@@ -40,7 +40,7 @@ def colour_segments(
 def _first_centres(
     colours: NDArray[np.float64], count: int, random: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Pixels drawn with a probability in proportion to the squared distance to those drawn."""
+    """Draw pixels with a probability in proportion to the squared distance to those drawn."""
     chosen = [int(random.integers(len(colours)))]
     distance = _squared(colours, colours[chosen[0]])
     while len(chosen) < count and distance.any():
@@ -63,9 +63,14 @@ def _nearest(colours: NDArray[np.float64], centres: NDArray[np.float64]) -> NDAr
 def most_certain_segments(
     segment: NDArray[np.intp], entropy: NDArray[np.float64], keep: int
 ) -> NDArray[np.intp]:
-    """The `keep` segments of lowest mean entropy, lowest first; fewer where there are fewer.
+    """Return the `keep` segments of lowest mean entropy, lowest first; fewer if there are fewer.
 
-    segment, entropy: (P,), of each pixel. Ties go to the smaller index.
+    Ties go to the smaller index.
+
+    Args:
+        segment: (P,), of each pixel.
+        entropy: (P,), of each pixel.
+        keep: how many segments.
     """
     pixels = np.bincount(segment)
     present = np.flatnonzero(pixels)
@@ -79,6 +84,6 @@ def hint_pixels(
     hints: int,
     random: np.random.Generator,
 ) -> NDArray[np.intp]:
-    """`hints` different pixels of the segments `kept`, uniform over their pixels; all if fewer."""
+    """Return `hints` distinct pixels of the segments `kept`, uniform over these; all if fewer."""
     pixels = np.flatnonzero(np.isin(segment, kept))
     return random.choice(pixels, min(hints, len(pixels)), replace=False)

@@ -1,1 +1,1 @@
-"""Black-box attacks that see the predicted class alone."""
+"""Black-box attacks that see only the predicted class."""

@@ -29,13 +29,20 @@ if TYPE_CHECKING:
 class Boundary(AttackSpec):
     """Boundary attack (Brendel et al. 2018), the paper's 500 iterations; Foolbox's kernel.
 
-    It has no ball to stay in: of protocol "minimal" alone, without an epsilon.
-    steps: iterations at most. spherical_step, source_step: relative sizes of the first steps, along
-    the sphere around the image and towards the image. step_adaptation: the factor of their changes.
-    convergence: a source step below it ends a sample's walk. update_every: iterations between two
-    looks at the share of steps that succeed, each of which is a query more.
-    directions, blends: of the starting point (`starting_points`), which is each sample's own.
-    The walk is not: the samples of a group share its random directions.
+    It has no ball to stay in: only protocol "minimal", without an epsilon. Each sample has its own
+    starting point (`starting_points`), but the samples of a group share the random directions of
+    the walk.
+
+    Attributes:
+        steps: maximum number of iterations.
+        spherical_step: relative size of the first steps along the sphere around the image.
+        source_step: relative size of the first steps towards the image.
+        step_adaptation: the factor by which both change.
+        convergence: a source step below it ends a sample's walk.
+        update_every: iterations between two checks of the share of steps that succeed, each of
+            which costs one more query.
+        directions: noise images tried for the starting point.
+        blends: shares of noise tried for the starting point.
     """
 
     name: ClassVar[str] = "boundary"
@@ -71,7 +78,7 @@ class Boundary(AttackSpec):
         check_at_least(0, convergence=self.convergence)
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """A starting point for each sample, then Foolbox's kernel on the group."""
+        """Find a starting point for each sample, then run Foolbox's kernel on the group."""
         library = foolbox_attacks().BoundaryAttack(
             steps=self.steps,
             spherical_step=self.spherical_step,
@@ -82,15 +89,15 @@ class Boundary(AttackSpec):
         )
         starts = starting_points(self, network, batch, self.directions, self.blends)
         kernel = Kernel(library.run, judges=True)
-        found = run_from_starts(self, network, batch, kernel, starts)
-        return replace(found, steps=self._iterations(found.steps))
+        outcome = run_from_starts(self, network, batch, kernel, starts)
+        return replace(outcome, steps=self._iterations(outcome.steps))
 
     def _iterations(self, looks: Tensor) -> Tensor:
-        """Of so many looks: one at the start, one an iteration, one more at every update."""
+        """Convert looks to iterations: one look at the start, one per iteration and per update."""
         walked = (looks - 1).clamp(min=0)
         return walked - walked // (self.update_every + 1)
 
     def cost(self) -> Cost:
-        """Noise images and mixtures, a look at the start, the walk, and one last look."""
+        """Return noise images and mixtures, a look at the start, the walk, and one last look."""
         start = self.directions + self.blends - 1
         return Cost(start + 1 + self.steps + self.steps // self.update_every + 1)

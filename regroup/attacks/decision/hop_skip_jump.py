@@ -1,10 +1,10 @@
-"""HopSkipJump: from the boundary, a step along a gradient estimated from decisions, and back to it.
+"""HopSkipJump: from the boundary, a step along a gradient estimated from decisions, and back.
 
-Foolbox 3.3.4 scales its probes, and the estimated direction, to unit length over the whole batch,
-not each sample: with N samples probes and steps are sqrt(N) times too short. It also holds
+Foolbox 3.3.4 scales its probes, and the estimated direction, to unit length over the complete
+batch, not each sample: with N samples probes and steps are sqrt(N) times too short. It also holds
 all probes in memory at once. So the estimator is ours (Chen et al. 2020, section III-C), the rest
 Foolbox's. Its result is the last iterate, which may be farther than an earlier one: ours is the
-closest adversarial image that it has asked the network about.
+closest adversarial image that it has queried.
 """
 
 from __future__ import annotations
@@ -44,11 +44,17 @@ _HALVINGS = 30
 class HopSkipJump(AttackSpec):
     """HopSkipJump (Chen et al. 2020), L2 and L-infinity, Foolbox's settings and kernel.
 
-    It has no ball to stay in: of protocol "minimal" alone, without an epsilon.
-    steps: iterations. probes: decisions asked for by the first estimate of a gradient; the t-th
-    asks for sqrt(t) times as many, at most max_probes. gamma: of the accuracy of the return to
-    the boundary. directions, blends: of the starting point (`starting_points`).
-    The samples of a group draw from one generator, and wait for each other.
+    It has no ball to stay in: only protocol "minimal", without an epsilon. The samples of a group
+    draw from one generator, and wait for each other.
+
+    Attributes:
+        steps: iterations.
+        probes: decisions queried by the first estimate of a gradient; the t-th queries sqrt(t)
+            times as many.
+        max_probes: limit on the probes of one estimate.
+        gamma: of the accuracy of the return to the boundary.
+        directions: noise images tried for the starting point (`starting_points`).
+        blends: shares of noise tried for the starting point.
     """
 
     name: ClassVar[str] = "hop-skip-jump"
@@ -80,7 +86,7 @@ class HopSkipJump(AttackSpec):
         check_positive(gamma=self.gamma)
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """A starting point for each sample, then Foolbox's kernel on the group."""
+        """Find a starting point for each sample, then run Foolbox's kernel on the group."""
         library = _with_own_estimator(foolbox_attacks().HopSkipJumpAttack)(
             steps=self.steps,
             initial_gradient_eval_steps=self.probes,
@@ -90,12 +96,12 @@ class HopSkipJump(AttackSpec):
         )
         starts = starting_points(self, network, batch, self.directions, self.blends)
         kernel = Kernel(library.run, judges=True, keeps=True)
-        found = run_from_starts(self, network, batch, kernel, starts)
-        begun = (found.steps > 0).to(found.steps)
-        return replace(found, steps=begun * self.steps)
+        outcome = run_from_starts(self, network, batch, kernel, starts)
+        begun = (outcome.steps > 0).to(outcome.steps)
+        return replace(outcome, steps=begun * self.steps)
 
     def cost(self) -> Cost:
-        """Of a search along a line at most 30 halvings: Foolbox has no limit."""
+        """Return the cost with at most 30 halvings per line search: Foolbox has no limit."""
         probes = sum(
             int(min(self.probes * math.sqrt(step + 1), self.max_probes))
             for step in range(self.steps)
@@ -105,7 +111,7 @@ class HopSkipJump(AttackSpec):
 
 
 def _with_own_estimator(library: Any) -> Any:
-    """Foolbox's HopSkipJumpAttack with `estimated_gradient`."""
+    """Return Foolbox's HopSkipJumpAttack with `estimated_gradient`."""
 
     class OwnEstimator(library):  # type: ignore[misc]
         def approximate_gradients(
@@ -131,12 +137,18 @@ def _with_own_estimator(library: Any) -> Any:
 def estimated_gradient(
     decide: Callable[[Tensor], Tensor], at: Tensor, radius: Tensor, probes: int, uniform: bool
 ) -> Tensor:
-    """Unit directions (N, C, H, W) in which images on the boundary become more adversarial.
+    """Return unit directions (N, C, H, W) in which boundary images become more adversarial.
 
-    decide: images (N, C, H, W) to (N,) bool, adversarial; at: (N, C, H, W); radius: (N, 1, 1, 1)
-    of the probes, whose directions are normal, or `uniform` in a cube, scaled to unit length. The
-    mean of the directions (after clipping to [0, 1]) weighted by +1 or -1, minus the mean of the
-    weights; all weights the same: as they are.
+    The mean of the directions (after clipping to [0, 1]) weighted by +1 or -1, minus the mean of
+    the weights; without subtraction if all weights are equal.
+
+    Args:
+        decide: images (N, C, H, W) to (N,) bool, adversarial.
+        at: (N, C, H, W), on the boundary.
+        radius: (N, 1, 1, 1), of the probes.
+        probes: how many decisions per image.
+        uniform: draw directions uniformly in a cube instead of normally; both are scaled to unit
+            length.
     """
     weighted, plain = torch.zeros_like(at), torch.zeros_like(at)
     balance = torch.zeros_like(radius)
@@ -153,6 +165,6 @@ def estimated_gradient(
 
 
 def _unit(vectors: Tensor) -> Tensor:
-    """Each row (N, C, H, W) at length 1 (L2)."""
+    """Scale each row (N, C, H, W) to length 1 (L2)."""
     length: Tensor = torch.linalg.vector_norm(vectors, dim=(1, 2, 3), keepdim=True)
     return vectors / (length + 1e-12)

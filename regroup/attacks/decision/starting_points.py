@@ -1,7 +1,7 @@
 """Where decision-based attacks begin: an adversarial mixture of each image with uniform noise.
 
-As Foolbox's LinearSearchBlendedUniformNoiseAttack, but each sample draws from its own stream and
-goes its own way: a sample that no noise fools is a failed attack, and the others go on.
+Like Foolbox's LinearSearchBlendedUniformNoiseAttack, but each sample draws from its own stream and
+proceeds independently: a sample that no noise fools is a failed attack, and the others continue.
 """
 
 from __future__ import annotations
@@ -30,8 +30,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Starts:
-    """A row a sample: images (N, C, H, W), clean where nothing was found; found: (N,) bool;
-    queries: (N,) int64; failures: row -> one line, as `KernelOutcome.failures`.
+    """One row per sample.
+
+    Attributes:
+        images: (N, C, H, W), clean where nothing was found.
+        found: (N,) bool.
+        queries: (N,) int64.
+        failures: row -> one-line reason, as `KernelOutcome.failures`.
     """
 
     images: Tensor
@@ -43,8 +48,10 @@ class Starts:
 def starting_points(
     spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, directions: int, blends: int
 ) -> Starts:
-    """Of each sample the first of up to `directions` noise images that fools the network, mixed in
-    as little of the `blends` equal shares as it takes (the share grows from 1 / `blends`).
+    """Find each sample's starting point.
+
+    The first of up to `directions` noise images that fools the network, mixed in with the smallest
+    of `blends` equal shares that suffices (the share grows from 1 / `blends`).
     """
     search = _Search(spec, network.in_groups(spec.facts.group), batch, directions, blends)
     failures = isolate_failures(search.run, list(range(len(batch))), together=False)
@@ -70,13 +77,13 @@ class _Search:
         self.queries = torch.zeros_like(batch.labels)
 
     def run(self, rows: list[int]) -> None:
-        """Find the starting points of `rows`; each row alone decides what comes of it."""
+        """Find the starting points of `rows`; the outcome of each row depends on that row alone."""
         fooled = self._noise_that_fools(rows)
         if fooled:
             self._blend(fooled)
 
     def _noise_that_fools(self, rows: list[int]) -> list[int]:
-        """The rows that have one, which is in `noise` then."""
+        """Return the rows for which fooling noise was found, which `noise` then holds."""
         streams = {row: stream(self.spec, self.batch.sample_ids[row], 0) for row in rows}
         shape, waiting = self.batch.clean.shape[1:], rows
         for _ in range(self.directions):
@@ -88,7 +95,7 @@ class _Search:
         return [row for row in rows if row not in waiting]
 
     def _blend(self, rows: list[int]) -> None:
-        """Into `images`: the least share of the noise that fools the network."""
+        """Write into `images` the least share of the noise that fools the network."""
         waiting = rows
         for step in range(1, self.blends):
             share, clean = step / self.blends, self.batch.clean[waiting]
@@ -100,7 +107,7 @@ class _Search:
         self.found[rows] = True
 
     def _accept(self, rows: list[int], images: Tensor, kept: Tensor) -> list[int]:
-        """Write those of `images` (of `rows`) that are adversarial into `kept`; the other rows."""
+        """Write those of `images` that are adversarial into `kept`; return the other rows."""
         logits = self.network.logits(images)
         self.queries[rows] += 1
         finite = logits.isfinite().all(dim=1)
@@ -116,7 +123,7 @@ class _Search:
 def run_from_starts(
     spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernel: Kernel, starts: Starts
 ) -> KernelOutcome:
-    """`kernel` on the samples that have a starting point; the others: nothing found."""
+    """Run `kernel` on the samples that have a starting point; the others are unsuccessful."""
     nothing = replace(
         KernelOutcome.unsuccessful(batch), queries=starts.queries, failures=starts.failures
     )
@@ -128,7 +135,7 @@ def run_from_starts(
 
 
 def _spread(nothing: KernelOutcome, part: KernelOutcome, rows: list[int]) -> KernelOutcome:
-    """`part` at `rows` of `nothing`; what both took is added."""
+    """Insert `part` at `rows` of `nothing`; add the passes of both."""
     names = ("images", "found", "epsilon")
     changed = {name: getattr(nothing, name).clone() for name in names}
     for name, tensor in changed.items():

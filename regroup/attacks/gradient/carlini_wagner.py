@@ -26,12 +26,16 @@ if TYPE_CHECKING:
 class CarliniWagner(AttackSpec):
     """Carlini & Wagner (2017), the paper's settings; Foolbox's kernel.
 
-    It has no ball to stay in: of protocol "minimal" alone, without an epsilon.
-    binary_searches: values of c tried, each with up to `steps` steps of Adam of `step_size` in the
-    space of arctanh. initial_const: the first c. kappa: by how much the logit of the wrong class
-    (of the target) has to be the largest.
-    abort_early: end the steps at a c once a tenth of them has not made the loss smaller. It is
-    the loss summed over the group, so that samples end together: groups of 16.
+    It has no ball to stay in: only protocol "minimal", without an epsilon.
+
+    Attributes:
+        binary_searches: values of c tried, each with up to `steps` steps.
+        steps: steps of Adam per c.
+        step_size: of Adam in the space of arctanh.
+        initial_const: the first c.
+        kappa: by how much the logit of the wrong class (or the target) has to exceed the others.
+        abort_early: end the steps at a c once a tenth of them has not decreased the loss. That is
+            the loss summed over the group, so that samples end together: groups of 16.
     """
 
     name: ClassVar[str] = "carlini-wagner"
@@ -64,7 +68,7 @@ class CarliniWagner(AttackSpec):
         check_positive(step_size=self.step_size, initial_const=self.initial_const)
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """Foolbox's kernel on the group."""
+        """Run Foolbox's kernel on the group."""
         library = foolbox_attacks().L2CarliniWagnerAttack(
             binary_search_steps=self.binary_searches,
             steps=self.steps,
@@ -73,10 +77,10 @@ class CarliniWagner(AttackSpec):
             initial_const=self.initial_const,
             abort_early=self.abort_early,
         )
-        found = run_foolbox(self, network, batch, Kernel(library.run, judges=True))
-        return replace(found, steps=found.backward)
+        outcome = run_foolbox(self, network, batch, Kernel(library.run, judges=True))
+        return replace(outcome, steps=outcome.backward)
 
     def cost(self) -> Cost:
-        """Every step at every c, and one last look."""
+        """Return every step at every c, and one last look."""
         passes = self.binary_searches * self.steps
         return Cost(passes + 1, passes)

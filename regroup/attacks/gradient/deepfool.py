@@ -29,11 +29,14 @@ DeepFoolLoss = Literal["crossentropy", "logits"]
 class DeepFool(AttackSpec):
     """DeepFool (Moosavi-Dezfooli et al. 2016), the paper's settings; Foolbox's kernel.
 
-    It has no ball to stay in: of protocol "minimal" alone, without an epsilon.
-    steps: linearisations at most. candidates: the boundaries with how many of the classes of the
-    largest logits are looked at, the true class among them; of fewer classes: all.
-    overshoot: how far beyond the boundary, as a share of the whole perturbation.
-    loss: the difference of two classes' "crossentropy" or "logits"; in exact arithmetic the same.
+    It has no ball to stay in: only protocol "minimal", without an epsilon.
+
+    Attributes:
+        steps: maximum number of linearisations.
+        candidates: how many classes of the largest logits are considered, including the true one;
+            all if there are fewer.
+        overshoot: how far beyond the boundary, as a share of the perturbation.
+        loss: the difference of two classes' "crossentropy" or "logits"; equal in exact arithmetic.
     """
 
     name: ClassVar[str] = "deepfool"
@@ -63,7 +66,7 @@ class DeepFool(AttackSpec):
         check_one_of("loss of deepfool", self.loss, get_args(DeepFoolLoss))
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """Foolbox's kernel on fixed batches: no sample influences another."""
+        """Run Foolbox's kernel on fixed batches: no sample influences another."""
         library = foolbox_attacks().L2DeepFoolAttack(
             steps=self.steps,
             candidates=self.candidates,
@@ -73,6 +76,6 @@ class DeepFool(AttackSpec):
         return run_foolbox(self, network, batch, Kernel(library.run))
 
     def cost(self) -> Cost:
-        """A pass of either kind a candidate and step, one to rank the classes, one last look."""
+        """Return one pass of either kind per candidate and step, one to rank, one last look."""
         passes = self.steps * (self.candidates - 1)
         return Cost(passes + 2, passes)

@@ -2,8 +2,8 @@
 
 Written from the paper. Its subproblem is solved to first order (the paper's own choice for networks
 of rectifiers, whose second derivatives vanish): with f = z_j - z_true, the logit of the class aimed
-at over the true one, a step goes as far along the gradient of f as the radius allows. The ratio of
-what f gained to what its gradient promised then widens or narrows the radius.
+at minus the true one, a step goes as far along the gradient of f as the radius allows. The ratio of
+the actual gain of f to that promised by its gradient then widens or narrows the radius.
 """
 
 from __future__ import annotations
@@ -42,25 +42,30 @@ Choice = Literal["nearest", "fixed", "worst"]
 class TrustRegion(AttackSpec):
     """Steps of an adaptive radius towards the nearest class, until the network is fooled.
 
-    candidates: c, how many classes may be aimed at: those with the largest logits on the clean
-        image besides the true one (fewer where the network has fewer).
-    choice: which of them. "nearest": at each step the one whose linearised boundary is nearest,
-        |f| over the dual norm of its gradient (the paper's best class). "fixed": the nearest on the
-        clean image, kept. "worst": the farthest on the clean image, kept (the paper's hardest
-        class). Whatever is aimed at, the first misclassification ends the attack.
-    steps: the most that a sample takes.
-    radius, min_radius, max_radius: of one step, at first and in between, in pixel units: its
-        L-infinity size, or under L2 its root mean square, so that a value fits any image size.
-    eta: what the radius is multiplied with where gain / promise > sigma_high, and divided by where
-        it is < sigma_low. Every step is taken, a bad one too.
-    epsilon: every iterate stays in that ball (L2: a distance); None: no limit.
-
     From the paper: the first-order step, the ratio with its two thresholds and one factor, the best
     and the hardest class. c = 9 and the first radius of 1e-4 are those of the command that its
     authors publish for ImageNet. Our own choices: the values of steps, eta and the sigmas, the
     least and the greatest radius, the unit of the radius under L2, dual norms in the distance to a
     boundary, `epsilon`, and that a step which moves no pixel ends the attack. A small first radius
     keeps the last step from going far beyond the boundary.
+
+    Attributes:
+        candidates: c, how many classes may be aimed at: those with the largest logits on the clean
+            image besides the true one (fewer if the network has fewer).
+        choice: which of them. "nearest": at each step the one whose linearised boundary is nearest,
+            |f| over the dual norm of its gradient (the paper's best class). "fixed": the nearest on
+            the clean image, kept. "worst": the farthest on the clean image, kept (the paper's
+            hardest class). Whichever is aimed at, the first misclassification ends the attack.
+        steps: the most that a sample takes.
+        radius: of the first step, in pixel units: its L-infinity size, or under L2 its root mean
+            square, so that a value fits any image size.
+        min_radius: the least radius of a step.
+        max_radius: the greatest radius of a step.
+        eta: the factor by which the radius is multiplied if gain / promise > sigma_high, and
+            divided if it is < sigma_low. Every step is taken, even a bad one.
+        sigma_low: see eta.
+        sigma_high: see eta.
+        epsilon: every iterate stays in that ball (L2: a distance); None: no limit.
     """
 
     name: ClassVar[str] = "trust-region"
@@ -107,18 +112,22 @@ class TrustRegion(AttackSpec):
         return Walk(self, network, batch).run()
 
     def cost(self) -> Cost:
-        """Every step; one class alone is followed after the first under "fixed" and "worst"."""
+        """Return every step; "fixed" and "worst" follow a single class after the first."""
         later = self.candidates if self.choice == "nearest" else 1
         return Cost(self.steps + 2, self.candidates + (self.steps - 1) * later)
 
 
 @dataclass(frozen=True)
 class Linearisation:
-    """The class aimed at, to first order, of some rows.
+    """The class aimed at, to first order, for some rows.
 
-    logits: (n, M). aim: (n,) int64, the class j. gain: (n,) float64, f = z_j - z_true. gradient:
-    (n, C, H, W) of f; dual: (n,) float64, its dual norm. finite: (n,) bool, whether the logits and
-    all candidates' gradients were.
+    Attributes:
+        logits: (n, M).
+        aim: (n,) int64, the class j.
+        gain: (n,) float64, f = z_j - z_true.
+        gradient: (n, C, H, W), of f.
+        dual: (n,) float64, its dual norm.
+        finite: (n,) bool, whether the logits and all candidates' gradients were.
     """
 
     logits: Tensor
@@ -150,7 +159,7 @@ class Walk:
         self.failures: dict[int, str] = {}
 
     def run(self) -> KernelOutcome:
-        """Every sample's first misclassified iterate, or its clean image."""
+        """Return every sample's first misclassified iterate, or its clean image."""
         active = torch.arange(len(self.batch), device=self.x.device)
         for step in range(self.spec.steps):
             if not len(active):
@@ -165,7 +174,7 @@ class Walk:
         return self._result()
 
     def _look(self, rows: Tensor) -> None:
-        """Whether the last iterates fool the network."""
+        """Check whether the last iterates fool the network."""
         logits = self.network.logits(self.x[rows])
         self.queries[rows] += 1
         self.found[rows] = self._met(rows, logits)
@@ -180,7 +189,7 @@ class Walk:
             self.failures[row] = f"the network's logits or gradient are not finite at step {steps}"
 
     def _tick(self, rows: Tensor) -> Tensor:
-        """One forward pass, the backward passes and a step of `rows`; those that go on."""
+        """Run one forward pass, the backward passes and a step; return the rows that continue."""
         slope = self._slope(rows)
         found = self._met(rows, slope.logits)
         self.found[rows] = found
@@ -210,7 +219,7 @@ class Walk:
         )
 
     def _adapt(self, rows: Tensor, logits: Tensor) -> None:
-        """The radius, by what the last step gained for the class that it aimed at."""
+        """Adapt the radius by the last step's gain for the class that it aimed at."""
         now = gains(logits, self.batch.labels[rows], self.aim[rows, None])[:, 0].double()
         ratio = (now - self.gain[rows]) / self.promise[rows]  # NaN before the first step
         spec, radius = self.spec, self.radius[rows]
@@ -220,7 +229,7 @@ class Walk:
         )
 
     def _step(self, rows: Tensor, slope: Linearisation) -> Tensor:
-        """Step where nothing was found; (n,) bool: what moved and goes on."""
+        """Step where nothing was found; return (n,) bool: the rows that moved and continue."""
         going = slope.finite & ~self.found[rows]
         before, clean = self.x[rows], self.batch.clean[rows]
         direction = steepest(slope.gradient, slope.dual, self.spec.norm)
@@ -243,25 +252,28 @@ class Walk:
 
 
 def candidate_classes(logits: Tensor, labels: Tensor, count: int) -> Tensor:
-    """(N, K) int64, K = min(count, M - 1): the largest logits but the label's, ties by index."""
+    """Return (N, K) int64, K = min(count, M - 1): the largest logits but the label's.
+
+    Ties go to the smaller index.
+    """
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.argsort(dim=1, descending=True, stable=True)[:, : min(count, logits.shape[1] - 1)]
 
 
 def gains(logits: Tensor, labels: Tensor, candidates: Tensor) -> Tensor:
-    """(N, K): f of every candidate (N, K), its logit minus the label's; negative on this side."""
+    """Return (N, K): f of every candidate (N, K), its logit minus the label's; negative inside."""
     return logits.gather(1, candidates) - logits.gather(1, labels[:, None])
 
 
 def dual_norm(gradients: Tensor, norm: Norm) -> Tensor:
-    """(N, K) float64 of gradients (N, K, C, H, W): L1 under "linf", L2 under "l2"."""
+    """Return (N, K) float64 of gradients (N, K, C, H, W): L1 under "linf", L2 under "l2"."""
     flat = gradients.flatten(0, 1)
     sizes = row_sums(flat.abs()) if norm == "linf" else row_sums(flat.square()).sqrt()
     return sizes.view(gradients.shape[:2])
 
 
 def steepest(gradient: Tensor, dual: Tensor, norm: Norm) -> Tensor:
-    """(N, C, H, W): the direction of steepest ascent, of L-infinity size or root mean square 1."""
+    """Return the direction of steepest ascent (N, C, H, W), of L-infinity size or RMS 1."""
     if norm == "linf":
         return gradient.sign()
     size = math.sqrt(math.prod(gradient.shape[1:]))
@@ -270,7 +282,7 @@ def steepest(gradient: Tensor, dual: Tensor, norm: Norm) -> Tensor:
 
 
 def inside(pixels: Tensor, clean: Tensor, spec: TrustRegion) -> Tensor:
-    """`pixels` (N, C, H, W) brought into the ball of `spec`, where it has one, and [0, 1]."""
+    """Project `pixels` (N, C, H, W) into the ball of `spec`, if it has one, and [0, 1]."""
     if spec.epsilon is None:
         return pixels.clamp(0, 1)
     if spec.norm == "linf":
@@ -283,10 +295,10 @@ def inside(pixels: Tensor, clean: Tensor, spec: TrustRegion) -> Tensor:
 
 
 def row_sums(values: Tensor) -> Tensor:
-    """(N,) float64 of (N, ...), N > 0, row by row: torch may add a batch in another order."""
+    """Return (N,) float64 of (N, ...), N > 0, row by row: torch may sum a batch otherwise."""
     return torch.stack([row.sum(dtype=torch.float64) for row in values.flatten(1)])
 
 
 def column(values: Tensor) -> Tensor:
-    """(N,) as (N, 1, 1, 1)."""
+    """Reshape (N,) to (N, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)

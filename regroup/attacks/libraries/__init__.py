@@ -1,1 +1,1 @@
-"""Kernels of other libraries under this project's definitions of sample, success and cost."""
+"""Adapters: other libraries' kernels under this project's definitions of sample, success, cost."""

@@ -1,4 +1,4 @@
-"""PGD, protocol `budget`: full steps in a fixed ball."""
+"""PGD, protocol `budget`: all steps in a fixed ball."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 def run_budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-    """`steps` full steps for every sample inside the ball of radius `epsilon`.
+    """Take `steps` full steps for every sample inside the ball of radius `epsilon`.
 
-    Kept: a sample's last successful iterate, or the final one when no iterate was successful (any
+    Keeps a sample's last successful iterate, or the final one if no iterate was successful (any
     success in the ball counts).
     """
     clean, labels = batch.clean, batch.labels
@@ -52,7 +52,7 @@ def _full_steps(
     labels: Tensor,
     targets: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """One batch of the network's: images kept, (N,) whether they succeed, (N,) who failed."""
+    """Run one batch of the network: images kept, (N,) whether they succeed, (N,) who failed."""
     criterion, (climbed, classes) = Criterion.of(spec), objective(spec, labels, targets)
     # A float32 product, as of the rows of `minimal`.
     size = float(spec.step_ratio * torch.tensor(spec.radius, dtype=clean.dtype))

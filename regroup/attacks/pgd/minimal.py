@@ -1,9 +1,9 @@
-"""PGD, protocol `minimal`: the search for the smallest ball (DESIGN §7).
+"""PGD, protocol `minimal`: the search for the smallest ball.
 
 Follows Foolbox 2.3's RandomStartProjectedGradientDescentAttack with binary_search=True, which the
 paper's authors used: grow the radius by 1.5 until a try succeeds, then halve the interval. A try
-stops at its first success, which is looked for after each step. The random start is clipped to
-the ball but not to [0, 1] before the first gradient, as there; every later iterate is in both.
+stops at its first success, which is checked after each step. The random start is clipped to the
+ball but not to [0, 1] before the first gradient, as there; every later iterate is in both.
 
 Samples do not wait for each other: each is at its own try and step, so the batch stays full until
 the last ones, and only the unfinished go through the network.
@@ -34,7 +34,15 @@ if TYPE_CHECKING:
 class EpsilonSearch:
     """The radius to try next for one sample: growth until a success, then bisection.
 
-    growth_limit: how many radii are tried before giving up. largest: no radius beyond it is tried.
+    Attributes:
+        epsilon: the radius to try.
+        growth_limit: how many radii are tried before the search ends without success.
+        bisections: halvings of the interval after the first success.
+        largest: no radius beyond it is tried.
+        attempt: tries made so far.
+        bad: the largest radius known to fail.
+        good: the smallest radius known to succeed.
+        halvings: made so far.
     """
 
     epsilon: float
@@ -47,7 +55,7 @@ class EpsilonSearch:
     halvings: int = 0
 
     def advance(self, success: bool) -> bool:
-        """Take in the outcome of the try at `epsilon`; whether there is another one to make."""
+        """Record the outcome of the try at `epsilon`; return whether there is another to make."""
         self.attempt += 1
         if math.isinf(self.good) and not success:
             exhausted = self.epsilon >= self.largest or self.attempt >= self.growth_limit
@@ -85,7 +93,7 @@ class MinimalSearch:
         self.failures: dict[int, str] = {}
 
     def run(self) -> KernelOutcome:
-        """Every sample's smallest perturbation (mean squared), or the clean image."""
+        """Return every sample's smallest perturbation (mean squared), or the clean image."""
         active = torch.arange(len(self.batch), device=self.clean.device)
         for row in active.tolist():
             self._begin_try(row)
@@ -110,7 +118,7 @@ class MinimalSearch:
         self.step[row] = 0
 
     def _tick(self, rows: Tensor) -> Tensor:
-        """One forward and backward pass of rows that fit a batch; those whose search goes on."""
+        """Run one forward and backward pass of a batch; return the rows whose search continues."""
         state = (self.x, self.clean, self.epsilon, self.batch.labels, self.batch.targets)
         ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
             *(tensor[rows] for tensor in state)
@@ -133,7 +141,7 @@ class MinimalSearch:
         return rows[~torch.isin(rows, rows.new_tensor(ended))] if ended else rows
 
     def _keep_smaller(self, rows: Tensor, success: Tensor, x: Tensor, clean: Tensor) -> None:
-        """x, clean: the whole batch, padding and all: the bits of a mean may differ with its N."""
+        """Keep smaller successes; x and clean with padding: a mean's bits may differ with N."""
         if not success.any():
             return
         mse = (x.double() - clean).square().mean(dim=(1, 2, 3))[: len(rows)]
@@ -148,7 +156,7 @@ class MinimalSearch:
         self.steps[rows] += 1
 
     def _next_tries(self, rows: list[int], success: list[bool]) -> list[int]:
-        """Begin the next try of each row; the rows whose search has ended."""
+        """Begin the next try of each row; return the rows whose search has ended."""
         ended = []
         for row, succeeded in zip(rows, success, strict=True):
             if self.searches[row].advance(succeeded):
@@ -158,7 +166,7 @@ class MinimalSearch:
         return ended
 
     def _fail(self, rows: Tensor) -> list[int]:
-        """No verdict about these rows, whatever an earlier try of theirs found."""
+        """Record no verdict for these rows, whatever an earlier try of theirs found."""
         self.best[rows] = self.clean[rows]
         self.best_mse[rows], self.best_epsilon[rows] = torch.inf, torch.nan
         failed: list[int] = rows.tolist()
@@ -167,5 +175,5 @@ class MinimalSearch:
 
 
 def run_minimal(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-    """The smallest perturbation of each sample."""
+    """Find the smallest perturbation of each sample."""
     return MinimalSearch(spec, network, batch).run()

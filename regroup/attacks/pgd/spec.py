@@ -28,16 +28,19 @@ _LARGEST_IMAGE = 3 * 1024 * 1024
 class PGDSpec(AttackSpec):
     """The parameters of projected gradient descent (Madry et al. 2018); `PGD` runs it.
 
-    It climbs the cross-entropy of the true class; a targeted one descends the target's. Which class
-    wins when it is untargeted is left open, with a confidence too.
+    It climbs the cross-entropy of the true class; a targeted one descends the target's. If it is
+    untargeted, any wrong class may win, with a confidence too.
 
-    epsilon: `budget`: radius of the ball; `minimal`: where the search for the smallest begins.
-    steps: gradient steps in one ball. step_ratio: step size over epsilon; an L2 step is along the
-        gradient, an L-infinity step along its signs.
-    random_start: begin at a uniform point of the ball instead of the clean image.
-    growth_limit, bisections: of "minimal" alone: how many growing radii, how many halvings.
-        growth_limit None: 20, as Foolbox 2.3; with a confidence, which has no limit of epsilon
-        (paper, Table 4), as many as it takes until the ball holds the whole box [0, 1].
+    Attributes:
+        epsilon: `budget`: radius of the ball; `minimal`: where the search for the smallest begins.
+        steps: gradient steps in one ball.
+        step_ratio: step size over epsilon; an L2 step is along the gradient, an L-infinity step
+            along its signs.
+        random_start: begin at a uniform point of the ball instead of the clean image.
+        growth_limit: only for `minimal`: how many growing radii. None: 20, as Foolbox 2.3; with a
+            confidence, which has no limit of epsilon (paper, Table 4), as many as it takes until
+            the ball covers the box [0, 1].
+        bisections: only for `minimal`: how many halvings.
     """
 
     name: ClassVar[str] = "pgd"
@@ -83,20 +86,20 @@ class PGDSpec(AttackSpec):
 
     @property
     def tries(self) -> float:
-        """How many growing radii `minimal` may try; inf: until the ball holds the whole box."""
+        """How many growing radii `minimal` may try; inf: until the ball covers the box."""
         if self.growth_limit is not None:
             return self.growth_limit
         return _GROWTH_LIMIT if self.confidence is None else math.inf
 
     def largest_radius(self, size: int) -> float:
-        """The radius after which `minimal` grows no more, for images of `size` values.
+        """Return the radius at which `minimal` stops growing, for images of `size` values.
 
         Without a confidence the number of tries alone ends the growth, as in Foolbox 2.3.
         """
         return math.inf if self.confidence is None else self.ball.whole_box(size)
 
     def cost(self) -> Cost:
-        """Every step of every try; L2 without a limit: of images up to 1024 x 1024."""
+        """Return every step of every try; L2 without a limit: of images up to 1024 x 1024."""
         if self.protocol == "budget":
             return Cost(self.steps + 1, self.steps)
         passes = (self._most_tries() + self.bisections) * (self.steps + 1)
@@ -110,7 +113,7 @@ class PGDSpec(AttackSpec):
         return int(min(self.tries, enough))
 
     def describe(self) -> dict[str, object]:
-        """All that determines the examples; `budget` leaves out the parameters of the search."""
+        """Return all that determines the examples; `budget` leaves out the search's parameters."""
         described = super().describe()
         if self.protocol == "budget":
             del described["growth_limit"], described["bisections"]

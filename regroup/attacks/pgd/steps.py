@@ -1,4 +1,4 @@
-"""What both protocols of PGD share: what a step climbs, and where the first one begins."""
+"""Shared by both protocols of PGD: the objective of a step, and the random start."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def objective(
     spec: PGDSpec, labels: Tensor, targets: Tensor
 ) -> tuple[Callable[[Tensor, Tensor], Tensor], Tensor]:
-    """What a step climbs, and the classes (N,) that it takes beside the logits."""
+    """Return the function a step climbs, and the classes (N,) that it takes besides the logits."""
     return (_likelihood, targets) if spec.targeted else (cross_entropy, labels)
 
 
@@ -34,9 +34,9 @@ def _likelihood(logits: Tensor, targets: Tensor) -> Tensor:
 def start_noise(
     spec: PGDSpec, sample_id: str, attempt: int, epsilon: float, shape: tuple[int, ...]
 ) -> Tensor:
-    """Uniform in the ball of radius `epsilon` of the attack's norm: `shape` float32.
+    """Return noise uniform in the ball of radius `epsilon` of the attack's norm: `shape` float32.
 
-    All zeros when the attack has no random start.
+    All zeros if the attack has no random start.
     """
     if not spec.random_start:
         return torch.zeros(shape)
@@ -54,7 +54,7 @@ def _in_linf_ball(
 def _in_l2_ball(
     generator: np.random.Generator, epsilon: float, shape: tuple[int, ...]
 ) -> NDArray[np.float32]:
-    """A normal vector's direction; the share of the ball within a radius is its d-th power."""
+    """Scale a normal vector; the share of the ball within a radius is its d-th power."""
     normal = generator.standard_normal(shape)
     radius = epsilon * generator.random() ** (1 / math.prod(shape))
     # Not np.linalg.norm: the bits of a BLAS dot product may differ with the number of threads.

@@ -1,4 +1,4 @@
-"""SPSA, L-infinity (Uesato, O'Donoghue, van den Oord, Kohli 2018): from the network's scores alone.
+"""SPSA, L-infinity (Uesato, O'Donoghue, van den Oord, Kohli 2018): from the scores alone.
 
 The gradient of the margin is estimated from two-sided differences along random sign directions and
 given to Adam; every iterate is projected into the ball and [0, 1].
@@ -46,12 +46,15 @@ class SPSA(AttackSpec):
     The margin is the true class's logit minus the largest other one; targeted: the largest other
     than the target's minus the target's. A sample's attack ends once the criterion is met.
 
-    epsilon: radius of the ball. steps: iterations. samples: random sign directions in each, two
-    forward passes a direction. delta: how far along it the network is asked, in pixel units.
-    learning_rate: Adam's (its other parameters are 0.9, 0.999, 1e-8), in pixel units.
-
-    The first iterate is the clean image, as in the paper. Asked points leave the ball and [0, 1]
+    The first iterate is the clean image, as in the paper. Queried points leave the ball and [0, 1]
     by up to delta; iterates never do. Where an iterate's logits are not finite the sample fails.
+
+    Attributes:
+        epsilon: radius of the ball.
+        steps: iterations.
+        samples: random sign directions per iteration, two forward passes per direction.
+        delta: how far along a direction the network is queried, in pixel units.
+        learning_rate: Adam's (its other parameters are 0.9, 0.999, 1e-8), in pixel units.
     """
 
     name: ClassVar[str] = "spsa"
@@ -91,12 +94,12 @@ class SPSA(AttackSpec):
         return Descent(self, network, batch).run()
 
     def cost(self) -> Cost:
-        """Both sides of every direction, and a look at every iterate."""
+        """Return both sides of every direction, and a look at every iterate."""
         return Cost(self.steps * (2 * self.samples + 1))
 
 
 class Descent:
-    """The state of all samples of a batch, Adam's among it; `run` steps them until they end."""
+    """The state of all samples of a batch, including Adam's; `run` steps them until they end."""
 
     def __init__(self, spec: SPSA, network: AttackedNetwork, batch: AttackBatch) -> None:
         self.spec, self.network, self.batch = spec, network, batch
@@ -110,7 +113,7 @@ class Descent:
         self.failures: dict[int, str] = {}
 
     def run(self) -> KernelOutcome:
-        """Every sample's first adversarial iterate, or its last one."""
+        """Return every sample's first adversarial iterate, or its last one."""
         active = torch.arange(len(self.batch), device=self.x.device)
         together = max(1, self.images // (2 * self.spec.samples))
         for step in range(self.spec.steps):
@@ -126,7 +129,7 @@ class Descent:
         )
 
     def estimate(self, rows: Tensor, step: int) -> Tensor:
-        """(n, C, H, W): the mean over directions v of v (loss(x + dv) - loss(x - dv)) / 2d."""
+        """Return (n, C, H, W): the mean over directions v of v (loss(x+dv) - loss(x-dv)) / 2d."""
         total = torch.zeros_like(self.x[rows])
         names = [self.batch.sample_ids[row] for row in rows.tolist()]
         drawn = [direction_bits(self.spec, name, step, self.x[0].numel()) for name in names]
@@ -144,7 +147,7 @@ class Descent:
         return total / (2 * self.spec.delta * self.spec.samples)
 
     def _differences(self, rows: Tensor, directions: list[Tensor]) -> Tensor:
-        """(n, S) float32: loss(x + dv) - loss(x - dv) along S directions for each of `rows`."""
+        """Return (n, S) float32: loss(x + dv) - loss(x - dv) along S directions per row."""
         delta, count = self.spec.delta, len(directions[0])
         pairs = [
             (x + delta * v, x - delta * v) for x, v in zip(self.x[rows], directions, strict=True)
@@ -156,7 +159,7 @@ class Descent:
         return (plus - minus).float()
 
     def _step(self, rows: Tensor, gradient: Tensor, step: int) -> Tensor:
-        """Adam's update of `rows`, projected; those with a finite gradient, which go on."""
+        """Apply Adam's update to `rows`, projected; return those with a finite gradient."""
         finite = gradient.flatten(1).isfinite().all(dim=1)
         self._fail(rows[~finite])
         rows, gradient = rows[finite], gradient[finite]
@@ -171,7 +174,7 @@ class Descent:
         return rows
 
     def _look(self, rows: Tensor) -> Tensor:
-        """One forward pass of the iterates of `rows`; those that are not adversarial yet."""
+        """Run one forward pass of `rows`' iterates; return those that are not adversarial yet."""
         if not len(rows):
             return rows
         logits = self.network.logits(self.x[rows])
@@ -189,10 +192,15 @@ class Descent:
 
 
 def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
-    """(N,) float64, negative where adversarial; logits (N, M), labels and targets (N,) int64.
+    """Return (N,) float64, negative where adversarial.
 
     Without a target (-1): the label's logit minus the largest other one; with one: the largest
     other minus the target's.
+
+    Args:
+        logits: (N, M).
+        labels: (N,) int64.
+        targets: (N,) int64.
     """
     targeted = targets >= 0
     own = torch.where(targeted, targets, labels)[:, None]
@@ -203,14 +211,19 @@ def margin(logits: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
 
 
 def direction_bits(spec: SPSA, sample_id: str, step: int, size: int) -> Tensor:
-    """(samples, ceil(size / 8)) uint8: the sample's own directions in a step, a bit a sign."""
+    """Return (samples, ceil(size / 8)) uint8: the sample's directions in a step, a bit per sign."""
     width = math.ceil(size / 8)
     data = stream(spec, sample_id, step).bytes(spec.samples * width)
     return torch.from_numpy(np.frombuffer(data, np.uint8).reshape(-1, width).copy())
 
 
 def signs(bits: Tensor, shape: torch.Size) -> Tensor:
-    """(S, *shape) float32, -1 for a 0 and 1 for a 1; bits: (S, B) uint8, lowest bit first."""
+    """Return (S, *shape) float32, -1 for a 0 and 1 for a 1.
+
+    Args:
+        bits: (S, B) uint8, lowest bit first.
+        shape: of one direction.
+    """
     places = torch.arange(8, dtype=torch.uint8, device=bits.device)
     ones = (bits[:, :, None] >> places) & 1
     return ones.flatten(1)[:, : math.prod(shape)].view(-1, *shape).float() * 2 - 1

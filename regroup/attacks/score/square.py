@@ -33,10 +33,12 @@ if TYPE_CHECKING:
 class Square(AttackSpec):
     """Square (Andriushchenko et al. 2020), with the settings that AutoAttack gives it.
 
-    epsilon: radius of the ball; of "l2" give a distance, such as 0.5.
-    steps: squares tried at most, a forward pass each; a sample's attack ends with its success.
-    first_share: the first squares' share of the image; it is halved on the paper's schedule for
-        10 000 squares, which AutoAttack does not squeeze into its 5000.
+    Attributes:
+        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
+        steps: maximum number of squares, one forward pass each; a sample's attack ends with its
+            success.
+        first_share: the first squares' share of the image; it is halved on the paper's schedule for
+            10 000 squares, which AutoAttack does not compress into its 5000.
     """
 
     name: ClassVar[str] = "square"
@@ -69,9 +71,9 @@ class Square(AttackSpec):
             )
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """The library's kernel on the whole group: each square has one place for all samples."""
-        found = run_sequentially(self, network, batch, self._kernels)
-        return replace(found, steps=found.queries)
+        """Run the library's kernel on the complete group: all samples share a square's place."""
+        outcome = run_sequentially(self, network, batch, self._kernels)
+        return replace(outcome, steps=outcome.queries)
 
     def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
         kernel = library_module("square").SquareAttack(
@@ -87,5 +89,8 @@ class Square(AttackSpec):
         return [kernel.perturb]
 
     def cost(self) -> Cost:
-        """A pass a square; the clean image, the start, the kernel's last look and two of ours."""
+        """Return one pass per square, and five looks.
+
+        These are at the clean image, the start, the kernel's result, and two of ours.
+        """
         return Cost(self.steps + 5)

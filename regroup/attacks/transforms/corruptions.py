@@ -1,6 +1,6 @@
 """Noise, rotation and less contrast: attacks that should be weak, as a check on stronger ones.
 
-The first two are Foolbox's with the randomness and the stopping of each sample its own.
+The first two are Foolbox's, but each sample has its own randomness and stopping.
 """
 
 from __future__ import annotations
@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 class Noise(AttackSpec):
     """Noise of one size, drawn again until the image is misclassified.
 
-    norm: "linf": uniform noise whose largest value is `epsilon`; "l2": Gaussian noise of length
-        `epsilon` (a distance: the default is next to nothing there). Clipping to [0, 1] comes last
-        and can make it smaller.
-    repeats: draws at most.
+    Attributes:
+        norm: "linf": uniform noise whose largest value is `epsilon`; "l2": Gaussian noise of length
+            `epsilon` (a distance: the default is negligible there). Clipping to [0, 1] comes last
+            and can make it smaller.
+        repeats: maximum number of draws.
     """
 
     name: ClassVar[str] = "noise"
@@ -74,10 +75,10 @@ class Noise(AttackSpec):
         check_at_least(1, repeats=self.repeats)
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """Each sample's first draw that is misclassified, or its last one."""
+        """Return each sample's first draw that is misclassified, or its last one."""
 
         def candidates(rows: list[int], trial: int) -> Tensor:
-            """Images (R, C, H, W) to try on these rows."""
+            """Return images (R, C, H, W) to try on these rows."""
             shape = batch.clean.shape[1:]
             noise = [self.noise(batch.sample_ids[row], trial, shape) for row in rows]
             return (batch.clean[rows] + torch.stack(noise).to(batch.clean)).clamp(0, 1)
@@ -85,7 +86,7 @@ class Noise(AttackSpec):
         return CandidateSearch(self, network, batch, candidates, self.repeats).run()
 
     def noise(self, sample_id: str, trial: int, shape: tuple[int, ...]) -> Tensor:
-        """`shape` float32 of size `epsilon`: a sample's draw number `trial`."""
+        """Return `shape` float32 of size `epsilon`: a sample's draw number `trial`."""
         assert self.epsilon is not None
         source = stream(self, sample_id, trial)
         if self.norm == "linf":
@@ -97,7 +98,7 @@ class Noise(AttackSpec):
         return torch.from_numpy((drawn * (self.epsilon / size)).astype(np.float32))
 
     def cost(self) -> Cost:
-        """A forward pass for each draw."""
+        """Return a forward pass for each draw."""
         return Cost(self.repeats)
 
 
@@ -105,8 +106,9 @@ class Noise(AttackSpec):
 class Rotation(AttackSpec):
     """Rotations about the centre, small ones first, until one is misclassified.
 
-    max_rotation: degrees, either way. num_rotations: points between the two extremes; the clean
-    image is none of them.
+    Attributes:
+        max_rotation: degrees, in either direction.
+        num_rotations: points between the two extremes; the clean image is not among them.
     """
 
     name: ClassVar[str] = "rotation"
@@ -133,17 +135,17 @@ class Rotation(AttackSpec):
         check_at_least(2, num_rotations=self.num_rotations)
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """The smallest angle that is misclassified."""
+        """Try the smallest angles first."""
         transforms = [Transform(0.0, 0.0, angle) for angle in self.angles()]
         return try_transforms(self, "foolbox3", transforms, network, batch)
 
     def angles(self) -> list[float]:
-        """Degrees, by size, of two of one size the negative one first."""
+        """Return the degrees, by size; of two of one size the negative one comes first."""
         each = evenly_spaced(self.max_rotation, self.num_rotations)
         return sorted((angle for angle in each if angle != 0), key=abs)
 
     def cost(self) -> Cost:
-        """A forward pass for each angle."""
+        """Return a forward pass for each angle."""
         return Cost(len(self.angles()))
 
 
@@ -152,8 +154,11 @@ class Contrast(AttackSpec):
     """A blend of the image with plain grey, `grey` in every pixel and channel.
 
     `minimal`: the smallest share of grey that is misclassified, by bisection; `budget`: the blend
-    at the L2 distance `epsilon`, or all grey where that is nearer.
-    bisections: of "minimal" alone; the share is found to 2 ** -bisections.
+    at the L2 distance `epsilon`, or all grey if that is nearer.
+
+    Attributes:
+        grey: a pixel value.
+        bisections: only for `minimal`; the share is found to 2 ** -bisections.
     """
 
     name: ClassVar[str] = "contrast"
@@ -190,13 +195,13 @@ class Contrast(AttackSpec):
         shares = self._shares(batch.clean)
 
         def candidates(rows: list[int], trial: int) -> Tensor:  # noqa: ARG001
-            """Images (R, C, H, W) to try on these rows."""
+            """Return images (R, C, H, W) to try on these rows."""
             return self.blend(batch.clean[rows], shares[rows])
 
         return CandidateSearch(self, network, batch, candidates, 1).run()
 
     def _shares(self, clean: Tensor) -> Tensor:
-        """(N,) float64: how much grey makes the distance `epsilon`; 1 at most."""
+        """Return (N,) float64: the share of grey that gives the distance `epsilon`; 1 at most."""
         assert self.epsilon is not None
         # One image at a time: a sum over a batch may round differently with its size.
         lengths = torch.stack(
@@ -205,16 +210,16 @@ class Contrast(AttackSpec):
         return (self.epsilon / lengths).clamp(max=1)
 
     def blend(self, clean: Tensor, shares: Tensor) -> Tensor:
-        """(N, C, H, W) with `shares` (N,) float64 of grey; float32 in [0, 1]."""
+        """Return (N, C, H, W) with `shares` (N,) float64 of grey; float32 in [0, 1]."""
         exact = clean.double()
         return (exact + shares.view(-1, 1, 1, 1) * (self.grey - exact)).float().clamp(0, 1)
 
     def cost(self) -> Cost:
-        """A forward pass for each share."""
+        """Return a forward pass for each share."""
         return Cost(1 + self.bisections if self.protocol == "minimal" else 1)
 
     def describe(self) -> dict[str, object]:
-        """All that determines the examples; `budget` leaves out the search."""
+        """Return all that determines the examples; `budget` leaves out the search."""
         described = super().describe()
         if self.protocol == "budget":
             del described["bisections"]
@@ -222,9 +227,9 @@ class Contrast(AttackSpec):
 
 
 def _smallest_share(spec: Contrast, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-    """Plain grey first, then halvings of what lies between the clean image and the best share.
+    """Try plain grey first, then halve between the clean image and the best share.
 
-    A share that was not judged is never handed back: Foolbox returns plain grey when all fail.
+    A share that was not checked is never returned: Foolbox returns plain grey if all fail.
     """
     criterion = Criterion.of(spec)
     bad = torch.zeros(len(batch), dtype=torch.float64, device=batch.clean.device)

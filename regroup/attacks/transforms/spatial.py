@@ -48,14 +48,17 @@ FOOLBOX3: Mapping[str, Any] = {
 class Spatial(AttackSpec):
     """Every combination of shifts and rotations, until one is misclassified.
 
-    library: whose transform (interpolation, directions, see `warps`) and order of the grid.
-    max_translation: pixels, either way, down and along. max_rotation: degrees, either way.
-    num_translations, num_rotations: points of the grid between the two extremes, on each axis.
-    search: "grid", which draws nothing, or "random": `random_steps` uniform transforms of each
-        sample's own.
-    random_steps: of "random" alone.
-    abort_early: stop at the first success; else all are tried and the success with the smallest
-        mean squared perturbation is kept (Foolbox 2's parameter of this name).
+    Attributes:
+        library: whose transform (interpolation, directions, see `warps`) and order of the grid.
+        max_translation: pixels, in either direction, down and along.
+        num_translations: points of the grid between the two extremes, on each axis.
+        max_rotation: degrees, in either direction.
+        num_rotations: points of the grid between the two extremes.
+        search: "grid", which draws nothing, or "random": `random_steps` uniform transforms for each
+            sample.
+        random_steps: only for "random".
+        abort_early: stop at the first success; otherwise all are tried and the success with the
+            smallest mean squared perturbation is kept (Foolbox 2's parameter of this name).
     """
 
     name: ClassVar[str] = "spatial"
@@ -97,7 +100,7 @@ class Spatial(AttackSpec):
         drawn = [self.draws(name) for name in batch.sample_ids]
 
         def candidates(rows: list[int], trial: int) -> Tensor:
-            """Images (R, C, H, W) to try on these rows."""
+            """Return images (R, C, H, W) to try on these rows."""
             each = [warp(self.library, batch.clean[[row]], drawn[row][trial]) for row in rows]
             return torch.cat(each)
 
@@ -105,7 +108,7 @@ class Spatial(AttackSpec):
         return CandidateSearch(self, network, batch, candidates, count, not self.abort_early).run()
 
     def grid(self) -> list[Transform]:
-        """All transforms, in the order in which the library goes through them."""
+        """Return all transforms, in the library's order."""
         shifts = evenly_spaced(self.max_translation, self.num_translations)
         angles = evenly_spaced(self.max_rotation, self.num_rotations)
         if self.library == "foolbox2":
@@ -113,18 +116,18 @@ class Spatial(AttackSpec):
         return [Transform(x, y, angle) for angle, x, y in product(angles, shifts, shifts)]
 
     def draws(self, sample_id: str) -> list[Transform]:
-        """The random transforms of a sample."""
+        """Return the random transforms of a sample."""
         unit = 2 * stream(self, sample_id, 0).random((self.random_steps, 3)) - 1
         limits = (self.max_translation, self.max_translation, self.max_rotation)
         return [Transform(*each) for each in (unit * limits).tolist()]
 
     def cost(self) -> Cost:
-        """A forward pass for each transform."""
+        """Return a forward pass for each transform."""
         grid = self.num_translations**2 * self.num_rotations
         return Cost(grid if self.search == "grid" else self.random_steps)
 
     def describe(self) -> dict[str, object]:
-        """All that determines the examples, without the parameters of the other search."""
+        """Return all that determines the examples, without the parameters of the other search."""
         described = super().describe()
         if self.search == "grid":
             del described["random_steps"]
@@ -134,13 +137,13 @@ class Spatial(AttackSpec):
 
 
 def evenly_spaced(limit: float, count: int) -> list[float]:
-    """`count` evenly spaced values from -limit to limit; a single one is -limit, as in NumPy."""
+    """Return `count` values from -limit to limit; a single one is -limit, as in NumPy."""
     values: list[float] = np.linspace(-limit, limit, count).tolist()
     return values
 
 
 def refuse_epsilon(spec: AttackSpec, limits: str) -> None:
-    """Raise ConfigurationError on an epsilon: Foolbox takes one here and ignores it."""
+    """Raise ConfigurationError if there is an epsilon: Foolbox takes one here and ignores it."""
     if spec.epsilon is not None:
         raise ConfigurationError(
             f"{spec.name} has no epsilon: it is limited by {limits}, give those instead"
@@ -161,10 +164,10 @@ def try_transforms(
     batch: AttackBatch,
     abort_early: bool = True,
 ) -> KernelOutcome:
-    """The same transforms for every sample, in the order given."""
+    """Try the same transforms for every sample, in the given order."""
 
     def candidates(rows: list[int], trial: int) -> Tensor:
-        """Images (R, C, H, W) to try on these rows."""
+        """Return images (R, C, H, W) to try on these rows."""
         return warp(library, batch.clean[rows], transforms[trial])
 
     return CandidateSearch(spec, network, batch, candidates, len(transforms), not abort_early).run()

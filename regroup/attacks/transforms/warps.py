@@ -1,10 +1,10 @@
 """Rotations and translations of images, as Foolbox 2.3 and as Foolbox 3 make them.
 
-Our own, since neither can be called for this: Foolbox 2 warps one image at a time on the CPU
+Reimplemented, since neither can be called for this: Foolbox 2 warps one image at a time on the CPU
 (0.1 s for one of 224 x 224, a thousand times for each sample), and Foolbox 3 computes its sampling
 grid by a float32 matrix product, which is off by 3e-6 at the identity and by far more where TF32 is
-on. Here coordinates are float64, the identity gives back the same bits, and what becomes of an
-image depends on no image beside it.
+on. Here coordinates are float64, the identity returns the same bits, and the result for an image
+depends on no other image.
 """
 
 from __future__ import annotations
@@ -32,9 +32,11 @@ Library = Literal["foolbox2", "foolbox3"]
 class Transform:
     """A translation and a rotation, with the signs and axes that the library gives them.
 
-    foolbox2: x moves the content down the rows and y along the columns, by so many pixels.
-    foolbox3: x moves the content left and y up, by (n - 1) / n pixels each of an n x n image.
-    degrees: positive turns the content counter-clockwise, with either.
+    Attributes:
+        x: foolbox2: pixels that the content moves down the rows. foolbox3: left, by (n - 1) / n
+            pixels each of an n x n image.
+        y: foolbox2: pixels that the content moves along the columns. foolbox3: up, as x.
+        degrees: positive turns the content counter-clockwise, with either.
     """
 
     x: float
@@ -43,15 +45,16 @@ class Transform:
 
 
 def warp(library: Library, images: Tensor, transform: Transform) -> Tensor:
-    """(N, C, H, W) float32 in [0, 1] to the same shape and range; black where nothing was.
+    """Map (N, C, H, W) float32 in [0, 1] to the same shape and range; black where nothing was.
 
-    Raises ConfigurationError where the library itself cannot do it.
+    Raises:
+        ConfigurationError: the library itself cannot do it.
     """
     return _WARPS[library](images, transform)
 
 
 def _foolbox2(images: Tensor, transform: Transform) -> Tensor:
-    """scipy's `rotate` (bilinear, onto a larger canvas), then its `shift` (cubic), then a crop.
+    """Apply SciPy's `rotate` (bilinear, onto a larger canvas), its `shift` (cubic), then a crop.
 
     A canvas larger by an odd number of pixels is cropped half a pixel off the middle, as there.
     """
@@ -72,7 +75,7 @@ def _foolbox2(images: Tensor, transform: Transform) -> Tensor:
 
 
 def _foolbox3(images: Tensor, transform: Transform) -> Tensor:
-    """torch's `grid_sample`, bilinear, aligned corners, fading to zero within the next pixel."""
+    """Apply PyTorch's `grid_sample`: bilinear, aligned corners, fading to zero within a pixel."""
     height, width = shape = (images.shape[2], images.shape[3])
     y, x = _turned(shape, shape, transform.degrees, images, aspect=(width - 1) / (height - 1))
     # Foolbox divides x by the height and y by the width, whose halves are not half the corners'
@@ -89,7 +92,7 @@ _WARPS: dict[Library, Callable[[Tensor, Transform], Tensor]] = {
 
 
 def _canvas(height: int, width: int, degrees: float) -> tuple[int, int]:
-    """The upright box around the rotated image, rounded to whole pixels as scipy does."""
+    """Return the upright box around the rotated image, rounded to whole pixels as scipy does."""
     cosine, sine = _circle(degrees)
     rows = abs(cosine) * height + abs(sine) * width
     columns = abs(sine) * height + abs(cosine) * width
@@ -97,7 +100,7 @@ def _canvas(height: int, width: int, degrees: float) -> tuple[int, int]:
 
 
 def _circle(degrees: float) -> tuple[float, float]:
-    """Cosine and sine."""
+    """Return cosine and sine."""
     radians = degrees * math.pi / 180
     return math.cos(radians), math.sin(radians)
 
@@ -109,10 +112,14 @@ def _turned(
     like: Tensor,
     aspect: float = 1.0,
 ) -> tuple[Tensor, Tensor]:
-    """Where each pixel of the `to` shape looks in the `source` shape: rows, columns, float64.
+    """Return where each pixel of shape `to` samples shape `source`: rows, columns, float64.
 
-    About both centres. aspect: what Foolbox 3 stretches by when it turns an image that is not
-    square; 1 keeps its shape.
+    Args:
+        to: shape of the result.
+        source: shape of the image.
+        degrees: rotation, about both centres.
+        like: a tensor on the device to use.
+        aspect: Foolbox 3's stretch when it turns an image that is not square; 1 keeps its shape.
     """
     cosine, sine = _circle(degrees)
     height, width = to
@@ -124,7 +131,7 @@ def _turned(
 
 
 def _sample(images: Tensor, y: Tensor, x: Tensor, inside: Tensor) -> Tensor:
-    """Bilinear: (N, C, H, W) at the points y, x (h, w), to (N, C, h, w); zero where not `inside`.
+    """Sample (N, C, H, W) bilinearly at y, x (h, w), to (N, C, h, w); zero outside of `inside`.
 
     Pixels beyond the border count as zero. Sums are written out: the order of the four terms is
     then the same for any number of images.
@@ -144,7 +151,7 @@ def _sample(images: Tensor, y: Tensor, x: Tensor, inside: Tensor) -> Tensor:
 
 
 def _corner(images: Tensor, row: Tensor, column: Tensor, weight: Tensor) -> Tensor:
-    """`weight` times the pixels at whole rows and columns, zero outside of the image."""
+    """Return `weight` times the pixels at whole rows and columns, zero outside of the image."""
     height, width = images.shape[2:]
     exists = (row >= 0) & (row < height) & (column >= 0) & (column < width)
     place = row.clamp(0, height - 1) * width + column.clamp(0, width - 1)
@@ -154,10 +161,10 @@ def _corner(images: Tensor, row: Tensor, column: Tensor, weight: Tensor) -> Tens
 
 @lru_cache(maxsize=128)
 def _shift_matrix(size: int, kept: int, pixels: float) -> NDArray[np.float64]:
-    """(kept, size): scipy's cubic `shift` along one axis, of which the middle `kept` are cut out.
+    """Return SciPy's cubic `shift` along one axis as a matrix (kept, size), cropped to the middle.
 
-    The shift is linear in the image, and the same along every row: this is what it does to each
-    unit vector.
+    The shift is linear in the image, and the same along every row: this is its effect on each unit
+    vector.
     """
     from scipy.ndimage import shift
 
@@ -170,7 +177,7 @@ def _shift_matrix(size: int, kept: int, pixels: float) -> NDArray[np.float64]:
 
 
 def _between(down: Tensor, images: Tensor, along: Tensor) -> Tensor:
-    """down @ image @ along.T of each image; float64, since TF32 has ten bits of mantissa.
+    """Return down @ image @ along.T for each image; float64, since TF32 has ten bits of mantissa.
 
     One image at a time: a product over the batch may round differently with its size.
     """
