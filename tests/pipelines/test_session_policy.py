@@ -23,4 +23,4 @@ def test_stragglers_are_not_tried_twice_at_once_where_nothing_locks(tmp_path: Pa
 def test_the_log_lines_of_workers_name_the_run(tmp_path: Path) -> None:
     session = Session(ClusterOptions(store=str(tmp_path / "s")))
     label = session._label("extract photos")
-    assert (label.job, label.step) == (session._recorded().id, "extract photos")
+    assert (label.run, label.step) == (session._recorded().id, "extract photos")
