@@ -58,7 +58,7 @@ def test_without_delete_nothing_changes(store: Store, run: Run) -> None:
     assert "Nothing was removed: --delete does it." in done.out
     told = run("gc", "--store", store.uri, "--json").json
     (found,) = told["unreferenced"]
-    assert (found["kind"], found["state"]) == ("adversarials", "complete")
+    assert (found["kind"], found["state"]) == ("adversarials", "whole")
     assert told["size_bytes"] == store.backend.size(f"adversarials/{found['ref']}")
     assert (len(told["kept"]), told["deleted"]) == (7, [])
     assert snapshot(store) == before

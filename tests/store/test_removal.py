@@ -212,7 +212,7 @@ def test_a_job_that_goes_on_after_a_killed_removal_makes_it_whole(store: Store) 
     assert member.state == "half-removed"
     fill(make(store), 0, 1, 2).finalise({})
     (member,) = plan_removal(store).unreferenced
-    assert member.state == "complete"
+    assert member.state == "whole"
     assert store.backend.exists(member.location.key(REMOVAL))
     assert [f for f in verify_store(store) if f.level != "note"] == []
 

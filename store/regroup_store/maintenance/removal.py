@@ -24,9 +24,10 @@ if TYPE_CHECKING:
 # Marks an element that is being removed: it is written first and removed last.
 REMOVAL = "removal.json"
 DELETES_AT_ONCE = 16
-# complete: nothing is missing. unfinished: blocks or the summary are missing. half-removed: its
-# removal was begun and not finished. leftover: files without a manifest, which nothing reads.
-State = Literal["complete", "unfinished", "half-removed", "leftover"]
+# Part of the output of `regroup gc --json`. whole: nothing is missing. unfinished: blocks or the
+# summary are missing. half-removed: its removal was begun and not finished. rest: files without a
+# manifest, which nothing reads.
+State = Literal["whole", "unfinished", "half-removed", "rest"]
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def _family(store: Store) -> _Family:
     members = {
         location: _readable(store.backend, location, manifest, by_short, listings)
         if isinstance(manifest, dict)
-        else Member(location, "unfinished" if manifest else "leftover", problem=manifest)
+        else Member(location, "unfinished" if manifest else "rest", problem=manifest)
         for location, manifest in manifests.items()
     }
     return _Family(_with_digests(members))
@@ -196,7 +197,7 @@ def _manifest(backend: Backend, location: Location) -> dict[str, Any] | str | No
 
 def _state(backend: Backend, location: Location) -> State:
     if location.kind not in BLOCK_KINDS or backend.exists(location.key("summary.json")):
-        return "complete"
+        return "whole"
     return "half-removed" if backend.exists(location.key(REMOVAL)) else "unfinished"
 
 
@@ -232,7 +233,7 @@ def remove(store: Store, member: Member) -> None:
         StoreError: the store cannot be written.
     """
     backend, location = store.backend, member.location
-    if location.kind in BLOCK_KINDS and member.state != "leftover":
+    if location.kind in BLOCK_KINDS and member.state != "rest":
         backend.replace(location.key(REMOVAL), canonical_json({"removal": location.folder}) + b"\n")
     keys = [*backend.keys(location.folder), *backend.partials(location.folder)]
     with ThreadPoolExecutor(DELETES_AT_ONCE) as pool:
