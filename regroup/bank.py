@@ -26,7 +26,7 @@ SIGN_CHOICES = ("both", "positive", "negative")
 DELTA = 1e-20
 Weighting = Literal["softmax", "uniform"]
 _NAMED_AT_MOST = 5
-# Entries of a channel's axis times rows that are weighted at a time: 1 MiB with both signs.
+# Channels times rows that are weighted at a time: 1 MiB with both signs.
 _PIECE = 2**16
 
 
@@ -107,7 +107,7 @@ def add_mixture(
     for start in range(0, len(labels), step):
         piece = slice(start, start + step)
         rows = _weighted(accumulators[piece], torch.from_numpy(lambdas[piece].ravel()), delta)
-        # Several times as fast as np.add.at and np.add.reduceat.
+        # Several times faster than np.add.at and np.add.reduceat.
         voters.index_add_(0, torch.from_numpy(target[piece].ravel()), rows)
 
 

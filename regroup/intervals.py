@@ -29,6 +29,6 @@ def wilson(successes: int, total: int, confidence: float = 0.95) -> tuple[float,
     centre = successes + spread / 2
     half = z * math.sqrt(successes * failures / total + spread / 4)
     low = (centre - half) / (total + spread)
-    # Of all successes the formula gives 1, but only up to rounding; of none exactly 0.
+    # For all successes the formula gives 1 only up to rounding; for none exactly 0.
     high = 1.0 if failures == 0 else (centre + half) / (total + spread)
     return low, high

@@ -58,7 +58,7 @@ def robustness_curve(
     if epsilons is None:
         epsilons = np.unique(np.append(reached[np.isfinite(reached)], 0.0))
     points = np.sort(np.asarray(epsilons, np.float64))
-    # Of the samples in the order in which they break: how many, and what REGroup gains or loses.
+    # Samples in the order in which they break: how many, and REGroup's gains and losses.
     order = np.argsort(reached, kind="stable")
     broken = np.searchsorted(reached[order], points, side="right")
     change = regroup_attacked[order].astype(np.int64) - regroup_clean[order]

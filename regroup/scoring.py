@@ -69,9 +69,9 @@ class _Voter:
         column.update({row: i for i, row in enumerate(column)})
         columns = [column[row.tobytes()] for row in mixtures]
         rows = mixtures[np.unique(columns, return_index=True)[1]]
-        # A mixture sums to 1, so the same may be taken off every log PMF and off the constants. The
-        # logarithms of the mean mixture leave small numbers on both sides: their difference, the
-        # divergence, would lose most of float32's digits otherwise.
+        # A mixture sums to 1, so log PMFs and constants may be shifted by the same values. With the
+        # logarithms of the mean mixture as the shift both are small; else their difference, the
+        # divergence, would lose most of float32's digits.
         middle = _logs(rows.mean(axis=0))
         constants = (rows * (_logs(rows) - middle)).sum(axis=1)
         self._product = DivergenceProduct(
@@ -221,7 +221,7 @@ class Scorer:
         decided = np.empty((4, len(truth), len(SIGN_CHOICES), taps), np.int32)
         total: VoteSums | None = None
         for tap in reversed(range(taps)):
-            alone = self._tally(tap, accumulators[tap])
+            alone = self._vote_sums(tap, accumulators[tap])
             total = alone if total is None else total + alone
             decided[:2, :, :, taps - 1 - tap] = self._decide(total, truth)
             decided[2:, :, :, tap] = self._decide(alone, truth)
@@ -239,13 +239,13 @@ class Scorer:
             sums.add(found[0].numpy(), found[1].numpy(), total, alone)
         return decided
 
-    def _decide(self, tally: VoteSums, labels: Tensor) -> NDArray[np.int32]:
+    def _decide(self, sums: VoteSums, labels: Tensor) -> NDArray[np.int32]:
         """Return predictions and true ranks, (2, N, 3)."""
         decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
-        decided = torch.stack(decide(tally, labels)).transpose(1, 2)
+        decided = torch.stack(decide(sums, labels)).transpose(1, 2)
         return decided.to("cpu", torch.int32).numpy()
 
-    def _tally(self, tap: int, accumulator: Accumulator) -> VoteSums:
+    def _vote_sums(self, tap: int, accumulator: Accumulator) -> VoteSums:
         divergences = self._tap_divergences(tap, accumulator, (0, 1))
         points = [self._points(divergence) for divergence in divergences]
         borda = torch.stack((points[0] + points[1], *points))
@@ -268,7 +268,7 @@ class Scorer:
         return [self._voters[tap][sign].divergences(log_pmf[:, sign]) for sign in signs]
 
     def _log_pmf(self, tap: int, accumulator: Accumulator) -> Tensor:
-        if isinstance(accumulator, np.ndarray):  # torch warns of arrays that it could not write to
+        if isinstance(accumulator, np.ndarray):  # torch warns about read-only arrays
             accumulator = torch.from_numpy(np.require(accumulator, requirements=["C", "W"]))
         values = accumulator.to(self._device, self._dtype)
         if values.numel():
@@ -325,18 +325,18 @@ def voting_signs(signs: str) -> tuple[int, ...]:
     return VOTING_SIGNS[signs]
 
 
-def _decide_by_class(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_class(sums: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return predictions and true ranks, each (3, N): largest Borda sum, ties by class index."""
-    classes = tally.borda.shape[-1]
-    index = torch.arange(classes, device=labels.device, dtype=tally.borda.dtype)
-    key = tally.borda * classes + (classes - 1 - index)  # no two classes share a key
+    classes = sums.borda.shape[-1]
+    index = torch.arange(classes, device=labels.device, dtype=sums.borda.dtype)
+    key = sums.borda * classes + (classes - 1 - index)  # no two classes share a key
     prediction = classes - 1 - key.amax(-1) % classes
     return prediction, 1 + (key > _of_label(key, labels)).sum(-1)
 
 
-def _decide_by_divergence(tally: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
+def _decide_by_divergence(sums: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
     """Return the same as `_decide_by_class`, but ties go first to the smaller summed divergence."""
-    borda, divergence = tally.borda, tally.divergence
+    borda, divergence = sums.borda, sums.divergence
     best = borda == borda.amax(-1, keepdim=True)
     prediction = divergence.masked_fill(~best, torch.inf).argmin(-1)  # the first of equals
     true_borda, true_divergence = _of_label(borda, labels), _of_label(divergence, labels)

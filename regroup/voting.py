@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 Rule = Literal["borda", "plurality", "copeland", "median-rank", "weighted-borda"]
 RULES: tuple[Rule, ...] = get_args(Rule)
-# Numbers that a piece of the samples may take at once: 128 MiB of int64.
+# Numbers that one piece of the samples may occupy: 128 MiB of int64.
 _PIECE = 2**24
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # The targeted "difference of logits ratio" loss takes the four largest logits.
 _FEWEST_CLASSES = 4
-# For the package's remarks on gradients of zero; without one it warns.
+# Takes the package's remarks on zero gradients; without a logger it warns.
 _SILENT = logging.Logger(LIBRARY, logging.CRITICAL + 1)
 
 

@@ -98,22 +98,22 @@ class CandidateSearch:
         Candidates after the first success do not count as tried.
         """
         found = success.any(dim=1)
-        place = torch.where(found, success.int().argmax(dim=1), success.shape[1] - 1)
-        chosen = images[torch.arange(len(rows), device=rows.device), place]
+        position = torch.where(found, success.int().argmax(dim=1), success.shape[1] - 1)
+        chosen = images[torch.arange(len(rows), device=rows.device), position]
         if self.spec.protocol == "budget":
             self.kept[rows] = chosen
         self.kept[rows[found]] = chosen[found]
         self.best[rows[found]] = 0.0
-        self.tried[rows] += place + 1
+        self.tried[rows] += position + 1
         return rows[~found]
 
     def _keep_smallest(self, rows: Tensor, images: Tensor, success: Tensor) -> None:
         """Keep the smaller of each row's best and its successes here; ties: the earlier one."""
-        for place in range(success.shape[1]):
-            image = images[:, place]
+        for position in range(success.shape[1]):
+            image = images[:, position]
             # One image at a time: a mean over a batch may round differently with its size.
             difference = image.double() - self.batch.clean[rows]
             mse = torch.stack([each.square().mean() for each in difference])
-            better = success[:, place] & (mse < self.best[rows])
+            better = success[:, position] & (mse < self.best[rows])
             self.kept[rows[better]], self.best[rows[better]] = image[better], mse[better]
         self.tried[rows] += success.shape[1]

@@ -27,8 +27,8 @@ class Ball(ABC):
         exponent: 1 / p of the norm.
     """
 
-    failure: ClassVar[str]  # what is said of a sample whose gradient shows no direction
-    exponent: ClassVar[float]  # 1 / p of the norm
+    failure: ClassVar[str]
+    exponent: ClassVar[float]
 
     def step(
         self,
@@ -52,7 +52,7 @@ class Ball(ABC):
                 is not finite and the new x is meaningless.
         """
         moved, usable = self._direction(gradient)
-        # In place: memory for every intermediate costs more than the arithmetic.
+        # In place: allocating every intermediate costs more than the arithmetic.
         offset = moved.mul_(size).add_(x).sub_(clean)
         return self._shorten(offset, epsilon).add_(clean).clamp_(0, 1), usable
 

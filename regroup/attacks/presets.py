@@ -63,5 +63,5 @@ def preset_attack(name: str) -> AttackSpec:
     if name not in PRESETS:
         near = get_close_matches(name, PRESETS, 1)
         hint = f"did you mean {near[0]}?" if near else "see `regroup attack --list`"
-        raise ConfigurationError(f"there is no preset {name!r}: {hint}")
+        raise ConfigurationError(f"unknown preset {name!r}: {hint}")
     return PRESETS[name]

@@ -82,7 +82,8 @@ class AttackSpec(ABC):
 
     name: ClassVar[str]
     facts: ClassVar[AttackFacts]
-    # Raised whenever a change to the kernel changes its examples: stored ones are then made anew.
+    # Incremented whenever a change to the kernel changes its examples, so that stored ones are
+    # computed again.
     kernel_version: ClassVar[int] = 1
 
     norm: Norm
@@ -99,9 +100,9 @@ class AttackSpec(ABC):
         check_one_of(f"protocol of {self.name}", self.protocol, self.facts.protocols)
         self._check_epsilon()
         if self.targeted and not self.facts.targeted:
-            raise ConfigurationError(f"{self.name} is offered untargeted alone")
+            raise ConfigurationError(f"{self.name} supports only untargeted attacks")
         if self.confidence is not None and not self.facts.confidence:
-            raise ConfigurationError(f"{self.name} is offered without confidence")
+            raise ConfigurationError(f"{self.name} does not support a confidence")
         if self.confidence is not None and not 0 < self.confidence < 1:
             raise ConfigurationError(
                 f"confidence is {self.confidence:g}: it is a softmax probability between 0 and 1"

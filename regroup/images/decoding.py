@@ -121,7 +121,7 @@ class TorchvisionDecoder:
         found = {i: square for i, square in squares.items() if square is not None}
         others = [i for i in range(len(images)) if i not in found]
         decoded = self._pil([images[i] for i in others], each)
-        errors = {others[place]: reason for place, reason in decoded.errors.items()}
+        errors = {others[position]: reason for position, reason in decoded.errors.items()}
         rest = [i for i in others if i not in errors]
         found |= zip(rest, decoded.pixels.to(self._device), strict=True)
         pixels = [found[i] for i in sorted(found)]
@@ -148,7 +148,7 @@ class TorchvisionDecoder:
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
                 check_size(*image.size, self._preprocessing)
                 return image.format == "JPEG" and image.mode in ("L", "RGB")
-        except Exception:  # PIL's path says what is wrong with it
+        except Exception:  # PIL reports what is wrong with it
             return False
 
     def _decode(self, images: list[bytes]) -> list[Tensor | None]:
@@ -159,7 +159,7 @@ class TorchvisionDecoder:
             return [self._square(image) for image in self._jpegs(images)]
         except torch.OutOfMemoryError:  # says nothing about an image
             raise
-        except RuntimeError:  # of one among them: there are no partial results
+        except RuntimeError:  # one of them fails, and there are no partial results
             return [None] if len(images) == 1 else [self._decode([data])[0] for data in images]
 
     def _jpegs(self, images: list[bytes]) -> list[Tensor]:
@@ -181,5 +181,5 @@ class TorchvisionDecoder:
             mode = InterpolationMode(name)
             image = functional.resize(image, [p.resize], mode, antialias=True)
         square: Tensor = functional.center_crop(image, [p.crop, p.crop])
-        # By a tensor: by a number, a GPU would multiply with 1 / 255, rounded.
+        # Divide by a tensor: for a number, a GPU would multiply by 1 / 255, rounded.
         return square.float() / torch.tensor(255.0, device=square.device)

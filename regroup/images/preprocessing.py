@@ -19,7 +19,7 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 DecoderName = Literal["pil", "cuda"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
-# Named one by one, because Pillow also opens formats that start another program (EPS).
+# Listed explicitly, because Pillow also opens formats that start another program (EPS).
 FORMATS = ("JPEG", "PNG", "PPM", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000")
 
 
@@ -71,7 +71,7 @@ class Preprocessing:
     def describe(self) -> dict[str, object]:
         """Return all that determines the pixels, as plain JSON for fingerprints."""
         described = asdict(self)
-        # What is not asked for is not named, so that fingerprints outlive new options.
+        # Defaults are left out, so that fingerprints survive new options.
         if self.decoder == "pil":
             del described["decoder"]
         return described

@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
         return False
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
-        # Without maps of its own, a large tensor comes from the heap, which stays this process's.
+        # Without its own mmap, a large tensor comes from the heap, which the process keeps.
         return bool(mallopt(_M_TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(_M_MMAP_MAX, 0))
     return False
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CLASS_BITS = 32
 # Samples' integers that a core's cache holds while they are sorted: 0.5 MiB.
 _PIECE = 2**16
-# Values that are worth a thread.
+# Values per thread from which a further thread pays off.
 _WORTH_A_THREAD = 2**17
 
 

@@ -20,6 +20,6 @@ def compile_with_numba(*functions: Callable[..., object]) -> tuple[Callable[...,
     try:
         kept = njit(nogil=True, cache=True)
         return tuple(kept(function) for function in functions)
-    except RuntimeError:  # no folder to keep the compiled code in: each process compiles
+    except RuntimeError:  # no cache folder: each process compiles
         fresh = njit(nogil=True)
         return tuple(fresh(function) for function in functions)

@@ -110,7 +110,7 @@ def _add(
             of_one, of_other = margins[0, sample, y], margins[1, sample, y]
             rank_one, rank_other = positive[y], negative[y]
             for z in range(classes):
-                # Voters that rank y before z, less those that do not.
+                # Voters that rank y before z, minus those that do not.
                 p = np.int16(of_one[z] + (up if positive[z] > rank_one else down))
                 n = np.int16(of_other[z] + (up if negative[z] > rank_other else down))
                 of_one[z] = p
@@ -119,7 +119,7 @@ def _add(
                 one[z] += (up if p < 0 else none) - (up if p > 0 else none)
                 other[z] += (up if n < 0 else none) - (up if n > 0 else none)
                 both[z] += (up if sum_of_both < 0 else none) - (up if sum_of_both > 0 else none)
-            # No voter ranks y before itself, nor after: that was a loss too much for each.
+            # No voter ranks y before or after itself: undo the loss counted for each.
             of_one[y] = 0
             of_other[y] = 0
             one[y] -= up

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-# Multiplications and additions from which oneDNN is as fast, whatever the shape.
+# From this many multiplications on, oneDNN is at least as fast for any shape.
 _WORTH = 2**22
 
 

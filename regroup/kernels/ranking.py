@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _CLASS_BITS = 32
 # Values whose integers a core's cache holds.
 _PIECE = 2**16
-# Values that are worth a thread.
+# Values per thread from which a further thread pays off.
 _WORTH_A_THREAD = 2**17
 
 

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
     from regroup.kernels.threads import Team
 
-# Responses that float32 adds up before float64 takes over: rounding stays near 1e-6.
+# Responses summed in float32 before float64 takes over: rounding stays near 1e-6.
 RUN = 128
 # Channels whose sums a core's registers and first cache hold.
 CHANNELS = 512
-# Responses of a channel in one piece that are added side by side.
+# Responses of a contiguous channel that are added side by side.
 _LANES = 32
 
 
@@ -50,7 +50,7 @@ def _by_rows(
                     line = values[sample, row, start : start + width]
                     for c in range(width):
                         value = line[c]
-                        # So that NaN goes to both.
+                        # Written so that NaN reaches both sums.
                         positive[c] += zero if value < 0 else value
                         negative[c] -= zero if value > 0 else value
                 for c in range(width):
@@ -148,5 +148,5 @@ def _region(function: Any) -> Any:
     signature = types.void(pointer(types.voidptr))
     try:
         return cfunc(signature, cache=True)(function)
-    except RuntimeError:  # no folder to keep the compiled code in
+    except RuntimeError:  # no cache folder
         return cfunc(signature)(function)

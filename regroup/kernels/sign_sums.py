@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-# Responses that are worth more threads than one.
+# From this many responses on, more than one thread pays off.
 _WORTH_THREADS = 2**15
 
 
@@ -47,7 +47,7 @@ def plain_sums(phi: Tensor, channel_axis: int) -> Tensor:
     axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis]
     dtype = torch.promote_types(phi.dtype, torch.float32)
     positive, negative = phi.clamp(min=0), phi.clamp(max=0)
-    if axes:  # torch sums over everything where no axis is named
+    if axes:  # torch sums over everything if no axis is named
         positive, negative = (part.sum(axes, dtype=dtype) for part in (positive, negative))
     return torch.stack((positive, negative.abs()), dim=1).to(torch.float32)
 

@@ -17,7 +17,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# A region's code: it gets the address that was given with it.
+# A region's code: it receives the address passed with it.
 _Region = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
 
 
@@ -79,7 +79,7 @@ def run_in_parallel(work: Callable[[int, int], None], length: int, worth: float)
         try:
             number, size = threads.number(), threads.size()
             work(length * number // size, length * (number + 1) // size)
-        except BaseException as error:  # it cannot pass through the library
+        except BaseException as error:  # it cannot propagate through the library
             raised.append(error)
 
     code = _Region(region)

@@ -142,7 +142,7 @@ class Classifier(nn.Module):
             "normalisation": self.normalisation.describe(),
             "num_classes": self.num_classes,
         }
-        # What is not asked for is not named, so that fingerprints outlive new options.
+        # Defaults are left out, so that fingerprints survive new options.
         if self.classes is not None:
             description["classes"] = list(self.classes)
         if compute := self.compute.describe():

@@ -19,7 +19,7 @@ from regroup.models.weights import Weights, file_sha256, load_into, read_weights
 
 PUBLISHED_SHA256 = "df00044c0a4d7c3edcecf6f75437ce346a66e7a42612d9b968e1a7e17dbc6f66"
 COLOUR_BINS = 529  # 23 x 23 squares of 10 x 10 in the a*b* plane
-AB_SCALE = 110.0  # a* and b* are divided by this on their way in, and multiplied on their way out
+AB_SCALE = 110.0  # divides a* and b* on their way in, multiplies them on their way out
 STRIDE = 8  # images are padded to multiples of this
 _WIDTH = 64
 _FIRST = "model1.0.weight"

@@ -74,7 +74,7 @@ def _call(spec: ModelSpec) -> nn.Module:
     factory = _find(spec)
     try:
         network = factory()
-    except Exception as error:  # the user's code: whatever it raises belongs in the sentence
+    except Exception as error:  # the user's code may raise anything
         raise ConfigurationError(
             f"model {spec.name} failed: {type(error).__name__}: {error}"
         ) from error

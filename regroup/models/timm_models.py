@@ -68,7 +68,7 @@ def _create(timm: Any, spec: ModelSpec, name: str) -> nn.Module:
     options = {} if spec.num_classes is None else {"num_classes": spec.num_classes}
     try:
         network: nn.Module = timm.create_model(name, pretrained=spec.weights is None, **options)
-    except Exception as error:  # timm's, the hub's and the network's own errors are of many types
+    except Exception as error:  # timm, the hub and the network raise many types
         what = "with timm's own weights " if spec.weights is None else ""
         reason = " ".join(str(error).split())
         raise ConfigurationError(

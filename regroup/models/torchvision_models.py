@@ -28,7 +28,7 @@ from regroup.models.weights import (
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
 
-# Their weights were trained by other normalisations than the preset's; torchvision converts inside.
+# Their weights expect another normalisation than the preset's; torchvision converts inside.
 _OPTIONS = {
     name: {"transform_input": True, "init_weights": False} for name in ("googlenet", "inception_v3")
 }

@@ -106,7 +106,7 @@ def names(count: int) -> list[str]:
 def attack(
     spec: AttackSpec, model: nn.Module, pixels: Tensor, targets: Sequence[int] | None = None
 ) -> AttackResult:
-    """Attack every sample away from what the network takes it for."""
+    """Attack every sample away from its predicted class."""
     labels = predictions(model, pixels)
     given = None if targets is None else torch.tensor(targets)
     return run_attack(spec, model, pixels, labels, names(len(pixels)), given)

@@ -27,7 +27,7 @@ class Linear(nn.Module):
 
 
 class Poisoned(Linear):
-    """Where a gradient is asked for at a sample with the POISON: NaN, or an exception."""
+    """Gives NaN, or raises, where a gradient is requested at a sample with the POISON."""
 
     def __init__(self, raises: bool) -> None:
         super().__init__()

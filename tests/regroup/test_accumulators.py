@@ -83,7 +83,7 @@ Kept = list[tuple[Tensor, int]]
 
 @contextmanager
 def kept_responses(model: nn.Module, policy: str, activation_axis: int) -> Iterator[Kept]:
-    """The oracle: raw responses with their channel axis, kept whole by plain module hooks."""
+    """The oracle: raw responses with their channel axis, kept complete by plain module hooks."""
     kept: Kept = []
 
     def keep(tensor: Tensor, axis: int) -> None:

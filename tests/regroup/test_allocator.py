@@ -32,7 +32,7 @@ print(faults() - before)
 
 
 def faults(how: str) -> int:
-    """Page faults of four large arrays, in a process of their own."""
+    """Page faults of four large arrays, in a separate process."""
     own = {name: text for name, text in os.environ.items() if not name.startswith("MALLOC_")}
     own.pop("GLIBC_TUNABLES", None)
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""What AutoAttack and Square have in common: refusals, failures, counts, a real network."""
+"""Behaviour shared by AutoAttack and Square: refusals, failures, counts, a real network."""
 
 import dataclasses
 import importlib

@@ -15,7 +15,7 @@ from regroup.bank_samples import BankSampler, BankSamples
 def samples(
     counts: list[int], order: list[int] | None = None, replicate: int | None = None
 ) -> BankSamples:
-    """Of classes with so many samples each, whose rows come in `order`."""
+    """Samples of classes with the given sizes, whose rows come in `order`."""
     labels = np.repeat(np.arange(len(counts)), counts)
     rows = np.arange(len(labels))
     sampler = BankSampler(len(counts), 50, seed=3)

@@ -117,7 +117,7 @@ def attack(model: nn.Module, pixels: Tensor, rows: int | None = None, **given: A
 
 
 def margins(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
-    """Of the largest softmax probability over the second, (N,)."""
+    """Lead of the largest softmax probability over the second, (N,)."""
     logits: Tensor = model(torch.from_numpy(images))
     largest = logits.softmax(dim=1).topk(2, dim=1).values
     return largest[:, 0] - largest[:, 1]
@@ -139,7 +139,7 @@ def margins(model: nn.Module, images: np.ndarray[Any, Any]) -> Tensor:
         ({"epsilon": 0.1}, "cadv has no epsilon"),
         ({"norm": "linf"}, "unknown norm of cadv 'linf': choose from none"),
         ({"protocol": "budget"}, "unknown protocol of cadv 'budget'"),
-        ({"colouriser_sha256": "df00044c"}, "'df00044c' is no sha256: give 64 characters"),
+        ({"colouriser_sha256": "df00044c"}, "'df00044c' is not a sha256: give 64 characters"),
     ],
 )
 def test_a_bad_parameter_is_named(change: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Candidates: what is drawn in rounds is what is drawn from everything."""
+"""Candidates: drawing in rounds gives the same samples as drawing from everything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Carlini & Wagner against closed forms and Foolbox itself, and what Foolbox does on failure."""
+"""Carlini & Wagner against closed forms and Foolbox itself, and Foolbox's behaviour on failure."""
 
 from pathlib import Path
 from typing import Any

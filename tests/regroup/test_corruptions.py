@@ -122,7 +122,7 @@ def test_uniform_noise_of_foolbox_leaves_the_ball_before_it_is_clipped() -> None
 
 
 def chance(margin: float, epsilon: float, weight: Tensor) -> float:
-    """That a uniform direction of length epsilon crosses a hyperplane at this margin."""
+    """Chance that a uniform direction of length epsilon crosses a hyperplane at this margin."""
     cosine = margin / (epsilon * float(weight.norm()))
     return 0.5 * float(1 - betainc(0.5, (SIZE - 1) / 2, cosine**2))
 

@@ -1,4 +1,4 @@
-"""Decoders of batches: whose path each image takes, and that its neighbours do not matter."""
+"""Decoders of batches: which path each image takes, whatever its neighbours."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def torchvision_tensor(data: bytes, p: Preprocessing) -> Tensor:
 
 
 def refuse(data: bytes) -> Callable[..., Any]:
-    """`decode_jpeg` that refuses every list with `data` in it, as nvJPEG does what it cannot."""
+    """`decode_jpeg` that refuses every list with `data` in it, as nvJPEG may do."""
     real = torchvision.io.decode_jpeg
 
     def decode_jpeg(images: list[Tensor], *rest: Any) -> Any:
@@ -85,7 +85,7 @@ def test_what_a_gpu_does_not_decode_is_pils(name: str) -> None:
 
 
 def test_only_whole_jpegs_of_light_are_given_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What nvJPEG makes of inks and of half an image is not known: it never sees them."""
+    """How nvJPEG decodes inks and half an image is unknown: it never sees them."""
     decoder = TorchvisionDecoder(PREPROCESSING, "cpu")
     given: list[bytes] = []
     real = torchvision.io.decode_jpeg
@@ -150,7 +150,7 @@ def test_what_the_device_refuses_is_pils_alone(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_torchvision_that_cannot_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else every image would quietly be PIL's, under the other decoder's fingerprint."""
+    """Otherwise every image would quietly be PIL's, under the other decoder's fingerprint."""
 
     def decode_jpeg(*_: object) -> None:
         raise RuntimeError("not compiled\nwith nvJPEG support")

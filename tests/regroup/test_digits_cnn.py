@@ -1,4 +1,4 @@
-"""The demo's network: it learns the digits, and the same ones again."""
+"""The demo's network: it learns the digits, reproducibly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the layer over Foolbox does where Foolbox itself does otherwise, attack by attack alike."""
+"""Where the Foolbox adapter deviates from Foolbox itself, the same for every attack."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -298,7 +298,7 @@ def test_a_missing_library_is_named(spec: AttackSpec, monkeypatch: pytest.Monkey
         ("hop-skip-jump", {"epsilon": 0.1}, "takes no epsilon"),
         ("deepfool", {"norm": "linf"}, "unknown norm of deepfool 'linf': choose from l2"),
         ("deepfool", {"protocol": "budget"}, "choose from minimal"),
-        ("deepfool", {"targeted": True}, "offered untargeted alone"),
+        ("deepfool", {"targeted": True}, "supports only untargeted"),
         ("deepfool", {"candidates": 1}, "candidates is 1: give at least 2"),
         ("deepfool", {"steps": 0}, "steps is 0"),
         ("deepfool", {"overshoot": 0.0}, "overshoot is 0: it must be positive"),
@@ -307,7 +307,7 @@ def test_a_missing_library_is_named(spec: AttackSpec, monkeypatch: pytest.Monkey
         ("carlini-wagner", {"kappa": -1.0}, "kappa is -1: give at least 0"),
         ("carlini-wagner", {"confidence": 0.9}, "without confidence"),
         ("carlini-wagner", {"initial_const": 0.0}, "initial_const is 0: it must be positive"),
-        ("boundary", {"targeted": True}, "offered untargeted alone"),
+        ("boundary", {"targeted": True}, "supports only untargeted"),
         ("boundary", {"directions": 0}, "directions is 0"),
         ("boundary", {"step_adaptation": 0.5}, "step_adaptation is 0.5"),
         ("hop-skip-jump", {"probes": 0}, "probes is 0"),

@@ -1,4 +1,4 @@
-"""What the layer gives to a kernel of Foolbox, and what it takes of the images that come back."""
+"""What the adapter passes to a kernel of Foolbox, and which of its images it keeps."""
 
 from collections.abc import Callable
 from typing import Any
@@ -64,7 +64,7 @@ def test_rows_of_what_each_sample_has_go_with_it() -> None:
 
 
 def to_the_other_side(model: Affine, pixels: Tensor) -> Tensor:
-    """Of each image (N, C, H, W) the unit direction straight to the other of two classes."""
+    """Unit direction from each image (N, C, H, W) straight to the other of two classes."""
     with torch.no_grad():
         own = model(pixels).argmax(dim=1)
         away: Tensor = (model.weight[1 - own] - model.weight[own]).view(pixels.shape)
@@ -83,7 +83,7 @@ def test_the_closest_adversarial_image_can_be_kept(keeps: bool) -> None:
             criterion(pixels + size * away, model(pixels + size * away))
         return pixels + 0.6 * away
 
-    found = found_by(CarliniWagner(), subject, run, keeps=keeps, judges=True)
+    found = found_by(CarliniWagner(), subject, run, keeps_closest=keeps, checks_all=True)
     sizes = torch.linalg.vector_norm((found.images - clean).flatten(1), dim=1)
     torch.testing.assert_close(sizes, torch.full((2,), 0.4 if keeps else 0.6))
     assert found.found.all()

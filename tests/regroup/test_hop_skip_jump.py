@@ -1,4 +1,4 @@
-"""HopSkipJump: closed forms, and what Foolbox's estimator makes of more than one sample."""
+"""HopSkipJump: closed forms, and Foolbox's estimator on more than one sample."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Classifiers by name, their weights files, preprocessing, counting; what mistakes are told."""
+"""Classifiers by name, their weights files, preprocessing, counting; error messages."""
 
 import io
 import json
@@ -45,7 +45,7 @@ class Tiny(nn.Module):
 
 
 class Bare(nn.Module):
-    """A classifier that says nothing about its input; half precision logits."""
+    """A classifier without preprocessing attributes; half precision logits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.mean(dim=(2, 3)).half()

@@ -65,7 +65,7 @@ def test_minimal_finds_the_way_to_the_target(norm: Any, epsilon: float) -> None:
         ([2, -1], "the target of sample s1 is class -1"),
     ],
 )
-def test_a_target_that_cannot_be_meant_is_refused(targets: list[int], message: str) -> None:
+def test_an_invalid_target_is_refused(targets: list[int], message: str) -> None:
     spec = PGD(epsilon=0.3, targeted=True)
     with pytest.raises(ConfigurationError, match=message):
         attack(spec, Blocks(), PIXELS, targets=targets)

@@ -193,7 +193,7 @@ def test_sliver_that_would_fill_the_memory_is_refused() -> None:
         ({"crop": 8, "interpolation": "lanczos"}, "unknown interpolation 'lanczos'.*bilinear"),
     ],
 )
-def test_preprocessing_that_cannot_be_meant(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_preprocessing(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigurationError, match=message):
         Preprocessing(**arguments)
 

@@ -1,4 +1,4 @@
-"""Passes that a library spends on each sample, told from the images that it asks about."""
+"""Passes that pyautoattack spends on each sample, attributed by the images it passes."""
 
 from regroup.attacks.libraries.pyautoattack import CountedNetwork, nearest_in_order
 from tests.regroup.autoattack_subjects import Linear, network_of, samples

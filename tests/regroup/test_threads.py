@@ -1,4 +1,4 @@
-"""Pieces of work on torch's threads: every part once, failures raised, the threads kept."""
+"""Parallel work on torch's threads: every part once, failures raised, the threads kept."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Set = Callable[[int], None]
 
 @pytest.fixture
 def torch_has(monkeypatch: pytest.MonkeyPatch) -> Set:
-    """Sets how many threads torch says to have."""
+    """Sets how many threads torch reports."""
     return lambda count: monkeypatch.setattr(torch, "get_num_threads", lambda: count)
 
 

@@ -1,4 +1,4 @@
-"""timm's classifiers by name: preprocessing from timm's data config, weights from a file."""
+"""Classifiers of timm by name: preprocessing from timm's data config, weights from a file."""
 
 from __future__ import annotations
 

@@ -324,7 +324,7 @@ def test_a_network_without_gradients_is_refused() -> None:
         ({"sigma_low": 0.95}, "sigma_low is 0.95: it must not be above sigma_high 0.9"),
         ({"norm": "l1"}, "unknown norm of trust-region 'l1': choose from linf, l2"),
         ({"protocol": "budget"}, "unknown protocol of trust-region 'budget'"),
-        ({"targeted": True}, "offered untargeted"),
+        ({"targeted": True}, "supports only untargeted"),
         ({"confidence": 0.9}, "without confidence"),
     ],
 )

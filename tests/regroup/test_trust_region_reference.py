@@ -59,7 +59,7 @@ class Reference:
         return logits
 
     def slope(self, x: Array, y: int, j: int) -> tuple[float, Array, float]:
-        """f = z_j - z_y, its gradient and the gradient's dual norm."""
+        """Value of f = z_j - z_y, its gradient and the gradient's dual norm."""
         rows = self.weight + np.cos(self.waves @ x)[:, None] * self.waves
         gradient = rows[j] - rows[y]
         dual = abs(gradient).sum() if self.spec.norm == "linf" else np.sqrt((gradient**2).sum())

@@ -33,7 +33,7 @@ def weights_of(rule: str, taps: int) -> list[int] | None:
 
 
 def weights_at(weights: list[int] | None, s: int, taps: list[int]) -> list[int] | None:
-    """Of the voters of `voters_of`."""
+    """Weights of the voters of `voters_of`."""
     signs = reference.VOTERS[SIGN_CHOICES[s]]
     return weights and [weights[tap] for tap in taps for _ in signs]
 
@@ -217,7 +217,7 @@ def test_condorcets_winner_comes_first_where_borda_puts_another() -> None:
         ("weighted-borda", [0, 0], "not all 0"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(
+def test_invalid_rules_and_weights_are_refused(
     rule: Rule, weights: list[int] | None, message: str
 ) -> None:
     bank, _, _ = random_problem(1, 3, [4, 4])

@@ -118,7 +118,7 @@ class CAdv(AttackSpec):
         given = self.colouriser_sha256
         if given is not None and not re.fullmatch("[0-9a-f]{64}", given):
             raise ConfigurationError(
-                f"colouriser_sha256 {given!r} is no sha256: give 64 characters of 0-9a-f"
+                f"colouriser_sha256 {given!r} is not a sha256: give 64 characters of 0-9a-f"
             )
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:

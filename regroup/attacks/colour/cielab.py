@@ -47,7 +47,7 @@ def _apply(matrix: np.ndarray, colours: Tensor) -> Tensor:
     return torch.einsum("ij,njhw->nihw", weights, colours)
 
 
-# In each of these the branch that is not taken is kept away from where its slope has no bound:
+# In each of these the branch not taken is kept away from where its slope is unbounded:
 # infinity times the zero of `where` would make the gradient NaN.
 
 

@@ -88,7 +88,7 @@ class Boundary(AttackSpec):
             update_stats_every_k=self.update_every,
         )
         starts = starting_points(self, network, batch, self.directions, self.blends)
-        kernel = Kernel(library.run, judges=True)
+        kernel = Kernel(library.run, checks_all=True)
         outcome = run_from_starts(self, network, batch, kernel, starts)
         return replace(outcome, steps=self._iterations(outcome.steps))
 

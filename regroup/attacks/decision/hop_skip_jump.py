@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.outcome import KernelOutcome
 
-# Halvings that float32 pixels leave room for, in a search along one line.
+# Halvings that float32 pixels can resolve in a search along one line.
 _HALVINGS = 30
 
 
@@ -95,7 +95,7 @@ class HopSkipJump(AttackSpec):
             constraint=self.norm,
         )
         starts = starting_points(self, network, batch, self.directions, self.blends)
-        kernel = Kernel(library.run, judges=True, keeps=True)
+        kernel = Kernel(library.run, checks_all=True, keeps_closest=True)
         outcome = run_from_starts(self, network, batch, kernel, starts)
         begun = (outcome.steps > 0).to(outcome.steps)
         return replace(outcome, steps=begun * self.steps)

@@ -115,8 +115,8 @@ class _Search:
             broken = zip(rows, finite.tolist(), strict=True)
             raise NotFiniteError([row for row, sound in broken if not sound])
         met = self.criterion.met(logits, self.batch.labels[rows], self.batch.targets[rows])
-        place = met.nonzero().flatten().tolist()
-        kept[[rows[i] for i in place]] = images[place]
+        positions = met.nonzero().flatten().tolist()
+        kept[[rows[i] for i in positions]] = images[positions]
         return [row for row, fooled in zip(rows, met.tolist(), strict=True) if not fooled]
 
 

@@ -77,7 +77,7 @@ class CarliniWagner(AttackSpec):
             initial_const=self.initial_const,
             abort_early=self.abort_early,
         )
-        outcome = run_foolbox(self, network, batch, Kernel(library.run, judges=True))
+        outcome = run_foolbox(self, network, batch, Kernel(library.run, checks_all=True))
         return replace(outcome, steps=outcome.backward)
 
     def cost(self) -> Cost:

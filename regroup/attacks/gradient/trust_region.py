@@ -193,7 +193,7 @@ class Walk:
         slope = self._slope(rows)
         found = self._met(rows, slope.logits)
         self.found[rows] = found
-        self._fail(rows[~slope.finite & ~found])  # where it is over, no gradient is needed
+        self._fail(rows[~slope.finite & ~found])  # a finished row needs no gradient
         self._adapt(rows, slope.logits)
         return rows[self._step(rows, slope)]
 

@@ -54,19 +54,19 @@ class Kernel:
             `run` of a Foolbox attack. Each of its calls of the model must pass the complete batch.
         keywords: passed unchanged.
         each: passed too, restricted to the attacked rows of each (N, ...).
-        judges: every image that the kernel may return has been shown to the criterion, so that a
-            row that was never adversarial is a failure whatever is returned (by C&W: a black
+        checks_all: every image that the kernel may return has been shown to the criterion, so that
+            a row that was never adversarial is a failure whatever is returned (by C&W: a black
             image).
-        keeps: the closest image (in the norm of the spec) that has met the criterion counts, not
-            the returned one. Only for kernels that show the criterion what they have just shown the
-            model.
+        keeps_closest: the closest image (in the norm of the spec) that has met the criterion
+            counts, not the returned one. Only for kernels that show the criterion what they have
+            just shown the model.
     """
 
     run: Callable[..., Tensor]
     keywords: Mapping[str, object] = field(default_factory=dict)
     each: Mapping[str, Tensor] = field(default_factory=dict)
-    judges: bool = False
-    keeps: bool = False
+    checks_all: bool = False
+    keeps_closest: bool = False
 
 
 def foolbox_attacks() -> ModuleType:
@@ -142,7 +142,7 @@ class _Runs:
         fill = self.network.fixed_rows - count if self.independent else 0
         filled = rows + rows[:1] * fill
         part = self.batch.rows(filled)
-        closest = _Closest(part.clean, self.spec.norm) if self.kernel.keeps else None
+        closest = _Closest(part.clean, self.spec.norm) if self.kernel.keeps_closest else None
         seen = _Observed(
             self.network.in_groups(self.spec.facts.group), part.labels, filled, closest
         )
@@ -152,7 +152,7 @@ class _Runs:
         finally:
             self.counts[:, rows] += seen.counts(self.independent)[:, :count]
         self.images[rows] = images[:count].clamp(0, 1)
-        self.claimed[rows] = seen.succeeded[:count] if self.kernel.judges else True
+        self.claimed[rows] = seen.succeeded[:count] if self.kernel.checks_all else True
 
     def _images(self, part: AttackBatch, seen: _Observed, each: dict[str, Tensor]) -> Tensor:
         """Return the kernel's images, finite, (N, C, H, W)."""
@@ -160,9 +160,9 @@ class _Runs:
 
         device = self.network.device
         model = PyTorchModel(seen, bounds=(0, 1), device=device)
-        judge = _judge(self.criterion, part, seen)
+        criterion = _foolbox_criterion(self.criterion, part, seen)
         with seeded_generators(group_seed(self.spec, part.sample_ids), device), torch.enable_grad():
-            images = self.kernel.run(model, part.clean, judge, **self.kernel.keywords, **each)
+            images = self.kernel.run(model, part.clean, criterion, **self.kernel.keywords, **each)
         images = images.detach() if seen.closest is None else seen.closest.images
         seen.finite &= images.isfinite().flatten(1).all(dim=1)
         seen.look()
@@ -237,7 +237,7 @@ class _Observed(nn.Module):
         """
         if not bool(self.finite.all()):
             broken = (~self.finite).nonzero().flatten().tolist()
-            raise NotFiniteError([self.rows[place] for place in broken])
+            raise NotFiniteError([self.rows[index] for index in broken])
 
     def _so_far(self) -> tuple[int, int, int]:
         return self.forwards, self.backwards, self.looks
@@ -269,7 +269,7 @@ class _Closest:
         self.images = torch.where(better.view(-1, 1, 1, 1), images, self.images)
 
 
-def _judge(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
+def _foolbox_criterion(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
     """Wrap `criterion` as a Foolbox criterion of the type that its attacks expect."""
     from eagerpy.astensor import astensor, astensor_
     from foolbox import criteria
@@ -277,11 +277,11 @@ def _judge(criterion: Criterion, batch: AttackBatch, seen: _Observed) -> Any:
     targeted = criterion.targeted
     base = criteria.TargetedMisclassification if targeted else criteria.Misclassification
 
-    class Judge(base):  # type: ignore[misc, valid-type]
+    class FoolboxCriterion(base):  # type: ignore[misc, valid-type]
         def __call__(self, perturbed: Any, outputs: Any) -> Any:  # noqa: ARG002 (Foolbox's)
             logits, restore = astensor_(outputs)
             met = criterion.met(logits.raw, batch.labels, batch.targets)
             seen.note(met)
             return restore(astensor(met))
 
-    return Judge(batch.targets if targeted else batch.labels)
+    return FoolboxCriterion(batch.targets if targeted else batch.labels)

@@ -166,7 +166,7 @@ class CountedNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (n, C, H, W) of n <= N samples to logits (n, M)."""
-        if not len(pixels):  # Square, where all margins are zero: neither broken nor to be broken
+        if not len(pixels):  # Square, if all margins are zero: neither broken nor left to break
             return pixels.new_empty((0, self.classes))
         rows = self._rows_of(pixels)
         logits = self.network.differentiable(pixels)
@@ -202,8 +202,8 @@ def nearest_in_order(distances: list[list[float]]) -> list[int]:
         distances: (n, N), of images whose samples ascend.
     """
     rows: list[int] = []
-    for place, each in enumerate(distances):
+    for position, each in enumerate(distances):
         first = rows[-1] + 1 if rows else 0
-        beyond = len(each) - (len(distances) - place) + 1
+        beyond = len(each) - (len(distances) - position) + 1
         rows.append(min(range(first, beyond), key=each.__getitem__))
     return rows

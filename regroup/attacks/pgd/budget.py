@@ -32,7 +32,7 @@ def run_budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> K
     ]
     kept, found, failed = (torch.cat(part) for part in zip(*parts, strict=True))
     steps = torch.full_like(labels, spec.steps)
-    epsilon = clean.new_full(labels.shape, spec.radius).double()  # of the precision it was used in
+    epsilon = clean.new_full(labels.shape, spec.radius).double()  # as rounded to the precision used
     return KernelOutcome(
         torch.where(_column(failed), clean, kept),
         found & ~failed,
@@ -54,7 +54,7 @@ def _full_steps(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Run one batch of the network: images kept, (N,) whether they succeed, (N,) who failed."""
     criterion, (climbed, classes) = Criterion.of(spec), objective(spec, labels, targets)
-    # A float32 product, as of the rows of `minimal`.
+    # A float32 product, as for the rows of `minimal`.
     size = float(spec.step_ratio * torch.tensor(spec.radius, dtype=clean.dtype))
     kept, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
     failed = found.clone()

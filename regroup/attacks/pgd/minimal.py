@@ -49,7 +49,7 @@ class EpsilonSearch:
     growth_limit: float
     bisections: int
     largest: float = math.inf
-    attempt: int = 0  # tries made so far
+    attempt: int = 0
     bad: float = 0.0
     good: float = math.inf
     halvings: int = 0
@@ -100,7 +100,7 @@ class MinimalSearch:
         size = self.network.fixed_rows
         while len(active):
             rows, waiting = active[:size], active[size:]
-            # In turn: a batch of the network is full as long as enough searches go on.
+            # Round robin: the network's batches stay full as long as enough searches continue.
             active = torch.cat((waiting, self._tick(rows)))
         found = self.best_mse.isfinite()
         # Every forward pass is followed by its backward pass, also the last of a try.

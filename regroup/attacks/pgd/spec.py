@@ -20,7 +20,7 @@ from regroup.errors import ConfigurationError
 
 GROWTH = 1.5
 _GROWTH_LIMIT = 20
-# `cost` knows no image: the largest for which it is the most. It enters by its logarithm alone.
+# `cost` is an upper bound for images up to this size, which enters only by its logarithm.
 _LARGEST_IMAGE = 3 * 1024 * 1024
 
 
@@ -109,7 +109,7 @@ class PGDSpec(AttackSpec):
         if self.confidence is None:
             return int(self.tries)
         growth = self.largest_radius(_LARGEST_IMAGE) / self.radius
-        enough = 1 + max(math.ceil(math.log(growth, GROWTH)), 0)  # the first try grows nothing
+        enough = 1 + max(math.ceil(math.log(growth, GROWTH)), 0)  # the first try does not grow
         return int(min(self.tries, enough))
 
     def describe(self) -> dict[str, object]:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from regroup.attacks.batch import AttackBatch
     from regroup.attacks.network import AttackedNetwork
 
-# The most images that are made at once, whatever the batch and the number of directions.
+# The most images held at once, whatever the batch and the number of directions.
 MAX_IMAGES = 128
 _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 
@@ -163,7 +163,7 @@ class Descent:
         finite = gradient.flatten(1).isfinite().all(dim=1)
         self._fail(rows[~finite])
         rows, gradient = rows[finite], gradient[finite]
-        # No fused operations: they round the elements at the end of a batch in another way.
+        # No fused operations: they round the elements at the end of a batch differently.
         self.mean[rows] = _BETA_1 * self.mean[rows] + (1 - _BETA_1) * gradient
         self.square[rows] = _BETA_2 * self.square[rows] + (1 - _BETA_2) * gradient.square()
         mean = self.mean[rows] / (1 - _BETA_1 ** (step + 1))

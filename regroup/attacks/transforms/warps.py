@@ -79,7 +79,7 @@ def _foolbox3(images: Tensor, transform: Transform) -> Tensor:
     height, width = shape = (images.shape[2], images.shape[3])
     y, x = _turned(shape, shape, transform.degrees, images, aspect=(width - 1) / (height - 1))
     # Foolbox divides x by the height and y by the width, whose halves are not half the corners'
-    # distance: the shift is a little smaller than asked for.
+    # distance: the shift is a little smaller than requested.
     x = x + transform.x * (width - 1) / height
     y = y + transform.y * (height - 1) / width
     return _sample(images, y, x, torch.ones_like(x, dtype=torch.bool)).clamp(0, 1)
