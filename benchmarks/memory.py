@@ -25,6 +25,7 @@ from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, VotingOptions
 from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import Session
@@ -44,15 +45,15 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
         features = fill_features(session, index, network)
         ref = build_bank(session, network, index, BankOptions(), 64)
         votes = score(session, features, read_bank(session.store, ref), VotingOptions())
-        summary: dict[str, Any] = votes.summary() or {}
+        summary = VoteSummary.of(votes)
         row = accuracy_row("synthetic", summary, rule_of_k(summary, 0.75).k, "both")
         peaks = {
             "driver": peak_rss_bytes(),
             **{f"workers, {e.step}": e.peak_rss_bytes for e in session.ledger if e.peak_rss_bytes},
         }
     seconds = time.perf_counter() - started
-    accuracy = row["regroup_top1_all"]["accuracy"]
-    return {"samples": row["attempted"], "seconds": seconds, "accuracy": accuracy, "peaks": peaks}
+    accuracy = row.over_all.regroup_top1.accuracy
+    return {"samples": row.attempted, "seconds": seconds, "accuracy": accuracy, "peaks": peaks}
 
 
 def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[str, Any]:

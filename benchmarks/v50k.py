@@ -40,7 +40,8 @@ from regroup_pipelines.configs.options import (
     TapPolicyName,
     VotingOptions,
 )
-from regroup_pipelines.results.accuracy import accuracy_row
+from regroup_pipelines.results.accuracy import accuracies
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
@@ -50,6 +51,7 @@ from regroup_store.kinds.banks import read_bank
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from regroup_pipelines.results.base import Accuracy
     from regroup_pipelines.steps.network import Network
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.indexes import SampleIndex
@@ -113,8 +115,8 @@ class Rehearsal:
         self._bytes = samples * sample_bytes
         self._file_bytes = min(self._bytes, session.options.block_rows * sample_bytes)
 
-    def run(self) -> dict[str, Any]:
-        """Do everything; the accuracy of the votes, to see that they are of real samples."""
+    def run(self) -> Accuracy:
+        """Do everything; REGroup's accuracy by the votes, to see that they are of real samples."""
         show_head(self._network, self._samples)
         write, read, read_alone = self._raw()
         bank_index, val_index = (self._index(split) for split in ("bank", "val"))
@@ -125,7 +127,7 @@ class Rehearsal:
         bank = self._bank(bank_index)
         self._score("score, every k", val, bank, len(self._network.taps))
         votes = self._score(f"re-score, k = {RESCORED_TAPS}", val, bank, RESCORED_TAPS)
-        return accuracy_row("synthetic", votes.summary() or {}, RESCORED_TAPS, "both")
+        return accuracies(VoteSummary.of(votes).all, RESCORED_TAPS, "both").regroup_top1
 
     def _raw(self) -> tuple[float, float, float]:
         """Seconds of writing, reading, and reading in one thread."""
@@ -260,7 +262,7 @@ def rehearse(
         "workers": workers,
         "taps": network.taps,
         "classes": network.num_classes,
-        "accuracy": accuracy["regroup_top1_all"]["accuracy"],
+        "accuracy": accuracy.accuracy,
         "steps": [asdict(s) | {"share": s.share, "met": s.met} for s in rehearsal.steps],
     }
 

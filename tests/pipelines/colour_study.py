@@ -8,7 +8,9 @@ from typing import Any
 
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
+from regroup_pipelines.results.records import StudyResults
 from tests.pipelines.colours import LATER, STRONG, colour_folder, least, study_text
+from tests.pipelines.records import study_results
 
 STUDY = study_text(
     "\n[subsets.V6]\nper_class = 2\n", STRONG, least('subset = "V6"'), LATER,
@@ -21,7 +23,7 @@ class Finished:
     config: RunConfig
     planned: dict[str, Any]
     fresh: bool
-    results: dict[str, Any]
+    results: StudyResults
 
     @property
     def output(self) -> Path:
@@ -43,4 +45,4 @@ def plan_and_run(folder: Path) -> Finished:
     planned = main(RunConfig(study=study, json=True, dry_run=True, **where))  # type: ignore[arg-type]
     fresh = not (folder / "store").exists() and not (folder / "out").exists()
     config = RunConfig(study=study, json=True, workers=1, **where)  # type: ignore[arg-type]
-    return Finished(config, planned, fresh, main(config))
+    return Finished(config, planned, fresh, study_results(main(config)))

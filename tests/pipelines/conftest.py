@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,11 @@ from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.cli import main
 from regroup_pipelines.commands import demo
 from regroup_pipelines.configs.studies import DemoConfig
+from regroup_pipelines.json_types import JsonObject
+from regroup_pipelines.results.records import EvaluationResults, StudyResults
 from regroup_pipelines.steps.demo_model import train_demo_model
 from tests.kept_workers import kept_workers
+from tests.pipelines.records import study_results
 from tests.pipelines.reported import Reported, make_report
 
 
@@ -64,18 +68,25 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @dataclass(frozen=True)
 class FinishedDemo:
+    """The demo's options, and what it printed."""
+
     config: DemoConfig
-    results: dict[str, Any]
+    printed: JsonObject
+
+    @cached_property
+    def results(self) -> StudyResults:
+        """The results among what it printed."""
+        return study_results(self.printed)
 
     @property
-    def evaluation(self) -> Any:
+    def evaluation(self) -> EvaluationResults:
         """The demo's one pair of tap policy and bank."""
-        return self.results["evaluations"][0]
+        return self.results.evaluations[0]
 
     @property
     def taps(self) -> list[str]:
         """Names, in execution order."""
-        return [row["tap"] for row in self.evaluation["tap_accuracy"]]
+        return [row.tap for row in self.evaluation.tap_accuracy]
 
     @property
     def store(self) -> str:

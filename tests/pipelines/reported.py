@@ -14,10 +14,12 @@ from regroup_pipelines.commands import report
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.configs.studies import RunConfig
-from regroup_pipelines.report_pages.evaluation import Study
+from regroup_pipelines.report_pages.evaluation import ReportedEvaluation, ReportedStudy
+from regroup_pipelines.results.records import StudyResults
+from regroup_pipelines.results.stored import read_results
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
-from regroup_store.kinds.studies import read_study, write_study
+from regroup_store.kinds.studies import write_study
 from regroup_store.kinds.votes import SIGN_CHOICES
 from tests.pipelines.colours import (
     BLUE,
@@ -63,8 +65,8 @@ class Reported:
     summary: dict[str, Any]
 
     @property
-    def results(self) -> dict[str, Any]:
-        return read_study(self.store, "colours")
+    def results(self) -> StudyResults:
+        return read_results(self.store, "colours")
 
     def page(self, name: str) -> Path:
         return self.output / "colours" / name
@@ -80,8 +82,8 @@ def make_report(folder: Path) -> Reported:
     where = {"store": str(folder / "store"), "output": str(folder / "out"), "data": str(folder)}
     main(RunConfig(study=str(folder / "colours.toml"), json=True, workers=1, **where))  # type: ignore[arg-type]
     store = open_store(where["store"])
-    results = read_study(store, "colours")
-    results["images"][1]["title"] = TITLE  # type: ignore[index]
+    results = read_results(store, "colours").plain()
+    results["images"][1]["title"] = TITLE
     write_study(store, "colours", results)
     config = ReportConfig(store=where["store"], output=str(folder / "report"), json=True)
     return Reported(store, folder, folder / "report", report.main(config))
@@ -104,5 +106,10 @@ def column(element: BlockElement, path: str) -> np.ndarray[Any, Any]:
     return np.concatenate([element.read_array(path, b) for b in range(element.plan.blocks)])
 
 
-def study_of(reported: Reported) -> Study:
-    return Study(reported.store, reported.results)
+def study_of(reported: Reported) -> ReportedStudy:
+    return ReportedStudy(reported.store, reported.results)
+
+
+def evaluation_of(reported: Reported) -> ReportedEvaluation:
+    """The first of them."""
+    return study_of(reported).evaluations[0]

@@ -10,7 +10,21 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from regroup_pipelines.results.accuracy import accuracy_row, summarise
+from regroup_pipelines.results.accuracy import accuracy_row
+from regroup_pipelines.results.attack_summary import attack_summary
+from regroup_pipelines.results.counts import VoteSummary, summarise
+from regroup_pipelines.results.records import (
+    AttackedImages,
+    AttackNotRun,
+    ChosenK,
+    CleanImages,
+    EvaluationResults,
+    ImagesNotRun,
+    Range,
+    StudyResults,
+)
+from regroup_pipelines.schema.attacks import Attack
+from regroup_pipelines.schema.study import DeclaredBank, Model, Study
 from regroup_store.format.element import BlockElement
 from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.store import Store
@@ -31,6 +45,15 @@ STATUS: dict[str, list[Any]] = {
 }
 ATTACK = {"name": "pgd", "epsilon": 4 / 255, "steps": 40, "seed": 0}
 TITLE = "PGD, protocol budget, epsilon 4/255"
+WHY = "the study skips it"
+SETTINGS = Study(
+    name="small",
+    store="store",
+    model=Model(name="tiny"),
+    datasets={"train": "digits", "val": "digits"},
+    banks={"two": DeclaredBank(per_class=2)},
+    attacks={"pgd": Attack(attack="pgd"), "cadv": Attack(attack="cadv", skip=True)},
+)
 ROWS, BLOCK_ROWS = len(IDS), 2
 
 
@@ -136,7 +159,7 @@ def write_votes(
     return element
 
 
-def write_small_study(store: Store, name: str = "small", k: int = 2) -> dict[str, Any]:
+def write_small_study(store: Store, name: str = "small", k: int = 2) -> StudyResults:
     """Write everything; return the results that are kept under the study's name."""
     index = write_index(store)
     clean = write_features(store, "pets-tiny", {"index": index.fingerprint}, [0, 0, -1, 1])
@@ -149,26 +172,32 @@ def write_small_study(store: Store, name: str = "small", k: int = 2) -> dict[str
         "clean": write_votes(store, clean, bank, [0, 0, -1, 1], [None] * ROWS),
         "pgd": write_votes(store, attacked, bank, [1, 0, -1, 0], [True, False, None, True]),
     }
-    rows = [accuracy_row(n, v.summary() or {}, k, "both") for n, v in found.items()]
-    why = {"images": "cadv", "not_run": "the study skips it"}
-    results: dict[str, Any] = {
-        "study": name,
-        "settings": {"scoring": {"signs": "both"}},
-        "images": [
-            {"images": "clean", "index": index.ref},
-            {"images": "pgd", "title": TITLE, "adversarials": made.ref},
-            {**why, "title": "cAdv"},
-        ],
-        "evaluations": [
-            {
-                "taps": "preactivation",
-                "bank": "two",
-                "bank_ref": bank,
-                "votes": {name: element.ref for name, element in found.items()},
-                "k": k,
-                "accuracy": [*rows, why],
-            }
-        ],
-    }
-    write_study(store, name, results)
+    rows = [accuracy_row(n, VoteSummary.of(v), k, "both") for n, v in found.items()]
+    results = StudyResults(
+        study=name,
+        settings=SETTINGS,
+        images=(
+            CleanImages(images="clean", dataset="val", index=index.ref),
+            AttackedImages(
+                images="pgd", dataset="val", title=TITLE, adversarials=made.ref,
+                summary=attack_summary(made),
+            ),
+            AttackNotRun(images="cadv", dataset="val", title="cAdv", reason=WHY),
+        ),
+        evaluations=(
+            EvaluationResults(
+                taps="preactivation",
+                bank="two",
+                bank_ref=bank,
+                votes={name: element.ref for name, element in found.items()},
+                samples_per_class=Range(fewest=2, most=2),
+                k=k,
+                rule=ChosenK(k=k, count=k, threshold=0.75, reached=True),
+                accuracy=(*rows, ImagesNotRun(images="cadv", reason=WHY)),
+                accuracy_against_k=(),
+                tap_accuracy=(),
+            ),
+        ),
+    )  # fmt: skip
+    write_study(store, name, results.plain())
     return results

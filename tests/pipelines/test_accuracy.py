@@ -6,13 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from regroup_pipelines.results.accuracy import (
-    accuracy_row,
-    regroup_accuracy,
-    softmax_accuracy,
-    summarise,
-    tap_accuracy,
-)
+from regroup_pipelines.results.accuracy import accuracies, accuracy_row, tap_accuracy
+from regroup_pipelines.results.base import MEASURES, Accuracies
+from regroup_pipelines.results.counts import GroupCounts, VoteSummary, summarise
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import (
     COLUMNS,
@@ -24,7 +20,7 @@ from regroup_store.kinds.votes import (
 )
 from tests.store.elements import memory_store
 
-# One row a sample; the two blocks hold three and two of them.
+# One row per sample; the two blocks hold three and two of them.
 STATUS = ["ok", "failed", "ok", "ok", "ok"]
 LABELS, PREDICTIONS = [0, 0, 2, 3, 4], [0, -1, 1, 3, 1]
 TOP5 = [True, None, True, True, False]
@@ -62,6 +58,18 @@ def votes(success: list[bool] | list[None]) -> BlockElement:
     return element
 
 
+def summary_of(success: list[bool] | list[None]) -> VoteSummary:
+    """The summary that is stored with the votes."""
+    element = votes(success)
+    element.finalise(summarise(element))
+    return VoteSummary.of(element)
+
+
+def correct(found: Accuracies) -> tuple[int, int, int, int]:
+    cells = (found.softmax_top1, found.softmax_top5, found.regroup_top1, found.regroup_top5)
+    return tuple(cell.correct for cell in cells)  # type: ignore[return-value]
+
+
 @pytest.mark.parametrize(
     ("group", "n", "softmax", "top1", "top5"),
     [
@@ -73,40 +81,45 @@ def votes(success: list[bool] | list[None]) -> BlockElement:
 def test_counts_by_hand(
     group: str, n: int, softmax: tuple[int, int], top1: list[int], top5: list[int]
 ) -> None:
-    summary = summarise(votes(SUCCESS))
-    assert (summary["failed"], summary["attacked"]) == (1, True)
-    for top, found in ((1, softmax[0]), (5, softmax[1])):
-        accuracy = softmax_accuracy(summary, group, top)
-        assert (accuracy.correct, accuracy.total) == (found, n)
-    for top, hits in ((1, top1), (5, top5)):
-        for k in (1, 2):
-            accuracy = regroup_accuracy(summary, group, k, "both", top)
-            assert (accuracy.correct, accuracy.total) == (hits[k - 1], n)
-    np.testing.assert_allclose(tap_accuracy(summary, group), np.array(top1[::-1]) / n)
+    summary = summary_of(SUCCESS)
+    assert (summary.failed, summary.attacked) == (1, True)
+    counts: GroupCounts = getattr(summary, group)
+    for k in (1, 2):
+        found = accuracies(counts, k, "both")
+        assert correct(found) == (*softmax, top1[k - 1], top5[k - 1])
+        assert {found.of(measure).total for measure in MEASURES} == {n}
+    np.testing.assert_allclose(tap_accuracy(counts), np.array(top1[::-1]) / n)
 
 
 def test_signs_are_counted_apart() -> None:
     counts = summarise(votes(SUCCESS))["all"]
     assert counts["top1"] == {"both": [2, 2], "positive": [2, 1], "negative": [2, 1]}
     assert counts["tap_top5"] == {"both": [4, 3], "positive": [3, 2], "negative": [3, 2]}
+    read = summary_of(SUCCESS).all
+    assert read.top1.of("positive") == (2, 1)
+    assert read.model_dump(mode="json") == counts
 
 
 def test_clean_images_have_no_successes() -> None:
-    summary = summarise(votes([None] * 5))
-    assert not summary["attacked"]
-    assert summary["success"]["n"] == 0
-    assert softmax_accuracy(summary, "success").value is None
-    assert str(softmax_accuracy(summary, "success")) == "not run"
+    summary = summary_of([None] * 5)
+    assert not summary.attacked
+    assert summary.success.n == 0
+    nothing = accuracies(summary.success, 1, "both").softmax_top1
+    assert (nothing.accuracy, nothing.total) == (None, 0)
+    assert str(nothing) == "-"
 
 
 def test_a_row_of_the_table() -> None:
-    row = accuracy_row("PGD", summarise(votes(SUCCESS)), 2, "positive")
-    assert (row["attempted"], row["failed"], row["success"]) == (4, 1, 2)
-    cells = {name: cell["correct"] for name, cell in row.items() if "_top" in name}
-    assert cells == {
-        "softmax_top1_all": 2, "regroup_top1_all": 1, "softmax_top5_all": 3, "regroup_top5_all": 3,
-        "softmax_top1_S": 0, "regroup_top1_S": 0, "softmax_top5_S": 1, "regroup_top5_S": 1,
-    }  # fmt: skip
-    clean = accuracy_row("clean", summarise(votes([None] * 5)), 1, "both")
-    assert clean["success"] is None
-    assert not [name for name in clean if name.endswith("_S")]
+    row = accuracy_row("PGD", summary_of(SUCCESS), 2, "positive")
+    assert (row.images, row.k, row.signs) == ("PGD", 2, "positive")
+    assert (row.attempted, row.failed, row.success) == (4, 1, 2)
+    assert row.over_success is not None
+    # Softmax's top-1 and top-5, and REGroup's.
+    assert correct(row.over_all) == (2, 3, 1, 3)
+    assert correct(row.over_success) == (0, 1, 0, 1)
+    assert row.accuracy("S", "softmax_top5") == row.over_success.softmax_top5
+    assert row.accuracy("all", "regroup_top1") == row.over_all.regroup_top1
+    clean = accuracy_row("clean", summary_of([None] * 5), 1, "both")
+    assert clean.success is None
+    assert clean.over_success is None
+    assert {clean.accuracy("S", measure) for measure in MEASURES} == {None}

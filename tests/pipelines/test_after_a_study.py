@@ -5,16 +5,17 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
+from regroup_pipelines.results.records import StudyResults
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
 from tests.pipelines.conftest import Run
+from tests.pipelines.records import attacked, study_results
 from tests.pipelines.test_exports import assert_same_counts
 from tests.store.elements import snapshot
 
@@ -24,7 +25,7 @@ STUDY = study_text(STRONG, LATER)
 @dataclass(frozen=True)
 class Finished:
     config: RunConfig
-    results: dict[str, Any]
+    results: StudyResults
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +39,7 @@ def finished(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Finis
         study=str(folder / "colours.toml"), store=str(folder / "store"), data=str(folder),
         output=str(folder / "out"), json=True, workers=1,
     )  # fmt: skip
-    return Finished(config, main(config))
+    return Finished(config, study_results(main(config)))
 
 
 @pytest.fixture
@@ -84,7 +85,7 @@ def test_rows_count_what_the_tables_say(finished: Finished, run: Run, tmp_path: 
         "export", "--store", finished.config.store, "--study", "colours", "-o", tmp_path, "--json"
     )
     assert done.status == 0, done.err
-    (evaluation,) = finished.results["evaluations"]
+    (evaluation,) = finished.results.evaluations
     for ending in ("parquet", "csv"):
         assert_same_counts(tmp_path / f"colours-samples.{ending}", evaluation)
     rows = pd.read_parquet(tmp_path / "colours-samples.parquet")
@@ -95,16 +96,14 @@ def test_rows_count_what_the_tables_say(finished: Finished, run: Run, tmp_path: 
     assert "torn.png" in torn["error"] or "image" in torn["error"]
     assert torn["class_name"] == "n00000001"
     made = rows[rows["images"] == "strong"]
-    assert made["attack"].unique().tolist() == [
-        image["title"] for image in finished.results["images"] if image["images"] == "strong"
-    ]
+    assert made["attack"].unique().tolist() == [attacked(finished.results)["strong"].title]
     assert (made["linf"] <= 200 / 255 + 1e-6).all()
     assert done.json["not_run"] == {"later": "the study skips it"}
 
 
 def test_the_votes_come_from_the_dataset(finished: Finished, run: Run) -> None:
-    (evaluation,) = finished.results["evaluations"]
-    store, votes = finished.config.store, evaluation["votes"]
+    (evaluation,) = finished.results.evaluations
+    store, votes = finished.config.store, evaluation.votes
     told = run("inspect", f"votes/{votes['strong']}", "--store", store).out
     for kind in ("features", "adversarials", "indexes", "banks"):
         assert f"{kind}/" in told

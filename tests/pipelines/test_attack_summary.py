@@ -1,4 +1,4 @@
-"""What is told of an attack, against counts by hand; and of one that an old release stored."""
+"""The summary of an attack, against counts by hand; and of one that an old release stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from regroup_pipelines.results.attack_summary import summarise_attack, summary_lines, tell_attack
+from regroup_pipelines.results.attack_summary import attack_summary, summarise_attack, summary_lines
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.adversarials import COLUMNS, IMAGES, adversarials_spec
@@ -59,27 +59,28 @@ def test_counts_by_hand() -> None:
     found = summarise_attack(element)
     element.finalise(found)
     assert "mean_seconds" not in found, "they are no part of the element"
-    assert tell_attack(element) == {
+    assert attack_summary(element).plain() == {
         "attempted": 4, "failed": 1, "success": 2, "success_8bit": 1, "claimed_not_verified": 1,
         "mean_l2": 2.5, "median_l2": 2.5, "mean_linf": 0.5, "median_linf": 0.5,
         "queries": 105, "mean_queries": 25.0, "median_queries": 25.0,
         "backward_passes": 40, "mean_backward_passes": 9.0, "median_backward_passes": 9.0,
-        "mean_seconds": 3.0, "median_seconds": 2.5, "halved_rows": 4,
+        "mean_seconds": 3.0, "median_seconds": 2.5, "halved_rows": 4, "missing_blocks": [],
     }  # fmt: skip
 
 
 def test_without_the_attempts_accounts() -> None:
-    assert tell_attack(attacked(reports=False)) == {"mean_seconds": None, "median_seconds": None}
+    found = attack_summary(attacked(reports=False))
+    assert (found.attempted, found.mean_queries) == (4, 25.0)
+    assert found.mean_seconds is found.median_seconds is found.halved_rows is None
 
 
 def test_lines_for_people() -> None:
-    element = attacked()
-    lines = summary_lines(summarise_attack(element) | tell_attack(element))
+    lines = summary_lines(attack_summary(attacked()))
     assert lines[0] == (
         "attempted 4, failed 1; successful #S 2, rounded to 8 bits 1; claimed but not verified 1"
     )
     assert lines[2] == (
-        "a sample, mean and median: 25 and 25 queries, 9 and 9 backward passes, 3 and 2.5 s"
+        "per sample, mean and median: 25 and 25 queries, 9 and 9 backward passes, 3 and 2.5 s"
     )
 
 
@@ -91,8 +92,9 @@ def test_an_element_of_an_old_release() -> None:
     assert (found["mean_l2"], found["mean_linf"], found["queries"]) == (1.5, 0.25, 46)
     assert found["success_8bit"] is found["claimed_not_verified"] is None
     assert found["backward_passes"] is found["mean_backward_passes"] is None
-    assert tell_attack(element)["mean_seconds"] is None
-    assert "?" in " ".join(summary_lines(found))
+    read = attack_summary(element)
+    assert (read.success, read.queries, read.success_8bit, read.mean_seconds) == (1, 46, None, None)
+    assert "?" in " ".join(summary_lines(read))
 
 
 def test_a_known_gap_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,4 +104,6 @@ def test_a_known_gap_counts_as_failed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BlockElement, "_gap_rows", lambda _, block: gap.slice(3 * block))
     found = summarise_attack(element)
     assert (found["attempted"], found["failed"], found["success"]) == (2, 3, 2)
-    assert tell_attack(element)["mean_seconds"] == 1.5
+    assert attack_summary(element).mean_seconds == 1.5
+    element.finalise(found, without=[1])
+    assert attack_summary(element).missing_blocks == (1,)

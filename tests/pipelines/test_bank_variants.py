@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from regroup.bank import pmf
+from regroup.bank import DELTA, pmf
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.banks.comparison import spread
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
@@ -29,7 +29,7 @@ ATTACKED = "digits-val-digits-cnn-pgd-minimal"
 
 @pytest.fixture
 def store(finished_demo: FinishedDemo, tmp_path: Path) -> Path:
-    """The demo's store, whose bank has 50 samples a class drawn with seed 0."""
+    """The demo's store, whose bank has 50 samples per class drawn with seed 0."""
     shutil.copytree(finished_demo.store, tmp_path / "store")
     return tmp_path / "store"
 
@@ -51,14 +51,15 @@ def test_banks_are_those_of_build_bank_and_cost_no_forward_pass(
     run: Run, local_ray: None, store: Path, weights: Path
 ) -> None:
     found = rescored(run, store, "--per-class", 5, 20, 50, "--weighting", "softmax", "uniform")
-    recipes = [(row["per_class"], row["weighting"]) for row in found["rows"]]
+    recipes = [(row["recipe"]["per_class"], row["recipe"]["weighting"]) for row in found["rows"]]
     assert recipes == [(n, w) for n in (5, 20, 50) for w in ("softmax", "uniform")]
     assert (found["cost"]["forward_passes"], found["cost"]["banks"]) == (0, 6)
     network = open_network(ModelOptions(model="digits-cnn", weights=str(weights)))
     with Session(ClusterOptions(store=str(store))) as session:
         index = index_dataset(session, "digits:train")
         for row in found["rows"]:
-            options = BankOptions(per_class=row["per_class"], weighting=row["weighting"])
+            recipe = row["recipe"]
+            options = BankOptions(per_class=recipe["per_class"], weighting=recipe["weighting"])
             assert build_bank(session, network, index, options, 64) == row["bank"]
         assert not any(step.forward_passes or step.blocks for step in session.ledger)
     again = rescored(run, store, "--per-class", 5, 20, 50, "--weighting", "softmax", "uniform")
@@ -90,9 +91,11 @@ def test_a_replicate_is_the_weighted_mean_of_resampled_samples(
     """Each row of a replicate's mixtures is a mixture of as many of the class's own samples."""
     found = rescored(run, store, "--per-class", 2, "--weighting", "uniform", "--bootstrap", 6)
     (row,) = found["rows"]
-    cell = row[ATTACKED]
-    assert cell["bootstrap"] == spread(cell["bootstrap"]["accuracies"])
-    assert len(cell["bootstrap"]["accuracies"]) == 6
+    assert row["recipe"] == {"per_class": 2, "weighting": "uniform", "seed": 0, "delta": DELTA}
+    assert row["accuracy"].keys() == row["bootstrap"].keys() == {ATTACKED}
+    varied = row["bootstrap"][ATTACKED]
+    assert varied == spread(varied["accuracies"]).plain()
+    assert len(varied["accuracies"]) == varied["replicates"] == 6
     original = opened(store, row["bank"])
     pairs = [[pmf(each) for each in pair] for pair in _samples(store, original)]
     replicates = [
@@ -136,11 +139,11 @@ def _samples(store: Path, bank: StoredBank) -> list[list[Any]]:
 
 def test_spread_by_hand() -> None:
     found = spread([0.5, 0.6, 0.7, 0.8, 0.9])
-    assert (found["replicates"], round(found["mean"], 12)) == (5, 0.7)
+    assert (found.replicates, round(found.mean, 12)) == (5, 0.7)
     # (0.04 + 0.01 + 0 + 0.01 + 0.04) / 4 = 0.025
-    assert found["deviation"] == pytest.approx(0.025**0.5)
+    assert found.deviation == pytest.approx(0.025**0.5)
     # Linear between order statistics: 2.5 % of 4 gaps of 0.1 is 0.01.
-    assert found["interval95"] == pytest.approx([0.51, 0.89])
+    assert found.interval95 == pytest.approx([0.51, 0.89])
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +19,7 @@ from regroup_pipelines.configs.options import (
     VotingOptions,
 )
 from regroup_pipelines.results.accuracy import rule_of_k
+from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index, correct_samples
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
@@ -41,12 +41,13 @@ def first_rows(source: Path, pattern: str, rows: int, target: Path) -> str:
 
 @dataclass(frozen=True)
 class Cifar:
-    summaries: dict[str, dict[str, Any]]
+    summaries: dict[str, VoteSummary]
     taps: tuple[str, ...]
 
     def accuracy(self, name: str, k: int, signs: str = "both") -> float:
-        group = self.summaries[name]["success" if self.summaries[name]["attacked"] else "all"]
-        return float(group["top1"][signs][k - 1] / group["n"])
+        summary = self.summaries[name]
+        group = summary.success if summary.attacked else summary.all
+        return group.top1.of(signs)[k - 1] / group.n
 
 
 @pytest.fixture(scope="module")
@@ -73,25 +74,25 @@ def cifar(shared_data: Path, local_ray: None, tmp_path_factory: pytest.TempPathF
         ref = build_bank(session, network, index, BankOptions(per_class=100), 125)
         bank = read_bank(session.store, ref)
         stored, cost = rescore(session, bank, list(features.values()), VotingOptions())
-    assert cost["forward_passes"] == 0
+    assert cost.forward_passes == 0
     return Cifar({name: stored[e.name] for name, e in features.items()}, bank.taps)
 
 
 def test_softmax(cifar: Cifar) -> None:
     """91.7 % on all of the test set; 300 images have a standard error of 1.6 points."""
-    clean = cifar.summaries["clean"]["all"]
-    assert clean["n"] == 300
-    assert 0.86 <= clean["softmax_top1"] / clean["n"] <= 0.97
+    clean = cifar.summaries["clean"].all
+    assert clean.n == 300
+    assert 0.86 <= clean.softmax_top1 / clean.n <= 0.97
 
 
 def test_clean_accuracy_at_the_rules_k(cifar: Cifar) -> None:
-    """About 82 % with 500 a class from the lossy training images; 300 images: +- 2.2 points."""
+    """About 82 % with 500 per class from the lossy training images; 300 images: +- 2.2 points."""
     assert 0.72 <= cifar.accuracy("clean", 3) <= 0.90
 
 
 def test_taps_get_better_with_depth_but_the_logits_are_weak(cifar: Cifar) -> None:
-    clean = cifar.summaries["clean"]["correct"]
-    alone = np.array(clean["tap_top1"]["both"]) / clean["n"]
+    clean = cifar.summaries["clean"].correct
+    alone = np.array(clean.tap_top1.both) / clean.n
     assert len(alone) == len(cifar.taps) == 20
     assert alone[0] < 0.45
     assert alone[-2] > 0.85
@@ -102,8 +103,8 @@ def test_taps_get_better_with_depth_but_the_logits_are_weak(cifar: Cifar) -> Non
 def test_minimal_perturbations_leave_the_taps_and_full_steps_do_not(cifar: Cifar) -> None:
     """The gap between the protocols (docs/protocols.md): about 55 to 60 % against 3 to 5 %."""
     minimal, budget = cifar.summaries["minimal"], cifar.summaries["budget"]
-    assert minimal["success"]["n"] >= 23
-    assert budget["success"]["n"] >= 60
+    assert minimal.success.n >= 23
+    assert budget.success.n >= 60
     assert cifar.accuracy("minimal", 5) >= 0.35
     assert cifar.accuracy("budget", 5) <= 0.2
     assert cifar.accuracy("budget", 20) > cifar.accuracy("budget", 5)

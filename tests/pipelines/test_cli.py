@@ -207,7 +207,7 @@ def test_starting_imports_nothing_heavy(
 
 
 def test_sizes_are_for_people(run: Run, tmp_path: Path) -> None:
-    from regroup_pipelines.render.units import human_size
+    from regroup_pipelines.render.formatting import human_size
     from regroup_store.format.store import open_store
     from tests.pipelines.small_study import write_small_study
 

@@ -10,6 +10,7 @@ import numpy as np
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from tests.pipelines.conftest import FinishedDemo, Outcome, Run
+from tests.pipelines.records import measured, over_success
 
 MADE = "digits-val-digits-cnn-pgd-minimal"
 
@@ -24,7 +25,7 @@ def curve(
 def test_the_curve_begins_clean_and_ends_at_the_accuracy_over_s(
     run: Run, finished_demo: FinishedDemo, tmp_path: Path
 ) -> None:
-    k = finished_demo.evaluation["accuracy"][0]["k"]
+    k = finished_demo.evaluation.k
     found = curve(run, finished_demo, "--k", k, "--output", tmp_path / "new" / "curve.csv")
     assert found.status == 0, found.err
     rows, total = found.json["rows"], finished_demo.config.limit
@@ -32,17 +33,19 @@ def test_the_curve_begins_clean_and_ends_at_the_accuracy_over_s(
     assert rows[0]["epsilon"] == rows[0]["broken"] == 0
     assert rows[0]["softmax"]["correct"] == rows[0]["softmax"]["total"] == total
     # Every attack of the demo succeeds: at the end all images are attacked ones.
-    table = finished_demo.evaluation["accuracy"]
-    attacked = next(row for row in table if row["images"] == "pgd-minimal")
-    assert attacked["success"] == total
+    attacked = measured(finished_demo.evaluation)["pgd-minimal"]
+    assert attacked.success == total
     assert rows[-1]["broken"] == total
     assert rows[-1]["softmax"]["correct"] == 0
-    assert rows[-1]["regroup"]["correct"] == attacked["regroup_top1_S"]["correct"]
+    assert rows[-1]["regroup"]["correct"] == over_success(attacked).regroup_top1.correct
     with (tmp_path / "new" / "curve.csv").open() as file:
         written = list(csv.DictReader(file))
     assert [int(row["regroup_correct"]) for row in written] == [
         row["regroup"]["correct"] for row in rows
     ]
+    heads = ["epsilon", "broken", "total"]
+    heads += [f"{m}_{n}" for m in ("softmax", "regroup") for n in ("correct", "low", "high")]
+    assert list(written[0]) == heads
 
 
 def test_sizes_are_those_of_the_attack(run: Run, finished_demo: FinishedDemo) -> None:

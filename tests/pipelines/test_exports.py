@@ -14,9 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from regroup_pipelines.commands import export as exports
-from regroup_pipelines.results.sample_rows import SCHEMA, WORD
+from regroup_pipelines.results.base import MEASURES
+from regroup_pipelines.results.records import EvaluationResults, StudyResults
+from regroup_pipelines.results.sample_rows import SCHEMA, WORD, Evaluated
+from regroup_store.errors import DamagedError
 from regroup_store.format.store import Store, open_store
 from tests.pipelines.conftest import Run
+from tests.pipelines.records import measured
 from tests.pipelines.small_study import IDS, STATUS, TITLE, write_small_study
 from tests.store.elements import memory_store
 
@@ -24,13 +28,13 @@ DOCS = Path(__file__).parents[2] / "docs" / "exports.md"
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, dict[str, Any]]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, StudyResults]:
     store = open_store(str(tmp_path_factory.mktemp("small") / "store"), create=True)
     return store, write_small_study(store)
 
 
 @pytest.fixture(scope="module")
-def files(small: tuple[Store, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(small: tuple[Store, StudyResults], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exports")
     exports.export(*small, folder, ("parquet", "csv"))
     return folder
@@ -50,26 +54,25 @@ COUNTS = """
 """
 
 
-def assert_same_counts(path: Path, evaluation: dict[str, Any]) -> None:
+def assert_same_counts(path: Path, evaluation: EvaluationResults) -> None:
     """Every number of the accuracy table is counted from the rows, by DuckDB."""
-    query = COUNTS.format(path, evaluation["taps"], evaluation["bank"])
+    query = COUNTS.format(path, evaluation.taps, evaluation.bank)
     counted = {row[0]: row[1:] for row in duckdb.connect().execute(query).fetchall()}
-    measured = [row for row in evaluation["accuracy"] if "not_run" not in row]
-    assert counted.keys() == {row["images"] for row in measured}
-    for row in measured:
-        tops = [
-            row[f"{m}_top{t}_all"]["correct"] for m in ("softmax", "regroup") for t in (1, 5)
-        ]  # fmt: skip
-        over = [row.get(f"{m}_top1_S", {"correct": 0})["correct"] for m in ("softmax", "regroup")]
-        wanted = (row["attempted"], row["failed"], row["success"] or 0, *tops, *over)
-        assert counted[row["images"]] == wanted
+    rows = measured(evaluation)
+    assert counted.keys() == rows.keys()
+    for images, row in rows.items():
+        tops = [row.over_all.of(measure).correct for measure in MEASURES]
+        found = [row.accuracy("S", measure) for measure in ("softmax_top1", "regroup_top1")]
+        over = [0 if each is None else each.correct for each in found]
+        wanted = (row.attempted, row.failed, row.success or 0, *tops, *over)
+        assert counted[images] == wanted
 
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_counts_are_those_of_the_tables(
-    files: Path, small: tuple[Store, dict[str, Any]], format: str
+    files: Path, small: tuple[Store, StudyResults], format: str
 ) -> None:
-    (evaluation,) = small[1]["evaluations"]
+    (evaluation,) = small[1].evaluations
     assert_same_counts(files / f"small-samples.{format}", evaluation)
 
 
@@ -134,7 +137,7 @@ def test_the_schema_is_the_documented_one(files: Path) -> None:
 
 
 def test_groups_are_joined_and_memory_is_theirs(
-    small: tuple[Store, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: tuple[Store, StudyResults], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(exports, "GROUP_ROWS", 3)
     exports.export(*small, tmp_path, ("parquet",))
@@ -146,14 +149,12 @@ def test_groups_are_joined_and_memory_is_theirs(
 
 @pytest.mark.parametrize("format", ["parquet", "csv"])
 def test_memory_is_flat_in_the_samples(
-    small: tuple[Store, dict[str, Any]],
+    small: tuple[Store, StudyResults],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     format: str,
 ) -> None:
     """What Arrow holds while a hundred blocks are written is what it holds for ten."""
-    from regroup_pipelines.results.sample_rows import Evaluated
-
     monkeypatch.setattr(exports, "GROUP_ROWS", 4096)
     (part, _) = exports.evaluated(*small)
     rows = pa.concat_tables([*part.tables()] * 512).combine_chunks()
@@ -168,8 +169,8 @@ def test_memory_is_flat_in_the_samples(
                 yield pa.concat_tables([rows]).take(pa.array(range(rows.num_rows)))
 
         monkeypatch.setattr(Evaluated, "tables", tables)
-        told = exports.export(*small, tmp_path / str(blocks), (format,))
-        assert told[0]["rows"] == blocks * rows.num_rows
+        written = exports.export(*small, tmp_path / str(blocks), (format,))
+        assert written[0].rows == blocks * rows.num_rows
         return max(held)
 
     assert peak(100) < 1.3 * peak(10)
@@ -184,22 +185,17 @@ def test_what_fails_half_way_leaves_what_was_there(
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / "small-samples.csv").write_text("of before")
-    ref = results["evaluations"][0]["votes"]["pgd"]
+    ref = results.evaluations[0].votes["pgd"]
     store.backend.delete(f"votes/{ref}/true_rank.zarr/c/1/0/0")
-    from regroup_store.errors import DamagedError
-
     with pytest.raises(DamagedError, match="true_rank"):
         exports.export(store, results, folder, ("parquet", "csv"))
     assert [path.name for path in folder.iterdir()] == ["small-samples.csv"]
     assert (folder / "small-samples.csv").read_text() == "of before"
 
 
-def test_other_samples_are_refused(small: tuple[Store, dict[str, Any]], tmp_path: Path) -> None:
+def test_other_samples_are_refused(small: tuple[Store, StudyResults], tmp_path: Path) -> None:
     """Features whose rows are not those of the votes: refused, not mixed up."""
-    from regroup_pipelines.commands.export import evaluated
-    from regroup_store.errors import DamagedError
-
-    clean, pgd = evaluated(*small)
+    clean, pgd = exports.evaluated(*small)
     swapped = pgd._features
     changed = swapped.read_table(0)
     reordered = changed.take([1, 0])
@@ -209,7 +205,7 @@ def test_other_samples_are_refused(small: tuple[Store, dict[str, Any]], tmp_path
     assert sum(table.num_rows for table in clean.tables()) == len(IDS)
 
 
-def test_the_command(small: tuple[Store, dict[str, Any]], run: Run, tmp_path: Path) -> None:
+def test_the_command(small: tuple[Store, StudyResults], run: Run, tmp_path: Path) -> None:
     store = small[0].uri
     done = run("export", "--store", store, "--study", "small", "-o", tmp_path / "out")
     assert done.status == 0
@@ -230,7 +226,7 @@ def test_the_command(small: tuple[Store, dict[str, Any]], run: Run, tmp_path: Pa
 
 
 def test_a_folder_that_cannot_be_written(
-    small: tuple[Store, dict[str, Any]], run: Run, tmp_path: Path
+    small: tuple[Store, StudyResults], run: Run, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     done = run("export", "--store", small[0].uri, "--study", "small", "-o", tmp_path / "file")

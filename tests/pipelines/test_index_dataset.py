@@ -9,8 +9,9 @@ import pyarrow as pa
 import pytest
 
 from regroup_pipelines.configs.options import ClusterOptions
+from regroup_pipelines.results.records import LedgerEntry
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.session import LedgerEntry, Session
+from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
@@ -39,7 +40,7 @@ def content(root: Path, number: int) -> Path:
 
 
 def index(store: Path, folder: Path) -> tuple[list[str], list[LedgerEntry]]:
-    """Digests of the index, and what the job did."""
+    """Digests of the index, and what the session did."""
     with Session(ClusterOptions(store=str(store))) as session:
         made = index_dataset(session, f"imagefolder:{folder}", "photos")
         return made.rows()["digest"].to_pylist(), session.ledger

@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
+from regroup_cluster.workers.latency import LatencyWork
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.render.inference_table import inference_rows, measured_text
+from regroup_pipelines.render.inference_table import inference_table
+from regroup_pipelines.results.records import StudyResults, Timing, TimingNotRun
 from regroup_pipelines.schema.paper_values import read_paper_values
 from regroup_pipelines.steps import inference_time
 from regroup_pipelines.study.run import StudyIncompleteError
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import MODEL, colour_folder, study_text
 from tests.pipelines.conftest import Run
+from tests.pipelines.records import study_results
 from tests.store.elements import snapshot
 
 TIMES = f"""
@@ -35,9 +38,19 @@ place = "made up for this test"
 @dataclass(frozen=True)
 class Timed:
     config: RunConfig
-    before: dict[str, Any]
+    before: StudyResults
     planned: dict[str, Any]
-    results: dict[str, Any]
+    results: StudyResults
+
+    @property
+    def cpu(self) -> Timing:
+        """The times of the one device that is there."""
+        (found,) = [row for row in self.rows if isinstance(row, Timing)]
+        return found
+
+    @property
+    def rows(self) -> tuple[Timing | TimingNotRun, ...]:
+        return self.results.evaluations[0].inference_time or ()
 
     @property
     def table(self) -> Path:
@@ -56,14 +69,14 @@ def timed(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Timed:
         output=str(folder / "out"), json=True, workers=1,
         set=("report.tables=['table-6']", f"paper_values={folder}/values.toml", "scoring.k=2"),
     )  # fmt: skip
-    before = main(replace(config, set=("scoring.k=2",)))
+    before = study_results(main(replace(config, set=("scoring.k=2",))))
     planned = main(replace(config, dry_run=True))
-    return Timed(config, before, planned, main(config))
+    return Timed(config, before, planned, study_results(main(config)))
 
 
 def test_a_study_that_does_not_ask_is_not_timed(timed: Timed) -> None:
-    assert "inference_time" not in timed.before["evaluations"][0]
-    assert not any(step["step"].startswith("time") for step in timed.before["steps"])
+    assert timed.before.evaluations[0].inference_time is None
+    assert not any(step.step.startswith("time") for step in timed.before.steps)
 
 
 def test_a_dry_run_tells_the_step_and_its_passes(timed: Timed) -> None:
@@ -74,24 +87,26 @@ def test_a_dry_run_tells_the_step_and_its_passes(timed: Timed) -> None:
 
 
 def test_the_run_does_that_and_nothing_else(timed: Timed) -> None:
-    worked = [step for step in timed.results["steps"] if step["blocks"]]
-    assert [step["step"] for step in worked] == ["time inference, cpu"]
-    assert worked[0]["forward_passes"] == timed.results["forward_passes"] == 2 * 6 * (12 + 8)
+    worked = [step for step in timed.results.steps if step.blocks]
+    assert [step.step for step in worked] == ["time inference, cpu"]
+    assert worked[0].forward_passes == timed.results.forward_passes == 2 * 6 * (12 + 8)
     planned = next(each for each in timed.planned["plan"] if not each["done"])
-    assert planned["ref"] == worked[0]["ref"]
+    assert planned["ref"] == worked[0].ref
 
 
 def test_the_numbers_are_of_both_and_their_ratio(timed: Timed) -> None:
-    cpu, gpu = timed.results["evaluations"][0]["inference_time"]
-    assert (cpu["device"], gpu["device"]) == ("cpu", "cuda")
-    assert [each["batch"] for each in cpu["times"]] == [1, 12]
-    for each in cpu["times"]:
-        for name in ("softmax", "regroup", "ratio"):
-            spread = each[name]
-            assert 0 < spread["low"] <= spread["median"] <= spread["high"]
-    assert cpu["machine"]["device"] == "cpu"
-    assert "cores" in cpu["words"]
-    assert cpu["rounds"] >= 5
+    cpu, (_, gpu) = timed.cpu, timed.rows
+    assert [(row.device, row.kind) for row in timed.rows] == [
+        ("cpu", "measured"), ("cuda", "not run")
+    ]  # fmt: skip
+    assert gpu == TimingNotRun(device="cuda", reason=inference_time.NO_GPU)
+    assert [each.batch for each in cpu.times] == [1, 12]
+    for each in cpu.times:
+        for spread in (each.softmax, each.regroup, each.ratio):
+            assert 0 < spread.low <= spread.median <= spread.high
+    assert cpu.machine["device"] == "cpu"
+    assert "cores" in cpu.words
+    assert cpu.rounds >= 5
 
 
 def test_the_table_says_not_run_where_there_is_no_device(timed: Timed) -> None:
@@ -99,15 +114,16 @@ def test_the_table_says_not_run_where_there_is_no_device(timed: Timed) -> None:
     found = {(row["device"], row["batch"], row["measure"]): row for row in rows}
     assert len(found) == len(rows) == 2 * 2 * 3
     measured = found["cpu", "n", "regroup"]
-    told = timed.results["evaluations"][0]["inference_time"][0]["times"][1]["regroup"]
-    assert {name: measured[name] for name in told} == told
+    spread = timed.cpu.times[1].regroup
+    assert {name: measured[name] for name in ("median", "low", "high")} == spread.plain()
     assert (measured["paper"], measured["batch_size"]) == (0.25, 12)
     assert found["cpu", "n", "softmax"]["paper"] == ""
     assert found["cuda", "1", "ratio"]["state"] == "not run"
     assert found["cuda", "1", "ratio"]["why"] == inference_time.NO_GPU
     text = timed.table.with_suffix(".md").read_text()
     assert "| GPU | 1 | softmax | not run | - | not at hand |" in text
-    assert f"| {measured_text(measured)} | 5 | 250 ms |" in text
+    median, low, high = (f"{1000 * each:.4g}" for each in (spread.median, spread.low, spread.high))
+    assert f"| {median} ms [{low}, {high}] | 5 | 250 ms |" in text
     assert "taken again they differ" in text
     assert r"\caption{Table 6" in timed.table.with_suffix(".tex").read_text()
 
@@ -148,8 +164,6 @@ def test_a_dry_run_where_there_is_a_gpu_tells_both_devices(
 def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     timed: Timed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from regroup_cluster.workers.latency import LatencyWork
-
     real = inference_time.Question.work
     monkeypatch.setattr(
         inference_time.Question, "work",
@@ -159,16 +173,18 @@ def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     config = replace(timed.config, set=asked, attempts=1, output=str(tmp_path / "out"))
     with pytest.raises(StudyIncompleteError, match="inference time with four") as told:
         main(config)
-    times = told.value.summary["evaluations"][0]["inference_time"]
-    assert all("nowhere" in each["not_run"] for each in times)
+    times = study_results(told.value.summary).evaluations[0].inference_time or ()
+    assert [each.kind for each in times] == ["not run"] * 2
+    assert all(isinstance(each, TimingNotRun) and "nowhere" in each.reason for each in times)
     assert "not run" in (tmp_path / "out" / "preactivation-four" / "table-6.md").read_text()
     assert LatencyWork.duplicable is False
 
 
 def test_a_model_of_batch_one_has_no_row_n(timed: Timed) -> None:
-    results = json.loads(json.dumps(timed.results))
-    results["settings"]["model"]["batch"] = 1
-    rows = list(inference_rows(results, results["evaluations"][0]))
+    plain = timed.results.plain()
+    plain["settings"]["model"]["batch"] = 1
+    results = study_results(plain)
+    rows = inference_table(results, results.evaluations[0]).download
     assert [r["batch"] for r in rows if r["device"] == "cuda"] == ["1"] * 3
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from regroup_pipelines.commands.diff import compare
+from regroup_pipelines.commands.diff import compare_settings
 from regroup_pipelines.commands.inspect import shortened
 from regroup_store.format.store import Store, open_store
 from tests.pipelines.conftest import Run
@@ -182,8 +182,8 @@ JSON = st.recursive(
 def test_compare_finds_a_difference_exactly_where_there_is_one(a: Any, b: Any) -> None:
     from regroup_store.format.fingerprint import canonical_json
 
-    assert bool([*compare(a, b)]) == (canonical_json(a) != canonical_json(b))
-    there, back = [*compare(a, b)], [*compare(b, a)]
+    assert bool([*compare_settings(a, b)]) == (canonical_json(a) != canonical_json(b))
+    there, back = [*compare_settings(a, b)], [*compare_settings(b, a)]
     assert {(d.key, id(d.a)) for d in there} == {(d.key, id(d.b)) for d in back}
 
 
@@ -195,7 +195,7 @@ def test_compare_names_the_place() -> None:
         "n": 1.0,
         "many": [*range(1, 10)],
     }
-    found = {d.key: (d.a, d.b) for d in compare(a, b)}
+    found = {d.key: (d.a, d.b) for d in compare_settings(a, b)}
     assert found == {
         "taps[0][1]": (3, 4),
         "model.name": ("x", "y"),

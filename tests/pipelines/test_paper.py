@@ -10,20 +10,30 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
+from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.render import paper_figures
 from regroup_pipelines.render.latex import escaped, latex_table
-from regroup_pipelines.render.paper_tables import PAPER_TABLES, paper_note, paper_rows
+from regroup_pipelines.render.paper_tables import (
+    PAPER_TABLES,
+    paper_note,
+    paper_rows,
+    paper_table,
+)
+from regroup_pipelines.results.base import Accuracy
+from regroup_pipelines.results.records import EvaluationResults, StudyResults
+from regroup_pipelines.schema.paper_values import MeasureName
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
+from tests.pipelines.records import measured, over_success, study_results
 from tests.pipelines.test_paper_values import VALUES
 
-Drawn = Callable[[Any, dict[str, Any]], list[Any]]
+Drawn = Callable[[Any, StudyResults], list[Any]]
 FEWER = {
     "scoring.k": "1",
     "banks.paper.per_class": "3",
@@ -45,8 +55,13 @@ FEWER = {
 
 @dataclass(frozen=True)
 class Paper:
-    results: dict[str, Any]
+    results: StudyResults
     folder: Path
+
+    @property
+    def evaluation(self) -> EvaluationResults:
+        (found,) = self.results.evaluations
+        return found
 
     def rows(self, table: str) -> list[dict[str, Any]]:
         rows: list[dict[str, Any]] = json.loads((self.folder / f"{table}.json").read_text())
@@ -82,7 +97,7 @@ def paper(local_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Paper:
         json=True,
         set=tuple(f"{key}={value}" for key, value in changes.items()),
     )
-    return Paper(main(config), folder / "out" / "preactivation-paper")
+    return Paper(study_results(main(config)), folder / "out" / "preactivation-paper")
 
 
 def test_every_row_is_measured_or_says_not_run(paper: Paper) -> None:
@@ -108,18 +123,18 @@ def test_inference_time_is_measured_beside(paper: Paper) -> None:
 
 
 def test_cells_are_those_of_the_accuracy_table(paper: Paper) -> None:
-    (evaluation,) = paper.results["evaluations"]
-    accuracy = {row["images"]: row for row in evaluation["accuracy"]}
+    accuracy = measured(paper.evaluation)
     for row in paper.rows("table-2"):
         if row["state"] == "measured":
-            cell = accuracy[row["images"]][f"{row['measure']}_S"]
-            assert (row["correct"], row["total"]) == (cell["correct"], cell["total"])
-            assert row["success"] == accuracy[row["images"]]["success"] == row["total"]
+            cell = over_success(accuracy[row["images"]]).of(row["measure"])
+            assert (row["correct"], row["total"]) == (cell.correct, cell.total)
+            assert row["success"] == accuracy[row["images"]].success == row["total"]
 
 
 def test_the_clean_row_and_the_attacks_count_the_same_images(paper: Paper) -> None:
-    (evaluation,) = paper.results["evaluations"]
-    accuracy = {row["images"]: row for row in evaluation["accuracy"]}
+    pgd = measured(paper.evaluation)["pgd-16"]
+    assert pgd.whole is not None
+    assert pgd.success is not None
     rows = paper.rows("table-1")
     assert {(row["row"], row["images"], row["attempted"], row["over"]) for row in rows} == {
         ("clean", "V50K", 13, "all"),
@@ -127,15 +142,13 @@ def test_the_clean_row_and_the_attacks_count_the_same_images(paper: Paper) -> No
     }
     assert {row["total"] for row in rows} == {13}, "the broken one has no outcome"
     softmax = [row["correct"] for row in rows if row["measure"] == "softmax_top1"]
-    assert softmax == [12, 12 - accuracy["pgd-16"]["success"]]
+    assert softmax == [12, 12 - pgd.success]
     for row in rows:
-        whole = (
-            accuracy["pgd-16"]["whole"]["clean"] if row["row"] == "clean" else accuracy["pgd-16"]
-        )
-        assert row["correct"] == whole[f"{row['measure']}_all"]["correct"]
-    assert accuracy["pgd-16"]["whole"]["samples"] == 14
-    told = {each["subset"]: (each["samples"], each["correct"]) for each in paper.results["subsets"]}
-    assert (told["V50K"], told["V10K"]) == ((14, 12), (6, 6))
+        whole = pgd.whole.clean if row["row"] == "clean" else pgd.over_all
+        assert row["correct"] == whole.of(row["measure"]).correct
+    assert pgd.whole.samples == 14
+    subsets = {each.subset: (each.samples, each.correct) for each in paper.results.subsets}
+    assert (subsets["V50K"], subsets["V10K"]) == ((14, 12), (6, 6))
 
 
 def test_the_papers_value_is_beside_and_never_in_place(paper: Paper) -> None:
@@ -156,9 +169,10 @@ def test_a_value_of_an_attack_that_was_not_run_leaves_its_cell_empty(
 ) -> None:
     path = tmp_path / "v.toml"
     path.write_text(VALUES.replace("table2-pgd-4", "v10c-cadv"))
-    results = json.loads(json.dumps(paper.results))
-    results["settings"]["paper_values"] = str(path)
-    rows = paper_rows(PAPER_TABLES["table-2"], results, results["evaluations"][0])
+    plain = paper.results.plain()
+    plain["settings"]["paper_values"] = str(path)
+    results = study_results(plain)
+    rows = paper_table(PAPER_TABLES["table-2"], results, results.evaluations[0]).download
     (row,) = (r for r in rows if r["paper"] != "")
     assert (row["row"], row["state"], row["accuracy"], row["difference"]) == (
         "v10c-cadv",
@@ -197,61 +211,68 @@ def test_figures_are_png_and_an_svg_without_a_date(paper: Paper) -> None:
 def drawn(paper: Paper, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Drawn:
     """Draws a figure of the study; its axes are handed back instead of written."""
 
-    def draw(figure: Any, results: dict[str, Any]) -> list[Any]:
+    def draw(figure: Any, results: StudyResults) -> list[Any]:
         kept: list[Any] = []
         monkeypatch.setattr(paper_figures, "save_figure", lambda made, _: kept.append(made))
-        figure(results, results["evaluations"][0], tmp_path / "figure.png")
+        figure(results, results.evaluations[0], tmp_path / "figure.png")
         return list(kept[0].axes)
 
     return draw
 
 
-def spread(paper: Paper) -> dict[str, Any]:
+def spread(paper: Paper) -> StudyResults:
     """The results with an accuracy of its own in every cell that a figure shows."""
-    results: dict[str, Any] = json.loads(json.dumps(paper.results))
-    (evaluation,) = results["evaluations"]
-    shares = (n / 997 for n in itertools.count(1))
+    plain = paper.results.plain()
+    (evaluation,) = plain["evaluations"]
+    counts = itertools.count(1)
+
+    def share(cell: JsonObject) -> None:
+        cell |= {"correct": next(counts), "total": 997}
+
     for row in evaluation["accuracy"]:
-        for measure in row:
-            if measure.endswith("_all") and row.get("attempted"):
-                row[measure]["accuracy"] = next(shares)
+        for cell in row["over_all"].values() if row.get("attempted") else ():
+            share(cell)
     for row in evaluation["accuracy_against_k"]:
-        for name, cell in row.items():
-            if name not in ("k", "signs"):
-                cell["accuracy"] = next(shares)
-    return results
+        for cell in row["accuracy"].values():
+            share(cell)
+    return study_results(plain)
+
+
+def per_cent(accuracy: Accuracy) -> float:
+    assert accuracy.accuracy is not None
+    return 100 * accuracy.accuracy
 
 
 def test_figure_2_draws_both_measures_of_every_level(paper: Paper, drawn: Drawn) -> None:
     results = spread(paper)
-    rows = {row["images"]: row for row in results["evaluations"][0]["accuracy"]}
-    axes = dict(
-        zip(results["settings"]["sweeps"], drawn(paper_figures.figure_2, results), strict=True)
-    )
+    rows = measured(results.evaluations[0])
+    axes = dict(zip(results.settings.sweeps, drawn(paper_figures.figure_2, results), strict=True))
     assert "protocol budget" in axes["figure2-budget"].get_title()
     assert "over all images of V50K" in axes["figure2-budget"].get_title()
     assert "over all attempted images" in axes["figure2-minimal"].get_title()
-    assert {rows[f"figure2-budget-{n}"]["softmax_top1_all"]["total"] for n in (4, 200)} == {13}
-    assert rows["figure2-minimal-4"]["softmax_top1_all"]["total"] == 6
+    counted = measured(paper.evaluation)
+    assert {counted[f"figure2-budget-{n}"].over_all.softmax_top1.total for n in (4, 200)} == {13}
+    assert counted["figure2-minimal-4"].over_all.softmax_top1.total == 6
     lines = {line.get_label(): line for line in axes["figure2-budget"].get_lines()}
     assert set(lines) == {f"{m} top-{n}" for m in ("softmax", "REGroup") for n in (1, 5)}
     for label, line in lines.items():
-        measure = f"{label.replace(' top-', '_top').lower()}_all"
+        measure = cast("MeasureName", label.replace(" top-", "_top").lower())
         assert list(line.get_xdata()) == [4, 200]
-        expected = [100 * rows[f"figure2-budget-{n}"][measure]["accuracy"] for n in (4, 200)]
+        levels = [rows[f"figure2-budget-{n}"].over_all.of(measure) for n in (4, 200)]
+        expected = [per_cent(each) for each in levels]
         assert list(line.get_ydata()) == pytest.approx(expected)
 
 
 def test_figure_3_has_a_bar_a_sign_choice_and_no_sweep(paper: Paper, drawn: Drawn) -> None:
     results = spread(paper)
-    (evaluation,) = results["evaluations"]
+    (evaluation,) = results.evaluations
     (axis,) = drawn(paper_figures.figure_3, results)
     names = [tick.get_text() for tick in axis.get_xticklabels()]
     assert "clean" in names
     assert not [name for name in names if name.startswith("figure2")]
-    at_k = {r["signs"]: r for r in evaluation["accuracy_against_k"] if r["k"] == evaluation["k"]}
+    at_k = {r.signs: r.accuracy for r in evaluation.accuracy_against_k if r.k == evaluation.k}
     expected = [
-        100 * at_k[signs][name]["accuracy"] if name in at_k[signs] else 0
+        per_cent(at_k[signs][name]) if name in at_k[signs] else 0
         for signs in ("both", "positive", "negative")
         for name in names
     ]
@@ -260,12 +281,12 @@ def test_figure_3_has_a_bar_a_sign_choice_and_no_sweep(paper: Paper, drawn: Draw
 
 def test_figure_4_has_a_line_for_all_images_but_sweeps(paper: Paper, drawn: Drawn) -> None:
     results = spread(paper)
-    (evaluation,) = results["evaluations"]
+    (evaluation,) = results.evaluations
     (axis,) = drawn(paper_figures.figure_4, results)
     lines = {line.get_label(): line for line in axis.get_lines()}
-    both = [row for row in evaluation["accuracy_against_k"] if row["signs"] == "both"]
-    assert list(lines["clean"].get_xdata()) == [row["k"] for row in both]
-    expected = [100 * row["clean"]["accuracy"] for row in both]
+    both = [row for row in evaluation.accuracy_against_k if row.signs == "both"]
+    assert list(lines["clean"].get_xdata()) == [row.k for row in both]
+    expected = [per_cent(row.accuracy["clean"]) for row in both]
     assert list(lines["clean"].get_ydata()) == pytest.approx(expected)
     assert {"cadv: not run", "75 %", "pgd-4"} <= set(lines)
     assert not [name for name in lines if name.startswith("figure2")]
@@ -286,32 +307,35 @@ def test_captions_name_the_subset_and_what_rows_count(paper: Paper) -> None:
 
 
 def test_captions_of_subsets_of_correct_samples(paper: Paper) -> None:
-    """The rows as they are where no attack is on a whole subset, and where only one is."""
-    results = json.loads(json.dumps(paper.results))
-    (evaluation,) = results["evaluations"]
-    table = PAPER_TABLES["table-1"]
-    settings = results["settings"]["attacks"]
+    """Where no attack is on a whole subset, and where only one is."""
+    plain = paper.results.plain()
+    (evaluation,) = plain["evaluations"]
+    settings = plain["settings"]["attacks"]
     settings["other"] = settings["pgd-16"]
     (pgd,) = (row for row in evaluation["accuracy"] if row["images"] == "pgd-16")
-    evaluation["accuracy"].append({**pgd, "images": "other"})
-    del evaluation["accuracy"][-1]["whole"]
-    note = paper_note(table, results, evaluation)
+    evaluation["accuracy"].append({**pgd, "images": "other", "whole": None})
+    note, names = note_and_rows(plain)
     assert "an attack's row of other only those that it attempted" in note
-    rows = [row["images"] for row in paper_rows(table, results, evaluation)]
-    assert list(dict.fromkeys(rows)) == ["V50K", "clean", "pgd-16", "other"]
-    del pgd["whole"]
-    assert paper_note(table, results, evaluation).endswith(
+    assert names == ["V50K", "clean", "pgd-16", "other"]
+    pgd["whole"] = None
+    note, names = note_and_rows(plain)
+    assert note.endswith(
         "The clean row counts every image of the dataset; an attack's row only those that it "
         "attempted, which are correctly classified: the two are not of the same images."
     )
-    rows = [row["images"] for row in paper_rows(table, results, evaluation)]
-    assert list(dict.fromkeys(rows)) == ["clean", "pgd-16", "other"]
+    assert names == ["clean", "pgd-16", "other"]
+
+
+def note_and_rows(plain: JsonObject) -> tuple[str, list[str]]:
+    """The note of table 1, and the images of its rows."""
+    results, table = study_results(plain), PAPER_TABLES["table-1"]
+    (evaluation,) = results.evaluations
+    rows = [row.images for row in paper_rows(table, results, evaluation)]
+    return paper_note(table, results, evaluation), list(dict.fromkeys(rows))
 
 
 def test_svg_is_the_same_every_time(paper: Paper, tmp_path: Path) -> None:
-    from regroup_pipelines.render.paper_figures import figure_2
-
-    figure_2(paper.results, paper.results["evaluations"][0], tmp_path / "figure-2.png")
+    paper_figures.figure_2(paper.results, paper.evaluation, tmp_path / "figure-2.png")
     again = (tmp_path / "figure-2.svg").read_bytes()
     assert again == (paper.folder / "figure-2.svg").read_bytes()
 

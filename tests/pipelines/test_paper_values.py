@@ -9,14 +9,14 @@ import pytest
 
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.schema.loading import find_study, load_study
-from regroup_pipelines.schema.paper_values import SHIPPED, read_paper_values
+from regroup_pipelines.schema.paper_values import SHIPPED_VALUES, read_paper_values
 from tests.pipelines.colours import paper_values
 
 VALUES = paper_values("A_defense & 50 %")
 
 
 def test_the_shipped_file_holds_no_value() -> None:
-    values = read_paper_values(SHIPPED)
+    values = read_paper_values(SHIPPED_VALUES)
     assert (values.values, values.quoted) == ((), ())
 
 

@@ -13,11 +13,12 @@ import pytest
 
 from regroup.intervals import wilson
 from regroup_pipelines.report_pages import cost, failures
-from regroup_pipelines.report_pages.curves import budget_points, minimal_curve
-from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.curves import budget_curve, minimal_curve
+from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
 from regroup_pipelines.report_pages.outcomes import outcomes_of
 from regroup_store.format.element import BlockElement
-from tests.pipelines.reported import IMAGE, Reported, study_of
+from tests.pipelines.records import measured
+from tests.pipelines.reported import IMAGE, Reported, evaluation_of, study_of
 
 
 def test_no_two_things_on_a_page_have_one_name(reported: Reported) -> None:
@@ -31,8 +32,8 @@ def download(page: Path, name: str) -> list[dict[str, str]]:
 
 
 @pytest.fixture
-def evaluation(reported: Reported) -> Evaluation:
-    return study_of(reported).evaluations[0]
+def evaluation(reported: Reported) -> ReportedEvaluation:
+    return evaluation_of(reported)
 
 
 def test_what_the_command_says(reported: Reported) -> None:
@@ -55,7 +56,9 @@ def test_every_link_of_every_page_leads_to_a_file(reported: Reported) -> None:
         assert (page.name, missing) == (page.name, [])
 
 
-def test_classes_samples_and_pairs_that_lose(reported: Reported, evaluation: Evaluation) -> None:
+def test_classes_samples_and_pairs_that_lose(
+    reported: Reported, evaluation: ReportedEvaluation
+) -> None:
     attack = study_of(reported).attacks[0]
     outcomes, names = outcomes_of(evaluation, attack), evaluation.class_names
     rows = [
@@ -69,53 +72,53 @@ def test_classes_samples_and_pairs_that_lose(reported: Reported, evaluation: Eva
     )
     assert sum(lost.values())
     found = failures.classes(outcomes, names)
-    assert {row["class"]: row["lost"] for row in found} == {
+    assert {row.name: row.lost for row in found} == {
         names[label]: lost[label] for label in {row["label"] for row in rows}
     }
     fooled = [row for row in rows if row["success"]]
     taken = Counter((row["label"], row["adversarial"]) for row in fooled)
-    assert {
-        (r["class"], r["adversarial_class"]): r["samples"] for r in failures.pairs(outcomes, names)
-    } == {(names[a], names[b]): n for (a, b), n in taken.items()}
+    assert {(r.name, r.adversarial_class): r.samples for r in failures.pairs(outcomes, names)} == {
+        (names[a], names[b]): n for (a, b), n in taken.items()
+    }
     answers = failures.answers(outcomes)
-    assert sum(cell["correct"] for cell in answers.values()) == len(fooled)
+    assert sum(cell.correct for cell in answers.values()) == len(fooled)
     same = sum(row["attacked_regroup"] == row["adversarial"] for row in fooled)
-    assert answers["adversarial"]["correct"] == same
-    assert answers["true"]["interval95"] == pytest.approx(
-        wilson(answers["true"]["correct"], len(fooled))
-    )
+    assert answers["adversarial"].correct == same
+    assert answers["true"].interval95 == pytest.approx(wilson(answers["true"].correct, len(fooled)))
     falls = [row["attacked_rank"] - row["clean_rank"] for row in rows]
-    told = [row["attacked_rank"] - row["clean_rank"] for row in failures.samples(outcomes, names)]
+    told = [row.attacked_rank - row.clean_rank for row in failures.samples(outcomes, names)]
     assert told == sorted((fall for fall in falls if fall > 0), reverse=True)
 
 
 def test_curves_begin_clean_and_end_where_the_tables_are(
-    reported: Reported, evaluation: Evaluation
+    reported: Reported, evaluation: ReportedEvaluation
 ) -> None:
     strong, least = study_of(reported).attacks
-    accuracy = {row["images"]: row for row in reported.results["evaluations"][0]["accuracy"]}
+    accuracy = measured(reported.results.evaluations[0])
     for curve, name in (
-        (budget_points(evaluation, [strong]), "strong"),
+        (budget_curve(evaluation, [strong]), "strong"),
         (minimal_curve(evaluation, least), "least"),
     ):
         outcomes = outcomes_of(evaluation, strong if name == "strong" else least)
-        first, last = curve["rows"][0], curve["rows"][-1]
-        assert first["epsilon"] == 0
-        assert first["softmax"]["correct"] == len(outcomes)
-        assert first["regroup"]["correct"] == int(outcomes.regroup_right_clean.sum())
-        assert last["softmax"]["correct"] == accuracy[name]["softmax_top1_all"]["correct"]
-        assert last["regroup"]["correct"] == accuracy[name]["regroup_top1_all"]["correct"]
-    assert budget_points(evaluation, [strong])["rows"][1]["epsilon"] == pytest.approx(200 / 255)
+        first, last = curve.points[0], curve.points[-1]
+        assert first.epsilon == 0
+        assert first.softmax.correct == len(outcomes)
+        assert first.regroup.correct == int(outcomes.regroup_right_clean.sum())
+        assert last.softmax.correct == accuracy[name].over_all.softmax_top1.correct
+        assert last.regroup.correct == accuracy[name].over_all.regroup_top1.correct
+        assert (curve.attack, curve.minimal) == (name, name == "least")
+    assert budget_curve(evaluation, [strong]).points[1].epsilon == pytest.approx(200 / 255)
 
 
 def test_downloads_hold_the_study_s_numbers(reported: Reported) -> None:
-    row = reported.results["evaluations"][0]
-    name = f"{row['taps']}-{row['bank']}-accuracy"
+    row = reported.results.evaluations[0]
+    name = f"{row.taps}-{row.bank}-accuracy"
     rows = download(reported.page("tables.html"), f"{name}.csv")
     found = {(r["images"], r["measure"], r["top"], r["over"]): r for r in rows}
-    for each in row["accuracy"][:3]:
-        told = found[each["images"], "regroup", "1", "all"]
-        assert int(told["correct"]) == each["regroup_top1_all"]["correct"]
+    assert list(measured(row)) == ["clean", "strong", "least"]
+    for images, each in measured(row).items():
+        told = found[images, "regroup", "1", "all"]
+        assert int(told["correct"]) == each.over_all.regroup_top1.correct
     assert found["later", "regroup", "1", "all"]["state"] == "not run"
     as_json = json.loads((reported.page("data") / f"{name}.json").read_text())
     assert [str(r["correct"]) for r in as_json] == [r["correct"] for r in rows]
@@ -124,26 +127,26 @@ def test_downloads_hold_the_study_s_numbers(reported: Reported) -> None:
 def test_cost_adds_up_to_what_the_study_counted(reported: Reported) -> None:
     study = study_of(reported)
     costs = cost.spent(study, cost.read_runs(reported.store))
-    assert sum(each.forward_passes for each in costs) == reported.results["forward_passes"] > 0
+    assert sum(each.forward_passes for each in costs) == reported.results.forward_passes > 0
     saved = cost.saving(study, costs)
-    evaluations = reported.results["evaluations"]
+    evaluations = reported.results.evaluations
     rows = [
         BlockElement.open(reported.store, "votes", ref).plan.rows
         for each in evaluations
-        for ref in each["votes"].values()
+        for ref in each.votes.values()
     ]
     assert saved.samples == sum(rows)
     assert saved.scored_passes == 0
-    assert saved.questions == 3 * len(evaluations[0]["tap_accuracy"])
-    attacks = [step for step in reported.results["steps"] if step["step"].startswith("attack")]
-    assert saved.attack_passes == sum(step["forward_passes"] for step in attacks)
+    assert saved.questions == 3 * len(evaluations[0].tap_accuracy)
+    attacks = [step for step in reported.results.steps if step.step.startswith("attack")]
+    assert saved.attack_passes == sum(step.forward_passes for step in attacks)
 
 
 def test_provenance_names_every_element_and_command(reported: Reported) -> None:
     page = reported.page("index.html").read_text()
     results = reported.results
-    for evaluation in results["evaluations"]:
-        for ref in (evaluation["bank_ref"], *evaluation["votes"].values()):
+    for evaluation in results.evaluations:
+        for ref in (evaluation.bank_ref, *evaluation.votes.values()):
             assert ref[-16:] in page
     elements = download(reported.page("index.html"), "elements.csv")
     assert all(len(row["fingerprint"]) == 64 for row in elements)

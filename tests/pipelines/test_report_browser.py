@@ -77,7 +77,7 @@ def cells(page: Page, table: str, column: int) -> list[str]:
 
 def test_tables_are_sorted_by_mouse_and_by_keyboard(open_page: Any, reported: Reported) -> None:
     page = open_page("tables.html")
-    table = f"{reported.results['evaluations'][0]['taps']}-four-k"
+    table = f"{reported.results.evaluations[0].taps}-four-k"
     head = page.locator(f"#{table} thead th").nth(2)
     start = cells(page, table, 3)
     head.locator("button").click()

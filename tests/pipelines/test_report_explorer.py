@@ -13,19 +13,21 @@ from regroup import reference
 from regroup_pipelines.commands import report
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.report_pages import voters
-from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
 from regroup_pipelines.report_pages.pictures import Album, difference, encode
+from regroup_pipelines.results.records import EvaluationResults
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.banks import read_bank
 from regroup_store.kinds.features import accumulators_path
 from regroup_store.kinds.votes import PREDICTION, TRUE_RANK
-from tests.pipelines.reported import POSITIVE, Reported, column, embedded, study_of
+from tests.pipelines.records import attacked
+from tests.pipelines.reported import POSITIVE, Reported, column, embedded, evaluation_of
 
 
 @pytest.fixture
-def evaluation(reported: Reported) -> Evaluation:
-    return study_of(reported).evaluations[0]
+def evaluation(reported: Reported) -> ReportedEvaluation:
+    return evaluation_of(reported)
 
 
 @pytest.fixture
@@ -37,15 +39,13 @@ def test_the_explorer_lists_every_sample_with_the_numbers_of_the_store(
     reported: Reported, explorer: Any
 ) -> None:
     results = reported.results
-    for told, row in zip(explorer["evaluations"], results["evaluations"], strict=True):
+    made_of = attacked(results)
+    for told, row in zip(explorer["evaluations"], results.evaluations, strict=True):
         for attack in told["attacks"]:
-            votes = BlockElement.open(reported.store, "votes", row["votes"][attack["name"]])
-            made = BlockElement.open(
-                reported.store,
-                "adversarials",
-                next(i["adversarials"] for i in results["images"] if i["images"] == attack["name"]),
-            )
-            k = row["k"] - 1
+            votes = BlockElement.open(reported.store, "votes", row.votes[attack["name"]])
+            ref = made_of[attack["name"]].adversarials
+            made = BlockElement.open(reported.store, "adversarials", ref)
+            k = row.k - 1
             found = votes.samples(["sample_id", "label", "prediction", "success"]).to_pydict()
             at = {name: place for place, name in enumerate(found["sample_id"])}
             order = [at[name] for name in attack["samples"]]
@@ -64,22 +64,22 @@ def test_the_explorer_lists_every_sample_with_the_numbers_of_the_store(
 
 
 def test_the_clean_columns_are_those_of_the_same_sample(reported: Reported, explorer: Any) -> None:
-    row = reported.results["evaluations"][1]
-    votes = BlockElement.open(reported.store, "votes", row["votes"]["clean"])
+    row = reported.results.evaluations[1]
+    votes = BlockElement.open(reported.store, "votes", row.votes["clean"])
     names = votes.samples(["sample_id"])["sample_id"].to_pylist()
-    ranks = dict(
-        zip(names, column(votes, TRUE_RANK)[:, POSITIVE, row["k"] - 1].tolist(), strict=True)
-    )
+    ranks = dict(zip(names, column(votes, TRUE_RANK)[:, POSITIVE, row.k - 1].tolist(), strict=True))
     attack = explorer["evaluations"][1]["attacks"][0]
     assert attack["samples"] != names[: len(attack["samples"])]
     assert attack["columns"]["clean_rank"] == [ranks[name] for name in attack["samples"]]
 
 
-def oracle(reported: Reported, row: Any, images: str, sample: str) -> list[list[list[int]]]:
+def oracle(
+    reported: Reported, row: EvaluationResults, images: str, sample: str
+) -> list[list[list[int]]]:
     """The rank of every class by each tap and sign, by the literal reference."""
-    votes = BlockElement.open(reported.store, "votes", row["votes"][images])
+    votes = BlockElement.open(reported.store, "votes", row.votes[images])
     features = BlockElement.open(reported.store, "features", str(votes.inputs["features"]))
-    bank = read_bank(reported.store, row["bank_ref"])
+    bank = read_bank(reported.store, row.bank_ref)
     place = features.samples(["sample_id"])["sample_id"].to_pylist().index(sample)
     return [
         [
@@ -96,7 +96,7 @@ def oracle(reported: Reported, row: Any, images: str, sample: str) -> list[list[
 
 def test_ranks_of_both_classes_are_the_reference_s(reported: Reported, explorer: Any) -> None:
     compared = 0
-    for told, row in zip(explorer["evaluations"], reported.results["evaluations"], strict=True):
+    for told, row in zip(explorer["evaluations"], reported.results.evaluations, strict=True):
         attack = told["attacks"][0]
         for i, sample in enumerate(attack["samples"][:4]):
             label, other = (attack["columns"][name][i] for name in ("label", "adversarial"))
@@ -110,8 +110,8 @@ def test_ranks_of_both_classes_are_the_reference_s(reported: Reported, explorer:
 
 
 def test_winners_are_the_stored_predictions_of_every_k(reported: Reported, explorer: Any) -> None:
-    row, attack = reported.results["evaluations"][0], explorer["evaluations"][0]["attacks"][1]
-    votes = BlockElement.open(reported.store, "votes", row["votes"][attack["name"]])
+    row, attack = reported.results.evaluations[0], explorer["evaluations"][0]["attacks"][1]
+    votes = BlockElement.open(reported.store, "votes", row.votes[attack["name"]])
     names = votes.samples(["sample_id"])["sample_id"].to_pylist()
     order = [names.index(name) for name in attack["samples"]]
     stored = column(votes, PREDICTION)[order, POSITIVE]
@@ -119,7 +119,7 @@ def test_winners_are_the_stored_predictions_of_every_k(reported: Reported, explo
 
 
 def test_only_blocks_that_hold_a_sample_are_read(
-    evaluation: Evaluation, monkeypatch: pytest.MonkeyPatch
+    evaluation: ReportedEvaluation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     features = evaluation.features("strong")
     assert features.plan.blocks == 3
@@ -141,8 +141,8 @@ def test_only_blocks_that_hold_a_sample_are_read(
 
 
 def test_pictures_are_the_stored_pixels(reported: Reported, explorer: Any) -> None:
-    attack = next(i for i in reported.results["images"] if i["images"] == "strong")
-    made = BlockElement.open(reported.store, "adversarials", attack["adversarials"])
+    ref = attacked(reported.results)["strong"].adversarials
+    made = BlockElement.open(reported.store, "adversarials", ref)
     names = made.samples(["sample_id"])["sample_id"].to_pylist()
     shown = explorer["pictures"]["strong"]
     assert sorted(shown) == sorted(names)

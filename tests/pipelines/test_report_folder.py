@@ -13,7 +13,7 @@ from regroup_pipelines.commands import report
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.report_pages import folder
-from regroup_pipelines.report_pages.folder import MARKER, replaced_folder
+from regroup_pipelines.report_pages.folder import _MARKER, replaced_folder
 from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.reported import Reported
@@ -49,7 +49,7 @@ def test_a_report_is_replaced_whole(
     write(tmp_path / "report", "old")
     (tmp_path / "report" / "index.html").write_text("edited")
     write(tmp_path / "report", "new")
-    assert tree(tmp_path / "report").keys() == {"index.html", MARKER}
+    assert tree(tmp_path / "report").keys() == {"index.html", _MARKER}
     assert (tmp_path / "report" / "index.html").read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["report"]
 
@@ -76,7 +76,7 @@ def test_another_folder_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "photos" / "one.jpg").touch()
     with pytest.raises(UsageError, match=r"one\.jpg, which no report wrote"):
         write(tmp_path / "photos", "new")
-    (tmp_path / "photos" / MARKER).write_text('{"format": "something", "files": ["one.jpg"]}')
+    (tmp_path / "photos" / _MARKER).write_text('{"format": "something", "files": ["one.jpg"]}')
     with pytest.raises(UsageError, match="which no report wrote"):
         write(tmp_path / "photos", "new")
     (tmp_path / "file").write_text("mine")

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
 from regroup_pipelines.commands import report
 from regroup_pipelines.configs.stored import ReportConfig
-from regroup_pipelines.render.study_files import LATEX, TABLES
+from regroup_pipelines.json_types import JsonObject
+from regroup_pipelines.render.study_files import TABLES
+from regroup_pipelines.results.records import StudyResults
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
 from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.colours import paper_values
+from tests.pipelines.records import measured
 from tests.pipelines.reported import MODEL, Reported, embedded
 
 if TYPE_CHECKING:
@@ -31,7 +33,9 @@ VALUES = paper_values("<b>A defense</b>", MODEL)
 TIMED = {name: {"median": 0.25, "low": 0.125, "high": 0.5} for name in ("softmax", "regroup")}
 TIMES = [
     {
+        "kind": "measured",
         "device": "cpu",
+        "machine": {"device": "cpu"},
         "words": "a slow machine",
         "rounds": 5,
         "times": [
@@ -39,16 +43,16 @@ TIMES = [
             for size in (1, 12)
         ],
     },
-    {"device": "cuda", "not_run": "no worker had a GPU"},
+    {"kind": "not run", "device": "cuda", "reason": "no worker had a GPU"},
 ]
 LEVELS = [4, 200]
 
 
-def papered(results: dict[str, Any], values: Path) -> dict[str, Any]:
+def papered(reported: StudyResults, values: Path) -> JsonObject:
     """The results as if the study had asked for all of it, `strong` being an attack of table 2 and
     every level of a sweep.
     """
-    results = copy.deepcopy(results)
+    results = reported.plain()
     settings = results["settings"]
     settings["report"] = {"tables": ["accuracy", *PAPER], "figures": FIGURES}
     settings["paper_values"] = str(values)
@@ -65,8 +69,8 @@ def papered(results: dict[str, Any], values: Path) -> dict[str, Any]:
             row = next(each for each in evaluation["accuracy"] if each["images"] == "strong")
             evaluation["accuracy"].append({**row, "images": name})
             for each in evaluation["accuracy_against_k"]:
-                each[name] = each["strong"]
-    why = {"images": "none-1", "not_run": "the study skips it"}
+                each["accuracy"][name] = each["accuracy"]["strong"]
+    why = {"kind": "not run", "images": "none-1", "reason": "the study skips it"}
     settings["attacks"]["none-1"] = {**settings["attacks"]["later"], "preset": None}
     results["images"].append({**why, "dataset": "val", "title": "PGD"})
     for evaluation in results["evaluations"]:
@@ -107,15 +111,17 @@ def tables(opened: Visit) -> Iterator[Visit]:
 
 def test_downloads_are_the_files_of_the_study(paper: Reported) -> None:
     results = paper.results
-    for evaluation in results["evaluations"]:
+    for evaluation in results.evaluations:
         for name in PAPER:
-            base = paper.page("data") / f"{evaluation['taps']}-four-{name}"
+            table = TABLES[name](results, evaluation)
+            base = paper.page("data") / f"{evaluation.taps}-four-{name}"
             rows = json.loads(base.with_suffix(".json").read_text())
-            assert rows == list(TABLES[name][1](results, evaluation))
+            assert rows == table.download
             assert rows
             with base.with_suffix(".csv").open() as file:
                 assert len(list(csv.DictReader(file))) == len(rows)
-            assert base.with_suffix(".tex").read_text() == LATEX[name](results, evaluation)
+            assert base.with_suffix(".csv").read_text() == table.csv
+            assert base.with_suffix(".tex").read_text() == table.latex
 
 
 def test_cells_stand_beside_the_papers(tables: Visit, paper: Reported) -> None:
@@ -179,22 +185,23 @@ def test_every_table_is_downloaded(
 
 def test_figures_are_drawn_from_the_numbers_and_downloaded(tables: Visit, paper: Reported) -> None:
     specs = {each["key"]: each for each in embedded(paper.page("tables.html"), "figures")}
-    evaluation = paper.results["evaluations"][0]
-    rows = {row["images"]: row for row in evaluation["accuracy"]}
+    evaluation = paper.results.evaluations[0]
+    rows = measured(evaluation)
     sweep = specs[f"{KEY}-figure-2-rising"]
     assert [each["name"] for each in sweep["series"]] == [
         "softmax top-1", "softmax top-5", "REGroup top-1", "REGroup top-5"
     ]  # fmt: skip
     assert sweep["series"][2]["x"] == LEVELS
     assert sweep["series"][2]["y"] == pytest.approx(
-        [100 * rows[f"rising-{n}"]["regroup_top1_all"]["accuracy"] for n in LEVELS], abs=1e-3
+        [100 * (rows[f"rising-{n}"].over_all.regroup_top1.accuracy or 0) for n in LEVELS],
+        abs=1e-3,
     )
     signs = specs[f"{KEY}-figure-3"]
-    at_k = {r["signs"]: r for r in evaluation["accuracy_against_k"] if r["k"] == evaluation["k"]}
+    at_k = {r.signs: r.accuracy for r in evaluation.accuracy_against_k if r.k == evaluation.k}
     for each in signs["series"]:
         assert each["x"] == ["clean", "strong", "least"]
         assert each["y"] == pytest.approx(
-            [100 * at_k[each["role"]][name]["accuracy"] for name in each["x"]], abs=1e-3
+            [100 * (at_k[each["role"]][name].accuracy or 0) for name in each["x"]], abs=1e-3
         )
     drawn = "id => document.getElementById(id).data.map(t => [t.type, t.name, t.x.length])"
     bars = tables.page.evaluate(drawn, f"{KEY}-figure-3")
@@ -230,7 +237,7 @@ def test_the_page_fits_and_is_accessible(
 
 
 def test_values_that_are_gone_are_told(paper: Reported, tmp_path: Path) -> None:
-    values = Path(paper.results["settings"]["paper_values"])
+    values = Path(str(paper.results.settings.paper_values))
     values.rename(values.with_suffix(".away"))
     try:
         report.main(ReportConfig(store=paper.store.uri, output=str(tmp_path / "r"), json=True))

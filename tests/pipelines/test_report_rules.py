@@ -72,13 +72,13 @@ def test_the_winner_at_every_k_is_the_stored_prediction(
     with visit(browser) as visited:
         visited.go(made.page("explorer.html"))
         page = visited.page
-        for number, evaluation in enumerate(made.results["evaluations"]):
+        for number, evaluation in enumerate(made.results.evaluations):
             told = data["evaluations"][number]
             page.select_option("#f-evaluation", str(number))
             for place, attack in enumerate(told["attacks"]):
                 page.select_option("#f-attack", str(place))
                 stored = [
-                    stored_winners(made, evaluation["votes"][images], rule)
+                    stored_winners(made, evaluation.votes[images], rule)
                     for images in ("clean", attack["name"])
                 ]
                 for i, sample in enumerate(attack["samples"]):

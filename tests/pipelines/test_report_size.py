@@ -14,7 +14,7 @@ import pytest
 from regroup_pipelines.commands import report
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.report_pages import voters
-from regroup_pipelines.report_pages.evaluation import Evaluation
+from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
 from regroup_pipelines.report_pages.outcomes import Outcomes
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
@@ -39,7 +39,9 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     names = [f"n01440764/ILSVRC2012_val_{i:08d}.JPEG" for i in range(COUNT)]
     noise = rng.random((8, 3, SIDE, SIDE)).astype(np.float32)
 
-    def ranks(evaluation: Evaluation, images: str, rows: Any, *classes: Any) -> voters.Ranks:
+    def ranks(
+        evaluation: ReportedEvaluation, images: str, rows: Any, *classes: Any
+    ) -> voters.Ranks:
         shape = (len(rows), TAPS, 2)
         true, other = rng.integers(1, 1000, (2, *shape))
         points = 100 * rng.random((2, *shape[:2]))
@@ -48,9 +50,9 @@ def many(monkeypatch: pytest.MonkeyPatch) -> None:
     for user in ("explorer", "pages", "curves"):
         path = f"regroup_pipelines.report_pages.{user}.outcomes_of"
         monkeypatch.setattr(path, lambda *_: Outcomes(names, columns))
-    monkeypatch.setattr(Evaluation, "taps", [f"layer4.2.relu-{i}" for i in range(TAPS)])
+    monkeypatch.setattr(ReportedEvaluation, "taps", [f"layer4.2.relu-{i}" for i in range(TAPS)])
     monkeypatch.setattr("regroup_pipelines.report_pages.explorer.read_ranks", ranks)
-    for kind in ("CleanImages", "AttackedImages"):
+    for kind in ("CleanPictures", "AttackedPictures"):
         path = f"regroup_pipelines.report_pages.pictures.{kind}.read"
         monkeypatch.setattr(path, lambda *_: noise[rng.integers(8)])
 
@@ -98,7 +100,7 @@ def test_many_studies_together_stay_below_15_mb_and_say_what_they_show(
     shutil.copytree(Path(reported.store.uri), copied)
     store, names = open_store(str(copied)), [f"study-{n}" for n in range(11)]
     for name in names:
-        write_study(store, name, {**reported.results, "study": name})
+        write_study(store, name, {**reported.results.plain(), "study": name})
     config = ReportConfig(store=str(copied), output=str(tmp_path / "r"), json=True)
     summary = report.main(config)
     assert len(summary["studies"]) == 12

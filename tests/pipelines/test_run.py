@@ -7,19 +7,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import pytest
-from rich.table import Table
 
 from regroup.attacks.pgd.attack import PGD
 from regroup.intervals import wilson
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
-from regroup_pipelines.errors import IncompleteError
-from regroup_pipelines.render import study_files as study_report
-from regroup_pipelines.render import terminal as tables
+from regroup_pipelines.errors import IncompleteError, UsageError
+from regroup_pipelines.render.table import Table, text_cell
+from regroup_pipelines.render.terminal import accuracy_grid
+from regroup_pipelines.results.records import CleanImages, ImagesNotRun
+from regroup_pipelines.results.stored import read_results
 from regroup_pipelines.schema.attacks import Subset
 from regroup_pipelines.steps import attacking as attack
 from regroup_pipelines.study.dry_run import overlaid
@@ -28,14 +29,12 @@ from regroup_pipelines.study.subsets import draw_subset
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.kinds.studies import read_study, study_names
+from regroup_store.kinds.studies import study_names
 from regroup_store.kinds.votes import TRUE_RANK
 from tests.pipelines.colour_study import Finished, plan_and_run
 from tests.pipelines.colours import colour_folder
 from tests.pipelines.conftest import Run
-
-if TYPE_CHECKING:
-    pass
+from tests.pipelines.records import attacked, measured, not_run, over_success, study_results
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +76,16 @@ def test_plan_of_a_fresh_study_writes_nothing_and_knows_its_numbers(finished: Fi
 
 def test_what_was_done_is_what_was_planned(finished: Finished) -> None:
     """Exact numbers of the plan over no store against what the run then counted, and bounds."""
-    lines, steps = finished.planned["plan"], finished.results["steps"]
+    lines, steps = finished.planned["plan"], finished.results.steps
     for what in {line["what"] for line in lines if line["what"]} - {"index"}:
         planned = [(n["samples"], n["forward_passes"]) for n in lines if n["what"] == what]
-        assert planned == [(s["samples"], s["forward_passes"]) for s in steps if s["step"] == what]
+        assert planned == [(s.samples, s.forward_passes) for s in steps if s.step == what]
     passes = finished.planned["forward_passes"]
     assert passes["exactly"] == 2 * (12 + 9)
-    done = sum(s["forward_passes"] for s in steps if s["step"].startswith("extract"))
-    attacked = [each["queries"] for each in finished.results["images"] if "queries" in each]
-    assert len(attacked) == 2, "which do not count the padding of batches, as the workers do"
-    done += sum(attacked)
+    done = sum(s.forward_passes for s in steps if s.step.startswith("extract"))
+    queries = [each.summary.queries or 0 for each in attacked(finished.results).values()]
+    assert len(queries) == 2, "which do not count the padding of batches, as the workers do"
+    done += sum(queries)
     assert passes["exactly"] < done <= passes["exactly"] + passes["at_most"]
     assert passes["at_most"] == sum(n["forward_passes"] for n in lines if n["bounds"])
 
@@ -94,60 +93,61 @@ def test_what_was_done_is_what_was_planned(finished: Finished) -> None:
 def test_every_evaluation_and_its_numbers(finished: Finished) -> None:
     """Counts of the tables against the stored ranks, read here."""
     store = open_store(finished.config.store)
-    evaluations = finished.results["evaluations"]
-    assert [(e["taps"], e["bank"]) for e in evaluations] == [
+    evaluations = finished.results.evaluations
+    assert [(e.taps, e.bank) for e in evaluations] == [
         ("preactivation", "four"),
         ("linear", "four"),
     ]
     for found in evaluations:
-        for row in found["accuracy"][:3]:
-            votes = BlockElement.open(store, "votes", found["votes"][row["images"]])
+        assert list(measured(found)) == ["clean", "strong", "least"]
+        for name, row in measured(found).items():
+            votes = BlockElement.open(store, "votes", found.votes[name])
             blocks = range(votes.plan.blocks)
             ranks = np.concatenate([votes.read_array(TRUE_RANK, b) for b in blocks])
-            hits = ranks[:, 0, found["k"] - 1] == 1
-            attacked = row["images"] != "clean"
+            hits = ranks[:, 0, found.k - 1] == 1
             success = np.array(votes.samples(["success"])["success"].to_pylist(), bool)
-            assert row["attempted"] == len(hits)
-            assert row["regroup_top1_all"]["correct"] == hits.sum()
-            if attacked:
-                assert row["success"] == success.sum() > 0
-                assert row["regroup_top1_S"]["correct"] == hits[success].sum()
-            cell = row["regroup_top1_all"]
-            assert cell["interval95"] == pytest.approx(wilson(cell["correct"], cell["total"]))
-        chosen = [r for r in found["accuracy_against_k"] if r["k"] == found["k"]]
-        assert chosen[0]["clean"] == found["accuracy"][0]["regroup_top1_all"]
-        assert [t["votes"] for t in found["tap_accuracy"]].count(True) == found["k"]
+            assert row.attempted == len(hits)
+            assert row.over_all.regroup_top1.correct == hits.sum()
+            if name != "clean":
+                assert row.success == success.sum() > 0
+                assert over_success(row).regroup_top1.correct == hits[success].sum()
+            cell = row.over_all.regroup_top1
+            assert cell.interval95 == pytest.approx(wilson(cell.correct, cell.total))
+        chosen = [r for r in found.accuracy_against_k if r.k == found.k]
+        assert chosen[0].accuracy["clean"] == found.clean.over_all.regroup_top1
+        assert [t.votes for t in found.tap_accuracy].count(True) == found.k
 
 
 def test_the_store_keeps_what_came_of_it(finished: Finished) -> None:
     store = open_store(finished.config.store)
     assert study_names(store) == ["colours"]
-    kept = read_study(store, "colours")
-    assert kept == json.loads((finished.output / "results.json").read_text())
+    kept = read_results(store, "colours")
+    assert kept == finished.results
+    assert kept.plain() == json.loads((finished.output / "results.json").read_text())
 
 
 def test_attacks_were_made_once_for_both_policies(finished: Finished) -> None:
-    steps = [s["step"].split()[0] for s in finished.results["steps"]]
+    steps = [s.step.split()[0] for s in finished.results.steps]
     assert steps.count("attack") == 2
     store = open_store(finished.config.store)
-    made = {row["images"]: row.get("adversarials") for row in finished.results["images"]}
-    strong = BlockElement.open(store, "adversarials", str(made["strong"]))
+    made = attacked(finished.results)
+    strong = BlockElement.open(store, "adversarials", made["strong"].adversarials)
     assert (strong.plan.rows, strong.plan.block_rows) == (9, 4)
-    least = BlockElement.open(store, "adversarials", str(made["least"]))
+    least = BlockElement.open(store, "adversarials", made["least"].adversarials)
     assert (least.plan.rows, least.plan.block_rows) == (6, 256)
     assert len(store.elements("features")) >= 8, "two policies of train, val and two attacks"
 
 
 def test_a_subset_is_an_index_of_its_name_under_the_model(finished: Finished) -> None:
     store = open_store(finished.config.store)
-    (told,) = finished.results["subsets"]
-    index = SampleIndex.open(store, told["index"])
-    assert (index.name, told["samples"], told["fewer"]) == ("V6", 6, {})
+    (drawn,) = finished.results.subsets
+    index = SampleIndex.open(store, drawn.index)
+    assert (drawn.subset, index.name, drawn.samples, drawn.fewer) == ("V6", "V6", 6, {})
     labels = index.rows()["label"].to_pylist()
     assert sorted(labels) == [0, 0, 1, 1, 2, 2]
-    least = finished.results["images"][2]
-    assert (least["images"], least["subset"], least["attempted"]) == ("least", "V6", 6)
-    assert least["adversarials"].startswith("V6-pgd-minimal-")
+    least = attacked(finished.results)["least"]
+    assert (least.subset, least.summary.attempted) == ("V6", 6)
+    assert least.adversarials.startswith("V6-pgd-minimal-")
     selection: Any = index.manifest["inputs"]["selection"]  # type: ignore[index]
     clean = {info.fingerprint for info in store.elements("features")}
     assert selection["correct_under"] in clean
@@ -157,10 +157,12 @@ def test_a_subset_is_an_index_of_its_name_under_the_model(finished: Finished) ->
 def drawn_here(finished: Finished, subset: Subset) -> tuple[list[str], dict[str, int]]:
     """Ids of a subset of the clean images, drawn into the study's own store in memory."""
     store = overlaid(finished.config.store)
-    votes = finished.results["evaluations"][0]["votes"]["clean"]
+    votes = finished.results.evaluations[0].votes["clean"]
     inputs: Any = BlockElement.open(store, "votes", votes).manifest["inputs"]
     features = BlockElement.open(store, "features", inputs["features"])
-    index = SampleIndex.open(store, finished.results["images"][0]["index"])
+    clean = finished.results.images[0]
+    assert isinstance(clean, CleanImages)
+    index = SampleIndex.open(store, clean.index)
     drawn = draw_subset(cast("Any", SimpleNamespace(store=store)), "S", subset, index, features)
     ids = drawn.index.rows()["sample_id"].to_pylist()
     every = index.rows()["sample_id"].to_pylist()
@@ -207,11 +209,11 @@ def test_classes_that_the_dataset_lacks_are_refused(
 
 
 def test_an_attack_that_was_not_run_has_no_number(finished: Finished) -> None:
-    for found in finished.results["evaluations"]:
-        folder = finished.output / f"{found['taps']}-{found['bank']}"
-        later = [row for row in found["accuracy"] if row["images"] == "later"]
-        assert later == [{"images": "later", "not_run": "the study skips it"}]
-        assert all("later" not in row for row in found["accuracy_against_k"])
+    for found in finished.results.evaluations:
+        folder = finished.output / f"{found.taps}-{found.bank}"
+        later = [row for row in found.accuracy if row.images == "later"]
+        assert later == [ImagesNotRun(images="later", reason="the study skips it")]
+        assert all("later" not in row.accuracy for row in found.accuracy_against_k)
         for name in ("accuracy", "k"):
             rows = [row for row in rows_of(folder / f"{name}.csv") if row["images"] == "later"]
             assert rows
@@ -226,9 +228,9 @@ def test_an_attack_that_was_not_run_has_no_number(finished: Finished) -> None:
 
 def test_tables_and_figures(finished: Finished) -> None:
     saved = json.loads((finished.output / "results.json").read_text())
-    assert saved["evaluations"] == finished.results["evaluations"]
-    for found in finished.results["evaluations"]:
-        folder = finished.output / f"{found['taps']}-{found['bank']}"
+    assert study_results(saved).evaluations == finished.results.evaluations
+    for found in finished.results.evaluations:
+        folder = finished.output / f"{found.taps}-{found.bank}"
         names = {path.name for path in folder.iterdir()}
         assert names == {
             f"{t}.{e}" for t in ("accuracy", "k", "taps") for e in ("md", "csv", "json")
@@ -243,7 +245,7 @@ def test_tables_and_figures(finished: Finished) -> None:
         assert (clean["images"], clean["measure"], clean["top"]) == ("clean", "softmax", "1")
         assert (float(clean["accuracy"]), clean["total"]) == (1.0, "12")
         taps = rows_of(folder / "taps.csv")
-        assert len(taps) == 3 * len(found["tap_accuracy"])
+        assert len(taps) == 3 * len(found.tap_accuracy)
 
 
 def test_run_again_does_nothing_and_says_so(finished: Finished, run: Run) -> None:
@@ -255,7 +257,7 @@ def test_run_again_does_nothing_and_says_so(finished: Finished, run: Run) -> Non
     assert "later" in again.out
     assert files(Path(finished.config.store)) == before
     saved = json.loads((finished.output / "results.json").read_text())
-    assert saved["evaluations"] == finished.results["evaluations"]
+    assert study_results(saved).evaluations == finished.results.evaluations
     assert saved["forward_passes"] == 0
 
 
@@ -308,10 +310,9 @@ def test_an_attack_that_fails_leaves_the_others(
     outcome = run(*finished.args("--json", "--output", str(tmp_path / "out")))
     assert outcome.status == 1
     assert outcome.err.strip().splitlines()[-1].startswith("regroup run: not run: strong;")
-    for found in outcome.json["evaluations"]:
-        rows = {row["images"]: row for row in found["accuracy"]}
-        assert rows["strong"]["not_run"] == "attack x: 1 of 3 blocks failed"
-        assert rows["least"]["attempted"] == 6
+    for found in study_results(outcome.json).evaluations:
+        assert not_run(found)["strong"] == "attack x: 1 of 3 blocks failed"
+        assert measured(found)["least"].attempted == 6
     assert StudyIncompleteError("x", {}).exit_status == 1
 
 
@@ -337,14 +338,12 @@ def test_an_interrupted_run_goes_on_from_what_it_has(
     assert again.status == 0
     blocks = [(s["step"].split()[0], s["blocks"], s["skipped"]) for s in again.json["steps"]]
     assert [b for b in blocks if b[0] == "attack"] == [("attack", 0, 3), ("attack", 1, 0)]
-    assert again.json["evaluations"] == finished.results["evaluations"][:1]
+    assert study_results(again.json).evaluations == finished.results.evaluations[:1]
 
 
 def test_datasets_of_other_classes_are_refused(finished: Finished, tmp_path: Path) -> None:
     other = colour_folder(tmp_path / "other")
     (other / "n00000003").rename(tmp_path / "away")
-    from regroup_pipelines.errors import UsageError
-
     config = RunConfig(
         study=finished.config.study,
         data=finished.config.data,
@@ -357,12 +356,12 @@ def test_datasets_of_other_classes_are_refused(finished: Finished, tmp_path: Pat
 
 
 def test_tables_say_not_run_on_the_terminal(finished: Finished) -> None:
-    table: Table = tables.accuracy_table(finished.results["evaluations"][0]["accuracy"])
+    table = accuracy_grid(finished.results.evaluations[0].accuracy)
     assert {str(cell) for column in table.columns[1:] for cell in [list(column.cells)[-1]]} == {
         "not run"
     }
 
 
 def test_markdown_escapes_what_would_end_a_cell() -> None:
-    text = study_report.markdown(["a", "b"], [["x|y", "1"]])
-    assert text.splitlines()[2] == "| x\\|y | 1 |"
+    table = Table("t", "T", ["a", "b"], [[text_cell("x|y"), text_cell(1)]])
+    assert table.markdown.splitlines()[2] == "| x\\|y | 1 |"

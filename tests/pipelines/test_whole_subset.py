@@ -9,8 +9,13 @@ import pyarrow as pa
 import pytest
 
 from regroup.intervals import wilson
+from regroup_pipelines.results.accuracy import accuracies
+from regroup_pipelines.results.base import MEASURES
+from regroup_pipelines.results.counts import GroupCounts, SignCounts
+from regroup_pipelines.results.records import ImagesNotRun, MeasuredImages, WholeSubset
 from regroup_pipelines.results.whole_subset import whole_lines, whole_subset
 from regroup_pipelines.schema.attacks import Subset
+from regroup_pipelines.schema.paper_values import MeasureName
 from regroup_pipelines.study.subsets import subset_rows
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store
@@ -22,8 +27,12 @@ ROWS, TAPS = 23, 3
 NAMES = [f"s{number:02}" for number in range(ROWS)]
 SUBSET = [name for number, name in enumerate(NAMES) if number % 4]
 UNREADABLE, WRONG, LOST = {"s02", "s08"}, {"s01", "s03", "s13", "s22"}, {"s05", "s21"}
-# Attacked, and in a part of the clean features that was given up.
+# Attacked, and in a block of the clean features that failed.
 UNVOTED = {"s06"}
+_NONE = SignCounts(both=(0,) * TAPS, positive=(0,) * TAPS, negative=(0,) * TAPS)
+NOTHING = GroupCounts(
+    n=0, softmax_top1=0, softmax_top5=0, top1=_NONE, top5=_NONE, tap_top1=_NONE, tap_top5=_NONE
+)
 ATTACKED = [name for name in SUBSET if name not in UNREADABLE | WRONG]
 
 
@@ -85,17 +94,34 @@ def whole() -> tuple[Any, dict[str, Any], dict[str, Any]]:
     return whole_subset(index(store, SUBSET), clean, attack), clean_rows, attack_rows
 
 
-def recounted(outcomes: list[dict[str, Any]], k: int, signs: int) -> dict[str, tuple[int, int]]:
+ATTACK = MeasuredImages(
+    images="pgd", attempted=13, failed=2, success=5, k=1, signs="both",
+    over_all=accuracies(NOTHING, 1, "both"), over_success=accuracies(NOTHING, 1, "both"),
+)  # fmt: skip
+CLEAN = ATTACK.model_copy(update={"images": "clean", "success": None, "over_success": None})
+
+
+def row_at(k: int, signs: str) -> MeasuredImages:
+    """The attack's row at a k and a sign choice, before it counts the whole subset."""
+    return ATTACK.model_copy(update={"k": k, "signs": signs})
+
+
+def whole_of(row: MeasuredImages) -> WholeSubset:
+    assert row.whole is not None
+    return row.whole
+
+
+def recounted(
+    outcomes: list[dict[str, Any]], k: int, signs: int
+) -> dict[MeasureName, tuple[int, int]]:
     """Correct and total of every cell, sample by sample."""
     total = len(outcomes)
-    counts = dict.fromkeys(
-        ("softmax_top1_all", "softmax_top5_all", "regroup_top1_all", "regroup_top5_all"), 0
-    )
+    counts: dict[MeasureName, int] = dict.fromkeys(MEASURES, 0)
     for row in outcomes:
-        counts["softmax_top1_all"] += row["prediction"] == row["label"]
-        counts["softmax_top5_all"] += row["top5_correct"]
-        counts["regroup_top1_all"] += row["ranks"][signs, k - 1] == 1
-        counts["regroup_top5_all"] += row["ranks"][signs, k - 1] <= 5
+        counts["softmax_top1"] += row["prediction"] == row["label"]
+        counts["softmax_top5"] += row["top5_correct"]
+        counts["regroup_top1"] += row["ranks"][signs, k - 1] == 1
+        counts["regroup_top5"] += row["ranks"][signs, k - 1] <= 5
     return {name: (int(count), total) for name, count in counts.items()}
 
 
@@ -109,29 +135,33 @@ def test_every_cell_is_that_of_a_literal_recount(whole: Any, k: int, signs: str)
             continue
         robust.append(attacked[name] if name in attacked else clean[name])
         plain.append(clean[name])
-    row = counts.describe("V", k, signs)
-    for cells, outcomes in ((row, robust), (row["whole"]["clean"], plain)):
+    row = counts.in_row(row_at(k, signs), "V")
+    for cells, outcomes in ((row.over_all, robust), (whole_of(row).clean, plain)):
         for name, (correct, total) in recounted(
             outcomes, k, votes.SIGN_CHOICES.index(signs)
         ).items():
-            cell = cells[name]
-            assert (cell["correct"], cell["total"]) == (correct, total)
-            assert cell["accuracy"] == pytest.approx(correct / total)
-            assert cell["interval95"] == pytest.approx(wilson(correct, total))
+            cell = cells.of(name)
+            assert (cell.correct, cell.total) == (correct, total)
+            assert cell.accuracy == pytest.approx(correct / total)
+            assert cell.interval95 == pytest.approx(wilson(correct, total))
+    kept = ("images", "attempted", "failed", "success", "k", "signs", "over_success")
+    assert row.model_dump(include={*kept}) == row_at(k, signs).model_dump(include={*kept})
 
 
 def test_what_is_counted_is_told(whole: Any) -> None:
     counts, *_ = whole
-    row = counts.describe("V", 1, "both") | {"images": "pgd"}
+    row = counts.in_row(ATTACK, "V")
     # 17 samples; of them s02 cannot be read, and s05, s21 and s06 were lost (s08 is of no subset).
-    assert (row["whole"]["samples"], row["whole"]["counted"]) == (17, 13)
-    assert row["whole"]["attacked"] == 13 - len(WRONG)
-    (line,) = whole_lines([row, {**row, "images": "fgsm"}, {"images": "clean"}])
+    assert (whole_of(row).subset, whole_of(row).samples, whole_of(row).counted) == ("V", 17, 13)
+    assert whole_of(row).attacked == 13 - len(WRONG)
+    other = row.model_copy(update={"images": "fgsm"})
+    missing = ImagesNotRun(images="later", reason="the study skips it")
+    (line,) = whole_lines([row, other, CLEAN, missing])
     assert line.startswith('pgd, fgsm: "over all" counts 13 images of the subset V, ')
     assert line.endswith(
         "the other 4 by their clean image. 4 more have no outcome and count nowhere."
     )
-    assert list(whole_lines([{"images": "clean"}])) == []
+    assert list(whole_lines([CLEAN, missing])) == []
 
 
 def test_the_query_of_correct_samples_is_what_it_always_was() -> None:
