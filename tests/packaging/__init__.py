@@ -1,0 +1,1 @@
+"""The distribution: what a wheel installs, and beside what it can live."""
