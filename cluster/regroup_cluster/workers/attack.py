@@ -127,16 +127,16 @@ class AttackWorker:
     def _attack(self, batch: ImageBatch, buffer: AttackBlockBuffer) -> None:
         """Attack the samples of the batch that no earlier attempt has attacked."""
         buffer.fail(batch.errors)
-        places = np.flatnonzero(~buffer.attacked[batch.rows])
-        while len(places):
-            piece = places if self._group else places[: self._size.batch]
+        positions = np.flatnonzero(~buffer.attacked[batch.rows])
+        while len(positions):
+            piece = positions if self._group else positions[: self._size.batch]
             if self._size.attempt(partial(self._attack_piece, batch, piece, buffer)):
-                places = places[len(piece) :]
+                positions = positions[len(piece) :]
 
     def _attack_piece(
-        self, batch: ImageBatch, places: NDArray[np.int64], buffer: AttackBlockBuffer
+        self, batch: ImageBatch, positions: NDArray[np.int64], buffer: AttackBlockBuffer
     ) -> bool:
-        rows, pixels = batch.rows[places], batch.pixels[places].to(self._work.device)
+        rows, pixels = batch.rows[positions], batch.pixels[positions].to(self._work.device)
         labels = buffer.rows.labels[rows]
         right = self._predictions(pixels) == labels
         # The index was drawn from stored features; rounding may decide a tie differently here.

@@ -71,7 +71,7 @@ class AttackBlockBuffer:
         # A comparison with NaN is false as well.
         inside = ((result.images >= 0) & (result.images <= 1)).all(axis=(1, 2, 3))
         self._blank(dict.fromkeys(rows[~inside].tolist(), _NO_IMAGE))
-        self._blank({int(rows[place]): line for place, line in result.failures.items()})
+        self._blank({int(rows[position]): line for position, line in result.failures.items()})
 
     def _blank(self, errors: Mapping[int, str]) -> None:
         self.fail(errors)

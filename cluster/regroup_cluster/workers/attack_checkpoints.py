@@ -67,14 +67,14 @@ class AttackCheckpoints:
         self._stored.clear()
 
     def _table(self, rows: NDArray[np.int64]) -> pa.Table:
-        block, places = self._block, rows.tolist()
+        block, positions = self._block, rows.tolist()
         failed = block.errors
-        images = [None if row in failed else block.images[row].tobytes() for row in places]
+        images = [None if row in failed else block.images[row].tobytes() for row in positions]
         columns = {
             "row": rows,
-            "sample_id": [block.rows.sample_ids[row] for row in places],
+            "sample_id": [block.rows.sample_ids[row] for row in positions],
             "image": images,
-            "error": [failed.get(row) for row in places],
+            "error": [failed.get(row) for row in positions],
             "seconds": block.seconds[rows],
             **{name: values[rows] for name, values in block.outcome.items()},
         }

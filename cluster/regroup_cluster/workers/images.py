@@ -253,7 +253,7 @@ class IndexImages:
         errors = {row: data for row, data in enumerate(encoded) if isinstance(data, str)}
         rows = [row for row in range(len(encoded)) if row not in errors]
         found = self._decoder([data for data in encoded if isinstance(data, bytes)], each)
-        errors |= {rows[place]: reason for place, reason in found.errors.items()}
+        errors |= {rows[position]: reason for position, reason in found.errors.items()}
         good = np.array([row for row in rows if row not in errors], np.int64)
         ordered = {start + row: errors[row] for row in sorted(errors)}
         return ImageBatch(good + start, found.pixels.to(self._device), ordered)

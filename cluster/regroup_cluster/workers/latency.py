@@ -186,11 +186,11 @@ def alternate(runs: Sequence[Callable[[], None]], rounds: int = ROUNDS) -> list[
     """
     taken: list[list[float]] = [[] for _ in runs]
     for number in range(rounds + 1):
-        for place in [(number + step) % len(runs) for step in range(len(runs))]:
+        for index in [(number + step) % len(runs) for step in range(len(runs))]:
             started = time.perf_counter()
-            runs[place]()
+            runs[index]()
             if number:
-                taken[place].append(time.perf_counter() - started)
+                taken[index].append(time.perf_counter() - started)
     return taken
 
 
