@@ -18,7 +18,7 @@ from regroup.candidates import first_depth, next_depths
 from regroup_pipelines.banks.build import build_bank
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import BankDraw, draw_bank
-from regroup_pipelines.banks.variants import BankOrigin, just_enough
+from regroup_pipelines.banks.variants import BankOrigin, minimal_depths
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
@@ -173,7 +173,7 @@ def test_just_as_deep_as_needed_draws_what_rounds_do(
         origin, own = BankOrigin.of(session, stored), BankRecipe.of_bank(stored)
         for size in range(1, 9):
             recipe = replace(own, per_class=size)
-            near = origin._look(recipe, size, just_enough)
+            near = origin._look(recipe, size, minimal_depths)
             far = origin._look(recipe, first_depth(size, 0.75), next_depths)
             assert (near.unknown, far.unknown) == ([], [])
             draws = [each.draw(stored.class_names) for each in (near, far)]

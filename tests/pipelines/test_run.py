@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,7 +30,7 @@ from regroup_pipelines.study.subsets import draw_subset
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.kinds.studies import study_names
+from regroup_store.kinds.studies import read_study, study_names, write_study
 from regroup_store.kinds.votes import TRUE_RANK
 from tests.pipelines.colour_study import Finished, plan_and_run
 from tests.pipelines.colours import colour_folder
@@ -259,6 +260,25 @@ def test_run_again_does_nothing_and_says_so(finished: Finished, run: Run) -> Non
     saved = json.loads((finished.output / "results.json").read_text())
     assert study_results(saved).evaluations == finished.results.evaluations
     assert saved["forward_passes"] == 0
+
+
+def test_results_of_a_later_release_are_not_replaced(
+    finished: Finished, run: Run, tmp_path: Path
+) -> None:
+    """Refused before any work, even where there is some."""
+    store = open_store(str(shutil.copytree(finished.config.store, tmp_path / "store")))
+    later = {**finished.results.plain(), "schema_version": 3}
+    write_study(store, "colours", later)
+    elements = store.elements()
+    where = ("--store", store.uri, "--output", str(tmp_path / "out"))
+    refused = run(*finished.args(*where, "--set", "attacks.strong.seed=7"))
+    assert refused.status == 2
+    line = refused.err.strip().splitlines()[-1]
+    assert line.startswith("regroup run: the results of colours in ")
+    assert "have schema version 3, this release reads versions up to 2" in line
+    assert store.elements() == elements
+    assert read_study(store, "colours") == later
+    assert not (tmp_path / "out").exists()
 
 
 def test_plan_of_a_finished_study_holds_all_of_it(finished: Finished, run: Run) -> None:

@@ -13,7 +13,7 @@ from regroup_pipelines.results.accuracy import accuracies
 from regroup_pipelines.results.base import MEASURES
 from regroup_pipelines.results.counts import GroupCounts, SignCounts
 from regroup_pipelines.results.records import ImagesNotRun, MeasuredImages, WholeSubset
-from regroup_pipelines.results.whole_subset import whole_lines, whole_subset
+from regroup_pipelines.results.whole_subset import whole_subset_notes, whole_subset
 from regroup_pipelines.schema.attacks import Subset
 from regroup_pipelines.schema.paper_values import MeasureName
 from regroup_pipelines.study.subsets import subset_rows
@@ -156,12 +156,12 @@ def test_what_is_counted_is_told(whole: Any) -> None:
     assert whole_of(row).attacked == 13 - len(WRONG)
     other = row.model_copy(update={"images": "fgsm"})
     missing = ImagesNotRun(images="later", reason="the study skips it")
-    (line,) = whole_lines([row, other, CLEAN, missing])
+    (line,) = whole_subset_notes([row, other, CLEAN, missing])
     assert line.startswith('pgd, fgsm: "over all" counts 13 images of the subset V, ')
     assert line.endswith(
         "the other 4 by their clean image. 4 more have no outcome and count nowhere."
     )
-    assert list(whole_lines([CLEAN, missing])) == []
+    assert list(whole_subset_notes([CLEAN, missing])) == []
 
 
 def test_the_query_of_correct_samples_is_what_it_always_was() -> None:

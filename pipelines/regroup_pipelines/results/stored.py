@@ -1,4 +1,4 @@
-"""The results of a study in a store: written in this schema, read in every earlier one."""
+"""Results of studies in a store: written in the current schema, read in every earlier one."""
 
 from __future__ import annotations
 
@@ -18,18 +18,27 @@ if TYPE_CHECKING:
 
 
 def read_results(store: Store, name: str) -> StudyResults:
-    """The results of a study.
+    """Read the results of a study.
 
     Raises:
-        StoreUsageError: there are none, or they hold something that this release cannot read.
-        SchemaVersionError: they are of a later schema.
+        StoreUsageError: there are none, or this release cannot read them.
+        SchemaVersionError: they have a later schema version.
         DamagedError: they do not match their checksum.
     """
     return parse_results(read_study(store, name), f"the results of {name} in {store.uri}")
 
 
 def parse_results(plain: JsonObject, where: str) -> StudyResults:
-    """Results from plain JSON of this schema or an earlier one; see `read_results`."""
+    """Parse results from plain JSON of this schema version or an earlier one.
+
+    Args:
+        plain: the content of `results.json`.
+        where: names the results in error messages.
+
+    Raises:
+        StoreUsageError: they cannot be read.
+        SchemaVersionError: they have a later schema version.
+    """
     version = plain.get("schema_version", 1)
     if isinstance(version, int) and version > RESULTS_VERSION:
         raise SchemaVersionError(
@@ -52,13 +61,23 @@ def _first(error: Exception) -> str:
     return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
 
 
+def kept_results(store: Store, name: str) -> StudyResults | None:
+    """Return the results that a run of a study replaces, or None where none can be read.
+
+    Raises:
+        SchemaVersionError: they are of a later schema; an earlier release does not replace them.
+        DamagedError: they do not match their checksum.
+    """
+    try:
+        return read_results(store, name) if name in study_names(store) else None
+    except SchemaVersionError:
+        raise
+    except StoreUsageError:
+        return None
+
+
 def keep_results(store: Store, results: StudyResults) -> None:
-    """Write the results, unless the same numbers are there, with what computing them cost."""
-    if results.study in study_names(store):
-        try:
-            kept: StudyResults | None = read_results(store, results.study)
-        except StoreUsageError:
-            kept = None
-        if kept is not None and kept.without_cost() == results.without_cost():
-            return
-    write_study(store, results.study, results.plain())
+    """Write the results, unless the store has the same numbers, with the cost of computing them."""
+    kept = kept_results(store, results.study)
+    if kept is None or kept.without_cost() != results.without_cost():
+        write_study(store, results.study, results.plain())

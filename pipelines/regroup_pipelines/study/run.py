@@ -1,4 +1,4 @@
-"""Run a study: do what the store does not hold yet of it, and keep its results."""
+"""Run a study: compute what the store lacks, and store the results."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.log import log
-from regroup_pipelines.results.stored import keep_results
+from regroup_pipelines.results.stored import keep_results, kept_results
 from regroup_pipelines.study.results import ResultsBuilder
 
 if TYPE_CHECKING:
@@ -18,7 +18,11 @@ if TYPE_CHECKING:
 
 
 class StudyIncompleteError(IncompleteError):
-    """Some attacks could not be run (exit status 1); `summary` holds what was measured."""
+    """Some attacks or timings failed (exit status 1).
+
+    Attributes:
+        summary: the results of everything else, for --json.
+    """
 
     def __init__(self, message: str, summary: JsonObject) -> None:
         super().__init__(message)
@@ -26,7 +30,11 @@ class StudyIncompleteError(IncompleteError):
 
 
 def refuse_incomplete(failures: dict[str, str], results: StudyResults) -> None:
-    """Raise `StudyIncompleteError` where a part of the study could not be made."""
+    """Report the parts of a study that failed.
+
+    Raises:
+        StudyIncompleteError: there are some.
+    """
     if failures:
         first = next(iter(failures.values()))
         raise StudyIncompleteError(
@@ -37,14 +45,20 @@ def refuse_incomplete(failures: dict[str, str], results: StudyResults) -> None:
 def run_study(
     session: Session, steps: StudySteps, started: float
 ) -> tuple[StudyResults, dict[str, str]]:
-    """Do what is missing of a study, and keep its results in the store.
+    """Run the missing steps of a study and store its results.
 
     Args:
+        session: store and workers.
+        steps: the steps of the study.
         started: when the command began, by `time.perf_counter`.
 
     Returns:
-        The results, and why parts of the study failed, by their names.
+        The results, and the reasons of the parts of the study that failed, by name.
+
+    Raises:
+        SchemaVersionError: the store has results of this study by a later release.
     """
+    kept_results(session.store, steps.study.name)  # raises before any work
     failures = _make(steps)
     cost = {
         "forward_passes": sum(entry.forward_passes for entry in session.ledger),
@@ -57,10 +71,7 @@ def run_study(
 
 
 def _make(steps: StudySteps) -> dict[str, str]:
-    """Make every element; the reasons of attacks and timings that fail, by name.
-
-    The rest of the study is still made.
-    """
+    """Run every step, also after an attack or a timing fails; return the reasons by name."""
     failures: dict[str, str] = {}
     for step in steps.steps():
         if step.part in failures:
