@@ -1,1 +1,1 @@
-"""One thin program per job, and the `regroup` command."""
+"""The commands of `regroup`, the steps and studies they run, and what they report."""

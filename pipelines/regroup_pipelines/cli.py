@@ -1,4 +1,4 @@
-"""The `regroup` command: one subcommand a job, made from its config dataclass by tyro."""
+"""The `regroup` command: one subcommand per config dataclass, parsed by tyro."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from regroup_pipelines.help_page import HELP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-# What tyro prints or writes the shells' completion scripts for.
+# The options for which tyro prints or writes a shell's completion script.
 COMPLETIONS = ("--tyro-print-completion", "--tyro-write-completion")
 
 
 def program_of(command: str) -> Callable[[Any], Any]:
-    """The `main` of a module of `commands`, imported only when it is run: help stays quick."""
+    """Return the `main` of a command's module, imported only now so that help stays fast."""
     name = f"regroup_pipelines.commands.{command.replace('-', '_')}"
     main: Callable[[Any], Any] = importlib.import_module(name).main
     return main
 
 
 def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
-    """SIGTERM, what `ray job stop` sends: unwind, so that workers end and files are closed."""
+    """Handle SIGTERM (sent by `ray job stop`): unwind, so that workers end and files are closed."""
     sys.exit(128 + number)
 
 
 def _execute(command: str, config: Any) -> int:
-    """Run a program; its summary goes to standard output as JSON when asked. Returns the status."""
+    """Run a command, print its summary as JSON where --json is given, return the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
         summary = program_of(command)(config)
@@ -60,13 +60,13 @@ def _execute(command: str, config: Any) -> int:
 
 
 def _print_summary(config: Any, summary: Any) -> None:
-    """Print what a job did, or found before it failed, where --json asks for it."""
+    """Print what a command did, or found before it failed, where --json is given."""
     if getattr(config, "json", False) and summary is not None:
         print(json.dumps(summary, indent=2, default=str))
 
 
 def run_command(command: str, args: list[str] | None = None) -> None:
-    """Run one job as a program of its own (`python pipelines/<job>.py ...`)."""
+    """Parse the options of one command, run it and exit with its status."""
     kind, prog = CONFIGS[command], f"regroup {command}"
     words = sys.argv[1:] if args is None else args
     _run_alone(command, words)
@@ -80,7 +80,7 @@ def run_command(command: str, args: list[str] | None = None) -> None:
 
 
 def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
-    """What options in `words` that a command does not have may have meant, a line each."""
+    """Return one suggestion for each misspelt option in `words`."""
     names = [field.name.replace("_", "-") for field in fields(kind)]
     known = {f"--{name}" for name in names} | {f"--no-{name}" for name in names} | {"--help"}
     given = {word.partition("=")[0].replace("_", "-") for word in words if word[:2] == "--"}
@@ -89,7 +89,7 @@ def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
 
 
 def _run_alone(command: str, words: list[str]) -> None:
-    """Where `words` hold an option that needs none of the others: do what it says, and exit."""
+    """Run and exit where `words` hold an option that needs no others, such as `attack --list`."""
     for (name, option), (program, kind) in ALONE.items():
         if name == command and option in words:
             known = [word for word in words if word in (option, "--json", "--help")]
@@ -98,7 +98,7 @@ def _run_alone(command: str, words: list[str]) -> None:
 
 
 def _parse(parse: Callable[[], Any]) -> Any:
-    """What `parse` returns; a reader of the help that goes away (`| head`) is no error."""
+    """Return what `parse` returns; exit quietly where the reader of the help is gone (`| head`)."""
     try:
         config = parse()
         sys.stdout.flush()
@@ -110,7 +110,7 @@ def _parse(parse: Callable[[], Any]) -> Any:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point of the `regroup` command."""
+    """Run the `regroup` command with `args` (default: those of the process)."""
     words = sys.argv[1:] if args is None else args
     first = words[0] if words else ""
     if first in CONFIGS:
@@ -124,7 +124,7 @@ def main(args: list[str] | None = None) -> None:
 
 
 def _refuse(word: str) -> int:
-    """Say that `word` is no command, and which is nearest; the exit status."""
+    """Report an unknown command or option with the nearest known one; return the exit status."""
     if not word:
         print(HELP, file=sys.stderr)
         return 2
@@ -136,7 +136,7 @@ def _refuse(word: str) -> int:
 
 
 def _print_completion(words: list[str]) -> None:
-    """Have tyro make a shell's script: only this needs every command's options at once."""
+    """Print a shell's completion script: only this needs every command's options at once."""
     configs = {name: cast("Callable[..., Any]", kind) for name, kind in CONFIGS.items()}
     tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
 

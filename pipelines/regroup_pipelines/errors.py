@@ -1,16 +1,20 @@
-"""Errors of the commands; each says what is wrong, where, and what to do."""
+"""Errors of the commands. A message says what is wrong, where, and what to do."""
 
 from regroup_pipelines.json_types import JsonObject
 
 
 class UsageError(Exception):
-    """Options or inputs that cannot be meant (exit status 2)."""
+    """Invalid options or inputs (exit status 2)."""
 
     exit_status = 2
 
 
 class DamageFoundError(Exception):
-    """The store holds damage (exit status 1); `summary` names it all, for --json."""
+    """The store is damaged (exit status 1).
+
+    Attributes:
+        summary: everything that is damaged, for --json.
+    """
 
     exit_status = 1
 
@@ -20,6 +24,6 @@ class DamageFoundError(Exception):
 
 
 class IncompleteError(Exception):
-    """Some blocks could not be done; the rest is committed (exit status 1)."""
+    """Some blocks failed; all others are committed (exit status 1)."""
 
     exit_status = 1

@@ -1,4 +1,4 @@
-"""What `regroup --help` prints: the flow, in one screen of 80 columns."""
+"""The text of `regroup --help`: the workflow on one screen of 80 columns."""
 
 HELP = """\
 usage: regroup COMMAND [OPTIONS]          (regroup COMMAND --help explains each)

@@ -1,10 +1,10 @@
-"""Types of what is read and written as plain JSON or CSV, at the edges of the pipelines."""
+"""Types of plain JSON and CSV rows, as the pipelines read and write them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 JsonObject = dict[str, Any]
-"""Plain JSON, on its way in or out."""
+"""A JSON object that was just read or is about to be written."""
 FlatRow = dict[str, str | int | float | bool | None]
-"""A row of a CSV file: every row of a file has the same keys; "" where there is no value."""
+"""A row of a CSV file. All rows of a file have the same keys; "" stands for a missing value."""

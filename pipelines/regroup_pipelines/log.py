@@ -1,4 +1,4 @@
-"""One line of log on standard error."""
+"""Logging of the commands: lines on standard error."""
 
 from __future__ import annotations
 
@@ -6,5 +6,5 @@ import sys
 
 
 def log(line: str) -> None:
-    """One line of log on standard error."""
+    """Write one line of log to standard error."""
     print(line, file=sys.stderr, flush=True)

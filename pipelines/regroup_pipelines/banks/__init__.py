@@ -1,1 +1,1 @@
-"""Banks: which samples make one, how it is built, and how banks compare."""
+"""Banks: choosing their samples, building them, and comparing them."""

@@ -1,4 +1,4 @@
-"""What banks by several recipes make of the same stored features, and how far a bank varies."""
+"""Accuracy of the same stored features against banks of several recipes and their replicates."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from regroup_pipelines.steps.rescoring import RescoringCost, rescore
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from regroup_pipelines.banks.rounds import LookUp
+    from regroup_pipelines.banks.rounds import CandidateLookup
     from regroup_pipelines.configs.stored import RescoreConfig
     from regroup_pipelines.results.records import KRow
     from regroup_pipelines.steps.session import Session
@@ -30,12 +30,12 @@ if TYPE_CHECKING:
     from regroup_store.kinds.banks import StoredBank
 
 Summaries = dict[str, VoteSummary]
-# Percentiles of the bootstrap's 95 % interval.
+# Percentiles that bound the bootstrap's 95 % interval.
 INTERVAL = (2.5, 97.5)
 
 
 def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
-    """Every combination that the options ask for; the bank's own where they say nothing.
+    """Return every combination of the options; an option left out takes the bank's own value.
 
     Raises:
         UsageError: an option is out of range.
@@ -55,8 +55,8 @@ def recipes(config: RescoreConfig, bank: StoredBank) -> list[BankRecipe]:
     ]
 
 
-def asks_for_others(config: RescoreConfig) -> bool:
-    """Whether any option asks for another bank than the stored one."""
+def requests_other_banks(config: RescoreConfig) -> bool:
+    """Return whether any option requests other banks than the stored one."""
     asked = (config.per_class, config.weighting, config.bank_seeds, config.deltas)
     return any(asked) or config.bootstrap != 0
 
@@ -78,13 +78,13 @@ def _check(config: RescoreConfig) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Variant:
-    """One recipe and what came of it.
+    """A bank of one recipe, scored.
 
     Attributes:
-        recipe: of the bank.
+        recipe: how the bank was made.
         bank: its ref.
-        summaries: of the votes, by features.
-        replicates: the same of every bootstrap replicate of the bank.
+        summaries: summary of the votes against it, by features.
+        replicates: the same for every bootstrap replicate of the bank.
     """
 
     recipe: BankRecipe
@@ -96,9 +96,12 @@ class Variant:
 def compare_banks(
     session: Session, bank: StoredBank, features: list[BlockElement], config: RescoreConfig
 ) -> tuple[list[Variant], RescoringCost]:
-    """Build and score every recipe's bank and its replicates; what it cost.
+    """Build and score the bank of every recipe, and its replicates.
 
     All samples are looked up before the first bank is built.
+
+    Returns:
+        One variant per recipe, and what building and scoring them cost.
 
     Raises:
         UsageError: a bank takes images that were never extracted.
@@ -120,7 +123,7 @@ def compare_banks(
 def _variant(
     session: Session,
     origin: BankOrigin,
-    found: tuple[BankRecipe, LookUp],
+    found: tuple[BankRecipe, CandidateLookup],
     features: list[BlockElement],
     config: RescoreConfig,
 ) -> Variant:
@@ -137,11 +140,11 @@ def _scored(
     session: Session,
     origin: BankOrigin,
     recipe: BankRecipe,
-    samples: LookUp,
+    samples: CandidateLookup,
     features: list[BlockElement],
     config: RescoreConfig,
 ) -> tuple[str, Summaries]:
-    """The ref of a recipe's bank, and the summaries of the votes against it."""
+    """Build a recipe's bank and score against it; return its ref and the summaries of the votes."""
     from dataclasses import replace
 
     bank = origin.build(session, recipe, samples)
@@ -150,11 +153,14 @@ def _scored(
 
 
 class BootstrapSpread(Record):
-    """How the accuracies (in [0, 1]) of bootstrap replicates of a bank vary.
+    """Spread of the accuracies, in [0, 1], of bootstrap replicates of a bank.
 
     Attributes:
-        deviation: of a sample (n - 1).
-        interval95: of the percentile method (Efron 1979).
+        replicates: number of replicates.
+        mean: mean accuracy.
+        deviation: sample standard deviation (n - 1).
+        interval95: 95 % interval by the percentile method (Efron 1979).
+        accuracies: one per replicate.
     """
 
     replicates: int
@@ -169,7 +175,11 @@ class VariantRow(Record):
 
     Attributes:
         recipe: the bank's inputs: per_class, weighting, seed, delta.
-        bootstrap: by set of images, where replicates were made and there is anything to measure.
+        bank: its ref.
+        k: how many of the last taps vote.
+        signs: which voters of a tap count.
+        accuracy: by set of images.
+        bootstrap: spread over the replicates, by set of images; empty without replicates.
     """
 
     recipe: JsonObject
@@ -183,7 +193,7 @@ class VariantRow(Record):
 def variant_rows(
     variants: Sequence[Variant], ks: list[int], signs: tuple[str, ...]
 ) -> list[VariantRow]:
-    """A row for each recipe, k and sign choice, with the replicates' spread."""
+    """Return one row per recipe, k and sign choice, with the spread over the replicates."""
     return [
         VariantRow(
             recipe=variant.recipe.inputs(),
@@ -203,7 +213,7 @@ def variant_rows(
 
 
 def _spreads(row: KRow, others: list[KRow]) -> dict[str, BootstrapSpread]:
-    """How the replicates' accuracies vary, by set of images."""
+    """Return the spread of the replicates' accuracies by set of images."""
     return {
         name: spread([a for o in others if (a := o.accuracy[name].accuracy) is not None])
         for name, cell in row.accuracy.items()
@@ -212,7 +222,7 @@ def _spreads(row: KRow, others: list[KRow]) -> dict[str, BootstrapSpread]:
 
 
 def spread(accuracies: Sequence[float]) -> BootstrapSpread:
-    """How accuracies (in [0, 1]) of bootstrap replicates vary."""
+    """Summarise the accuracies, in [0, 1], of bootstrap replicates."""
     low, high = np.percentile(accuracies, INTERVAL)
     return BootstrapSpread(
         replicates=len(accuracies),
@@ -224,7 +234,7 @@ def spread(accuracies: Sequence[float]) -> BootstrapSpread:
 
 
 def variant_grid(rows: list[VariantRow], names: list[str], bootstrap: int) -> Table:
-    """A line for each bank, k and sign choice, a column for each set of images."""
+    """Return a table with one line per bank, k and sign choice and one column per set of images."""
     spreads = f"; brackets: 95 % of {bootstrap} resampled banks" if bootstrap else ""
     table = Table(title=f"REGroup top-1 by bank (attacked images: over #S), %{spreads}")
     for head in ("samples per class", "weights", "seed", "delta", "k", "signs", *names):

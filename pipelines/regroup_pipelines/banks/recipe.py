@@ -1,4 +1,4 @@
-"""How a bank is made of its samples, and which samples those are: what `build-bank` was told."""
+"""The recipe of a bank: which samples it takes, and how it weights them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class BankRecipe:
-    """All that determines a bank beside its features (paper, eq. 1; DESIGN §3).
+    """All that determines a bank besides its features (paper, eq. 1; docs/bank.md).
 
     Attributes:
-        per_class: correctly classified samples a class, the first in seeded order.
-        weighting: lambda_j, of softmax confidences or uniform.
-        seed: of the order.
+        per_class: correctly classified samples per class, the first ones in seeded order.
+        weighting: the weights lambda_j: softmax confidences, or uniform.
+        seed: seed of the order.
         delta: added to accumulators before they become PMFs.
         replicate: number of a bootstrap replicate of these samples; None: the samples themselves.
     """
@@ -35,7 +35,7 @@ class BankRecipe:
 
     @classmethod
     def of(cls, options: BankOptions) -> Self:
-        """The recipe that the options of `build-bank` give."""
+        """Return the recipe that the options of `build-bank` describe."""
         return cls(
             per_class=options.per_class,
             weighting=options.weighting,
@@ -45,13 +45,13 @@ class BankRecipe:
 
     @classmethod
     def of_bank(cls, bank: StoredBank) -> Self:
-        """The recipe that a stored bank was made by."""
+        """Return the recipe of a stored bank."""
         inputs: JsonObject = bank.inputs
         known = ("per_class", "weighting", "seed", "delta")
         return cls(**{key: inputs[key] for key in known}, replicate=inputs.get("replicate"))
 
     def inputs(self) -> JsonObject:
-        """As the bank's inputs have it, hashed into its fingerprint."""
+        """Return the recipe's part of the bank's inputs, which its fingerprint hashes."""
         declared = {
             "per_class": self.per_class,
             "weighting": self.weighting,
@@ -61,5 +61,5 @@ class BankRecipe:
         return declared if self.replicate is None else {**declared, "replicate": self.replicate}
 
     def replicates(self, count: int) -> list[Self]:
-        """The recipes of `count` bootstrap replicates of this bank's samples."""
+        """Return the recipes of `count` bootstrap replicates of this recipe's samples."""
         return [replace(self, replicate=number) for number in range(count)]

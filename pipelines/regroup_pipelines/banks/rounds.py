@@ -1,8 +1,8 @@
-"""The samples of a bank, found in rounds: only as many images are extracted as it takes.
+"""Choose the samples of a bank in rounds, extracting no more images than needed.
 
-A first round tries some images of each class, further ones more of the classes that lack correctly
-classified samples. Whatever was extracted before, for another bank or of the whole split, is not
-extracted again.
+The first round extracts some images of each class, later rounds more of the classes that still lack
+correctly classified samples. Images that were extracted before, for another bank or with the
+complete split, are not extracted again.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ SHOWN_CLASSES = 10
 
 @dataclass(frozen=True, eq=False)
 class BankDraw:
-    """What a bank is made of.
+    """The samples of a bank, and where their features are.
 
     Attributes:
         features: the features elements that hold its candidates.
-        samples: its samples, ascending by row; row r of features i is row starts[i] + r here.
-        starts: (len(features),) int64.
-        counts: how many each class has, (M,) int64.
-        tried: how many images of each class were looked at, (M,) int64.
+        samples: its samples, ascending by row; row r of features i has the number starts[i] + r.
+        starts: number of the first row of each features element, (len(features),) int64.
+        counts: samples per class, (M,) int64.
+        tried: images of each class that were considered, (M,) int64.
     """
 
     features: list[BlockElement]
@@ -60,9 +60,9 @@ class BankDraw:
     tried: NDArray[np.int64]
 
     def inputs(self) -> JsonObject:
-        """The features' fingerprints, and their gaps, as the bank's inputs have them.
+        """Return the features' part of the bank's inputs: their fingerprints and gaps.
 
-        In an order of their own: that of extraction is another one after an interruption.
+        They are sorted, since an interruption may change the order in which they are extracted.
         """
         if len(self.features) == 1:
             return {"features": self.features[0].fingerprint, **self.features[0].gap_inputs()}
@@ -74,10 +74,10 @@ class BankDraw:
 def draw_bank(
     session: Session, network: Network, index: SampleIndex, options: BankOptions, batch: int
 ) -> BankDraw:
-    """The samples of a bank, after extracting what is needed to know them.
+    """Choose the samples of a bank, extracting what that takes.
 
-    They are the first `per_class` correctly classified ones of each class in its seeded order, as
-    if the whole index had been extracted.
+    They are the first `per_class` correctly classified samples of each class in seeded order, the
+    same as if the complete index had been extracted.
 
     Raises:
         ConfigurationError: a class has no correctly classified sample; an option is out of range.
@@ -87,7 +87,7 @@ def draw_bank(
     known, labels = _extracted(session, network, index, batch), label_map(index, network)
     while True:
         candidates = candidates_of(index, labels, depths, options.bank_seed)
-        found = LookUp(known, candidates, options.per_class, options.bank_seed)
+        found = CandidateLookup(known, candidates, options.per_class, options.bank_seed)
         if found.unknown:
             known.append(
                 _extract(session, network, index, candidates, found.unknown, options, batch)
@@ -102,7 +102,7 @@ def draw_bank(
 def _extracted(
     session: Session, network: Network, index: SampleIndex, batch: int
 ) -> list[BlockElement]:
-    """Features of images of `index` that the store holds; what they lack is tried again."""
+    """Open the stored features of images of `index`; their missing blocks are tried again."""
     like = index_features_spec(network, index, session.options.block_rows).inputs
     found = []
     for ref in features_of_index(session.store, index.fingerprint, like):
@@ -117,7 +117,14 @@ def _extracted(
 def candidates_of(
     index: SampleIndex, labels: Sequence[int] | None, depths: NDArray[np.int64], seed: int
 ) -> Candidates:
-    """The first `depths`, (M,) int64, images of each class; `labels`: as of `label_map`."""
+    """Return the first images of each class in seeded order.
+
+    Args:
+        index: the training images.
+        labels: the model's class of every label, as from `label_map`.
+        depths: how many images of each class, (M,) int64.
+        seed: seed of the order.
+    """
     sampler = CandidateSampler(depths, seed)
     for start in range(0, index.rows_count, PART_ROWS):
         table = index.rows(slice(start, start + PART_ROWS), ["sample_id", "label"])
@@ -136,7 +143,7 @@ def _extract(
     options: BankOptions,
     batch: int,
 ) -> BlockElement:
-    """Features of the candidates that no stored features hold, by their numbers."""
+    """Extract the candidates that no stored features hold, given by their numbers."""
     rows = candidates.rows[unknown].tolist()
     classes = len(np.unique(candidates.labels[unknown]))
     log(
@@ -148,8 +155,8 @@ def _extract(
     return extract_index(session, network, tried, batch)
 
 
-class LookUp:
-    """What stored features say of the candidates: which are known, which correct.
+class CandidateLookup:
+    """The candidates of a bank looked up in stored features: which are known, which correct.
 
     Attributes:
         unknown: numbers of the candidates that no features hold.
@@ -174,11 +181,15 @@ class LookUp:
 
     @property
     def unknown_labels(self) -> NDArray[np.int64]:
-        """The classes of the candidates that no features hold, one each."""
+        """The class of each candidate that no features hold, (len(unknown),) int64."""
         return self._candidates.labels[self.unknown]
 
     def draw(self, class_names: Sequence[str], replicate: int | None = None) -> BankDraw:
-        """The bank's samples, or a bootstrap replicate; ConfigurationError for a class without."""
+        """Draw the bank's samples, or a bootstrap replicate of them.
+
+        Raises:
+            ConfigurationError: a class has no correctly classified sample.
+        """
         samples, classes = self._sampler.finish(class_names, replicate), len(self.correct)
         return BankDraw(
             self._features,
@@ -189,7 +200,7 @@ class LookUp:
         )
 
     def _read(self, element: BlockElement) -> None:
-        """Take in the rows of one features element that are candidates not met before."""
+        """Add the rows of a features element that are candidates and were not added before."""
         before = self._seen.sum()
         start = sum(f.plan.rows for f in self._features)
         for first_row, table in tables(element, _COLUMNS) if not self._seen.all() else ():
@@ -214,14 +225,14 @@ class LookUp:
 
 
 def class_names(network: Network, index: SampleIndex) -> tuple[str, ...]:
-    """The names of the M classes in the order of the model's outputs."""
+    """Return the names of the M classes in the order of the model's outputs."""
     if label_map(index, network) is None or network.class_names is None:
         return index.class_names
     return network.class_names
 
 
 def log_short_classes(draw: BankDraw, names: Sequence[str], per_class: int) -> None:
-    """Say which classes ran out of images, and with how many samples, the fewest first."""
+    """Log which classes ran out of images and how many samples they have, fewest first."""
     short = sorted(np.flatnonzero(draw.counts < per_class).tolist(), key=lambda y: draw.counts[y])
     if not short:
         return

@@ -1,4 +1,4 @@
-"""Banks by another recipe from the features that a stored bank was made of: no forward pass."""
+"""Banks of other recipes from the features behind a stored bank, without a forward pass."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from regroup.candidates import first_depth, next_depths
 from regroup_pipelines.banks.build import reduce_bank
 from regroup_pipelines.banks.recipe import BankRecipe
-from regroup_pipelines.banks.rounds import LookUp, candidates_of
+from regroup_pipelines.banks.rounds import CandidateLookup, candidates_of
 from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.session import log_gaps
@@ -38,12 +38,12 @@ NAMED_CLASSES = 3
 
 @dataclass(frozen=True, eq=False)
 class BankOrigin:
-    """What a stored bank was drawn from, without its network.
+    """The training images and features that a stored bank was drawn from.
 
     Attributes:
         bank: the bank.
         index: the training images.
-        features: all that the store holds of them under the bank's model, taps and precision.
+        features: all stored features of them under the bank's model, taps and precision.
         labels: the model's class of every label of the index, None where they are the same.
     """
 
@@ -54,10 +54,10 @@ class BankOrigin:
 
     @classmethod
     def of(cls, session: Session, bank: StoredBank) -> BankOrigin:
-        """Find it in the store.
+        """Find the origin of `bank` in the store.
 
         Raises:
-            UsageError: what the bank was made of is there no more.
+            UsageError: the index or the features are no longer in the store.
         """
         one = _features_of(session, bank)
         index = _training_index(session, bank, one)
@@ -73,36 +73,36 @@ class BankOrigin:
             tuple(labels) if labels else None,
         )
 
-    def look_up(self, recipe: BankRecipe) -> LookUp:
-        """The samples that `recipe` draws, all of them in stored features.
+    def look_up(self, recipe: BankRecipe) -> CandidateLookup:
+        """Look up the samples that `recipe` draws in the stored features.
 
-        First as deep as `build-bank` would try, so that its bank of this recipe is found again;
-        else just as deep as the samples lie.
+        It first considers as many images per class as `build-bank` would, so that a bank of this
+        recipe that `build-bank` made is found again; failing that, as few as possible.
 
         Raises:
             UsageError: some were never extracted.
-            ConfigurationError: fewer than one sample a class.
+            ConfigurationError: fewer than one sample per class.
         """
         per_class = recipe.per_class
         expected = first_depth(per_class, BankOptions.expected_accuracy)
-        for depth, deepen in ((expected, next_depths), (per_class, just_enough)):
+        for depth, deepen in ((expected, next_depths), (per_class, minimal_depths)):
             found = self._look(recipe, depth, deepen)
             if not found.unknown:
                 return found
         raise _never_extracted(self.bank, recipe, found)
 
-    def _look(self, recipe: BankRecipe, depth: int, deepen: Deepen) -> LookUp:
+    def _look(self, recipe: BankRecipe, depth: int, deepen: Deepen) -> CandidateLookup:
         depths = np.full(len(self.bank.class_names), depth, np.int64)
         while True:
             candidates = candidates_of(self.index, self.labels, depths, recipe.seed)
-            found = LookUp(self.features, candidates, recipe.per_class, recipe.seed)
+            found = CandidateLookup(self.features, candidates, recipe.per_class, recipe.seed)
             deeper = deepen(depths, candidates.images, found.correct, recipe.per_class)
             if found.unknown or (deeper <= depths).all():
                 return found
             depths = deeper
 
-    def build(self, session: Session, recipe: BankRecipe, found: LookUp) -> StoredBank:
-        """The bank of `recipe`, from what `look_up` found; the bank itself where it is its own."""
+    def build(self, session: Session, recipe: BankRecipe, found: CandidateLookup) -> StoredBank:
+        """Build the bank of `recipe` from what `look_up` found; its own recipe gives the bank."""
         own = BankRecipe.of_bank(self.bank)
         if recipe == own:
             return self.bank
@@ -118,19 +118,26 @@ class BankOrigin:
         return read_bank(session.store, reduce_bank(session, spec, draw, recipe))
 
 
-def just_enough(
+def minimal_depths(
     depths: NDArray[np.int64],
     images: NDArray[np.int64],
     correct: NDArray[np.int64],
     per_class: int,
 ) -> NDArray[np.int64]:
-    """The next depths, as of `next_depths`, that go past no sample that is needed."""
+    """Return the next depths, as `next_depths` does, but never deeper than needed.
+
+    Args:
+        depths: images of each class considered so far, (M,) int64.
+        images: images that each class has, (M,) int64.
+        correct: correctly classified ones among those considered, (M,) int64.
+        per_class: samples that each class needs.
+    """
     deeper: NDArray[np.int64] = np.minimum(depths + np.maximum(per_class - correct, 0), images)
     return np.maximum(deeper, depths)
 
 
 def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
-    """What of `recipe` differs, in words: the bank's own name stays its alone."""
+    """Return a suffix per setting that differs from `own`, to name a bank of another recipe."""
     ours = own.inputs()
     return [
         f"{key.replace('_', '-')}-{value}"
@@ -140,7 +147,7 @@ def _suffixes(own: BankRecipe, recipe: BankRecipe) -> list[str]:
 
 
 def _features_of(session: Session, bank: StoredBank) -> BlockElement:
-    """One of the features elements that the bank was made of."""
+    """Open one of the features elements that the bank was made from."""
     named: Any = bank.inputs["features"]
     for fingerprint in named if isinstance(named, list) else [named]:
         if find_location(session.store.backend, "features", fingerprint):
@@ -149,7 +156,7 @@ def _features_of(session: Session, bank: StoredBank) -> BlockElement:
 
 
 def _training_index(session: Session, bank: StoredBank, features: BlockElement) -> str:
-    """Fingerprint of the index of the whole dataset that `features` are of images of."""
+    """Return the fingerprint of the index of the complete dataset behind `features`."""
     source: Any = features.inputs["source"]
     fingerprint = str(source["index"])
     if find_location(session.store.backend, "indexes", fingerprint):
@@ -168,7 +175,7 @@ def _gone(bank: StoredBank, what: str) -> UsageError:
     )
 
 
-def _never_extracted(bank: StoredBank, recipe: BankRecipe, found: LookUp) -> UsageError:
+def _never_extracted(bank: StoredBank, recipe: BankRecipe, found: CandidateLookup) -> UsageError:
     counts = np.bincount(found.unknown_labels, minlength=len(bank.class_names))
     most = np.argsort(-counts, kind="stable")[:NAMED_CLASSES]
     named = ", ".join(f"{counts[y]} of class {bank.class_names[y]}" for y in most if counts[y])

@@ -1,1 +1,1 @@
-"""What each subcommand of `regroup` does."""
+"""The subcommands of `regroup`: one module with a `main` per command."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def main(config: AttackConfig) -> JsonObject:
-    """Index and extract what is missing, attack, and summarise."""
+    """Index and extract what is missing, attack, and print the attack summary."""
     spec = attack_spec(config, config.parameters)
     network = open_network(config)
     check_attackable(network, spec)

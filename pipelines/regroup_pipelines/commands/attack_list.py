@@ -1,4 +1,4 @@
-"""What `regroup attack --list` prints: every attack and every preset. No store, no Ray."""
+"""List every attack and every preset (`regroup attack --list`). Needs no store and no Ray."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
     from regroup_pipelines.configs.steps import AttackListConfig
     from regroup_pipelines.json_types import JsonObject
 
-ENDS = ("", "-budget")  # the protocols of a sweep
+ENDS = ("", "-budget")  # suffixes of a sweep's presets, one per protocol
 
 
 @dataclass(frozen=True)
 class ListedAttack:
-    """An attack that can be named.
+    """An attack of the registry, as listed.
 
     Attributes:
+        name: what `--attack` calls it.
         facts: None where its library is missing.
-        cost: the most passes per sample at its default parameters; None: not known.
-        problem: why it cannot be used here, or None.
+        cost: the most passes per sample at its default parameters; None: unknown.
+        problem: why it cannot be used in this environment, or None.
     """
 
     name: str
@@ -37,14 +38,14 @@ class ListedAttack:
     problem: str | None = None
 
     def plain(self) -> JsonObject:
-        """One flat JSON object."""
+        """Return one flat JSON object."""
         facts = asdict(self.facts) if self.facts else {}
         cost = asdict(self.cost) if self.cost else {"forward": None, "backward": None}
         head = {"name": self.name, "problem": self.problem}
         return {**head, **facts, **cost} if self.facts else head
 
     def lines(self) -> list[str]:
-        """The attack in two lines, or three."""
+        """Describe the attack in up to four lines of text."""
         head, indent = f"{self.name:<15} ", " " * 16
         if self.facts is None:
             return [f"{head}{self.problem}"]
@@ -62,7 +63,7 @@ class ListedAttack:
 
 
 def listed_attack(name: str) -> ListedAttack:
-    """An attack with its facts and its cost, as far as they are known here."""
+    """Return an attack with the facts and the cost that this environment can determine."""
     try:
         kind = attack_kind(name)
     except UsageError as error:
@@ -75,13 +76,13 @@ def listed_attack(name: str) -> ListedAttack:
 
 
 def preset_object(name: str, spec: AttackSpec) -> JsonObject:
-    """A preset as plain JSON."""
-    # Not `describe`: what determines examples may need a file that is not here.
+    """Return a preset with its parameters and its cost as plain JSON."""
+    # Not `describe`: it may need a file (weights, a class list) that this machine lacks.
     return {"name": name, "attack": spec.name, **asdict(spec), **asdict(spec.cost())}
 
 
 def coupling(group: int | None) -> str:
-    """What an example depends on."""
+    """Say whether an adversarial example depends on its sample alone or on a group of samples."""
     return "each sample alone" if group is None else f"fixed groups of {group}"
 
 
@@ -92,7 +93,7 @@ def _passes(cost: Cost | None) -> str:
 
 
 def preset_line(name: str, spec: AttackSpec) -> str:
-    """A preset in one line."""
+    """Describe a preset in one line of text."""
     epsilon = "" if spec.epsilon is None else f", epsilon {spec.epsilon:.5g}"
     targeted = ", targeted" if spec.targeted else ""
     return (
@@ -102,7 +103,7 @@ def preset_line(name: str, spec: AttackSpec) -> str:
 
 
 def shown_presets() -> dict[str, AttackSpec]:
-    """The presets that are printed: of a sweep the first and the last budget."""
+    """Return the presets to print; of a sweep only the first and the last budget."""
     ends = tuple(f"{SWEEP}{level}{suffix}" for level in SWEPT[:: len(SWEPT) - 1] for suffix in ENDS)
     every = presets().items()
     return {name: spec for name, spec in every if not name.startswith(SWEEP) or name in ends}

@@ -1,4 +1,4 @@
-"""The accuracy at every epsilon, from one run of a minimising attack."""
+"""Compute accuracy at every epsilon from the results of one minimising attack."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _write_csv(path: Path, rows: list[CurvePoint]) -> None:
 
 
 def main(config: CurveConfig) -> JsonObject:
-    """Score what is not scored yet, and print the curve."""
+    """Score the features that have no votes yet, and print the curve."""
     if config.points < 2:
         raise UsageError(f"--points {config.points}: a curve has at least 2")
     with Session(config, create=False) as session:
@@ -59,9 +59,9 @@ def main(config: CurveConfig) -> JsonObject:
         made = BlockElement.open(session.store, "adversarials", config.adversarials)
         size = choose_size(made, config.size)
         log_gaps(f"curve {made.name}", made)
-        whole = {"index": clean_index(session, made)}
+        source = {"index": clean_index(session, made)}
         features = [
-            features_of(session, bank, whole, f"the clean images that {made.ref} come from"),
+            features_of(session, bank, source, f"the clean images that {made.ref} come from"),
             features_of(
                 session, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
             ),

@@ -1,6 +1,6 @@
-"""The demo: the whole path on scikit-learn's digits, from nothing to tables and a report.
+"""Run the demo: a complete study on scikit-learn's digits, from training to tables and a report.
 
-It trains a small network and runs the shipped study `demo` over it.
+It trains a small network and runs the shipped study `demo` on it.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ STUDY = "demo"
 
 
 def demo_study(config: DemoConfig) -> Study:
-    """The shipped study with the demo's options, and the paper's taps alone: half of the time.
+    """Load the shipped study with the demo's options and the paper's taps only, which is faster.
 
     Raises:
         UsageError: an option is out of range.
     """
-    # Here, so that a mistake names the demo's own option and not the study's key.
+    # Checked before the study is loaded: an error then names the option, not the study's key.
     attack_spec(AttackOptions(epsilon=config.epsilon))
     if config.limit < 1:
         raise UsageError(f"--limit {config.limit}: an attack needs at least 1 image")
@@ -50,7 +50,7 @@ def demo_study(config: DemoConfig) -> Study:
 
 
 def _rescoring(session: Session, steps: StudySteps) -> RescoringCost:
-    """What scoring cost: every k and sign choice of all images, from the store."""
+    """Sum up the cost of scoring every k and sign choice of all images from the store."""
     entries = [entry for entry in session.ledger if entry.step.startswith("score ")]
     names = (*steps.study.clean, *steps.attacks)
     votes = [steps.votes(*pair, name) for pair in steps.evaluations for name in names]
@@ -62,7 +62,7 @@ def _rescoring(session: Session, steps: StudySteps) -> RescoringCost:
 
 
 def _report(config: DemoConfig, output: Path) -> str:
-    """Write the report of the demo; where it begins."""
+    """Write the report of the demo and return the path of its first page."""
     place = str(output / "report")
     options = ReportConfig(store=config.store, output=place, study=STUDY, json=config.json)
     return str(report(options)["index"])
@@ -81,7 +81,7 @@ def _print(
 
 
 def main(config: DemoConfig) -> JsonObject:
-    """Run what is missing of the demo, print its tables and write its files."""
+    """Run the missing steps of the demo, print its tables and write its files."""
     started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
     trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
     with Session(config) as session:

@@ -1,4 +1,4 @@
-"""Diff: which settings make two elements of one kind different ones."""
+"""Show which settings differ between two elements of one kind."""
 
 from __future__ import annotations
 
@@ -25,18 +25,22 @@ if TYPE_CHECKING:
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
 
-# Of lists of one length, items that are told one by one.
+# Lists of equal length that differ in at most this many items are compared item by item.
 FEW = 4
 _ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting that differs.
+    """One setting that differs between two elements.
 
-    `key`: its path in the inputs, "model.compute.dtype"; `a`, `b`: its values, or `_ABSENT`;
-    `because`: of an element that another comes from, what differs in its own inputs; `note`: what
-    there is to say beside, such as that the element is not in its store.
+    Attributes:
+        key: its path in the inputs, such as "model.compute.dtype".
+        a: its value in the first element, or `_ABSENT`.
+        b: its value in the second element, or `_ABSENT`.
+        because: where the setting is the fingerprint of a parent, what differs in the parents'
+            own inputs.
+        note: a remark, such as that a parent is missing from its store.
     """
 
     key: str
@@ -46,7 +50,7 @@ class Difference:
     note: str | None = None
 
     def flat(self, above: tuple[str, ...] = ()) -> Iterator[JsonObject]:
-        """The settings at the ends as plain JSON; a value that is absent is left out."""
+        """Yield the leaves of the difference as plain JSON; absent values are left out."""
         path = (*above, self.key)
         for other in self.because:
             yield from other.flat(path)
@@ -58,7 +62,7 @@ class Difference:
 
 
 def main(config: DiffConfig) -> JsonObject:
-    """Compare two elements."""
+    """Compare two elements and print what differs."""
     from rich.table import Table
 
     stores = (
@@ -82,7 +86,7 @@ def main(config: DiffConfig) -> JsonObject:
 
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
-    """Where both elements are; a kind that one of them states is the other's too."""
+    """Locate both elements; a kind that one reference states applies to the other as well."""
     kinds = [split_ref(ref)[0] for ref in (config.a, config.b)]
     first = find_element(stores[0], config.a, kinds[0] or kinds[1])
     second = find_element(stores[1], config.b, kinds[1] or first.kind)
@@ -97,9 +101,18 @@ def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location,
 def compare_elements(
     stores: tuple[Store, Store], places: tuple[Location, Location], seen: set[tuple[str, str]]
 ) -> Iterator[Difference]:
-    """Every setting that differs between the inputs of two elements of one kind.
+    """Yield every setting that differs between the inputs of two elements of one kind.
 
-    Raises what `read_manifest` raises of these two; parents that cannot be read are notes.
+    A parent that cannot be read becomes a note.
+
+    Args:
+        stores: the stores of the two elements.
+        places: where the two elements are.
+        seen: pairs of fingerprints that were compared already; extended in place.
+
+    Raises:
+        StoreError: the manifest of one of the two elements cannot be read.
+        FileNotFoundError: the manifest of one of the two elements is missing.
     """
     inputs: list[Any] = [
         read_manifest(store.backend, place)["inputs"]
@@ -119,7 +132,7 @@ def _text(value: object) -> str:
 def _followed(
     stores: tuple[Store, Store], kind: str, found: Difference, seen: set[tuple[str, str]]
 ) -> Difference:
-    """A difference of fingerprints with what makes them differ."""
+    """Return a difference between two fingerprints with the settings that cause it."""
     pair = (_text(found.a), _text(found.b))
     if not all(pair):
         return found
@@ -141,7 +154,7 @@ def _followed(
 
 
 def compare_settings(a: object, b: object, key: str = "") -> Iterator[Difference]:
-    """Every difference between two values of plain JSON, by its path."""
+    """Yield every difference between two plain JSON values, each with its path."""
     if isinstance(a, dict) and isinstance(b, dict):
         yield from _compare_members(a, b, key)
     elif isinstance(a, list) and isinstance(b, list) and len(a) == len(b):
@@ -156,7 +169,7 @@ def _item(key: str, number: int, pair: tuple[object, object]) -> Iterator[Differ
 
 
 def _same(a: object, b: object) -> bool:
-    # 1 and 1.0 are different values of canonical JSON, and so are 1 and true.
+    # Canonical JSON, which is hashed, tells 1 from 1.0 and from true.
     return type(a) is type(b) and a == b
 
 

@@ -1,4 +1,4 @@
-"""Evaluate: extract what is missing, score it against a bank, tabulate."""
+"""Evaluate a network and a bank: extract what is missing, score it, print the accuracy table."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
 
 
 def _adversarials(session: Session, ref: str) -> BlockElement:
-    """The named adversarials; says how many samples they lack."""
+    """Open the named adversarials and warn about missing samples."""
     element = BlockElement.open(session.store, "adversarials", ref)
     log_gaps(f"evaluate {element.name}", element)
     return element
 
 
 def main(config: EvaluateConfig) -> JsonObject:
-    """Extract and score the dataset and the named adversarials; print the table."""
+    """Extract and score the dataset and the named adversarials; print the accuracy table."""
     with Session(config, create=False, allow_missing=config.allow_missing) as session:
         bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)

@@ -1,4 +1,4 @@
-"""Export: every sample of a study as Parquet and CSV, for pandas, DuckDB, R or a spreadsheet."""
+"""Export every sample of a study as Parquet and CSV, for pandas, DuckDB, R or a spreadsheet."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
-# Rows of a group of a Parquet file, and the most that are held in memory beside a block.
+# Rows per row group of a Parquet file; memory holds at most these and one block.
 GROUP_ROWS = 32768
-# Raised when a column changes its meaning or goes.
+# Incremented when a column changes its meaning or is removed.
 EXPORT_VERSION = 1
 
 
@@ -40,7 +40,7 @@ class ExportError(Exception):
 
 
 class ExportedImages(EvaluatedNames):
-    """What was written of one set of images."""
+    """How many rows were exported for one set of images."""
 
     k: int
     votes: str
@@ -49,7 +49,7 @@ class ExportedImages(EvaluatedNames):
 
 
 def evaluated(store: Store, results: StudyResults) -> list[Evaluated]:
-    """Every set of images that a study evaluated, for every pair of taps and bank, in order."""
+    """Return every set of images of every evaluation of a study, in order."""
     titles = {row.images: row.title for row in results.attacks}
     return [
         Evaluated(
@@ -74,13 +74,16 @@ def evaluated(store: Store, results: StudyResults) -> list[Evaluated]:
 def export(
     store: Store, results: StudyResults, folder: Path, formats: tuple[str, ...]
 ) -> list[ExportedImages]:
-    """Write the files, whole or not at all; what they hold, a line for each set of images.
+    """Write the export files, each completely or not at all.
 
-    Memory does not grow with the samples: GROUP_ROWS rows and a block.
+    Memory does not grow with the number of samples: it holds GROUP_ROWS rows and one block.
+
+    Returns:
+        One entry per set of images.
 
     Raises:
         ExportError: a file cannot be written.
-        StoreError: the study's elements are not all there, or damaged.
+        StoreError: an element of the study is missing or damaged.
     """
     parts = evaluated(store, results)
     name = results.study
@@ -95,7 +98,7 @@ def export(
 
 
 def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> ExportedImages:
-    """Write the rows of one set of images."""
+    """Write the rows of one set of images and count them."""
     rows = failed = 0
     for table in grouped(part.tables(), GROUP_ROWS):
         for write in files:
@@ -108,7 +111,7 @@ def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> Expor
 
 
 def grouped(tables: Iterator[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Join small tables, so that each has `rows` rows or a few more, but for the last."""
+    """Concatenate small tables until each has at least `rows` rows; the last may have fewer."""
     import pyarrow as pa
 
     kept: list[pa.Table] = []
@@ -127,7 +130,7 @@ def _parquet(folder: Path, study: str, head: JsonObject) -> Iterator[Callable[[p
 
     schema = SCHEMA.with_metadata({"regroup": json.dumps(head)})
     with (
-        _whole(folder / f"{study}-samples.parquet") as path,
+        _replaced(folder / f"{study}-samples.parquet") as path,
         pq.ParquetWriter(path, schema, compression="zstd") as writer,
     ):
         yield lambda table: writer.write_table(table.replace_schema_metadata(schema.metadata))
@@ -137,19 +140,19 @@ def _parquet(folder: Path, study: str, head: JsonObject) -> Iterator[Callable[[p
 def _csv(
     folder: Path,
     study: str,
-    head: JsonObject,  # noqa: ARG001 - CSV has no place for it
+    head: JsonObject,  # noqa: ARG001 - CSV files have no metadata
 ) -> Iterator[Callable[[pa.Table], None]]:
     import pyarrow as pa
     from pyarrow import csv
 
     plain = pa.schema([(f.name, pa.string() if f.type == WORD else f.type) for f in SCHEMA])
-    with _whole(folder / f"{study}-samples.csv") as path, csv.CSVWriter(path, plain) as writer:
+    with _replaced(folder / f"{study}-samples.csv") as path, csv.CSVWriter(path, plain) as writer:
         yield lambda table: writer.write_table(table.cast(plain))
 
 
 @contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place when all went well, and else goes."""
+def _replaced(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that replaces `path` on success and is removed otherwise."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
     try:
         yield partial
@@ -175,7 +178,7 @@ def _results(store: Store, study: str) -> StudyResults:
 
 
 def main(config: ExportConfig) -> JsonObject:
-    """Write a study's samples."""
+    """Write the samples of a study and print what was written."""
     if not config.format:
         raise UsageError("--format names no format: give parquet, csv or both")
     store, formats = open_store(config.store, writable=False), tuple(dict.fromkeys(config.format))

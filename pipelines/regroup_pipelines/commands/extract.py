@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(config: ExtractConfig) -> JsonObject:
-    """Index the dataset if needed, and extract what is missing."""
+    """Index the dataset where needed, and extract the missing features."""
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:
         index = index_dataset(session, config.dataset)

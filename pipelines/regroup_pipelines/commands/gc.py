@@ -1,4 +1,4 @@
-"""Collect garbage: list, and remove when asked to, what no study and no given name refers to."""
+"""Collect garbage: list or remove the elements that no study and no --keep refers to."""
 
 from __future__ import annotations
 
@@ -28,14 +28,18 @@ if TYPE_CHECKING:
     from regroup_store.maintenance.removal import Member, RemovalPlan
 
 
-class NotNowError(Exception):
-    """Nothing may be removed from the store as it is (exit status 1)."""
+class RemovalRefusedError(Exception):
+    """Nothing may be removed from the store in its present state (exit status 1)."""
 
     exit_status = 1
 
 
-class HalfDoneError(Exception):
-    """Some elements could not be removed (exit status 1); `summary` names those that were."""
+class RemovalFailedError(Exception):
+    """An element could not be removed (exit status 1).
+
+    Attributes:
+        summary: the elements that were removed before, for --json.
+    """
 
     exit_status = 1
 
@@ -45,7 +49,7 @@ class HalfDoneError(Exception):
 
 
 def main(config: GcConfig) -> JsonObject:
-    """List, and with --delete remove, what nothing refers to."""
+    """List, and with --delete remove, the elements that nothing refers to."""
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
         raise UsageError(
             "--delete asks before it removes anything: give --yes where nobody answers"
@@ -70,7 +74,11 @@ def _plan(store: Store, config: GcConfig) -> RemovalPlan:
 
 
 def _kept(store: Store, ref: str) -> list[Location]:
-    """What a --keep names; raises UsageError for nothing, which may be a misspelt name."""
+    """Find the elements that a --keep names.
+
+    Raises:
+        UsageError: there are none, so that the name may be misspelt.
+    """
     try:
         return find_elements(store, ref)
     except StoreUsageError as error:
@@ -83,14 +91,19 @@ def _running(store: Store) -> PastRun | None:
 
 
 def _refuse(store: Store, config: GcConfig, plan: RemovalPlan) -> None:
-    """Say why nothing may be removed; raises NotNowError, UsageError."""
+    """Refuse to remove anything where that could lose results.
+
+    Raises:
+        RemovalRefusedError: a run is in progress, or the origin of an element is unknown.
+        UsageError: neither a study nor a --keep says what to keep.
+    """
     if run := _running(store):
-        raise NotNowError(
+        raise RemovalRefusedError(
             f"the run {run.id} is in progress: wait until it ends, or, if it was killed, remove "
             f"runs/{run.id} from the store"
         )
     for member in plan.unknown:
-        raise NotNowError(
+        raise RemovalRefusedError(
             f"what {member.location.folder} comes from is not known ({member.problem}): repair it "
             "first, or remove its folder"
         )
@@ -116,7 +129,7 @@ def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Ta
 
 
 def _sentences(store: Store, plan: RemovalPlan, size: int) -> list[str]:
-    """What was found, for people."""
+    """Describe in sentences what was found."""
     found = f"{_elements(len(plan.unreferenced))} ({human_size(size)})"
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
     if plan.unfinished:
@@ -135,7 +148,7 @@ def _elements(count: int) -> str:
 
 
 def _delete(store: Store, config: GcConfig, plan: RemovalPlan, size: int) -> list[str]:
-    """Remove what was listed if it was asked for; the folders that are gone."""
+    """Remove the listed elements where --delete is given; return the folders removed."""
     if not plan.unreferenced:
         return []
     if not config.delete:
@@ -176,7 +189,7 @@ def _removed(store: Store, plan: RemovalPlan) -> list[str]:
         try:
             remove(store, member)
         except StoreError as error:
-            raise HalfDoneError(
+            raise RemovalFailedError(
                 f"{error}; removed before: {_elements(len(gone))} of {len(plan.unreferenced)}; run "
                 "the same command again to go on",
                 {"deleted": gone},

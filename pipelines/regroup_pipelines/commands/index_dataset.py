@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def main(config: IndexConfig) -> JsonObject:
-    """Index one dataset."""
+    """Index one dataset and report its size."""
     with Session(config) as session:
         index = index_dataset(session, config.dataset, config.name)
         return {

@@ -1,4 +1,4 @@
-"""Inspect: one element's manifest, what it comes from, and what was made of it."""
+"""Show an element: its manifest, what it was made from, and what was made from it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
 
-# Items of a list that people are shown.
+# Items shown of a long list.
 _SHOWN = 4
 
 
@@ -53,7 +53,7 @@ def main(config: InspectConfig) -> JsonObject:
 
 
 def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tree:
-    """What the manifest says, and how far the element is."""
+    """Return a tree of the manifest and the state of the element."""
     from rich.markup import escape
     from rich.tree import Tree
 
@@ -83,7 +83,7 @@ def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) 
 
 
 def _grow(tree: Tree, value: Mapping[str, Any]) -> None:
-    """Add plain JSON to a tree, a branch a member."""
+    """Add a JSON object to a tree, one branch per member."""
     from rich.markup import escape
 
     for key, item in value.items():
@@ -94,7 +94,7 @@ def _grow(tree: Tree, value: Mapping[str, Any]) -> None:
 
 
 def shortened(value: object) -> str:
-    """A value of a manifest in one line: of long lists the first, the last and how many."""
+    """Format a manifest's value in one line; a long list by its first and last items and length."""
     if not isinstance(value, list):
         return "none" if value is None else str(value)
     texts = [shortened(item) for item in value]
@@ -113,7 +113,7 @@ def _relatives(head: str, found: Sequence[Relative]) -> Tree:
 
 
 def _add(tree: Tree, found: Sequence[Relative], seen: set[tuple[str, str]]) -> None:
-    """Add relatives with their own; those of one that was met before are above."""
+    """Add relatives and their relatives to a tree; repeated ones are not expanded again."""
     from rich.markup import escape
 
     for each in found:

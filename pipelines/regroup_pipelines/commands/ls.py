@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def main(config: LsConfig) -> JsonObject:
-    """Print a row for every element of the store."""
+    """Print one row per element of the store."""
     from dataclasses import asdict
 
     from rich.table import Table

@@ -1,4 +1,4 @@
-"""Repair: what `verify` finds damaged is made to be computed again, nothing else."""
+"""Repair a store: mark what `verify` finds damaged so that exactly this is computed again."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from regroup_store.format.store import Store
     from regroup_store.maintenance.repair import Repair
 
-# The order in which the commands have to be run: what an element comes from goes first.
+# The order in which the commands have to be run: parents first.
 COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore")
 
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:
-    """The command that wrote an element and (shell-quoted) what is known of its options."""
+    """Return the command that wrote an element and those of its options that are known, quoted."""
     try:
         manifest: Any = read_manifest(store.backend, location)
     except (StoreError, FileNotFoundError):
@@ -40,7 +40,7 @@ def command_for(store: Store, location: Location) -> tuple[str, str]:
 
 
 def _command(store: Store, kind: str, inputs: JsonObject) -> str:
-    """The command that writes elements of a kind."""
+    """Return the command that writes elements of a kind."""
     if holds_candidates(store, kind, inputs):
         return "build-bank"
     if kind == "indexes":
@@ -64,7 +64,7 @@ def _options(store: Store, kind: str, manifest: JsonObject) -> dict[str, str | N
 
 
 def _dataset(store: Store, kind: str, manifest: JsonObject) -> str | None:
-    """Where the images are that an element comes from, if its index can be read."""
+    """Return the dataset that an element comes from, or None where its index cannot be read."""
     if kind in ROW_KINDS:
         return str(manifest["source_spec"])
     for parent, full in parents(kind, manifest["inputs"]):
@@ -78,12 +78,17 @@ def _dataset(store: Store, kind: str, manifest: JsonObject) -> str | None:
 
 @dataclass(frozen=True)
 class RepairedElement:
-    """What is done about one element.
+    """The repair of one element.
 
     Attributes:
-        rewritten, removed: files of the element.
-        kept: elements that were made from it and stay.
-        command: the command to run again, with `options`, as far as they are known; None: none.
+        element: its folder, or "the store".
+        action: what is done, as in `regroup_store.maintenance.repair`.
+        blocks: blocks to compute again.
+        removed: files removed from the element.
+        rewritten: files written again.
+        kept: elements that were made from it; they stay.
+        command: the command to run again, or None.
+        options: those of its options that are known, shell-quoted.
     """
 
     element: str
@@ -97,7 +102,7 @@ class RepairedElement:
 
 
 def repaired_element(store: Store, repair: Repair) -> RepairedElement:
-    """A repair with what it keeps and what to run after it."""
+    """Describe a repair, with what it keeps and the command to run after it."""
     place = repair.location
     command, options = command_for(store, place) if place else ("", "")
     return RepairedElement(
@@ -113,7 +118,7 @@ def repaired_element(store: Store, repair: Repair) -> RepairedElement:
 
 
 def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
-    """What is done about one element, in words."""
+    """Describe the repair of one element in lines of text."""
     what = {
         "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done.rewritten)} again; "
         "verify once more",
@@ -132,7 +137,7 @@ def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
 
 
 def next_commands(store_uri: str, repairs: list[RepairedElement]) -> list[str]:
-    """The commands to run again, each once, in the order in which they have to be run."""
+    """Return the commands to run again, without duplicates, in the order to run them."""
     found = {(r.command, r.options) for r in repairs if r.command}
     ordered = sorted(found, key=lambda each: (COMMAND_ORDER.index(each[0]), each[1]))
     return [
@@ -142,7 +147,7 @@ def next_commands(store_uri: str, repairs: list[RepairedElement]) -> list[str]:
 
 
 def main(config: RepairConfig) -> JsonObject:
-    """Verify, then undo what is damaged; nothing is computed here."""
+    """Verify the store and repair what is damaged; nothing is computed here."""
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
     repairs = plan_repairs(store, findings)

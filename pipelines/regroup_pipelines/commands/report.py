@@ -1,4 +1,4 @@
-"""A static report of the studies in a store: pages that work from a folder, without a network."""
+"""Write a static report of the studies in a store: pages that work offline from a folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from regroup_pipelines.report_pages.pages import StudyPages
 from regroup_pipelines.report_pages.provenance import command_line
 from regroup_pipelines.report_pages.site import Site
 from regroup_pipelines.results.stored import read_results
-from regroup_pipelines.schema.attacks import near
+from regroup_pipelines.schema.spelling import suggestion
 from regroup_pipelines.steps.run_record import public
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import study_names
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import Store
 
-# Of the whole report, of however many studies: what other pages leave, the explorers share.
-# Estimates of what a page takes may be a little low.
+# Size limit of a complete report: the explorers share what the other pages leave of it. The spare
+# bytes make up for estimates of a page's size that are slightly too low.
 REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 
@@ -58,10 +58,10 @@ def main(config: ReportConfig) -> JsonObject:
 
 
 def choose_studies(store: Store, config: ReportConfig) -> list[str]:
-    """The studies that the report is of.
+    """Choose the studies to report on.
 
     Raises:
-        UsageError: the store holds none, or not the one that is named.
+        UsageError: the store holds no study, or not the requested one.
     """
     names = study_names(store)
     if not names:
@@ -70,7 +70,7 @@ def choose_studies(store: Store, config: ReportConfig) -> list[str]:
             f"`regroup run STUDY.toml --store {config.store}`"
         )
     if config.study and config.study not in names:
-        raise UsageError(f"--study: the store has no study {near(config.study, names)}")
+        raise UsageError(f"--study: the store has no study {suggestion(config.study, names)}")
     return [config.study] if config.study else names
 
 
@@ -87,15 +87,15 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     for each in pages:
         each.write()
     for number, each in enumerate(pages):
-        room = REPORT_BYTES - SPARE_BYTES - size_of(folder)
-        each.write_explorer(room // (len(pages) - number))
+        left = REPORT_BYTES - SPARE_BYTES - size_of(folder)
+        each.write_explorer(left // (len(pages) - number))
 
 
 def size_of(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
+    """Return the total size in bytes of all files below a folder."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
 def made_by(config: ReportConfig) -> str:
-    """The command that makes this report again, secrets masked."""
+    """Return the command that makes this report again, with secrets masked."""
     return command_line({"command": "report", "options": asdict(config)})

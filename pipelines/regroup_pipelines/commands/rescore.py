@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.banks.comparison import (
-    asks_for_others,
     compare_banks,
+    requests_other_banks,
     variant_grid,
     variant_rows,
 )
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 
 def main(config: RescoreConfig) -> JsonObject:
-    """Score stored features against a bank, or banks, and print accuracy against k and signs."""
+    """Score stored features against one or more banks; print accuracy against k and signs."""
     with Session(config, create=False) as session:
         bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         ks = [check_k(k, taps) for k in config.k] or list(range(1, len(taps) + 1))
         features = find_features(session, bank, config.features)
-        shown = _banks if asks_for_others(config) else _bank
-        rows, cost = shown(session, bank, features, config, ks)
+        compute = _rows_of_variants if requests_other_banks(config) else _rows_of_bank
+        rows, cost = compute(session, bank, features, config, ks)
         return {
             "bank": bank.ref,
             "rows": [row.plain() for row in rows],
@@ -43,17 +43,17 @@ def main(config: RescoreConfig) -> JsonObject:
         }
 
 
-Shown = tuple[Sequence[Record], RescoringCost]
+RowsAndCost = tuple[Sequence[Record], RescoringCost]
 
 
-def _bank(
+def _rows_of_bank(
     session: Session,
     bank: StoredBank,
     features: list[BlockElement],
     config: RescoreConfig,
     ks: list[int],
-) -> Shown:
-    """The table against the bank itself."""
+) -> RowsAndCost:
+    """Score against the given bank and print accuracy for every k and sign choice."""
     summaries, cost = rescore(session, bank, features, config)
     rows = k_rows(summaries, ks, config.signs)
     show(k_grid(rows, summaries), config.json)
@@ -61,14 +61,14 @@ def _bank(
     return rows, cost
 
 
-def _banks(
+def _rows_of_variants(
     session: Session,
     bank: StoredBank,
     features: list[BlockElement],
     config: RescoreConfig,
     ks: list[int],
-) -> Shown:
-    """The table against banks of other recipes."""
+) -> RowsAndCost:
+    """Score against banks of several recipes and print their accuracies side by side."""
     variants, cost = compare_banks(session, bank, features, config)
     rows = variant_rows(variants, ks, config.signs)
     show(variant_grid(rows, list(variants[0].summaries), config.bootstrap), config.json)

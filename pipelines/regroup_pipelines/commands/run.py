@@ -1,4 +1,4 @@
-"""Run a study, or plan it."""
+"""Run a study, or print the plan of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 
 def main(config: RunConfig) -> JsonObject:
-    """Run the study, or plan it."""
+    """Run the study, or with --dry-run print what a run would do."""
     loaded = load_study(find_study(config.study), config.set, config.data)
     options = replace(
         config,
@@ -36,7 +36,7 @@ def main(config: RunConfig) -> JsonObject:
 
 
 def _check(steps: StudySteps, loaded: LoadedStudy) -> None:
-    """Refuse, with the place in the file, what cannot be opened."""
+    """Refuse a dataset or model that cannot be opened, naming the line of the study file."""
     try:
         steps.check()
     except MistakeError as error:

@@ -1,4 +1,4 @@
-"""Verify: everything that a store holds against its checksums."""
+"""Verify everything that a store holds against its checksums."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
-    """Every finding about the elements that `refs` name; a line of log an element."""
+    """Check the elements that `refs` name and return every finding; logs one line per element."""
     locations = select_locations(store, refs)
     findings = list(check_marker(store))
     for location in locations:
@@ -36,7 +36,7 @@ def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
 
 
 def findings_table(findings: list[Finding], title: str) -> Table:
-    """A row a finding."""
+    """Return a table with one row per finding."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -49,7 +49,7 @@ def findings_table(findings: list[Finding], title: str) -> Table:
 
 
 def failure_sentence(findings: list[Finding]) -> str | None:
-    """One sentence that names everything damaged or unreadable; None where all is well."""
+    """Name everything damaged or unreadable in one sentence; None where there is nothing."""
     bad = [f for f in findings if f.level != "note"]
     if not bad:
         return None
@@ -64,7 +64,11 @@ def failure_sentence(findings: list[Finding]) -> str | None:
 
 
 def main(config: VerifyConfig) -> JsonObject:
-    """Print every finding; raises `DamageFoundError` when one is more than a note."""
+    """Print every finding.
+
+    Raises:
+        DamageFoundError: a finding is more than a note.
+    """
     store = open_to_verify(config.store)
     findings = find_all(store, config.refs)
     if findings:

@@ -1,4 +1,4 @@
-"""Which options every command takes, by its name on the command line."""
+"""The config dataclass of every command, by the command's name."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ CONFIGS: dict[str, type[Any]] = {
     "train-demo-model": TrainDemoModelConfig,
 }
 
-# Options of a command that need none of the others: config classes, and programs, of their own.
+# Options that need no other option of their command: each has a config class and a module.
 ALONE: dict[tuple[str, str], tuple[str, type[Any]]] = {
     ("attack", "--list"): ("attack-list", AttackListConfig)
 }
 
 
 def command_of(config: object) -> str:
-    """The command that `config` configures, or its class where it belongs to none."""
+    """Return the command that `config` belongs to, or the name of its class where it has none."""
     kind = type(config)
     return next((name for name, each in CONFIGS.items() if each is kind), kind.__name__)

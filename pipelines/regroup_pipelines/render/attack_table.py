@@ -8,7 +8,7 @@ from regroup_pipelines.render.study_tables import key_of
 from regroup_pipelines.render.table import Cell, Table, accuracy_cell, text_cell
 from regroup_pipelines.results.base import NOT_RUN
 from regroup_pipelines.results.records import AttackedImages
-from regroup_pipelines.results.whole_subset import whole_lines
+from regroup_pipelines.results.whole_subset import whole_subset_notes
 
 if TYPE_CHECKING:
     from regroup_pipelines.json_types import FlatRow
@@ -32,7 +32,7 @@ NUMBERS = (
 
 def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
     """What each attack achieved and what it cost."""
-    whole = " ".join(whole_lines(evaluation.accuracy))
+    whole = " ".join(whole_subset_notes(evaluation.accuracy))
     return Table(
         f"{key_of(evaluation)}-attacks",
         f"Attacks, {evaluation.taps} taps, k = {evaluation.k}",

@@ -14,7 +14,7 @@ from regroup.attacks.presets import PRESETS
 from regroup_pipelines.render.study_tables import NAMES, key_of
 from regroup_pipelines.render.table import Cell, Table, flat_accuracy, number_cell, text_cell
 from regroup_pipelines.results.base import MEASURES, NOT_RUN
-from regroup_pipelines.results.whole_subset import whole_lines
+from regroup_pipelines.results.whole_subset import whole_subset_notes
 from regroup_pipelines.schema.paper_values import SHIPPED_VALUES, read_paper_values
 
 if TYPE_CHECKING:
@@ -262,7 +262,7 @@ def paper_note(table: PaperTable, results: StudyResults, evaluation: EvaluationR
         "measured less paper, in percentage points. Protocol minimal: the smallest perturbation "
         f"that the attack finds; budget: full steps in a fixed ball.{clean}"
     )
-    lines = whole_lines(evaluation.accuracy) if table.over == "all" else ()
+    lines = whole_subset_notes(evaluation.accuracy) if table.over == "all" else ()
     return " ".join([note, *lines])
 
 

@@ -15,7 +15,7 @@ from regroup_pipelines.render.table import (
 )
 from regroup_pipelines.results.base import MEASURES, NOT_RUN
 from regroup_pipelines.results.records import CleanImages, ImagesNotRun
-from regroup_pipelines.results.whole_subset import whole_lines
+from regroup_pipelines.results.whole_subset import whole_subset_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +51,7 @@ def accuracy_table(results: StudyResults, evaluation: EvaluationResults) -> Tabl
         heads,
         [_accuracy_cells(row, top) for row in evaluation.accuracy for top in (1, 5)],
         list(_accuracy_download(results, evaluation)),
-        " ".join(whole_lines(evaluation.accuracy)),
+        " ".join(whole_subset_notes(evaluation.accuracy)),
     )
 
 

@@ -1,1 +1,1 @@
-"""What was found, as typed records: counts, accuracies, samples, curves."""
+"""Results as typed records: counts, accuracies, samples, curves."""

@@ -1,4 +1,4 @@
-"""The rows of accuracy tables, from the summaries of votes."""
+"""Rows of accuracy tables, from the summaries of votes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def accuracies(counts: GroupCounts, k: int, signs: str) -> Accuracies:
-    """Softmax's accuracies over a group, and REGroup's with the last `k` taps and a sign choice."""
+    """Return softmax's accuracies over a group, and REGroup's by the last `k` taps and `signs`."""
     return Accuracies(
         softmax_top1=Accuracy(correct=counts.softmax_top1, total=counts.n),
         softmax_top5=Accuracy(correct=counts.softmax_top5, total=counts.n),
@@ -30,7 +30,7 @@ def accuracies(counts: GroupCounts, k: int, signs: str) -> Accuracies:
 
 
 def accuracy_row(images: str, summary: VoteSummary, k: int, signs: str) -> MeasuredImages:
-    """A row of the accuracy table: over the attempted samples, and over S where attacked."""
+    """Return a row of the accuracy table: over the attempted samples, and over S where attacked."""
     attacked = summary.attacked
     return MeasuredImages(
         images=images,
@@ -47,7 +47,7 @@ def accuracy_row(images: str, summary: VoteSummary, k: int, signs: str) -> Measu
 def k_rows(
     summaries: Mapping[str, VoteSummary], ks: Sequence[int], signs: Sequence[str]
 ) -> list[KRow]:
-    """Rows of the table of k: REGroup's top-1 over S where attacked, else over all."""
+    """Return rows of the table of k: REGroup's top-1, over S where attacked, else over all."""
     groups = {name: s.success if s.attacked else s.all for name, s in summaries.items()}
     return [
         KRow(
@@ -64,7 +64,7 @@ def k_rows(
 
 
 def tap_rows(clean: VoteSummary, taps: Sequence[str], k: int) -> list[TapRow]:
-    """Each tap alone over the correctly classified clean samples, first to last."""
+    """Return each tap's own top-1 over the correctly classified clean samples, first to last."""
     counts = clean.correct
     return [
         TapRow(
@@ -81,12 +81,12 @@ def tap_rows(clean: VoteSummary, taps: Sequence[str], k: int) -> list[TapRow]:
 
 
 def tap_accuracy(counts: GroupCounts, signs: str = "both") -> NDArray[np.float64]:
-    """Accuracy of every tap alone over a group, (T,) float64; zeros over nothing."""
+    """Return the accuracy of every tap alone over a group, (T,) float64; zeros over no samples."""
     hits = np.array(counts.tap_top1.of(signs), np.float64)
     accuracy: NDArray[np.float64] = hits / max(counts.n, 1)
     return accuracy
 
 
 def rule_of_k(clean: VoteSummary, threshold: float) -> KChoice:
-    """k by the 75 % rule, from the summary of clean votes (paper, section 3.2)."""
+    """Choose k by the 75 % rule from the summary of clean votes (paper, section 3.2)."""
     return choose_k(tap_accuracy(clean.correct), threshold)

@@ -1,4 +1,4 @@
-"""What came of an attack: counts, distances and costs, from the stored columns and commits."""
+"""Attack summaries: counts, distances and costs, from the stored columns and commit records."""
 
 from __future__ import annotations
 
@@ -18,17 +18,20 @@ if TYPE_CHECKING:
     from regroup_store.format.element import BlockElement
 
 _ALWAYS = ["status", "success", "linf", "l2", "queries"]
-# What elements of earlier releases do not have.
+# Columns that elements of earlier releases lack.
 _LATER = ["success_8bit", "claimed", "backward_passes"]
 
 
 def summarise_attack(element: BlockElement) -> JsonObject:
-    """Plain JSON: what follows from the element's columns, the same whoever made it and how.
+    """Summarise the columns of an element; the result does not depend on how it was computed.
 
-    `attempted`, `failed`; `success` (#S), `success_8bit` (after rounding to 8 bits),
-    `claimed_not_verified` (what the kernel called a success and the stored image is not); mean and
-    median `l2` and `linf` over #S; `queries` and `backward_passes` in all, and their means and
-    medians over the attempted samples. None: not known, or of nothing. Memory: 40 bytes a sample.
+    Memory: 40 bytes per sample.
+
+    Returns:
+        Plain JSON: `attempted`, `failed`; `success` (#S), `success_8bit` (after rounding to 8
+        bits), `claimed_not_verified` (reported by the kernel, refuted by the stored image); mean
+        and median `l2` and `linf` over S; totals of `queries` and `backward_passes` with their
+        means and medians over the attempted samples. None: unknown, or over no samples.
     """
     values = _values(element)
     attempted = values["status"] == "ok"
@@ -50,16 +53,16 @@ def summarise_attack(element: BlockElement) -> JsonObject:
 
 
 def attack_summary(element: BlockElement) -> AttackSummary:
-    """The element's stored summary, with the seconds that its attempts recorded."""
+    """Return the element's stored summary, with the seconds per sample from its commit records."""
     stored = element.summary() or {}
-    if "attempted" not in stored:  # an element of another release
+    if "attempted" not in stored:  # written by another release
         stored = {**stored, **summarise_attack(element)}
     seconds, halved = _middle("seconds", _seconds(element)), _halved(element)
     return AttackSummary.model_validate({**stored, **seconds, **halved})
 
 
 def _values(element: BlockElement) -> dict[str, NDArray[Any]]:
-    """Columns of all blocks that the element has, by name."""
+    """Read the columns of all blocks, by name."""
     columns: Any = element.manifest["columns"]
     known = {column["name"] for column in columns}
     wanted = [*_ALWAYS, *(name for name in _LATER if name in known)]
@@ -68,7 +71,7 @@ def _values(element: BlockElement) -> dict[str, NDArray[Any]]:
 
 
 def _arrays(table: pa.Table) -> dict[str, NDArray[Any]]:
-    """Columns as arrays; a success that is not known is none."""
+    """Return the columns as arrays; an unknown success counts as False."""
     flags = ("success", "success_8bit", "claimed")
     return {
         name: (table[name].fill_null(False) if name in flags else table[name]).to_numpy()
@@ -88,13 +91,13 @@ def _middle(name: str, values: NDArray[Any]) -> dict[str, float | None]:
 
 
 def _reports(element: BlockElement) -> Iterator[tuple[int, Any]]:
-    """Every block that is no known gap, and the account that its attempt gave."""
+    """Yield every block that is not an accepted gap, with the report in its commit record."""
     for block in sorted(set(range(element.plan.blocks)) - set(element.gaps)):
         yield block, element.commit(block).report
 
 
 def _seconds(element: BlockElement) -> NDArray[np.float64]:
-    """Seconds of each attempted sample; nothing at all where a block does not tell."""
+    """Return the seconds of each attempted sample; empty where a block does not record them."""
     parts = []
     for block, report in _reports(element):
         if "sample_seconds" not in report:
@@ -110,7 +113,7 @@ def _halved(element: BlockElement) -> dict[str, int]:
 
 
 def summary_lines(s: AttackSummary) -> list[str]:
-    """The summary in three lines."""
+    """Format the summary in three lines."""
     return [
         f"attempted {s.attempted}, failed {s.failed}; successful #S {s.success}, rounded to 8 bits "
         f"{_known(s.success_8bit)}; claimed but not verified {_known(s.claimed_not_verified)}",

@@ -1,4 +1,4 @@
-"""What all records share, and the accuracies that most of them hold."""
+"""The base class of records, and the accuracies that most of them hold."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     def plain(self) -> JsonObject:
-        """The record as plain JSON, keys as in the files of studies."""
+        """Return the record as plain JSON, with keys as in study files."""
         return self.model_dump(mode="json", by_alias=True)
 
 
 class Accuracy(Record):
-    """A share with its 95 % Wilson interval, all in [0, 1]; None over nothing."""
+    """A proportion of samples with its 95 % Wilson interval, in [0, 1].
 
-    # What is computed is also written, and read back as nothing new.
+    Attributes:
+        correct: number of correct samples.
+        total: number of samples.
+    """
+
+    # Computed fields are written too; reading ignores them.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     correct: int
@@ -37,17 +42,17 @@ class Accuracy(Record):
     @computed_field  # type: ignore[prop-decorator]
     @property
     def accuracy(self) -> float | None:
-        """The share, or None over nothing."""
+        """The proportion, or None over no samples."""
         return self.correct / self.total if self.total else None
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def interval95(self) -> tuple[float, float]:
-        """The Wilson interval; (0, 1) over nothing."""
+        """The Wilson interval; (0, 1) over no samples."""
         return wilson(self.correct, self.total)
 
     def __str__(self) -> str:
-        """`57.0 % [52.1, 61.8]`, or "-" over nothing."""
+        """Return `57.0 % [52.1, 61.8]`, or "-" over no samples."""
         if self.accuracy is None:
             return "-"
         low, high = self.interval95
@@ -68,6 +73,6 @@ class Accuracies(Record):
     regroup_top5: Accuracy
 
     def of(self, measure: MeasureName) -> Accuracy:
-        """One of the four, by name."""
+        """Return one of the four by name."""
         found: Accuracy = getattr(self, measure)
         return found

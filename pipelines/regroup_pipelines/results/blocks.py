@@ -1,4 +1,4 @@
-"""The samples of an element, block by block: memory of one block, however many there are."""
+"""Iteration over the samples of an element, one block in memory at a time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def tables(element: BlockElement, columns: Sequence[str]) -> Iterator[tuple[int, pa.Table]]:
-    """The first row and the table of every block, in order, with `columns`.
+    """Yield the first row and the table of every block, in order, with `columns`.
 
     Raises:
         GapError: a block is not committed.

@@ -1,6 +1,6 @@
-"""Counts over stored votes: what every accuracy is made of.
+"""Counts over stored votes, from which every accuracy is computed.
 
-Knows NumPy and the store only: no network, no Ray.
+Needs NumPy and the store only: no network, no Ray.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ _COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "succe
 
 
 class SignCounts(Record):
-    """Correct samples by sign choice: a count for every k from 1, or for every tap."""
+    """Correct samples by sign choice: one count per k from 1, or one per tap."""
 
     both: tuple[int, ...]
     positive: tuple[int, ...]
     negative: tuple[int, ...]
 
     def of(self, signs: str) -> tuple[int, ...]:
-        """The counts of one sign choice."""
+        """Return the counts of one sign choice."""
         found: tuple[int, ...] = getattr(self, signs)
         return found
 
@@ -48,9 +48,13 @@ class GroupCounts(Record):
     """Counts over one group of samples.
 
     Attributes:
-        n: samples of the group.
-        top1, top5: REGroup's hits for every k from 1; tap_top1, tap_top5: of every tap alone, in
-            execution order.
+        n: samples in the group.
+        softmax_top1: samples that softmax classifies correctly.
+        softmax_top5: samples whose true class is among softmax's best five.
+        top1: samples that REGroup classifies correctly, for every k from 1.
+        top5: samples whose true class is among REGroup's best five, for every k from 1.
+        tap_top1: the same as `top1` for every tap alone, in execution order.
+        tap_top5: the same as `top5` for every tap alone, in execution order.
     """
 
     n: int
@@ -72,7 +76,9 @@ class VoteSummary(Record):
     Attributes:
         failed: rows without votes.
         attacked: whether the samples were attacked.
-        all: the readable samples; success: S; correct: those that softmax gets right.
+        all: over the readable samples.
+        success: over S, the samples whose attack succeeded.
+        correct: over the samples that softmax classifies correctly.
         missing_blocks: blocks that the element was finalised without.
     """
 
@@ -94,17 +100,22 @@ class VoteSummary(Record):
 
     @classmethod
     def of(cls, votes: BlockElement) -> VoteSummary:
-        """The stored summary of finalised votes."""
+        """Return the stored summary of finalised votes."""
         return cls.model_validate(votes.summary())
 
 
 @dataclass(frozen=True, eq=False)
 class VoteRows:
-    """A block of votes: a value a sample, and ranks of its true class (samples, signs, k or tap).
+    """The N samples of one block of votes.
 
     Attributes:
-        ok: whether the sample has votes.
-        success: True, False or None (not attacked), as objects.
+        sample_id: ids, (N,).
+        ok: whether the sample has votes, (N,).
+        success: True, False or None (not attacked), (N,) objects.
+        right: whether softmax is correct, (N,).
+        top5: whether the true class is among softmax's best five, (N,).
+        true_rank: REGroup's rank of the true class, (N, signs, k).
+        tap_true_rank: each tap's rank of the true class, (N, signs, taps).
     """
 
     sample_id: NDArray[np.str_]
@@ -116,7 +127,7 @@ class VoteRows:
     tap_true_rank: NDArray[np.int32]
 
     def counts(self, mask: NDArray[np.bool_]) -> GroupCounts:
-        """The counts over the samples in `mask`."""
+        """Return the counts over the samples in `mask`, (N,)."""
         return GroupCounts(
             n=int(mask.sum()),
             softmax_top1=int((self.right & mask).sum()),
@@ -129,7 +140,7 @@ class VoteRows:
 
 
 def vote_rows(votes: BlockElement) -> Iterator[VoteRows]:
-    """The rows of votes, a block at a time."""
+    """Yield the rows of votes, one block at a time."""
     for block in range(votes.plan.blocks):
         read = votes.read_table(block, _COLUMNS).to_pydict()
         table = {name: np.array(values) for name, values in read.items()}
@@ -145,13 +156,13 @@ def vote_rows(votes: BlockElement) -> Iterator[VoteRows]:
 
 
 def _hits(ranks: NDArray[np.int32], top: int) -> SignCounts:
-    """How many of `ranks` (samples, signs, k or tap) are among the best `top`."""
+    """Count the `ranks`, (samples, signs, k or tap), that are among the best `top`."""
     hits = (ranks <= top).sum(axis=0).tolist()
     return SignCounts(**dict(zip(SIGN_CHOICES, map(tuple, hits), strict=True)))
 
 
 def summarise(votes: BlockElement) -> JsonObject:
-    """The summary to store with votes: a `VoteSummary` as plain JSON; memory of one block."""
+    """Return the summary to store with votes: a `VoteSummary` as plain JSON."""
     total = reduce(add, map(_block_summary, vote_rows(votes)))
     return total.model_dump(mode="json", exclude={"missing_blocks"})
 

@@ -1,4 +1,4 @@
-"""The accuracy curve over every epsilon, from one run of a minimising attack; no forward pass."""
+"""Accuracy at every epsilon from the results of one minimising attack, without a forward pass."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
-    """How the perturbations of `adversarials` are measured.
+    """Return the measure of the perturbations of `adversarials`: `size`, or the attack's norm.
 
     Raises:
         UsageError: the attack does not minimise, or minimises no size and none is given.
@@ -43,7 +43,7 @@ def choose_size(adversarials: BlockElement, size: Size | None) -> Size:
 
 
 def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
-    """Whether REGroup is right on each readable sample, by id."""
+    """Return by id whether REGroup is correct on each readable sample."""
     found: dict[str, bool] = {}
     for block in range(votes.plan.blocks):
         table = votes.read_table(block, ["sample_id", "status"]).to_pydict()
@@ -55,7 +55,13 @@ def _right(votes: BlockElement, signs: str, k: int) -> dict[str, bool]:
 
 @dataclass(frozen=True)
 class _Attacked:
-    """Of the readable attacked samples: ids, sizes (N,) float64, success (N,) bool."""
+    """The N readable attacked samples.
+
+    Attributes:
+        names: ids.
+        sizes: sizes of the perturbations, (N,).
+        success: whether the attack succeeded, (N,).
+    """
 
     names: list[str]
     sizes: NDArray[np.float64]
@@ -84,9 +90,17 @@ def curve_of(
     signs: str,
     k: int,
 ) -> RobustnessCurve:
-    """The curve of `adversarials`; `clean`, `attacked`: the votes on the images before and after.
+    """Compute the curve of `adversarials`.
 
-    Samples that either could not be read for are left out.
+    Samples without votes on either image are left out.
+
+    Args:
+        adversarials: of protocol minimal.
+        size: how perturbations are measured.
+        clean: votes on the clean images.
+        attacked: votes on the attacked images.
+        signs: which voters of a tap count.
+        k: how many of the last taps vote.
     """
     made = _attacked(adversarials, size)
     before, after = _right(clean, signs, k), _right(attacked, signs, k)
@@ -105,7 +119,9 @@ class CurvePoint(Record):
 
     Attributes:
         epsilon: the size, in pixel units of [0, 1]; an L2 distance may be larger.
-        broken: samples whose smallest perturbation found is at most that; None: not known.
+        broken: samples whose smallest perturbation found is at most epsilon; None: unknown.
+        softmax: accuracy of softmax.
+        regroup: accuracy of REGroup.
     """
 
     epsilon: float
@@ -114,7 +130,7 @@ class CurvePoint(Record):
     regroup: Accuracy
 
     def flat(self) -> FlatRow:
-        """The point as a row of CSV."""
+        """Return the point as a row of CSV."""
         row: FlatRow = {"epsilon": self.epsilon, "total": self.softmax.total}
         for name, cell in (("softmax", self.softmax), ("regroup", self.regroup)):
             low, high = cell.interval95
@@ -123,7 +139,7 @@ class CurvePoint(Record):
 
 
 def curve_points(curve: RobustnessCurve) -> list[CurvePoint]:
-    """A point per epsilon: how many samples are broken, and both accuracies."""
+    """Return one point per epsilon of a curve."""
     columns = (curve.epsilons, curve.broken, curve.softmax, curve.regroup)
     return [
         CurvePoint(

@@ -1,7 +1,7 @@
-"""The typed records that every table, export, report page and `--json` is made of.
+"""The typed records behind every table, export, report page and `--json`.
 
-`StudyResults` is what `results.json` holds (docs/results-schema.md). Kinds of rows are types, told
-apart by `kind`; a number that is missing is None, never an absent key.
+`StudyResults` is the content of `results.json` (docs/results-schema.md). Each kind of row is a type
+of its own, discriminated by `kind`; a missing number is None, never an absent key.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ RESULTS_VERSION = 2
 
 
 class WholeSubset(Record):
-    """What "over all" counts for an attack on a whole subset (`correct = false`).
+    """The samples behind "over all" for an attack on a subset with `correct = false`.
 
     Attributes:
         subset: its name.
-        samples: samples of the subset.
-        counted: those with an outcome.
-        attacked: those of them that count by their attacked image.
-        clean: the same samples, by their clean images.
+        samples: samples in the subset.
+        counted: samples with an outcome.
+        attacked: those among them that count by their attacked image.
+        clean: accuracies on the clean images of the same samples.
     """
 
     subset: str
@@ -41,12 +41,15 @@ class MeasuredImages(Record):
     """A row of the accuracy table.
 
     Attributes:
-        images: what tables call the set of images.
+        images: name of the set of images in tables.
         attempted: readable samples.
         failed: rows without votes.
-        success: #S, the samples whose attack succeeded; None for clean images.
+        success: #S, the number of samples whose attack succeeded; None for clean images.
+        k: how many of the last taps vote.
+        signs: which voters of a tap count.
         over_all: over the attempted samples, or over a whole subset (see `whole`).
         over_success: over S; None for clean images.
+        whole: which samples `over_all` counts, for an attack on a whole subset.
     """
 
     kind: Literal["measured"] = "measured"
@@ -61,17 +64,17 @@ class MeasuredImages(Record):
     whole: WholeSubset | None = None
 
     def over(self, group: str) -> Accuracies | None:
-        """The accuracies over "all" or over "S"."""
+        """Return the accuracies over "all" or over "S"."""
         return self.over_all if group == "all" else self.over_success
 
     def accuracy(self, group: str, measure: MeasureName) -> Accuracy | None:
-        """One measure over a group; None over S for clean images."""
+        """Return one measure over a group; None over S for clean images."""
         found = self.over(group)
         return None if found is None else found.of(measure)
 
 
 class ImagesNotRun(Record):
-    """A set of images without numbers, and why."""
+    """A set of images that was not scored, and why."""
 
     kind: Literal["not run"] = "not run"
     images: str
@@ -94,7 +97,9 @@ class TapRow(Record):
 
     Attributes:
         position: from 1, first to last.
+        tap: its name.
         votes: whether it is among the last k taps.
+        accuracy: top-1 by sign choice.
     """
 
     position: int
@@ -104,7 +109,7 @@ class TapRow(Record):
 
 
 class ChosenK(Record):
-    """What the rule of k gave; see `regroup.choose_k.KChoice`."""
+    """The k that the 75 % rule chooses; see `regroup.choose_k.KChoice`."""
 
     k: int
     count: int
@@ -113,7 +118,7 @@ class ChosenK(Record):
 
 
 class Spread(Record):
-    """The median of several rounds, and the lowest and the highest."""
+    """The median, lowest and highest value of several rounds."""
 
     median: float
     low: float
@@ -121,11 +126,14 @@ class Spread(Record):
 
 
 class BatchTimes(Record):
-    """Seconds per image at one batch size, and REGroup's over softmax's.
+    """Seconds per image at one batch size.
 
     Attributes:
         batch: images per prediction.
         images: images per round.
+        softmax: seconds per image of the bare network.
+        regroup: seconds per image of REGroup.
+        ratio: REGroup's time divided by softmax's.
     """
 
     batch: int
@@ -136,7 +144,15 @@ class BatchTimes(Record):
 
 
 class Timing(Record):
-    """How long a prediction takes on a device; `words` describes the machine."""
+    """How long a prediction takes on a device.
+
+    Attributes:
+        device: "cpu" or "cuda".
+        machine: facts about the machine.
+        words: the machine in words.
+        rounds: how often each time was measured.
+        times: one entry per batch size.
+    """
 
     kind: Literal["measured"] = "measured"
     device: str
@@ -161,16 +177,22 @@ class AttackSummary(Record):
     """An attack's counts, distances and costs.
 
     Attributes:
-        success: #S, verified on the stored images; success_8bit: after rounding to 8 bits.
-        claimed_not_verified: successes of the kernel that the stored images do not show.
-        mean_l2, median_l2, mean_linf, median_linf: of the perturbations over S, in [0, 1].
-        queries, backward_passes: in all; their means and medians are per attempted sample, like
-            those of the seconds.
-        halved_rows: images at once where a GPU's memory did not hold the batch size.
+        attempted: readable samples.
+        failed: samples without an outcome.
+        success: #S, verified on the stored images.
+        success_8bit: #S after rounding the images to 8 bits.
+        claimed_not_verified: successes that the kernel reports and the stored images refute.
+        mean_l2: of the perturbations over S, in pixel units of [0, 1]; also `median_l2`,
+            `mean_linf` and `median_linf`.
+        queries: total of forward passes; `mean_queries` and `median_queries` are per attempted
+            sample.
+        backward_passes: total; its mean and median are per attempted sample.
+        mean_seconds: per attempted sample; also `median_seconds`.
+        halved_rows: reduced batch size where the given one did not fit into a GPU's memory.
         missing_blocks: blocks that the element was finalised without.
     """
 
-    # Elements of earlier and later releases may say less or more.
+    # Elements of other releases may have fewer or more fields.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     attempted: int
@@ -195,7 +217,13 @@ class AttackSummary(Record):
 
 
 class CleanImages(Record):
-    """Clean images that were scored; `index`: of their samples."""
+    """A set of clean images that was scored.
+
+    Attributes:
+        images: its name in tables.
+        dataset: the dataset.
+        index: ref of the index of its samples.
+    """
 
     kind: Literal["clean"] = "clean"
     images: str
@@ -204,12 +232,21 @@ class CleanImages(Record):
 
     @property
     def title(self) -> str:
-        """What captions call them."""
+        """Title for captions."""
         return "clean images"
 
 
 class AttackedImages(Record):
-    """The images of an attack."""
+    """A set of images that an attack made.
+
+    Attributes:
+        images: its name in tables, that of the attack.
+        dataset: the dataset that was attacked.
+        title: the attack in words.
+        subset: the subset that was attacked, or None.
+        adversarials: ref of the element.
+        summary: the attack's counts, distances and costs.
+    """
 
     kind: Literal["attack"] = "attack"
     images: str
@@ -238,8 +275,11 @@ class SubsetRow(Record):
     """A subset that attacks ran on.
 
     Attributes:
-        correct: samples of it that the network classifies correctly.
-        fewer: classes with fewer samples than were requested, and how many they have.
+        subset: its name.
+        index: ref of the index of its samples.
+        samples: samples in it.
+        correct: samples in it that the network classifies correctly.
+        fewer: classes with fewer samples than requested, and how many they have.
     """
 
     subset: str
@@ -256,24 +296,24 @@ class Range(Record):
     most: int
 
     def __str__(self) -> str:
-        """`50`, or `41 to 50`."""
+        """Return `50`, or `41 to 50`."""
         return f"{self.most}" if self.fewest == self.most else f"{self.fewest} to {self.most}"
 
 
 class LedgerEntry(Record):
-    """What one step did.
+    """The work and the cost of one step.
 
     Attributes:
         step: what was made, such as "extract digits-val".
         ref: the element in the store.
-        blocks: blocks computed now.
+        blocks: blocks computed in this run.
         skipped: blocks that the store already held.
-        samples: samples of the blocks computed now.
+        samples: samples in the blocks computed.
         failed: failed rows among them.
         forward_passes: samples that went through a classifier, counted in the workers.
         seconds: wall time.
         phases: seconds by phase (read, network, write, ...), summed over the workers.
-        peak_rss_bytes: the most memory that one worker had held.
+        peak_rss_bytes: highest peak memory of a worker.
     """
 
     step: str
@@ -289,7 +329,7 @@ class LedgerEntry(Record):
 
 
 def found_entry(step: str, ref: str, blocks: int, seconds: float) -> LedgerEntry:
-    """The entry of a step that found everything in the store."""
+    """Return the ledger entry of a step that found everything in the store."""
     return LedgerEntry(
         step=step, ref=ref, blocks=0, skipped=blocks, samples=0, failed=0, forward_passes=0,
         seconds=seconds,
@@ -297,12 +337,20 @@ def found_entry(step: str, ref: str, blocks: int, seconds: float) -> LedgerEntry
 
 
 class EvaluationResults(Record):
-    """One pair of tap policy and bank.
+    """The results of one pair of tap policy and bank.
 
     Attributes:
-        votes: the votes element of every set of images that was scored.
-        rule: what the rule of k gave, whatever k is.
-        inference_time: None where no table asks for it.
+        taps: the tap policy.
+        bank: name of the bank in the study.
+        bank_ref: ref of the bank.
+        votes: ref of the votes on every set of images that was scored.
+        samples_per_class: of the bank.
+        k: how many of the last taps vote.
+        rule: the k that the rule chooses, also where the study sets k itself.
+        accuracy: one row per set of images.
+        accuracy_against_k: one row per k and sign choice.
+        tap_accuracy: one row per tap.
+        inference_time: one row per device; None where the study has no such table.
     """
 
     taps: str
@@ -318,30 +366,37 @@ class EvaluationResults(Record):
     inference_time: tuple[TimingRow, ...] | None = None
 
     def row(self, images: str | None) -> MeasuredImages | None:
-        """The accuracy row of a set of images, or None where it was not run."""
+        """Return the accuracy row of a set of images, or None where it was not run."""
         rows = (row for row in self.accuracy if row.images == images)
         return next((row for row in rows if isinstance(row, MeasuredImages)), None)
 
     def accuracy_of(self, images: str, group: str, measure: MeasureName) -> Accuracy | None:
-        """One measure over a group; None where the images were not run."""
+        """Return one measure over a group; None where the images were not run."""
         row = self.row(images)
         return None if row is None else row.accuracy(group, measure)
 
     @property
     def clean(self) -> MeasuredImages:
-        """The row of the clean images that choose k, which are always measured."""
+        """The row of the clean images that choose k; these are always measured."""
         (row,) = [row for row in self.accuracy if row.images == "clean"]
         assert isinstance(row, MeasuredImages)
         return row
 
 
 class StudyResults(Record):
-    """All tables of a study and all that they come from: the content of `results.json`.
+    """All tables of a study and what they are based on: the content of `results.json`.
+
+    A later run that computes nothing keeps the cost of the run that did.
 
     Attributes:
-        settings: the study as it was declared.
-        forward_passes, seconds, steps: what this run cost; a later run that computes nothing
-            leaves those of the run that did.
+        study: its name.
+        settings: the study as declared.
+        subsets: the subsets that attacks ran on.
+        images: every set of images, clean ones first.
+        evaluations: one entry per pair of tap policy and bank.
+        forward_passes: of the run that computed the results.
+        seconds: wall time of that run.
+        steps: its ledger.
     """
 
     schema_version: Literal[2] = 2
@@ -365,11 +420,11 @@ class StudyResults(Record):
         return self.settings.scoring.signs
 
     def without_cost(self) -> Self:
-        """The same numbers, without what it cost to compute them."""
+        """Return the results with an empty cost, to compare the numbers alone."""
         return self.model_copy(update={"forward_passes": 0, "seconds": 0.0, "steps": ()})
 
     @property
     def unswept(self) -> list[str]:
-        """The sets of images other than those of the sweeps, which figure 2 shows."""
+        """The sets of images that belong to no sweep (figure 2 shows those of sweeps)."""
         swept = {f"{name}-{n}" for name, s in self.settings.sweeps.items() for n in s.levels}
         return [row.images for row in self.images if row.images not in swept]

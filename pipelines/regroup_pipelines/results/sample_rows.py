@@ -1,6 +1,6 @@
-"""A row for every sample of a set of images under one evaluation, block by block.
+"""One row per sample of a set of images under one evaluation, block by block.
 
-The columns are those of docs/exports.md. What is not known is null: nothing is left out for it.
+The columns are those of docs/exports.md. Unknown values are null; no row is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from regroup_store.format.store import Store
 
-# Few different values over many rows.
+# Dictionary-encoded text: few distinct values over many rows.
 WORD = pa.dictionary(pa.int32(), pa.string())
 _ATTACK = ("success_8bit", "claimed", "adversarial_class", "target", "epsilon", "l2", "linf", "mse")
 _EFFORT = ("steps", "queries", "backward_passes")
@@ -59,7 +59,16 @@ SCHEMA = pa.schema(
 
 
 class EvaluatedNames(Record):
-    """What a set of images under one evaluation is called; `attack`: None for clean images."""
+    """The columns that are constant over a set of images under one evaluation.
+
+    Attributes:
+        study: name of the study.
+        taps: tap policy.
+        bank: name of the bank in the study.
+        images: name of the set of images.
+        attack: title of the attack; None for clean images.
+        signs: which voters of a tap count.
+    """
 
     study: str
     taps: str
@@ -71,12 +80,14 @@ class EvaluatedNames(Record):
 
 @dataclass(frozen=True)
 class Evaluated:
-    """The votes of one set of images, and where the other columns come from.
+    """The votes on one set of images, with the elements that the other columns are read from.
 
     Attributes:
-        bank_ref: the bank whose class names the labels have.
-        words: the values of the columns that are the same in every row.
-        k: how many taps vote.
+        store: the store that holds them.
+        votes_ref: ref of the votes.
+        bank_ref: ref of the bank, which has the class names.
+        words: the columns that are constant.
+        k: how many of the last taps vote.
     """
 
     store: Store
@@ -86,12 +97,13 @@ class Evaluated:
     k: int
 
     def tables(self) -> Iterator[pa.Table]:
-        """A table of SCHEMA for each block, in order.
+        """Return one table with SCHEMA per block, in order.
 
         Raises:
-            StoreUsageError: the votes, or what they come from, are not in the store.
+            StoreUsageError: the votes, or an element that they were made from, are missing.
             GapError: a block is not committed.
-            DamagedError: a block does not match its commit record, or the samples of another.
+            DamagedError: a block does not match its commit record, or holds other samples than the
+                same block of the votes.
         """
         return (self._block(block) for block in range(self._votes.plan.blocks))
 
@@ -110,7 +122,7 @@ class Evaluated:
         return self._source(self._features, "adversarials", full) if full else None
 
     def _source(self, derived: BlockElement, kind: str, full: object) -> BlockElement:
-        """What an element was made of, with the gaps that it was made with."""
+        """Open an element that `derived` was made from, with the gaps it had at that time."""
         location = find_location(self.store.backend, kind, str(full))
         found = BlockElement.open(self.store, kind, location.ref if location else str(full))
         found.accept_gaps_of(derived.inputs)
@@ -150,7 +162,7 @@ class Evaluated:
         }
 
     def _attacked(self, block: int, votes: pa.Table) -> dict[str, pa.Array]:
-        """What the attack came to: null where there was none, or the element is of before."""
+        """Return the attack's columns, null for clean images and where older elements lack them."""
         made, names = self._adversarials, (*_ATTACK, *_EFFORT)
         listed: Any = made.manifest["columns"] if made else []
         there = [column["name"] for column in listed if column["name"] in names]
@@ -176,7 +188,7 @@ class Evaluated:
     def _aligned(
         self, element: BlockElement, block: int, votes: pa.Table, columns: list[str]
     ) -> pa.Table:
-        """Columns of a block of what the votes come from, which holds the same samples."""
+        """Read columns of a block of `element`, checking that it holds the samples of the votes."""
         found = element.read_table(block, ["sample_id", *columns])
         if not found["sample_id"].equals(votes["sample_id"]):
             raise DamagedError(
@@ -187,7 +199,7 @@ class Evaluated:
 
 
 def _constant(word: str | None, rows: int) -> pa.Array:
-    """One word in every row."""
+    """Return a column with the same word in every row."""
     if word is None:
         return pa.nulls(rows, WORD)
     return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), [word])
@@ -198,7 +210,7 @@ def _plain(column: pa.ChunkedArray | pa.Array) -> pa.Array:
 
 
 def _known(column: pa.ChunkedArray | pa.Array) -> pa.Array:
-    """A column of numbers or flags whose NaN, or -1 for no class and no rank, are null."""
+    """Replace NaN, and -1 (no class, no rank), by null."""
     values = _plain(column)
     if pa.types.is_floating(values.type):
         return pc.if_else(pc.is_nan(values), pa.scalar(None, values.type), values)

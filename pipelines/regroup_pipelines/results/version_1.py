@@ -1,7 +1,7 @@
-"""Results of schema version 1, which had no version, as those of the current one.
+"""Conversion of results of schema version 1, which carry no version, to the current schema.
 
-Version 1 told kinds of rows apart by which keys they had, and spelt the accuracy of a measure over
-a group `<measure>_<group>`.
+Version 1 distinguished kinds of rows by their keys, and named the accuracy of a measure over a
+group `<measure>_<group>`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def from_version_1(old: JsonObject) -> JsonObject:
-    """The results in schema version 2; raises LookupError where a key is missing."""
+    """Convert results to schema version 2.
+
+    Raises:
+        LookupError: a key is missing.
+    """
     return {
         "schema_version": 2,
         "study": old["study"],
@@ -28,7 +32,7 @@ def from_version_1(old: JsonObject) -> JsonObject:
 
 
 def _settings(old: JsonObject) -> JsonObject:
-    """Banks spell their seed as study files do."""
+    """Convert the settings: banks name their seed as study files do."""
     banks = {
         name: {("seed" if key == "bank_seed" else key): value for key, value in bank.items()}
         for name, bank in old["banks"].items()
@@ -80,7 +84,7 @@ def _cells(old: JsonObject, group: str) -> JsonObject:
 
 
 def _split(old: JsonObject, heads: tuple[str, ...]) -> JsonObject:
-    """A row whose accuracies stood among its other keys."""
+    """Separate a row's accuracies from its other keys."""
     accuracy = {key: cell for key, cell in old.items() if key not in heads}
     return {**{key: old[key] for key in heads}, "accuracy": accuracy}
 

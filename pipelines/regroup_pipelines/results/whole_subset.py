@@ -1,8 +1,8 @@
-"""Robust accuracy over a whole subset (`correct = false`), from stored votes: no forward pass.
+"""Robust accuracy over a whole subset (`correct = false`) from stored votes, no forward pass.
 
-An attack is made on the samples that the network gets right (DESIGN §7). Over the whole subset
-these count by their adversarial outcome, the others by their clean one; beside that, the clean
-outcome of the same samples.
+Attacks run on correctly classified samples only (docs/protocols.md). Over the whole subset these
+samples count by their attacked image and all others by their clean image. The accuracy on the clean
+images of the same samples is given for comparison.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WholeCounts:
-    """Counts over the samples of a subset that have an outcome, the same in both.
+    """Counts over those samples of a subset that have an outcome.
 
     Attributes:
-        samples: samples of the subset.
-        attacked: those of `robust` that count by their adversarial outcome.
-        robust: by the attacked image where there is one, else by the clean one.
-        clean: the same samples by their clean images.
+        samples: samples in the subset, with or without an outcome.
+        attacked: samples that count by their attacked image in `robust`.
+        robust: counts by the attacked image where there is one, else by the clean image.
+        clean: counts of the same samples by their clean images.
     """
 
     samples: int
@@ -46,7 +46,7 @@ class WholeCounts:
     clean: GroupCounts
 
     def in_row(self, row: MeasuredImages, subset: str) -> MeasuredImages:
-        """The attack's row of the accuracy table, over the whole subset where it said "all"."""
+        """Return the attack's accuracy row with "over all" counting the whole subset."""
         whole = WholeSubset(
             subset=subset,
             samples=self.samples,
@@ -59,12 +59,15 @@ class WholeCounts:
 
 
 def whole_subset(images: SampleIndex, clean: BlockElement, attacked: BlockElement) -> WholeCounts:
-    """Join the votes of an attack's samples with those of the clean ones, by sample id.
+    """Join the votes on attacked images with those on clean images by sample id.
 
-    `images`: the whole subset; `clean`: votes of at least its samples, `attacked`: of those of
-    them that were attacked, by the same bank and scoring. A sample without an outcome that counts
-    (its image could not be read, or its part of the attack was given up) is in neither count.
-    Memory: about 100 bytes a sample of the subset, and a block.
+    A sample without an outcome (its image is unreadable, or its block of the attack failed) is
+    counted nowhere. Memory: about 100 bytes per sample of the subset, and one block.
+
+    Args:
+        images: index of the whole subset.
+        clean: votes on clean images of at least its samples.
+        attacked: votes on the images of the attack, by the same bank and scoring.
     """
     subset = images.rows(columns=["sample_id"])["sample_id"].combine_chunks()
     readable = _ids(clean, within=subset)
@@ -75,7 +78,7 @@ def whole_subset(images: SampleIndex, clean: BlockElement, attacked: BlockElemen
 
 
 def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok") -> pa.Array:
-    """Ids of the rows with a status, or of any, that are among `within` where it is given."""
+    """Return the ids of the rows with `status` ("any": of all rows), restricted to `within`."""
     parts = []
     for block in range(votes.plan.blocks):
         table = votes.read_table(block, ["sample_id", "status"])
@@ -87,7 +90,11 @@ def _ids(votes: BlockElement, within: pa.Array | None = None, status: str = "ok"
 
 
 def _sum(parts: Iterable[tuple[BlockElement, pa.Array, pa.Array | None]]) -> GroupCounts:
-    """Counts over votes of the samples that are in the first array and not in the second."""
+    """Add up the counts of several votes.
+
+    Args:
+        parts: votes, ids of the samples to count, and ids among them to leave out.
+    """
     return reduce(add, (counts for part in parts for counts in _counted(*part)))
 
 
@@ -106,8 +113,8 @@ def _among(ids: NDArray[np.str_], known: pa.Array) -> NDArray[np.bool_]:
     return found
 
 
-def whole_lines(rows: Iterable[MeasuredImages | ImagesNotRun]) -> Iterator[str]:
-    """What "over all" means for the attacks on whole subsets among rows of the accuracy table."""
+def whole_subset_notes(rows: Iterable[MeasuredImages | ImagesNotRun]) -> Iterator[str]:
+    """Explain, for the accuracy table, what "over all" counts for attacks on whole subsets."""
     groups: dict[tuple[str, int, int, int], list[str]] = {}
     for row in rows:
         if isinstance(row, MeasuredImages) and row.whole is not None:

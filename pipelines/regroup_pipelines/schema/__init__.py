@@ -1,1 +1,1 @@
-"""What people write: study files, attacks and the paper's values, typed and checked."""
+"""Study files, attack options and the paper's values: parsing, types and checks."""

@@ -1,6 +1,6 @@
-"""From the options of a command, or the keys of a study's attack, to the attack itself.
+"""Attacks from the options of a command or the keys of a study's attack.
 
-Every mistake is one sentence: an unknown attack, preset or parameter names the nearest.
+Every error is one sentence; for an unknown attack, preset or parameter it suggests the nearest.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
 
 DEFAULT = "pgd"
-# Parameters that have an option (in a study: a key) of their own; `--parameters` is for the rest.
+# Parameters that have their own option (in a study: key); `--parameters` takes the rest.
 OPTIONS = (
     "norm", "protocol", "epsilon", "steps", "targeted", "confidence", "growth_limit", "bisections",
     "seed",
@@ -31,7 +31,11 @@ UNITS = "epsilon is in [0,1] pixel units: did you mean"
 
 
 def parse_epsilon(text: str) -> float:
-    """A positive size in pixel units from "4/255" or "0.0157"; `UsageError` otherwise."""
+    """Parse a positive size in pixel units, such as "4/255" or "0.0157".
+
+    Raises:
+        UsageError: the text is not such a number.
+    """
     cleaned = text.replace(" ", "")
     if cleaned.endswith("%"):
         raise UsageError(f"epsilon {text!r} is a percentage: {UNITS} 4/255?")
@@ -49,12 +53,15 @@ def parse_epsilon(text: str) -> float:
 def attack_spec(
     options: AttackOptions, parameters: Sequence[str] | Mapping[str, object] = ()
 ) -> AttackSpec:
-    """The attack that the options describe; what they leave out is the attack's, or the preset's.
+    """Make the attack that the options describe; the rest is the preset's or the attack's default.
 
-    parameters: of the attack's own, "key=value" each or typed values by key.
+    Args:
+        options: which attack or preset, and what they change of it.
+        parameters: parameters specific to the attack, as "key=value" texts or typed values by key.
 
     Raises:
-        UsageError, ConfigurationError: there is no such attack, or it cannot be meant.
+        UsageError: there is no such attack, preset or parameter.
+        ConfigurationError: the attack rejects a value.
     """
     base = _base(options)
     name = str(base.pop("name"))
@@ -65,10 +72,10 @@ def attack_spec(
 
 
 def _base(options: AttackOptions) -> JsonObject:
-    """Name and parameters to begin with: a preset's, or an attack's defaults."""
+    """Return the name and parameters to start from: a preset's, or an attack's defaults."""
     if options.preset is None:
         name = DEFAULT if options.attack is None else options.attack
-        # Its class begins with `minimal`, the paper's; the commands always began with `budget`.
+        # The class defaults to `minimal`, as in the paper; the commands have always used `budget`.
         protocol = {"protocol": "budget"} if name == DEFAULT else {}
         defaults = {field.name: field.default for field in fields(attack_kind(name))}
         return {"name": name, "norm": defaults["norm"], **protocol}
@@ -81,10 +88,10 @@ def _base(options: AttackOptions) -> JsonObject:
 
 
 def _given(options: AttackOptions) -> JsonObject:
-    """The parameters that have an option and were given."""
+    """Return the parameters that were given by their own option."""
     named = {name: getattr(options, name) for name in OPTIONS if name != "epsilon"}
     if not options.targeted:
-        del named["targeted"]  # a preset's stays
+        del named["targeted"]  # keeps that of a preset
     return {name: value for name, value in named.items() if value is not None}
 
 
@@ -97,7 +104,11 @@ def _epsilon(text: str, norm: str) -> float:
 
 
 def attack_kind(name: str) -> type[AttackSpec]:
-    """The class of an attack; raises `UsageError` where its module cannot be imported."""
+    """Return the class of an attack.
+
+    Raises:
+        UsageError: its module cannot be imported.
+    """
     try:
         return attack_class(name)
     except ImportError as error:
@@ -105,12 +116,16 @@ def attack_kind(name: str) -> type[AttackSpec]:
 
 
 def presets() -> Mapping[str, AttackSpec]:
-    """The named attacks, in the order of the paper's tables."""
+    """Return all presets by name, in the order of the paper's tables."""
     return PRESETS
 
 
 def preset(name: str) -> AttackSpec:
-    """The attack with all its parameters that is called `name`; `UsageError` with the nearest."""
+    """Return the preset called `name`.
+
+    Raises:
+        UsageError: there is none; the message suggests the nearest.
+    """
     known = presets()
     if name not in known:
         near = get_close_matches(name, known, 1)
@@ -120,10 +135,11 @@ def preset(name: str) -> AttackSpec:
 
 
 def own_parameters(attack: str, given: Sequence[str] | Mapping[str, object]) -> dict[str, object]:
-    """Parameters of the attack's own, each of the type that its field has.
+    """Parse the parameters specific to an attack, each to the type of its field.
 
     Raises:
-        UsageError: not key=value, not of its type, or a parameter with an option of its own.
+        UsageError: a text is not key=value, a value is not of the right type, or the parameter has
+            its own option.
     """
     pairs = given if isinstance(given, dict) else dict(map(_pair, given))
     kinds = {field.name: str(field.type) for field in fields(attack_kind(attack))}
@@ -144,7 +160,11 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def typed(name: str, annotation: str, value: object) -> object:
-    """`value`, text or a TOML value, as a field annotated so takes it; `UsageError` otherwise."""
+    """Convert `value`, text or a TOML value, to the type that a field's annotation names.
+
+    Raises:
+        UsageError: the value does not fit the annotation.
+    """
     kinds = [kind.strip() for kind in annotation.split("|")]
     if "None" in kinds and value in ("none", "None"):
         return None

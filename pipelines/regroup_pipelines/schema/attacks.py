@@ -1,13 +1,12 @@
-"""What a study file says of subsets, attacks and sweeps, typed and checked (docs/studies.md).
+"""Subsets, attacks and sweeps of a study file, typed and checked (docs/studies.md).
 
-And what every table of it shares. Loads no torch, ray or zarr.
+Also the types and helpers that all tables of a study file share. Loads no torch, ray or zarr.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import asdict, fields
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import ConfigDict, Field, field_validator
@@ -17,9 +16,10 @@ from regroup.errors import ConfigurationError
 from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.schema.attack_options import attack_spec, parse_epsilon
+from regroup_pipelines.schema.spelling import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from regroup.attacks import AttackSpec
 
@@ -29,7 +29,11 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class MistakeError(Exception):
-    """A value that cannot be meant, at a key path of the study."""
+    """An invalid value in a study file.
+
+    Attributes:
+        path: the key path of the value.
+    """
 
     def __init__(self, path: tuple[str, ...], text: str) -> None:
         super().__init__(text)
@@ -38,11 +42,16 @@ class MistakeError(Exception):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Subset:
-    """`[subsets.NAME]`: samples of a dataset, drawn by `seed`.
+    """`[subsets.NAME]`: samples of a dataset, drawn at random by `seed`.
 
-    `correct`: only those that the network classifies correctly, else of all; `per_class`: at most
-    so many a class; `classes`: of so many classes, drawn too, or of those in `class_names`;
-    `limit`: at most so many in all.
+    Attributes:
+        dataset: the dataset to draw from.
+        correct: draw only from samples that the network classifies correctly.
+        per_class: maximum number of samples per class.
+        classes: number of classes, drawn as well.
+        class_names: the classes by name, instead of `classes`.
+        limit: maximum number of samples in total.
+        seed: seed of both draws.
     """
 
     dataset: str = "val"
@@ -55,28 +64,38 @@ class Subset:
 
     @property
     def query(self) -> dict[str, Any]:
-        """What is asked of the dataset, as JSON: a part of the subset's fingerprint."""
+        """The selection as JSON, part of the subset's fingerprint."""
         names = self.class_names and sorted(self.class_names)
         asked = {**asdict(self), "class_names": names}
-        # Subsets of correct samples had no such key once, and keep their fingerprints.
+        # Left out where true, so that subsets made before the key existed keep their fingerprints.
         unsaid = {"dataset", "correct"} if self.correct else {"dataset"}
         return {key: value for key, value in asked.items() if key not in unsaid}
 
     def check_classes(self, path: tuple[str, ...], names: Sequence[str]) -> None:
-        """Raise `MistakeError` where the dataset, with the classes `names`, lacks one."""
+        """Check the requested classes against those of the dataset.
+
+        Raises:
+            MistakeError: `names`, the classes of the dataset, lack one.
+        """
         if self.classes is not None and self.classes > len(names):
             raise MistakeError((*path, "classes"), f"the dataset has {len(names)} classes")
         for name in self.class_names or ():
             if name not in names:
-                raise MistakeError((*path, "class_names"), f"there is no class {near(name, names)}")
+                text = f"there is no class {suggestion(name, names)}"
+                raise MistakeError((*path, "class_names"), text)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Attack(AttackOptions):
     """`[attacks.NAME]`: an attack on a subset, or on the correctly classified samples of a dataset.
 
-    `block_rows`: samples a block (default: by the attack's cost), `batch`: samples attacked at once
-    (default: the model's); `skip`: declared but not run; `parameters`: of the attack's own.
+    Attributes:
+        dataset: the dataset to attack; None: "val", or that of the subset.
+        subset: the subset to attack.
+        block_rows: samples per block (default: from the attack's cost).
+        batch: samples attacked at once (default: the model's batch size).
+        skip: declare the attack without running it.
+        parameters: parameters specific to the attack.
     """
 
     dataset: str | None = None
@@ -113,11 +132,20 @@ class Attack(AttackOptions):
         return value if value is None else at_least(0, value)
 
     def spec(self) -> AttackSpec:
-        """The attack; raises `UsageError` and ConfigurationError where it cannot be meant."""
+        """Make the attack.
+
+        Raises:
+            UsageError: there is no such attack, preset or parameter.
+            ConfigurationError: the attack rejects a value.
+        """
         return attack_spec(self, self.parameters)
 
     def check(self, path: tuple[str, ...]) -> None:
-        """Raise `MistakeError`, below `path` at the key that it concerns, where `spec` raises."""
+        """Check that the attack can be made.
+
+        Raises:
+            MistakeError: it cannot; at the offending key below `path` where that is known.
+        """
         try:
             self.spec()
         except (UsageError, ConfigurationError) as error:
@@ -127,7 +155,7 @@ class Attack(AttackOptions):
 
     @property
     def title(self) -> str:
-        """What tables and captions call it: the protocol is always named."""
+        """Title for tables and captions; always names the protocol."""
         spec = self.spec()
         steps = getattr(spec, "steps", None)
         parts = [
@@ -144,7 +172,7 @@ class Attack(AttackOptions):
         return ", ".join(part for part in parts if part)
 
     def _size(self, spec: AttackSpec) -> str:
-        """Epsilon and confidence, in words."""
+        """Describe epsilon and confidence in words."""
         confidence = "" if spec.confidence is None else f"confidence {spec.confidence:g}"
         if spec.epsilon is None:
             return confidence
@@ -160,10 +188,12 @@ class Attack(AttackOptions):
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sweep(Attack):
-    """`[sweeps.NAME]`: one attack at several epsilons; each is the attack `NAME-LEVEL`.
+    """`[sweeps.NAME]`: one attack at several epsilons, each of which is the attack `NAME-LEVEL`.
 
-    `levels`: epsilons in 255ths, or the text `FIRST-LAST` for all from the one to the other; every
-    other key is the attacks'.
+    All other keys are those of an attack.
+
+    Attributes:
+        levels: epsilons in 255ths; in the file also the text `FIRST-LAST`, an inclusive range.
     """
 
     levels: Annotated[tuple[Annotated[int, Field(ge=1, le=255)], ...], Field(min_length=1)]
@@ -176,13 +206,17 @@ class Sweep(Attack):
 
     @property
     def attacks(self) -> dict[int, Attack]:
-        """The attack of every level."""
+        """The attack at every level."""
         keys = {field.name: getattr(self, field.name) for field in fields(Attack)}
         return {n: Attack(**{**keys, "epsilon": f"{n}/255"}) for n in self.levels}
 
 
 def level_range(text: str) -> list[int]:
-    """The levels of `1-40`: 1, 2, ... 40; ValueError where `text` is no range within 1-255."""
+    """Parse a range of levels: `1-40` gives 1, 2, ... 40.
+
+    Raises:
+        ValueError: `text` is not a range within 1 to 255.
+    """
     found = re.fullmatch(r"\s*(\d{1,9})\s*-\s*(\d{1,9})\s*", text, re.ASCII)
     if found is None:
         raise ValueError(f"{text!r}: give a list of epsilons in 255ths, or a range such as '1-40'")
@@ -193,29 +227,24 @@ def level_range(text: str) -> list[int]:
 
 
 def in_255ths(epsilon: float) -> str:
-    """`4/255` where it is so many whole 255ths, else the decimal."""
+    """Format epsilon as `4/255` where it is a whole number of 255ths, else as a decimal."""
     levels = epsilon * 255
     return f"{levels:.0f}/255" if abs(levels - round(levels)) < 1e-9 else f"{epsilon:.4g}"
 
 
 def keys_of(table: type[Any]) -> list[str]:
-    """The keys of a table of the file, as they are spelt there."""
+    """Return the keys of a table of the study file, as spelt in the file."""
     aliases = {"bank_seed": "seed"}
     names = [aliases.get(field.name, field.name) for field in fields(table)]
     return [name for name in names if table is not Sweep or name != "epsilon"]
 
 
-def near(word: str, known: Iterable[str]) -> str:
-    """`'vall': did you mean val?`, or `'x': there are train, val` where nothing is near."""
-    names = list(known)
-    found = get_close_matches(word, names, 1)
-    if found:
-        return f"{word!r}: did you mean {found[0]}?"
-    return f"{word!r}: choose from {', '.join(names)}" if names else f"{word!r}: there is none"
-
-
 def at_least(least: int, value: int) -> int:
-    """`value`; ValueError where it is below `least`."""
+    """Return `value`.
+
+    Raises:
+        ValueError: it is below `least`.
+    """
     if value < least:
         raise ValueError(f"{value} is too small: give at least {least}")
     return value

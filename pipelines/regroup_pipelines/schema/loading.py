@@ -1,4 +1,4 @@
-"""Reading a study file: found by path or shipped name, `--set` applied, mistakes located."""
+"""Load a study file: find it by path or shipped name, apply `--set`, locate mistakes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 from pydantic import TypeAdapter, ValidationError
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.schema.attacks import MistakeError, keys_of, near
+from regroup_pipelines.schema.attacks import MistakeError, keys_of
+from regroup_pipelines.schema.spelling import suggestion
 from regroup_pipelines.schema.study import Study
 from regroup_pipelines.schema.toml_file import TomlFile
 
@@ -38,41 +39,55 @@ _TYPES = {
 
 
 def shipped_studies() -> dict[str, Path]:
-    """The studies that come with the package, by name."""
+    """Return the study files that come with the package, by name."""
     return {path.stem: path for path in sorted(SHIPPED_STUDIES.glob("*.toml"))}
 
 
 def find_study(study: str) -> Path:
-    """The file that `study`, a path or the name of a shipped one, names; `UsageError`."""
+    """Find a study file by its path or by the name of a shipped study.
+
+    Raises:
+        UsageError: there is neither such a file nor such a shipped study.
+    """
     path, shipped = Path(study), shipped_studies()
     if path.is_file():
         return path
     if study in shipped:
         return shipped[study]
-    raise UsageError(
-        f"there is no study file {study}, and no shipped study {near(Path(study).stem, shipped)}"
-    )
+    nearest = suggestion(Path(study).stem, shipped)
+    raise UsageError(f"there is no study file {study}, and no shipped study {nearest}")
 
 
 @dataclass(frozen=True)
 class LoadedStudy:
-    """A study and where it was read: `changed` are the key paths that --set gave."""
+    """A study and the file it was read from.
+
+    Attributes:
+        study: the study, with the attacks of its sweeps expanded.
+        file: the file, to locate mistakes in.
+        changed: the key paths that --set changed.
+    """
 
     study: Study
     file: TomlFile
     changed: tuple[tuple[str, ...], ...]
 
     def mistake(self, path: Sequence[str], text: str) -> UsageError:
-        """The error that says where `text` holds."""
+        """Return an error that says where in the file, or in --set, the mistake `text` is."""
         return self.file.mistake(path, text, self.changed)
 
 
 def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> LoadedStudy:
-    """The study in `path` with `changes` ("key.path=VALUE") and `data` applied.
+    """Load the study in `path` and check it.
+
+    Args:
+        path: the file.
+        changes: texts of --set, each "key.path=VALUE".
+        data: replaces the key `data`, unless empty.
 
     Raises:
-        UsageError: the file cannot be read, or holds what cannot be meant: one sentence with the
-            file, the line, the key path and the nearest valid spelling.
+        UsageError: the file cannot be read or holds an invalid value; the message has the file,
+            the line, the key path and the nearest valid spelling.
     """
     file = TomlFile.read(path)
     tables = json.loads(json.dumps(file.tables, default=str))
@@ -90,7 +105,7 @@ def load_study(path: Path, changes: Sequence[str] = (), data: str = "") -> Loade
 
 
 def _change(file: TomlFile, tables: JsonObject, change: str) -> tuple[str, ...]:
-    """Apply one --set to `tables`; the key path that it changed."""
+    """Apply one --set to `tables`; return the key path that it changed."""
     key, equals, value = change.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
@@ -106,17 +121,17 @@ def _change(file: TomlFile, tables: JsonObject, change: str) -> tuple[str, ...]:
 
 
 def _check_named(file: TomlFile, tables: Mapping[str, Any], path: tuple[str, ...]) -> None:
-    """Refuse to add a dataset, bank or attack by a slip of the pen."""
+    """Refuse a --set below an undeclared dataset, bank or attack: the name is probably misspelt."""
     known = tables.get(path[0], {})
     if len(path) > 1 and path[0] in NAMED and isinstance(known, dict) and path[1] not in known:
         raise UsageError(
             f"--set {'.'.join(path)}: {file.path} has nothing under {path[0]} called "
-            f"{near(path[1], known)}"
+            f"{suggestion(path[1], known)}"
         )
 
 
 def _value(text: str) -> Any:
-    """`text` as a TOML value where it is one, else as a string: `10`, `true`, `4/255`."""
+    """Parse `text` as a TOML value (`10`, `true`), or else take it as a string (`4/255`)."""
     try:
         return json.loads(json.dumps(tomllib.loads(f"value = {text}")["value"], default=str))
     except tomllib.TOMLDecodeError:
@@ -126,7 +141,7 @@ def _value(text: str) -> Any:
 def _mistake(
     file: TomlFile, error: ValidationError, changed: Sequence[tuple[str, ...]]
 ) -> UsageError:
-    """The first mistake, unknown keys before what else may follow from them."""
+    """Return the first mistake; unknown keys come first, since others may follow from them."""
     details = sorted(error.errors(), key=lambda each: not _unknown(each))
     path = [str(part) for part in details[0]["loc"]]
     if details[0]["type"].startswith("missing"):
@@ -144,10 +159,10 @@ def _unknown(detail: ErrorDetails) -> bool:
 def _sentence(detail: ErrorDetails, path: list[str]) -> str:
     kind, value = detail["type"], detail["input"]
     if _unknown(detail):
-        return f"there is no key {near(path[-1], _known_keys(path[:-1]))}"
+        return f"there is no key {suggestion(path[-1], _known_keys(path[:-1]))}"
     if kind == "literal_error":
         choices = re.findall(r"'([^']*)'", detail["ctx"]["expected"])
-        return f"there is no {near(str(value), choices)}"
+        return f"there is no {suggestion(str(value), choices)}"
     if kind == "value_error":
         return str(detail["ctx"]["error"])
     if kind in _TYPES:
@@ -156,7 +171,7 @@ def _sentence(detail: ErrorDetails, path: list[str]) -> str:
 
 
 def _known_keys(path: Sequence[str]) -> list[str]:
-    """The keys of the table at `path`."""
+    """Return the keys that the table at `path` may have."""
     table: Any = Study
     for part in path:
         entries = get_origin(table) is dict

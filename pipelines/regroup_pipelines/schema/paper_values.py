@@ -1,6 +1,6 @@
-"""Values that the paper reports, from a file of their own: shown beside measurements, never as one.
+"""Values that the paper reports, read from a separate file and shown next to measured ones.
 
-The shipped `paper_values.toml` says what an entry looks like and holds none.
+The shipped `paper_values.toml` documents the format and holds no values.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from regroup_pipelines.schema.attacks import STRICT, Text, keys_of, near
+from regroup_pipelines.schema.attacks import STRICT, Text, keys_of
+from regroup_pipelines.schema.spelling import suggestion
 from regroup_pipelines.schema.toml_file import TomlFile
 
 if TYPE_CHECKING:
@@ -26,7 +27,16 @@ MeasureName = Literal["softmax_top1", "softmax_top5", "regroup_top1", "regroup_t
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperValue:
-    """One number of the paper, in percent; `place`: where it stands there."""
+    """One accuracy that the paper reports.
+
+    Attributes:
+        table: the table it is in.
+        row: the preset, or "clean".
+        network: `model.name` of the study.
+        measure: which accuracy.
+        percent: its value in percent.
+        place: where in the paper it is printed.
+    """
 
     table: PaperTableName
     row: Text
@@ -38,7 +48,7 @@ class PaperValue:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class QuotedValue:
-    """One published number of another defense, in percent."""
+    """One published accuracy of another defense, in percent."""
 
     defense: Text
     row: Text
@@ -49,7 +59,7 @@ class QuotedValue:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperTime:
-    """One number of the paper's table of inference times, in seconds an image."""
+    """One inference time of the paper's table 6, in seconds per image."""
 
     network: Text
     device: Literal["cpu", "cuda"]
@@ -61,31 +71,31 @@ class PaperTime:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class PaperValues:
-    """All that is at hand."""
+    """All published values of one file: the paper's, those of other defenses, and times."""
 
     values: tuple[PaperValue, ...] = ()
     quoted: tuple[QuotedValue, ...] = ()
     times: tuple[PaperTime, ...] = ()
 
     def find_time(self, network: str, device: str, batch: str, measure: str) -> PaperTime | None:
-        """The entry of a cell of table 6, or None."""
+        """Return the entry for a cell of table 6, or None."""
         asked = (network, device, batch, measure)
         same = (t for t in self.times if (t.network, t.device, t.batch, t.measure) == asked)
         return next(same, None)
 
     def find(self, table: str, row: str, network: str, measure: str) -> PaperValue | None:
-        """The entry of a cell, or None."""
+        """Return the entry for a cell of tables 1 to 5, or None."""
         asked = (table, row, network, measure)
         same = (v for v in self.values if (v.table, v.row, v.network, v.measure) == asked)
         return next(same, None)
 
 
 def read_paper_values(path: Path = SHIPPED_VALUES) -> PaperValues:
-    """The values in `path`.
+    """Read and check the values in `path`.
 
     Raises:
-        UsageError: it cannot be read, or an entry is not what it should be: the sentence names it
-            and its line.
+        UsageError: the file cannot be read, or an entry is invalid; the message names it and its
+            line.
     """
     file = TomlFile.read(path)
     try:
@@ -97,7 +107,7 @@ def read_paper_values(path: Path = SHIPPED_VALUES) -> PaperValues:
 
 
 def _mistake(file: TomlFile, error: ValidationError) -> UsageError:
-    """The first mistake, unknown keys before what else may follow from them."""
+    """Return the first mistake; unknown keys come first, since others may follow from them."""
     unknown = "unexpected_keyword_argument"
     first = min(error.errors(), key=lambda each: each["type"] != unknown)
     path = [str(part) for part in first["loc"]]
@@ -105,7 +115,7 @@ def _mistake(file: TomlFile, error: ValidationError) -> UsageError:
         table = {"values": PaperValue, "quoted": QuotedValue, "times": PaperTime}.get(
             path[0], PaperValues
         )
-        return file.mistake(path, f"there is no key {near(path[-1], keys_of(table))}")
+        return file.mistake(path, f"there is no key {suggestion(path[-1], keys_of(table))}")
     if first["type"].startswith("missing"):
         return file.mistake(path[:-1], f"the key {path[-1]} is missing")
     return file.mistake(path, f"{first['msg'][:1].lower()}{first['msg'][1:]}")
@@ -119,5 +129,5 @@ def _check_single(values: PaperValues, file: TomlFile) -> None:
     for name, cells in listed.items():
         for number, cell in enumerate(cells):
             if cell in cells[:number]:
-                told = f"a second value of {', '.join(cell)}"
-                raise file.mistake((name, str(number)), told)
+                problem = f"a second value of {', '.join(cell)}"
+                raise file.mistake((name, str(number)), problem)

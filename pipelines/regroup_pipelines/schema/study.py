@@ -1,7 +1,7 @@
-"""What a study declares, typed and checked (docs/studies.md). Loads no torch, ray or zarr.
+"""The tables of a study file, typed and checked (docs/studies.md). Loads no torch, ray or zarr.
 
-Every class here is a table of the file and every field a key of it; `schema.loading` reads them
-and says where a mistake is.
+Every class is a table of the file and every field one of its keys; `schema.loading` reads them and
+locates mistakes.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from regroup_pipelines.schema.attacks import (
     Sweep,
     Text,
     at_least,
-    near,
 )
 from regroup_pipelines.schema.paper_values import read_paper_values
+from regroup_pipelines.schema.spelling import suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -55,7 +55,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Model:
-    """`[model]`: the classifier; the keys are the options of the commands."""
+    """`[model]`: the classifier; the keys are those of `ModelOptions`."""
 
     name: Text
     weights: Text | None = None
@@ -69,14 +69,14 @@ class Model:
     batch: Count = 64
 
     def options(self, policy: TapPolicyName) -> ModelOptions:
-        """The model with its taps by `policy`."""
+        """Return the options of the model with the tap policy `policy`."""
         declared = {key: value for key, value in asdict(self).items() if key != "name"}
         return ModelOptions(model=self.name, taps=policy, **declared)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DeclaredBank(BankOptions):
-    """`[banks.NAME]`: how a bank is drawn, and from which dataset."""
+    """`[banks.NAME]`: how a bank is drawn, and from which dataset (paper, eq. 1)."""
 
     dataset: str = "train"
     bank_seed: int = Field(default=0, alias="seed")
@@ -92,7 +92,14 @@ class DeclaredBank(BankOptions):
 class Scoring:
     """`[scoring]`: how features are scored, and how many of the last taps vote.
 
-    `dataset`: whose clean images choose k, by the rule with `threshold` unless `k` is given.
+    Attributes:
+        dataset: the dataset whose clean images choose k.
+        threshold: of the 75 % rule that chooses k (paper, section 3.2).
+        k: how many of the last taps vote, instead of the rule's choice.
+        signs: which voters of a tap count.
+        rule: how the voters' rankings are merged.
+        tie_break: how equal classes are ordered.
+        delta: added to every accumulator before it becomes a PMF.
     """
 
     dataset: str = "val"
@@ -105,13 +112,13 @@ class Scoring:
 
     @property
     def voting(self) -> VotingOptions:
-        """The options of the scoring itself."""
+        """The options that determine the votes."""
         return VotingOptions(rule=self.rule, tie_break=self.tie_break, delta=self.delta)
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Report:
-    """`[report]`: which tables (Markdown, CSV, JSON) and figures (PNG, SVG) are written."""
+    """`[report]`: which tables and figures are written."""
 
     tables: tuple[TableName, ...] = ("accuracy", "k", "taps")
     figures: tuple[FigureName, ...] = ("k", "taps")
@@ -119,10 +126,25 @@ class Report:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class Study:
-    """A whole study file.
+    """A complete study file.
 
-    `data`: what `{data}` stands for in datasets and weights; paths are relative to the folder
-    where the command runs. Attacks draw their samples from features of the first of `taps`.
+    Paths are relative to the working directory of the command.
+
+    Attributes:
+        name: names the results in the store.
+        store: default of --store.
+        data: replaces `{data}` in datasets and weights.
+        paper_values: file of published values to show next to the measured ones.
+        block_rows: samples per block.
+        taps: tap policies; correctly classified samples are chosen by features of the first.
+        model: the classifier.
+        datasets: source of every dataset, by name.
+        banks: every bank, by name.
+        subsets: samples to attack, by name.
+        attacks: every attack, by name.
+        sweeps: attacks at several epsilons, by name.
+        scoring: how features are scored.
+        report: which tables and figures are written.
     """
 
     name: Text
@@ -142,26 +164,26 @@ class Study:
 
     @property
     def clean(self) -> dict[str, str]:
-        """Dataset of every set of clean images, by the name that tables give it."""
+        """The dataset of every set of clean images, by its name in tables."""
         attacked = (self.attacked_dataset(name) for name in self.attacks)
         others = dict.fromkeys(name for name in attacked if name != self.scoring.dataset)
         return {"clean": self.scoring.dataset, **{f"clean {name}": name for name in others}}
 
     @property
     def used(self) -> list[str]:
-        """The datasets that the study reads, those that are scored first."""
+        """The datasets that the study reads: first those that are scored, then those of banks."""
         banks = (bank.dataset for bank in self.banks.values())
         return list(dict.fromkeys([*self.clean.values(), *banks]))
 
     def attacked_dataset(self, attack: str) -> str:
-        """The dataset that an attack draws its samples from."""
+        """Return the dataset that an attack draws its samples from."""
         options = self.attacks[attack]
         if options.subset is not None:
             return self.subsets[options.subset].dataset
         return options.dataset or "val"
 
     def expanded(self) -> Study:
-        """The study with the attacks of its sweeps among its attacks."""
+        """Return the study with the attacks of its sweeps added to its attacks."""
         from dataclasses import replace
 
         swept = {
@@ -172,22 +194,26 @@ class Study:
         return replace(self, attacks={**self.attacks, **swept})
 
     def located(self, text: str) -> str:
-        """`text` with `{data}` replaced."""
+        """Return `text` with `{data}` replaced."""
         return text.replace(DATA, self.data)
 
     def source(self, dataset: str) -> str:
-        """The source spec of a dataset."""
+        """Return the source spec of a dataset, such as "imagefolder:data/val"."""
         return self.located(self.datasets[dataset])
 
     def model_options(self, policy: TapPolicyName) -> ModelOptions:
-        """The model with its taps by `policy`, its weights located."""
+        """Return the model's options with the tap policy `policy` and `{data}` replaced."""
         from dataclasses import replace
 
         options = self.model.options(policy)
         return replace(options, weights=options.weights and self.located(options.weights))
 
     def check(self) -> None:
-        """Raise `MistakeError` for the first name that dangles or cannot name anything."""
+        """Check names, references and values that no single table can check.
+
+        Raises:
+            MistakeError: the first mistake that is found.
+        """
         _check_name(("name",), self.name)
         for section in ("datasets", "banks", "subsets", "attacks", "sweeps"):
             for name in getattr(self, section):
@@ -196,7 +222,9 @@ class Study:
             _check_source(("datasets", name), source)
         for path, dataset in self._references():
             if dataset not in self.datasets:
-                raise MistakeError(path, f"there is no dataset {near(dataset, self.datasets)}")
+                raise MistakeError(
+                    path, f"there is no dataset {suggestion(dataset, self.datasets)}"
+                )
         for name, attack in self.attacks.items():
             attack.check(("attacks", name))
             self._check_subset(("attacks", name), attack)
@@ -213,7 +241,7 @@ class Study:
                 raise MistakeError(path, "something is listed twice")
 
     def _check_sweep(self, path: tuple[str, ...], sweep: Sweep) -> None:
-        """What holds for an attack; and its epsilons are its own, its attacks' names free."""
+        """Check a sweep like an attack; `epsilon` must be absent and its attacks' names free."""
         if sweep.epsilon is not None:
             raise MistakeError((*path, "epsilon"), "levels says it: leave epsilon out")
         for level, attack in sweep.attacks.items():
@@ -232,16 +260,16 @@ class Study:
             raise MistakeError(("paper_values",), str(error)) from None
 
     def _check_subset(self, path: tuple[str, ...], attack: Attack) -> None:
-        """An attack's subset is there, and says alone which samples are attacked."""
+        """Check that an attack's subset is declared and that no other key selects samples."""
         if attack.subset is None:
             return
         if attack.subset not in self.subsets:
-            where = f"there is no subset {near(attack.subset, self.subsets)}"
+            where = f"there is no subset {suggestion(attack.subset, self.subsets)}"
             raise MistakeError((*path, "subset"), where)
         for key in ("dataset", "limit"):
             if getattr(attack, key) is not None:
-                told = f"subset {attack.subset!r} says it: leave {key} out, or give it there"
-                raise MistakeError((*path, key), told)
+                problem = f"subset {attack.subset!r} says it: leave {key} out, or give it there"
+                raise MistakeError((*path, key), problem)
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("scoring", "dataset"), self.scoring.dataset
@@ -272,6 +300,6 @@ def _check_name(path: tuple[str, ...], name: str) -> None:
 def _check_source(path: tuple[str, ...], source: str) -> None:
     kind, _, location = source.partition(":")
     if kind not in SOURCES:
-        raise MistakeError(path, f"there is no kind of dataset {near(kind, SOURCES)}")
+        raise MistakeError(path, f"there is no kind of dataset {suggestion(kind, SOURCES)}")
     if not location and source != "digits":
         raise MistakeError(path, f"{source!r} says no place: give {kind}:PLACE")

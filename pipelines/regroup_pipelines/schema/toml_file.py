@@ -1,4 +1,4 @@
-"""TOML files that people write, as read: where in the file a mistake is. Loads nothing heavy."""
+"""TOML files and the line numbers of their keys, to locate mistakes. Loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TomlFile:
-    """A file as read: `tables` is what the TOML in `text` says."""
+    """A TOML file as read.
+
+    Attributes:
+        path: the file.
+        text: its content.
+        tables: its content, parsed.
+    """
 
     path: Path
     text: str
@@ -26,7 +32,11 @@ class TomlFile:
 
     @classmethod
     def read(cls, path: Path) -> TomlFile:
-        """Read TOML; `UsageError` where that is not what the file holds."""
+        """Read and parse a file.
+
+        Raises:
+            UsageError: it cannot be read, or is not valid TOML.
+        """
         try:
             text = path.read_text(encoding="utf-8")
             return cls(path, text, tomllib.loads(text))
@@ -38,9 +48,12 @@ class TomlFile:
     def mistake(
         self, path: Sequence[str], text: str, changed: Sequence[tuple[str, ...]] = ()
     ) -> UsageError:
-        """The error that says where `text` holds; `changed`: paths that --set gave.
+        """Return an error that says where the mistake `text` is.
 
-        `path`: keys, and the places (from "0") of what stands in arrays.
+        Args:
+            path: the keys that lead to the mistake; items of arrays by their position, from "0".
+            text: what is wrong.
+            changed: the key paths that --set changed.
         """
         key, line, place = ".".join(path), self.line_of(path), tuple(path)
         for change in changed:
@@ -50,13 +63,14 @@ class TomlFile:
         return UsageError(f"{where}: {key}: {text}" if key else f"{where}: {text}")
 
     def line_of(self, path: Sequence[str]) -> int | None:
-        """The line, from 1, of the statement that gives `path`, or what holds it; None: none does.
+        """Return the line, from 1, of the statement that defines `path` or its nearest parent.
 
-        The TOML parser names no lines: the statement is the one after which the path is there.
+        The TOML parser gives no line numbers, so the shortest prefix of the file that defines the
+        path is searched for. None where no statement defines it.
         """
         lines = self.text.splitlines(keepends=True)
         stops = range(1, len(lines) + 1)
-        # Once there a path stays there: by halves, since a file may hold a thousand statements.
+        # A path that a prefix defines stays defined, so bisection works; files may be long.
         found = bisect_left(stops, True, key=lambda stop: _given(lines, stop, path))
         if found < len(stops):
             return stops[found]
@@ -64,7 +78,7 @@ class TomlFile:
 
 
 def _given(lines: Sequence[str], stop: int, path: Sequence[str]) -> bool:
-    """Whether the statements that end at line `stop`, or the one that it is within, give `path`."""
+    """Return whether `path` exists after line `stop`, completing a statement that spans it."""
     for end in range(stop, len(lines) + 1):
         try:
             return _has(tomllib.loads("".join(lines[:end])), path)

@@ -1,1 +1,1 @@
-"""The steps that commands and studies are made of: each makes one element of a store."""
+"""The steps that commands and studies consist of. Each makes one element of a store."""

@@ -1,4 +1,4 @@
-"""How many samples a block of an attack has: so many that it lasts minutes, not an hour."""
+"""Samples per block of an attack, chosen so that a block takes minutes, not an hour."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ if TYPE_CHECKING:
     from regroup.attacks import AttackSpec
 
 MOST_ROWS = 256
-# The network sees batches of a fixed size, padded: a block of fewer rows would take as long.
+# The network sees batches of a fixed size, padded: smaller blocks would not take less time.
 FEWEST_ROWS = {"cpu": 16, "gpu": 64}
-# Forward and backward passes of a block with images of 224 px: minutes of a ResNet-50, which does
-# some 10 a second on a CPU core and 1500 on a recent GPU.
+# Forward and backward passes per block with images of 224 px. A ResNet-50 does about 10 passes per
+# second on a CPU core and 1500 on a recent GPU, so that a block takes minutes.
 PASSES = {"cpu": 3_000, "gpu": 300_000}
 SIDE = 224
 
 
 def automatic_rows(spec: AttackSpec, side: int, device: str) -> int:
-    """Rows of a block, from the passes that a sample may take; `device`: "cpu" or "gpu".
+    """Return the rows per block for the passes that a sample may take.
 
-    side: of the images in px; a network of smaller images is taken to be as much faster.
+    Args:
+        spec: the attack.
+        side: side of the images in px; the time per pass is taken to grow with its square.
+        device: "cpu" or "gpu".
     """
     budget = PASSES[device] * (SIDE / side) ** 2
     fewest = FEWEST_ROWS[device]
@@ -29,6 +32,6 @@ def automatic_rows(spec: AttackSpec, side: int, device: str) -> int:
 
 
 def whole_groups(spec: AttackSpec, rows: int) -> int:
-    """`rows`, rounded up to whole groups of an attack that couples samples."""
+    """Round `rows` up to a multiple of the group size of an attack that couples samples."""
     group = spec.facts.group or 1
     return ceil(rows / group) * group

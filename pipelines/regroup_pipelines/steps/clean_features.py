@@ -1,4 +1,4 @@
-"""Clean features that belong to attacked ones."""
+"""Find the clean features that belong to attacked ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 def features_of(
     session: Session, bank: StoredBank, source: dict[str, str], what: str
 ) -> BlockElement:
-    """The finalised features of `source` under the bank's model and tap policy.
+    """Return the finalised features of `source` under the bank's model and tap policy.
+
+    Args:
+        session: store and workers.
+        bank: the bank.
+        source: what the features were extracted from, as in their inputs.
+        what: `source` in words, for the error.
 
     Raises:
         UsageError: the store holds none.
@@ -34,21 +40,21 @@ def features_of(
 
 
 def clean_index(session: Session, adversarials: BlockElement) -> str:
-    """Fingerprint of the index that the attacked samples were drawn from."""
+    """Return the fingerprint of the index that the attacked samples were drawn from."""
     index: SampleIndex = SampleIndex.open(session.store, str(adversarials.inputs["index"]))
     inputs: Any = index.manifest["inputs"]
     return str(inputs.get("parent", index.fingerprint))
 
 
 def clean_features(session: Session, bank: StoredBank, features: BlockElement) -> BlockElement:
-    """The features of the clean images that `features` are of, or were attacked from.
+    """Return the features of the clean images behind `features`, or `features` if clean.
 
     Raises:
-        UsageError: the store holds none that are whole.
+        UsageError: the store holds none that are complete.
     """
     attacked = source_of(features).get("adversarials")
     if attacked is None:
         return features
     made = BlockElement.open(session.store, "adversarials", attacked)
-    whole = {"index": clean_index(session, made)}
-    return features_of(session, bank, whole, f"the clean images that {made.ref} come from")
+    source = {"index": clean_index(session, made)}
+    return features_of(session, bank, source, f"the clean images that {made.ref} come from")

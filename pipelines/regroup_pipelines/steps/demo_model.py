@@ -1,4 +1,4 @@
-"""Train the demo's small convolutional network on the embedded digits, and save it."""
+"""Train the demo's small convolutional network on the embedded digits and save its weights."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WEIGHTS_KEY = "weights/digits-cnn.safetensors"
 
 
 def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images (n, 3, S, S) float32 in [0, 1] and labels (n,) of an embedded split."""
+    """Load the images, (N, 3, S, S) float32 in [0, 1], and labels, (N,), of an embedded split."""
     import numpy as np
 
     source = open_source(dataset)
@@ -43,7 +43,14 @@ def load_split(dataset: str) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
 
 
 def train_demo_model(output: Path, seed: int) -> JsonObject:
-    """Train and save; returns the accuracy on digits:val. A file that is there is kept as it is."""
+    """Train the network and save its weights to `output`; an existing file is kept.
+
+    Returns:
+        The path of the weights, and their accuracy on digits:val.
+
+    Raises:
+        UsageError: `output` has another suffix than .safetensors.
+    """
     if output.suffix != ".safetensors":
         raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
     if output.exists():
@@ -59,7 +66,7 @@ def train_demo_model(output: Path, seed: int) -> JsonObject:
 
 
 def _validate(weights: Path) -> float:
-    """Accuracy of the saved network on digits:val."""
+    """Return the accuracy of the saved network on digits:val."""
     import torch
 
     classifier = load_classifier(ModelSpec(name="digits-cnn", weights=str(weights)))
@@ -69,8 +76,8 @@ def _validate(weights: Path) -> float:
     return float((predictions == labels).mean())
 
 
-def _train_into(uri: str, seed: int) -> JsonObject:
-    """Train for a store; weights that it has are kept as they are."""
+def train_into_store(uri: str, seed: int) -> JsonObject:
+    """Train the network and save its weights in the store at `uri`; existing weights are kept."""
     store = open_store(uri, create=True)
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
         path = Path(folder) / Path(WEIGHTS_KEY).name

@@ -1,4 +1,4 @@
-"""The classifier of a job as the driver knows it: described, traced, not yet at work."""
+"""The classifier as the driver knows it: its description and its taps."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ _WNID = re.compile(r"n\d{8}")
 
 @dataclass(frozen=True)
 class Network:
-    """A model spec with what its features' fingerprints need.
+    """A classifier and a tap policy, with all that the fingerprints of features need.
 
     Attributes:
         spec: how workers build the classifier.
         description: plain JSON of all that determines its outputs.
         policy: the tap policy.
         taps: (name, channels) of every tap, in execution order.
-        num_classes: M.
-        side: side of the images that it sees, px.
-        class_names: of the M classes, where the model knows them (wnids, for ImageNet's).
+        num_classes: M, the number of outputs.
+        side: side of its input images in px.
+        class_names: names of the M classes, if the model has them (wnids for ImageNet).
     """
 
     spec: ModelSpec
@@ -45,12 +45,12 @@ class Network:
 
     @property
     def label(self) -> str:
-        """Short name for elements and tables."""
+        """Short name of the model in elements and tables."""
         return self.spec.name.replace(":", ".").replace("/", "-")
 
 
 def open_network(options: ModelOptions) -> Network:
-    """Build the classifier, over all its classes, once on the CPU and trace its taps."""
+    """Build the classifier with all of its classes on the CPU and trace its taps."""
     spec = ModelSpec(
         name=options.model,
         weights=_located(options.weights),
@@ -77,17 +77,17 @@ def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
 
 
 def _located(weights: str | None) -> str | None:
-    """A weights file by its absolute path: a worker's working folder may be another."""
+    """Return the absolute path of a weights file: workers may have other working directories."""
     if weights is not None and Path(weights).is_file():
         return str(Path(weights).resolve())
     return weights
 
 
 def network_for(network: Network, index: SampleIndex, classes: ClassesName) -> Network:
-    """`network` as `--classes` has it: itself, or restricted to the classes of `index`.
+    """Apply --classes: return `network`, or restrict it to the classes of `index`.
 
-    The restricted one has the dataset's classes, in the dataset's order, and no others: its
-    softmax, and all that is drawn, scored and ranked after it, range over these alone.
+    A restricted network has only the dataset's classes, in the dataset's order. Softmax and all
+    later ranking and scoring range over these classes.
 
     Raises:
         UsageError: the dataset has a class that the model does not know.
@@ -99,18 +99,18 @@ def network_for(network: Network, index: SampleIndex, classes: ClassesName) -> N
 
 
 def restricted(network: Network, classes: tuple[int, ...]) -> Network:
-    """`network` with the outputs of `classes` (indices of its own) alone, in that order."""
+    """Restrict `network` to the outputs `classes`, given as its class indices, in that order."""
     return _trace(replace(network.spec, classes=classes), network.policy)
 
 
 def label_map(index: SampleIndex, network: Network) -> tuple[int, ...] | None:
-    """The model's class of every label of the dataset, or None where they are the same.
+    """Return the model's class of every label of the dataset, or None where they are equal.
 
-    By name where the model knows its classes and the dataset's folders are called by wnid or as
-    one of them; else label 0 is class 0, and so on.
+    Classes are matched by name where the model names its classes and the dataset's folders are
+    wnids or include one of these names; otherwise label 0 is class 0, and so on.
 
     Raises:
-        UsageError: a class that the model does not know, or more classes than it tells apart.
+        UsageError: the model does not know a class, or has fewer classes than the dataset.
     """
     known = network.class_names
     named = all(_WNID.fullmatch(name) for name in index.class_names)
@@ -135,7 +135,11 @@ def _few(names: list[str]) -> str:
 
 
 def _check_positions(index: SampleIndex, network: Network, named: bool) -> None:
-    """Refuse labels that cannot be the model's own class indices."""
+    """Check that the dataset's labels can be the model's class indices.
+
+    Raises:
+        UsageError: they cannot.
+    """
     classes = len(index.class_names)
     if classes > network.num_classes:
         raise UsageError(

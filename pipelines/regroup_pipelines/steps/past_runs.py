@@ -1,4 +1,4 @@
-"""What the records of runs say: which run is in progress, and which work was left unfinished."""
+"""Recorded runs of a store: which is in progress, and which left elements unfinished."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
     from regroup_store.format.store import Store
 
-# A driver writes progress.json every few seconds while blocks are done, but not while it lists a
-# large dataset or sums up a large element.
+# A driver updates progress.json every few seconds while blocks are processed, but not while it
+# lists a large dataset or summarises a large element.
 RECENT = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
 class PastRun:
-    """One run.
+    """One recorded run.
 
-    `id`: begins with the time at which it started; `state`: as in its record, or "unreadable";
-    `updated`: when it was last heard of, or None; `refs`: the elements that its steps made or
-    found.
+    Attributes:
+        id: begins with the time at which the run started.
+        state: as in its record, or "unreadable".
+        updated: when its record was last written, or None.
+        refs: the elements that its steps made or found.
     """
 
     id: str
@@ -35,13 +37,13 @@ class PastRun:
     refs: frozenset[str]
 
     def in_progress(self, now: datetime) -> bool:
-        """Whether it may be at work: it did not say that it ended, and was heard of lately."""
-        heard = self.updated or now
-        return self.state in ("running", "unreadable") and now - heard < RECENT
+        """Return whether the run may still be active: not recorded as ended, and updated lately."""
+        updated = self.updated or now
+        return self.state in ("running", "unreadable") and now - updated < RECENT
 
 
 def past_runs(store: Store) -> list[PastRun]:
-    """Every run that left a record, by the time at which it started."""
+    """Return every run that left a record, oldest first."""
     return [run for name in store.backend.children(FOLDER) for run in _run(store, name)]
 
 
@@ -55,16 +57,16 @@ def _run(store: Store, name: str) -> Iterator[PastRun]:
         except DamagedError:
             yield PastRun(name, "unreadable", None, frozenset())
             return
-        yield PastRun(name, str(record.get("state")), _heard(record), frozenset(_refs(record)))
+        yield PastRun(name, str(record.get("state")), _updated(record), frozenset(_refs(record)))
         return
 
 
-def _heard(record: Mapping[str, object]) -> datetime | None:
+def _updated(record: Mapping[str, object]) -> datetime | None:
     try:
-        heard = datetime.fromisoformat(str(record.get("updated", record.get("ended"))))
+        updated = datetime.fromisoformat(str(record.get("updated", record.get("ended"))))
     except ValueError:
         return None
-    return heard if heard.tzinfo else heard.replace(tzinfo=UTC)
+    return updated if updated.tzinfo else updated.replace(tzinfo=UTC)
 
 
 def _refs(record: Mapping[str, Any]) -> Iterator[str]:
@@ -74,7 +76,7 @@ def _refs(record: Mapping[str, Any]) -> Iterator[str]:
 
 
 def unfinished_refs(runs: list[PastRun]) -> set[str]:
-    """What runs that did not end well made or found, unless a later run did the same to its end."""
+    """Return the elements of runs that did not finish, unless a later finished run covers them."""
     done = [run for run in runs if run.state == "done"]
     return {
         ref

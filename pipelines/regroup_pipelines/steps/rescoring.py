@@ -1,4 +1,4 @@
-"""Re-score: every k and sign choice from stored features; no forward pass, counted."""
+"""Re-score stored features for every k and sign choice, without a forward pass."""
 
 from __future__ import annotations
 
@@ -22,7 +22,14 @@ if TYPE_CHECKING:
 
 
 class RescoringCost(Record):
-    """What re-scoring took; `banks`: how many, where several were compared."""
+    """The cost of re-scoring.
+
+    Attributes:
+        seconds: wall time.
+        samples: samples scored, over all banks.
+        forward_passes: of a classifier, counted in the workers.
+        banks: number of banks scored against.
+    """
 
     seconds: float
     samples: int
@@ -30,7 +37,7 @@ class RescoringCost(Record):
     banks: int = 1
 
     def __str__(self) -> str:
-        """The cost in one line."""
+        """Return the cost in one line."""
         banks = f" against {self.banks} banks" if self.banks > 1 else ""
         return (
             f"{self.forward_passes} forward passes: {self.samples} samples re-scored{banks} from "
@@ -39,9 +46,9 @@ class RescoringCost(Record):
 
 
 def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
-    """The named features, or all complete ones of the bank's model and tap policy.
+    """Open the named features, or all complete ones of the bank's model and tap policy.
 
-    Those of images tried for a bank, which are no split, are left out unless they are named.
+    Features of images that were only candidates for a bank are left out unless named.
 
     Raises:
         UsageError: the store holds none.
@@ -71,9 +78,11 @@ def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
 def rescore(
     session: Session, bank: StoredBank, features: list[BlockElement], options: VotingOptions
 ) -> tuple[dict[str, VoteSummary], RescoringCost]:
-    """Votes' summaries by features, and the cost: seconds and forward passes counted.
+    """Score features against a bank.
 
-    By the features' name, or their ref where several have the same: attacks that differ in epsilon.
+    Returns:
+        The summary of the votes by the features' name (by their ref where several share a name,
+        such as attacks that differ in epsilon), and the cost.
     """
     for element in features:
         log_gaps(f"score {element.name}", element)

@@ -1,6 +1,7 @@
-"""What a run leaves in its store: `runs/<run>/progress.json` while it works, `run.json` at its end.
+"""The record of a run in its store: `progress.json` while it works, `run.json` at its end.
 
-Nothing depends on either. A store that cannot take them fails no job: the reason is logged, once.
+Nothing depends on either. A store that cannot be written does not fail the run: the reason is
+logged, once.
 """
 
 from __future__ import annotations
@@ -32,19 +33,20 @@ if TYPE_CHECKING:
 
 FOLDER = "runs"
 EVERY_S, EVERY_S_REMOTE = 2.0, 15.0
-# In a URI: user and password, and a query (which may hold a signature).
+# In a URI: user and password, and a query (which may contain a signature).
 _SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=\S)\?[^\s]*(?=\s|$)")
 
 
 @dataclass
 class RunRecord:
-    """One run of a command over one store, from its first work on.
+    """The record of one run of a command, from its first work on.
 
     Attributes:
+        store: the store that the record is written to.
         command: such as "extract".
         options: the command's configuration, a dataclass.
-        ledger: the steps done so far as plain JSON.
-        log: where a store that cannot take the record is named.
+        ledger: returns the steps finished so far as plain JSON.
+        log: reports that the record cannot be written.
     """
 
     store: Store
@@ -74,22 +76,26 @@ class RunRecord:
         del self._how["created"]
 
     def step(self, step: str, samples: int, skipped: int) -> StepProgress:
-        """The progress that keeps progress.json up to date during one step."""
+        """Begin a step; return the progress that keeps progress.json up to date during it."""
         self._step = StepProgress(self, ProgressCounts(step, samples, skipped))
         return self._step
 
     def show(self) -> None:
-        """Write progress.json unless the last one is still being written."""
+        """Write progress.json in the background unless the last one is still being written."""
         if self._pending is None or self._pending.done():
             data = self._progress("running")
             self._pending = self._writer.submit(self._write, "progress.json", data)
 
     def note_memory(self, peak: int) -> None:
-        """A worker's peak memory in bytes."""
+        """Note the peak memory of a worker in bytes."""
         self._peak_worker = max(self._peak_worker, peak)
 
     def finish(self, error: BaseException | None) -> None:
-        """Write the last progress.json, and run.json. `error`: what ended the run, or None."""
+        """Write the last progress.json, and run.json.
+
+        Args:
+            error: what ended the run, or None where it succeeded.
+        """
         state, status = outcome(error)
         self._writer.shutdown()
         self._write("progress.json", self._progress(state))
@@ -107,7 +113,7 @@ class RunRecord:
 
     def _record(self, state: str, status: int, error: BaseException | None) -> JsonObject:
         ended, steps = datetime.now(UTC), self.ledger()
-        unfinished = self._step if self._step and not self._step.whole else None
+        unfinished = self._step if self._step and not self._step.complete else None
         reason = public(str(error).splitlines()[0]) if str(error or "") else None
         return {
             **self._head,
@@ -135,22 +141,18 @@ class RunRecord:
 
 
 class StepProgress:
-    """Told of one step's blocks by the driver; shows them in progress.json now and then.
-
-    Attributes:
-        whole: the step has done every block.
-    """
+    """Receives the progress of one step's blocks and writes it to progress.json periodically."""
 
     def __init__(self, record: RunRecord, tally: ProgressCounts) -> None:
         self._record, self._tally = record, tally
 
     @property
-    def whole(self) -> bool:
-        """Every block of the step is done."""
+    def complete(self) -> bool:
+        """Whether every block of the step is committed."""
         return self._tally.blocks == self._tally.total_blocks
 
     def start(self, blocks: int) -> None:
-        """Show that the step begins."""
+        """Begin the step and write progress.json."""
         self._tally.start(blocks)
         self._show()
 
@@ -160,7 +162,7 @@ class StepProgress:
         self._record.note_memory(report.peak_rss_bytes)
 
     def tick(self) -> None:
-        """Show where the step is when it is time."""
+        """Write progress.json if enough time has passed since it was last written."""
         if self._tally.clock() - self._shown >= self._record.every_s:
             self._show()
 
@@ -169,14 +171,14 @@ class StepProgress:
         self._tally.retries += 1
 
     def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
-        """Count a block that was given up."""
+        """Count a failed block."""
         self._tally.failed_blocks += 1
 
     def close(self) -> None:
-        """Nothing: the next step, or the run's end, shows more."""
+        """Do nothing: the next step or the end of the run writes progress.json."""
 
     def describe(self) -> dict[str, str | int | float | None]:
-        """The counts so far."""
+        """Return the counts so far."""
         return self._tally.describe()
 
     def _show(self) -> None:
@@ -185,8 +187,8 @@ class StepProgress:
 
 
 def outcome(error: BaseException | None) -> tuple[str, int]:
-    """The state in words and the exit status of a run that `error` ended (None: nothing did)."""
-    # As the CLI exits. Ray may raise a SystemExit of its own in place of the handler's.
+    """Return the state and the exit status of a run that ended with `error` (None: success)."""
+    # The same status as of the CLI. Ray may raise its own SystemExit instead of the handler's.
     if error is None:
         return "done", 0
     if isinstance(error, KeyboardInterrupt):
@@ -197,7 +199,7 @@ def outcome(error: BaseException | None) -> tuple[str, int]:
 
 
 def public(value: Any) -> Any:
-    """`value`, plain JSON, without what may be secret in a URI."""
+    """Return `value`, plain JSON, with possible secrets in URIs masked."""
     if isinstance(value, str):
         return _SECRETS.sub(_mask, value) if "://" in value else value
     if isinstance(value, dict):
@@ -217,7 +219,7 @@ def _user() -> str | None:
 
 
 def _ray_job() -> str | None:
-    """What `ray job status` knows the run by, or Ray's own number of it; None without Ray."""
+    """Return the id for `ray job status`, else Ray's internal job id; None without Ray."""
     metadata = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}").get("metadata", {})
     ray: Any = sys.modules.get("ray")
     if ray is None or not ray.is_initialized():

@@ -1,4 +1,4 @@
-"""Scoring features against a bank, and what must fit together for it."""
+"""Score features against a bank, after checking that they fit together."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 def score(
     session: Session, features: BlockElement, bank: StoredBank, options: VotingOptions
 ) -> BlockElement:
-    """Votes of `features` against `bank`, for every k and sign choice, in one pass; no network.
+    """Score `features` against `bank` for every k and sign choice; return the votes.
 
-    A rule that weighs taps takes its weights from the votes of the clean features, which are scored
+    A rule with weighted taps derives the weights from the votes on clean images, which are scored
     first where the store lacks them.
 
     Raises:
@@ -35,13 +35,21 @@ def score(
 
 
 def check_network(bank: StoredBank, network: Network) -> None:
-    """Refuse a bank of another model or tap policy than `network`."""
+    """Check that a bank belongs to `network` and its tap policy.
+
+    Raises:
+        UsageError: it does not.
+    """
     described = {"model": network.description, "policy": network.policy}
     check_same_model(bank, described, f"the model {network.spec.name}")
 
 
 def check_labels(adversarials: BlockElement, index: SampleIndex, network: Network) -> None:
-    """Refuse adversarials whose labels are not numbered as `network` numbers those of `index`."""
+    """Check that adversarials number their classes as `network` numbers those of `index`.
+
+    Raises:
+        UsageError: they do not.
+    """
     ours, theirs = label_map(index, network), adversarials.inputs.get("labels")
     if (list(ours) if ours else None) != theirs:
         raise UsageError(
@@ -51,7 +59,11 @@ def check_labels(adversarials: BlockElement, index: SampleIndex, network: Networ
 
 
 def check_k(k: int, taps: tuple[str, ...]) -> int:
-    """`k` itself when that many taps may vote; `UsageError` otherwise."""
+    """Return `k`.
+
+    Raises:
+        UsageError: fewer than `k` taps may vote, or `k` is not positive.
+    """
     if not 1 <= k <= len(taps):
         raise UsageError(
             f"--k {k} is out of range: {len(taps)} taps may vote, so k is from 1 to {len(taps)}"

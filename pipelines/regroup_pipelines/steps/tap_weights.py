@@ -1,4 +1,4 @@
-"""How good each tap is on clean images: the weights of the weighted Borda rule."""
+"""Weights of the taps for the weighted Borda rule, from their accuracy on clean images."""
 
 from __future__ import annotations
 
@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 def tap_weights(
     session: Session, bank: StoredBank, features: BlockElement, options: VotingOptions
 ) -> tuple[int, ...]:
-    """How many clean samples each voting tap of the bank gets right, of those that softmax does.
+    """Return, for each voting tap, how many correctly classified clean samples it gets right.
 
-    From the Borda votes of the clean features, which are scored first where the store lacks them.
+    They are counted in the Borda votes on clean images, which are scored first where the store
+    lacks them.
 
     Raises:
         UsageError: see `clean_features`; no tap gets a sample right.
-        GapError: the clean votes are not whole.
+        GapError: the clean votes are incomplete.
     """
     clean = clean_features(session, bank, features)
     alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)

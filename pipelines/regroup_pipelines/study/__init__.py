@@ -1,1 +1,1 @@
-"""Running a study: its steps, its plan, its results."""
+"""Studies: their steps, the plan of a dry run, and their results."""

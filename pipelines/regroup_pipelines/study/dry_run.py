@@ -1,4 +1,4 @@
-"""What a run would do: its own code over a store that takes nothing, by a job that does nothing."""
+"""Dry run: the code of a real run over an in-memory overlay store, without dispatching blocks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,10 @@ if TYPE_CHECKING:
 
 
 def overlaid(uri: str) -> Store:
-    """The store at `uri`, or an empty one where there is none, that takes what is written to it
-    into memory.
+    """Open the store at `uri` (empty where there is none) with all writes going to memory.
 
     Raises:
-        StoreUsageError: something else is there.
+        StoreUsageError: something other than a store is there.
     """
     backend = backend_for(uri)
     absent = isinstance(backend, LocalBackend) and not backend.root.exists()
@@ -45,7 +44,7 @@ def overlaid(uri: str) -> Store:
 
 
 def held_indexes(store: Store) -> list[SampleIndex]:
-    """The indexes that an overlaid store had before anything was written to it."""
+    """Return the indexes that an overlaid store held before the dry run wrote to it."""
     backend = store.backend
     below = backend.below if isinstance(backend, OverlayBackend) else backend
     held = Store(below) if below else None
@@ -58,22 +57,23 @@ def _is_folder(backend: Backend) -> bool:
 
 @dataclass
 class DryRunSession(Session):
-    """A job whose ledger says what would be done: `blocks` and `samples` are those missing.
+    """A session that dispatches nothing; its ledger lists the missing blocks and samples.
 
-    `unread`: how many images were to be digested and have a stand-in for their digest, in memory:
-    all that a dry run makes of their dataset has another fingerprint than it is going to have.
+    Attributes:
+        unread: number of images that have a placeholder instead of their digest. Everything that
+            the dry run makes from such a dataset has another fingerprint than in a real run.
     """
 
     unread: int = 0
 
     @cached_property
     def store(self) -> Store:
-        """The store; nothing reaches it."""
+        """The store as an overlay: writes go to memory."""
         return overlaid(self.options.store)
 
     @property
     def on_gpus(self) -> bool:
-        """Whether this machine has a GPU, where the options do not say: no cluster is joined."""
+        """Whether GPUs are requested or, by default, this machine has one; joins no cluster."""
         import torch
 
         share = self.options.gpus_per_worker
@@ -90,17 +90,18 @@ class DryRunSession(Session):
         self._plan(step, element.ref, len(missing), element.plan.blocks - len(missing), rows)
 
     def fill_by_tasks(self, step: str, element: BlockElement, work: BlockWork) -> None:
-        """Enter the missing blocks into the ledger; digests get stand-ins, so that a plan goes on.
+        """Enter the missing blocks into the ledger.
 
-        Digesting reads every image: a dry run only lists them.
+        Digesting would read every image, so a dry run commits placeholders as digests: the later
+        steps can then be planned.
         """
         super().fill_by_tasks(step, element, work)
         if isinstance(work, IndexingWork):
             for block in element.missing():
-                self.unread += self._stand_in(element, work.listing_ref, block)
+                self.unread += self._commit_placeholders(element, work.listing_ref, block)
 
-    def _stand_in(self, element: BlockElement, listing_ref: str, block: int) -> int:
-        """Commit a block of digests that nothing was read for, into memory; its rows."""
+    def _commit_placeholders(self, element: BlockElement, listing_ref: str, block: int) -> int:
+        """Commit a block of placeholder digests to memory; return its number of rows."""
         import pyarrow as pa
 
         listed = Listing.open(self.store, listing_ref).rows(element.plan.span(block))
@@ -126,7 +127,11 @@ class DryRunSession(Session):
         resources: WorkerResources | None = None,  # noqa: ARG002
         ref: str = "",
     ) -> DispatchReport:
-        """Enter the tasks into the ledger; raises `NotYetError`. Each reads all of its samples."""
+        """Enter the tasks into the ledger; each reads all samples.
+
+        Raises:
+            NotYetError: always, since the next step needs what the tasks would make.
+        """
         self._plan(step, ref, len(blocks), done, rows // len(blocks))
         raise NotYetError(step)
 
@@ -136,12 +141,12 @@ class DryRunSession(Session):
         element: BlockElement,
         summarise: Callable[[BlockElement], JsonObject],
     ) -> None:
-        """Write the summary, into memory, of an element that is whole."""
+        """Write the summary of a complete element to memory."""
         if not element.missing():
             super().finish(step, element, summarise)
 
     def announce(self, line: str) -> None:
-        """Nothing: what it would say is not done."""
+        """Log nothing: a dry run does not do what `line` reports."""
 
     def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
         """Enter into the ledger that a step found everything in the store."""

@@ -1,4 +1,4 @@
-"""The plan of a study: what every step would do, exactly or at most."""
+"""The plan of a study: how much each step would do, as exact numbers or upper bounds."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.study.steps import Step, StudySteps
 
 SAMPLES, PASSES = "samples", "forward_passes"
-# Both contenders of workers.latency, in every round and the one to warm up (tested).
+# Passes per image of workers.latency: softmax and REGroup, in each round and the warm-up (tested).
 PASSES_OF_TIMING = 12
 
 
@@ -31,16 +31,16 @@ class PlannedStep:
     """One line of a plan.
 
     Attributes:
-        step: the study's own word for it.
-        what: what is made, such as "extract digits-val"; None where that is not known yet.
-        ref: the element, held or to be made; None where its fingerprint is not known yet.
-        held: blocks that the store has; None where that is not known yet.
-        blocks: blocks that there are to be; None where that is not known yet.
-        samples: samples in the blocks that are missing.
-        forward_passes: images through the network for them; what pads an attack's batches, and the
-            check of its stored images, are not counted.
-        bounds: which of `samples` and `forward_passes` are the most that it can be; the others are
-            exact, but for images that cannot be read, which take no pass.
+        step: label of the study's step.
+        what: what is made, such as "extract digits-val"; None: not known yet.
+        ref: the element, whether the store has it or not; None: its fingerprint is not known yet.
+        held: blocks that the store has; None: not known yet.
+        blocks: blocks of the element; None: not known yet.
+        samples: samples in the missing blocks.
+        forward_passes: passes that these samples take, without the padding of an attack's batches
+            and the verification of its stored images.
+        bounds: which of `samples` and `forward_passes` are upper bounds. The others are exact
+            except for unreadable images, which take no pass.
     """
 
     step: str
@@ -54,35 +54,35 @@ class PlannedStep:
 
     @property
     def makes(self) -> str:
-        """What is made in words: the kind of work, and the element where it is known."""
+        """What the step makes: the kind of work, and the element where it is known."""
         if self.what is None:
             return "not known yet"
         return f"{self.what.split()[0]} {self.ref}" if self.ref else self.what
 
     @property
     def done(self) -> bool:
-        """The store has all of it."""
+        """Whether the store has every block."""
         return self.blocks is not None and self.held == self.blocks
 
     def shown(self, name: str) -> str:
-        """A number for people."""
+        """Format the number `name`, marked as a bound where it is one."""
         number = getattr(self, name)
         return f"at most {number}" if name in self.bounds else str(number)
 
 
 @dataclass
 class Planner:
-    """Plans the steps of a study, in their order, over a job that does nothing."""
+    """Plans the steps of a study, in order, in the session of a dry run."""
 
     session: DryRunSession
     steps: StudySteps
-    # Indexes, by fingerprint, of images that were not digested: theirs will be another one.
+    # Fingerprints of indexes with placeholder digests: a real run gives them other fingerprints.
     _unread: set[str] = field(default_factory=set)
     _moved: set[str] = field(default_factory=set)
     _begun: set[tuple[str, str | None]] = field(default_factory=set)
 
     def lines(self) -> Iterator[PlannedStep]:
-        """Every job of every step."""
+        """Yield the plan, with one line per element that a step makes."""
         for step in self.steps.steps():
             yield from self._plan(step)
 
@@ -103,7 +103,11 @@ class Planner:
             self._begun.add((step.key[1], self._dataset(step)))
 
     def _note_unread(self, dataset: str) -> None:
-        """Where the store has an index like it, results of moved data may be found again."""
+        """Note a dataset with placeholder digests.
+
+        Where the store has an index of equal size and classes, the data may only have been moved:
+        a real run might then find existing results.
+        """
         index = self.steps.index(dataset)
         self._unread.add(index.fingerprint)
         like = (index.rows_count, index.class_names)
@@ -126,7 +130,7 @@ class Planner:
         return PlannedStep(step.label, entry.step, ref, held, blocks, entry.samples, passes, bounds)
 
     def _bounds(self, step: Step, kind: str) -> tuple[str, ...]:
-        """What is not exact of a job whose samples are known."""
+        """Return which numbers of a step are upper bounds although its samples are known."""
         dataset = self._dataset(step)
         shared = step.key[0] == "draw" and (step.key[1], dataset) in self._begun
         moved = dataset is not None and self._among(self._moved, dataset)
@@ -135,13 +139,13 @@ class Planner:
         return (PASSES,) if kind == "attack" else ()
 
     def _passes(self, kind: str, step: Step) -> int:
-        """The most forward passes that one sample takes."""
+        """Return the maximum number of forward passes per sample."""
         if kind == "attack" and step.attack is not None:
             return int(self.steps.study.attacks[step.attack].spec().cost().forward)
         return {"extract": 1, "time": PASSES_OF_TIMING}.get(kind, 0)
 
     def _dataset(self, step: Step) -> str | None:
-        """The dataset that a step reads the images of."""
+        """Return the dataset whose images a step reads, or None."""
         kind, *names = step.key
         if kind == "draw":
             return self.steps.study.banks[names[1]].dataset
@@ -150,7 +154,7 @@ class Planner:
         return names[-1] if kind in ("index", "clean") else None
 
     def _most(self, step: Step, planned: int) -> Iterator[PlannedStep]:
-        """The most that a step can have to do; `planned`: samples that its lines tell already."""
+        """Yield an upper bound of a step beyond the `planned` samples of its other lines."""
         kind, label = step.key[0], step.label
         if kind == "draw":
             dataset = self.steps.study.banks[step.key[2]].dataset
@@ -174,7 +178,7 @@ class Planner:
         return self._most_timed() if kind == "time" else self._most_attacked(names[-1])
 
     def _most_timed(self) -> int:
-        """On every device."""
+        """Return the images timed on all devices together."""
         rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
         return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
 
@@ -190,7 +194,7 @@ class Planner:
             return self._most_attacked(images)
 
     def _most_attacked(self, attack: str) -> int:
-        """As many as if the network got every image right."""
+        """Return the number of samples to attack if the network classified all correctly."""
         options, study = self.steps.study.attacks[attack], self.steps.study
         index = self.steps.index(study.attacked_dataset(attack))
         if options.subset is not None:
@@ -199,19 +203,19 @@ class Planner:
 
 
 def total_passes(lines: list[PlannedStep]) -> dict[str, int]:
-    """Forward passes that are known `exactly`, and how many there are `at_most` beside them."""
+    """Return the forward passes known `exactly`, and an upper bound `at_most` of all others."""
     exact = sum(line.forward_passes for line in lines if PASSES not in line.bounds)
     return {"exactly": exact, "at_most": sum(line.forward_passes for line in lines) - exact}
 
 
 def describe_plan(lines: list[PlannedStep]) -> JsonObject:
-    """The plan as plain JSON."""
+    """Return the plan as plain JSON."""
     planned = [{**asdict(line), "done": line.done} for line in lines]
     return {"plan": planned, "forward_passes": total_passes(lines)}
 
 
 def print_plan(title: str, lines: list[PlannedStep], quiet: bool) -> None:
-    """The plan for people, and what it comes to; nothing where `quiet`."""
+    """Print the plan as a table with its totals, unless `quiet`."""
     from rich.table import Table
 
     table = Table(title=title)
@@ -227,7 +231,7 @@ def print_plan(title: str, lines: list[PlannedStep], quiet: bool) -> None:
 
 
 def total_sentence(lines: list[PlannedStep]) -> str:
-    """How much is held, and how many passes are to do: what is exact and what a bound."""
+    """Summarise a plan in one sentence: what the store has, and the forward passes still needed."""
     total, done = total_passes(lines), sum(line.done for line in lines)
     more = (
         f", and at most {total['at_most']} more (a bound: it depends on which samples the network "

@@ -1,4 +1,4 @@
-"""The results of a study, gathered from the summaries of its votes."""
+"""Build the results of a study from the summaries of its votes."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class ResultsBuilder:
-    """Gathers the results of a study from its finished steps.
+    """Builds the results of a study from its finished steps.
 
     Attributes:
-        failures: why an attack's images, or their votes, are not there, by attack; or a timing, by
-            its step.
+        steps: the steps.
+        failures: why an attack (by its name) or a timing (by its step's label) failed.
     """
 
     steps: StudySteps
@@ -50,11 +50,11 @@ class ResultsBuilder:
 
     @property
     def study(self) -> Study:
-        """The study as it was declared."""
+        """The study as declared."""
         return self.steps.study
 
     def results(self) -> StudyResults:
-        """All tables and all that they come from."""
+        """Return all tables and what they are based on."""
         return StudyResults(
             study=self.study.name,
             settings=self.study,
@@ -68,14 +68,14 @@ class ResultsBuilder:
         return [*self.study.clean, *self.study.attacks]
 
     def _reason(self, name: str) -> str | None:
-        """Why there are no numbers of these images, or None where there are."""
+        """Return why a set of images was not run, or None where it was."""
         attack = self.study.attacks.get(name)
         if attack is not None and attack.skip:
             return "the study skips it"
         return self.failures.get(name)
 
     def _subsets(self) -> list[SubsetRow]:
-        """Every subset that an attack ran on."""
+        """Return every subset that an attack ran on."""
         used = {
             attack.subset: None
             for name, attack in self.study.attacks.items()
@@ -138,7 +138,7 @@ class ResultsBuilder:
         )
 
     def _times(self, policy: TapPolicyName, bank: str) -> tuple[TimingRow, ...]:
-        """How long a prediction takes, per device."""
+        """Return how long a prediction takes, one row per device."""
         try:
             return tuple(self.steps.inference_time(policy, bank))
         except IncompleteError as error:
@@ -158,7 +158,7 @@ class ResultsBuilder:
     def _over_whole_subset(
         self, row: MeasuredImages, votes: dict[str, BlockElement]
     ) -> MeasuredImages:
-        """The row of an attack on a whole subset counts all of it; other rows are unchanged."""
+        """Make the row of an attack on a whole subset count all of it; other rows are unchanged."""
         attack = self.study.attacks.get(row.images)
         subset = attack.subset if attack else None
         if subset is None or self.study.subsets[subset].correct:

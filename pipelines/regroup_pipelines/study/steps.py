@@ -1,4 +1,4 @@
-"""The steps of a study: each makes one element, through the function that its command calls."""
+"""The steps of a study. Each makes one element, with the same function as its command."""
 
 from __future__ import annotations
 
@@ -43,18 +43,26 @@ _T = TypeVar("_T")
 
 
 def check_study_k(k: int, taps: int) -> None:
-    """Refuse a `scoring.k` of more taps than there are."""
+    """Check `scoring.k` against the number of taps.
+
+    Raises:
+        UsageError: there are fewer than `k`.
+    """
     if k > taps:
         raise UsageError(f"scoring.k is {k}, but the network has {taps} taps: give 1 to {taps}")
 
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a study, in words.
+    """One step of a study.
 
-    `key`: which element it makes: "index", "draw", "clean", "attack", "attacked", "bank", "votes"
-    or "time", and what it is of; `attack`: the one that it is part of, if any; `required`: whether
-    the study ends where it fails; an attack's steps are not.
+    Attributes:
+        label: the step in words.
+        key: the element it makes: "index", "draw", "clean", "attack", "attacked", "bank", "votes"
+            or "time", followed by the names that identify it.
+        make: makes the element.
+        attack: the attack that the step belongs to, or None.
+        required: whether the study, or the step's attack, is abandoned where the step fails.
     """
 
     label: str
@@ -65,16 +73,15 @@ class Step:
 
     @property
     def part(self) -> str | None:
-        """What the study goes on without where this fails."""
+        """The part of the study that is left out where the step fails; None: all of it."""
         return self.attack if self.required else self.label
 
 
 @dataclass
 class StudySteps:
-    """Elements of a study, each made when it is first asked for, and once.
+    """The elements of a study, each made once, on first request.
 
-    What failed is not tried again: whoever asks for it, or for what comes from it, gets the error
-    of the first time.
+    A failure is remembered like a result: later requests raise the same error and do not retry.
     """
 
     session: Session
@@ -93,11 +100,11 @@ class StudySteps:
         return made  # type: ignore[no-any-return]
 
     def check(self) -> None:
-        """Open every dataset and build the network, before any work.
+        """Open every dataset and build the network before any work begins.
 
         Raises:
-            MistakeError: one of them cannot be opened.
-            UsageError: the network cannot be attacked.
+            MistakeError: a dataset or the network cannot be opened.
+            UsageError: the network cannot be attacked as declared.
         """
         self._check_datasets()
         try:
@@ -127,9 +134,10 @@ class StudySteps:
                 )
 
     def steps(self) -> Iterator[Step]:
-        """Every step, in an order in which the network's work comes before the tasks'.
+        """Yield every step; those that need the network come first, then those run by tasks.
 
-        Tasks (banks, scoring) end workers that wait, and they would have to be started again.
+        Tasks (banks, scoring) take the resources of idle workers, which would have to be started
+        again for further work of the network.
         """
         for name in self.study.used:
             yield Step(f"index {name}", ("index", name), partial(self.index, name))
@@ -162,7 +170,7 @@ class StudySteps:
 
     @property
     def timed(self) -> bool:
-        """Whether a table asks how long a prediction takes."""
+        """Whether the study has the table of inference times."""
         return TABLE in self.study.report.tables
 
     def _scoring(self, policy: TapPolicyName, bank: str) -> Iterator[Step]:
@@ -174,21 +182,21 @@ class StudySteps:
 
     @property
     def attacks(self) -> list[str]:
-        """The attacks that are to be run."""
+        """The attacks that are not skipped."""
         return [name for name, attack in self.study.attacks.items() if not attack.skip]
 
     @property
     def evaluations(self) -> list[tuple[TapPolicyName, str]]:
-        """Every pair of tap policy and bank: each is scored and tabulated."""
+        """Every pair of tap policy and bank; each is scored and tabulated."""
         return [(policy, bank) for policy in self.study.taps for bank in self.study.banks]
 
     def index(self, dataset: str) -> SampleIndex:
-        """The index of a dataset."""
+        """Return the index of a dataset."""
         spec = self.study.source(dataset)
         return self._once(("index", dataset), lambda: index_dataset(self.session, spec))
 
     def network(self, policy: TapPolicyName) -> Network:
-        """The network, restricted to the classes of the datasets if the study says so."""
+        """Return the network, restricted to the dataset's classes where the study says so."""
         return self._once(("network", policy), lambda: self._network(policy))
 
     def _opened(self, policy: TapPolicyName) -> Network:
@@ -201,17 +209,17 @@ class StudySteps:
         return network_for(self._opened(policy), index, self.study.model.classes)
 
     def clean(self, policy: TapPolicyName, dataset: str) -> BlockElement:
-        """Features of a dataset."""
+        """Return the features of a dataset's clean images."""
 
         def extract() -> BlockElement:
-            """Have the clean images extracted."""
+            """Extract the clean images."""
             network, index = self.network(policy), self.index(dataset)
             return extract_index(self.session, network, index, self.study.model.batch)
 
         return self._once(("clean", policy, dataset), extract)
 
     def adversarials(self, attack: str) -> BlockElement:
-        """What an attack made: once, whatever the tap policies."""
+        """Return the adversarials of an attack, which all tap policies share."""
         return self._once(("attack", attack), lambda: self._attack(attack))
 
     def _attack(self, name: str) -> BlockElement:
@@ -227,7 +235,7 @@ class StudySteps:
         return attack_index(self.session, network, subset, spec, batch, attack.block_rows)
 
     def subset(self, name: str) -> DrawnSubset:
-        """A subset; which samples are correct is by the features of the first tap policy."""
+        """Return a subset, with correct samples chosen by features of the first tap policy."""
         return self._once(("subset", name), lambda: self._subset(name))
 
     def _subset(self, name: str) -> DrawnSubset:
@@ -236,26 +244,26 @@ class StudySteps:
         return draw_subset(self.session, name, subset, index, clean)
 
     def attacked(self, policy: TapPolicyName, attack: str) -> BlockElement:
-        """Features of an attack's images."""
+        """Return the features of an attack's images."""
 
         def extract() -> BlockElement:
-            """Have the attack's images extracted."""
+            """Extract the attack's images."""
             network, made = self.network(policy), self.adversarials(attack)
             return extract_adversarials(self.session, network, made, self.study.model.batch)
 
         return self._once(("attacked", policy, attack), extract)
 
     def features(self, policy: TapPolicyName, images: str) -> BlockElement:
-        """Features of clean or attacked images, by the name that tables give them."""
+        """Return the features of clean or attacked images, by their name in tables."""
         if images in self.study.clean:
             return self.clean(policy, self.study.clean[images])
         return self.attacked(policy, images)
 
     def draw(self, policy: TapPolicyName, bank: str) -> BankDraw:
-        """The samples of a bank, after extracting what it takes to know them."""
+        """Return the samples of a bank, extracting what that takes."""
 
         def drawn() -> BankDraw:
-            """Have as many images extracted as the bank takes."""
+            """Choose the samples, extracting images as needed."""
             options = self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             check_covered(index, network)
@@ -264,10 +272,10 @@ class StudySteps:
         return self._once(("draw", policy, bank), drawn)
 
     def bank(self, policy: TapPolicyName, bank: str) -> StoredBank:
-        """A bank."""
+        """Return a bank under a tap policy."""
 
         def build() -> StoredBank:
-            """Have the samples reduced."""
+            """Reduce the samples to a bank."""
             draw, options = self.draw(policy, bank), self.study.banks[bank]
             network, index = self.network(policy), self.index(options.dataset)
             batch = self.study.model.batch
@@ -277,17 +285,17 @@ class StudySteps:
         return self._once(("bank", policy, bank), build)
 
     def votes(self, policy: TapPolicyName, bank: str, images: str) -> BlockElement:
-        """Votes of clean or attacked images against a bank."""
+        """Return the votes of clean or attacked images against a bank."""
 
         def vote() -> BlockElement:
-            """Have the features scored."""
+            """Score the features."""
             features, stored = self.features(policy, images), self.bank(policy, bank)
             return score(self.session, features, stored, self.study.scoring.voting)
 
         return self._once(("votes", policy, bank, images), vote)
 
     def inference_time(self, policy: TapPolicyName, bank: str) -> list[TimingRow]:
-        """What a prediction takes by the network and by REGroup, an entry a device."""
+        """Return how long the network and REGroup take per prediction, one entry per device."""
         return self._once(("time", policy, bank), lambda: self._time(policy, bank))
 
     def _time(self, policy: TapPolicyName, bank: str) -> list[TimingRow]:
@@ -304,7 +312,11 @@ class StudySteps:
         return time_inference(self.session, question)
 
     def k(self, policy: TapPolicyName, bank: str) -> int:
-        """How many of the last taps vote; a dry run may not know it yet (`NotYetError`)."""
+        """Return how many of the last taps vote.
+
+        Raises:
+            NotYetError: a dry run, where the votes that choose k do not exist yet.
+        """
         if (k := self.study.scoring.k) is not None:
             check_study_k(k, len(self.bank(policy, bank).taps))
             return k

@@ -1,4 +1,4 @@
-"""Subsets: queries over a sample index, drawn by seed and kept in the store by name."""
+"""Subsets: selections from a sample index, drawn by seed and stored as derived indexes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ Key = tuple[bytes, int]
 
 @dataclass(frozen=True)
 class DrawnSubset:
-    """A subset.
+    """A subset as drawn from a dataset.
 
     Attributes:
         index: its samples.
-        attacked: those that the network classifies correctly: what an attack is made on.
-        fewer: how many samples there are of the classes with fewer than asked.
+        attacked: those that the network classifies correctly, which attacks run on.
+        fewer: classes with fewer samples than requested, and how many they have.
     """
 
     index: SampleIndex
@@ -39,7 +39,12 @@ class DrawnSubset:
 
 @dataclass(frozen=True)
 class SubsetRows:
-    """Rows of a dataset's index that make a subset, ascending; `fewer` as in `DrawnSubset`."""
+    """The rows of a dataset's index that form a subset.
+
+    Attributes:
+        rows: ascending.
+        fewer: as in `DrawnSubset`.
+    """
 
     rows: list[int]
     fewer: dict[str, int]
@@ -48,14 +53,14 @@ class SubsetRows:
 def draw_subset(
     session: Session, name: str, subset: Subset, index: SampleIndex, features: BlockElement
 ) -> DrawnSubset:
-    """The derived index `name` of the samples that `subset` asks for, in the index's order.
+    """Draw a subset and store it as the derived index `name`, in the order of `index`.
 
-    Where all have to be correct, under `features`, their fingerprint is part of the selection: the
-    subset differs from model to model. Else it is the same for all, and what is attacked of it is
-    an index of its own, `name`-correct. Memory: about 100 bytes a sample.
+    A subset of correct samples depends on the model, so the fingerprint of `features` is part of
+    its selection. Any other subset is the same for all models; its correct samples form a second
+    index, `name`-correct. Memory: about 100 bytes per sample.
 
     Raises:
-        UsageError: there is no such sample.
+        UsageError: no sample matches.
     """
     if not subset.correct:
         return _draw_whole(session, name, subset, index, features)
@@ -63,7 +68,7 @@ def draw_subset(
     drawn = subset_rows(subset, index, right)
     if not drawn.rows:
         raise UsageError(f"subset {name}: the model gets no such sample of {index.ref} right")
-    _tell(name, subset, drawn.fewer)
+    _log_small_classes(name, subset, drawn.fewer)
     selection = {
         "correct_under": features.fingerprint,
         "subset": subset.query,
@@ -79,7 +84,7 @@ def _draw_whole(
     drawn = subset_rows(subset, index)
     if not drawn.rows:
         raise UsageError(f"subset {name}: {index.ref} has no such sample")
-    _tell(name, subset, drawn.fewer)
+    _log_small_classes(name, subset, drawn.fewer)
     whole = index.derive(session.store, name, drawn.rows, {"subset": subset.query})
     right = {row for row, _ in correct_rows(features)}
     rows = [row for row in drawn.rows if row in right]
@@ -89,7 +94,7 @@ def _draw_whole(
             "to attack"
         )
     log(f"subset {name}: {len(rows)} of its {len(drawn.rows)} samples are correct: to be attacked")
-    # Of the dataset's index, not of the subset's: it is where the clean features are.
+    # Derived from the dataset's index, not the subset's: the clean features belong to it.
     selection = {
         "correct_under": features.fingerprint,
         "subset": subset.query,
@@ -100,7 +105,7 @@ def _draw_whole(
 
 
 def subset_rows(subset: Subset, index: SampleIndex, among: set[int] | None = None) -> SubsetRows:
-    """Draw a subset from the rows `among` of an index, or from all of them."""
+    """Draw a subset from the rows `among` of an index; None: from all rows."""
     classes, found = chosen_classes(index.class_names, subset), _by_class(index, among, subset.seed)
     drawn = {c: nsmallest(subset.per_class or len(found[c]), found[c]) for c in classes}
     keys = [key for of_class in drawn.values() for key in of_class]
@@ -111,7 +116,7 @@ def subset_rows(subset: Subset, index: SampleIndex, among: set[int] | None = Non
 
 
 def chosen_classes(names: Sequence[str], subset: Subset) -> list[int]:
-    """The classes of a subset, ascending: those it names, so many drawn by its seed, or all."""
+    """Return the classes of a subset, ascending: those it names, some drawn by its seed, or all."""
     if subset.class_names is not None:
         return sorted(names.index(name) for name in subset.class_names)
     count = len(names) if subset.classes is None else subset.classes
@@ -120,7 +125,7 @@ def chosen_classes(names: Sequence[str], subset: Subset) -> list[int]:
 
 
 def _by_class(index: SampleIndex, among: set[int] | None, seed: int) -> dict[int, list[Key]]:
-    """Draw and row of the samples, by the class of the index."""
+    """Return the draw key and the row of every sample, by class."""
     table = index.rows(columns=["sample_id", "label"])
     ids, labels = table["sample_id"].to_pylist(), table["label"].to_pylist()
     found: dict[int, list[Key]] = defaultdict(list)
@@ -129,7 +134,7 @@ def _by_class(index: SampleIndex, among: set[int] | None, seed: int) -> dict[int
     return found
 
 
-def _tell(name: str, subset: Subset, fewer: dict[str, int]) -> None:
+def _log_small_classes(name: str, subset: Subset, fewer: dict[str, int]) -> None:
     if fewer:
         first = ", ".join(f"{each}: {count}" for each, count in [*fewer.items()][:5])
         more = ", ..." if len(fewer) > 5 else ""
