@@ -313,7 +313,7 @@ def test_an_attack_that_cannot_be_meant(
 
 
 def test_a_white_box_attack_on_a_model_without_gradients(run: Run, tmp_path: Path) -> None:
-    model = "tests.pipelines.test_attack:no_gradient"
+    model = "tests.pipelines.steps.test_attacking:no_gradient"
     outcome = run(
         "attack", "--store", tmp_path / "s", "--dataset", "digits:val", "--model", model,
         "--weights", "random", "--crop", 8, "--taps", "linear",

@@ -18,7 +18,7 @@ from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.reported import Reported
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def tree(root: Path) -> dict[str, bytes]:

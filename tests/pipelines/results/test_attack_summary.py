@@ -15,7 +15,7 @@ from regroup_store.format.store import open_store
 from regroup_store.kinds.adversarials import COLUMNS, IMAGES, adversarials_spec
 from tests.store.elements import memory_store
 
-OLD = Path(__file__).parents[1] / "data" / "schema-1" / "store"
+OLD = Path(__file__).parents[2] / "data" / "schema-1" / "store"
 # Two blocks, of three samples and of two; the second sample failed.
 SAMPLES: dict[str, list[Any]] = {
     "sample_id": list("vwxyz"),

@@ -18,9 +18,9 @@ from regroup_pipelines.render.study_files import TABLES
 from regroup_pipelines.results.records import StudyResults
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
-from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.colours import paper_values
 from tests.pipelines.records import measured
+from tests.pipelines.report_pages.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.reported import MODEL, Reported, embedded
 
 if TYPE_CHECKING:

@@ -35,7 +35,7 @@ from tests.store.elements import memory_store, snapshot
 if TYPE_CHECKING:
     from tests.pipelines.conftest import Run
 
-OLD_STORE = Path(__file__).parents[1] / "data" / "store-0.1.0.dev0-ba43c66" / "store"
+OLD_STORE = Path(__file__).parents[2] / "data" / "store-0.1.0.dev0-ba43c66" / "store"
 STUDIES = ("small", "gaps")
 # Where version 2 has what version 1 had elsewhere: patterns of paths, in order.
 MOVED = (

@@ -20,7 +20,7 @@ from regroup_pipelines.report_pages.points import WORDS, VotingRule, running_poi
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
-from tests.pipelines.browser import chromium, visit
+from tests.pipelines.report_pages.browser import chromium, visit
 from tests.pipelines.reported import Reported, column, embedded
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from regroup_pipelines.results.accuracy import accuracies
 from regroup_pipelines.results.base import MEASURES
 from regroup_pipelines.results.counts import GroupCounts, SignCounts
 from regroup_pipelines.results.records import ImagesNotRun, MeasuredImages, WholeSubset
-from regroup_pipelines.results.whole_subset import whole_subset_notes, whole_subset
+from regroup_pipelines.results.whole_subset import whole_subset, whole_subset_notes
 from regroup_pipelines.schema.attacks import Subset
 from regroup_pipelines.schema.paper_values import MeasureName
 from regroup_pipelines.study.subsets import subset_rows

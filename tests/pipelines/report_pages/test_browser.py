@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.pipelines.browser import DESKTOP, PHONE, Visit, chromium, visit
+from tests.pipelines.report_pages.browser import DESKTOP, PHONE, Visit, chromium, visit
 from tests.pipelines.reported import IMAGE, Reported, embedded
 
 if TYPE_CHECKING:

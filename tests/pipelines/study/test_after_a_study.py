@@ -14,9 +14,9 @@ from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.results.records import StudyResults
 from regroup_store.format.store import open_store
 from tests.pipelines.colours import LATER, STRONG, colour_folder, study_text
+from tests.pipelines.commands.test_export import assert_same_counts
 from tests.pipelines.conftest import Run
 from tests.pipelines.records import attacked, study_results
-from tests.pipelines.test_exports import assert_same_counts
 from tests.store.elements import snapshot
 
 STUDY = study_text(STRONG, LATER)

@@ -24,7 +24,7 @@ from tests.pipelines.records import measured
 from tests.pipelines.small_study import IDS, STATUS, TITLE, write_small_study
 from tests.store.elements import memory_store
 
-DOCS = Path(__file__).parents[2] / "docs" / "exports.md"
+DOCS = Path(__file__).parents[3] / "docs" / "exports.md"
 
 
 @pytest.fixture(scope="module")

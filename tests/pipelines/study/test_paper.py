@@ -31,7 +31,7 @@ from regroup_pipelines.schema.paper_values import MeasureName
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
 from tests.pipelines.records import measured, over_success, study_results
-from tests.pipelines.test_paper_values import VALUES
+from tests.pipelines.schema.test_paper_values import VALUES
 
 Drawn = Callable[[Any, StudyResults], list[Any]]
 FEWER = {
