@@ -141,7 +141,7 @@ def test_a_missing_library_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
         ("autoattack", {"target_classes": 0}, "target_classes is 0"),
         ("autoattack", {"squares": 0}, "squares is 0"),
         ("autoattack", {"protocol": "minimal"}, "choose from budget"),
-        ("autoattack", {"targeted": True}, "untargeted alone"),
+        ("autoattack", {"targeted": True}, "only untargeted"),
         ("square", {"epsilon": None}, "needs an epsilon"),
         ("square", {"steps": 0}, "steps is 0"),
         ("square", {"first_share": 1.5}, "at most the whole image"),

@@ -305,7 +305,7 @@ def test_a_missing_library_is_named(spec: AttackSpec, monkeypatch: pytest.Monkey
         ("deepfool", {"loss": "hinge"}, "unknown loss of deepfool 'hinge'"),
         ("carlini-wagner", {"binary_searches": 0}, "binary_searches is 0"),
         ("carlini-wagner", {"kappa": -1.0}, "kappa is -1: give at least 0"),
-        ("carlini-wagner", {"confidence": 0.9}, "without confidence"),
+        ("carlini-wagner", {"confidence": 0.9}, "not support a confidence"),
         ("carlini-wagner", {"initial_const": 0.0}, "initial_const is 0: it must be positive"),
         ("boundary", {"targeted": True}, "supports only untargeted"),
         ("boundary", {"directions": 0}, "directions is 0"),

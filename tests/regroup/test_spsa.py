@@ -287,7 +287,7 @@ def test_a_sample_without_finite_logits_fails_alone() -> None:
         ({"learning_rate": -1.0}, "learning_rate is -1: it must be positive"),
         ({"norm": "l2"}, "unknown norm of spsa 'l2': choose from linf"),
         ({"protocol": "minimal"}, "unknown protocol of spsa 'minimal'"),
-        ({"confidence": 0.9}, "without confidence"),
+        ({"confidence": 0.9}, "not support a confidence"),
     ],
 )
 def test_a_bad_parameter_is_named(change: dict[str, Any], message: str) -> None:

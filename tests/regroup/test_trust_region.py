@@ -325,7 +325,7 @@ def test_a_network_without_gradients_is_refused() -> None:
         ({"norm": "l1"}, "unknown norm of trust-region 'l1': choose from linf, l2"),
         ({"protocol": "budget"}, "unknown protocol of trust-region 'budget'"),
         ({"targeted": True}, "supports only untargeted"),
-        ({"confidence": 0.9}, "without confidence"),
+        ({"confidence": 0.9}, "not support a confidence"),
     ],
 )
 def test_a_bad_parameter_is_named(change: dict[str, Any], message: str) -> None:
