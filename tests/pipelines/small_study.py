@@ -27,6 +27,7 @@ from regroup_pipelines.schema.attacks import Attack
 from regroup_pipelines.schema.study import DeclaredBank, Model, Study
 from regroup_store.format.element import BlockElement
 from regroup_store.format.element_spec import ElementSpec
+from regroup_store.format.manifests import locate, read_manifest
 from regroup_store.format.store import Store
 from regroup_store.kinds import adversarials, features, votes
 from regroup_store.kinds.banks import BankSpec, create_bank
@@ -140,8 +141,6 @@ def write_votes(
     delta: float = 1e-20,
 ) -> BlockElement:  # fmt: skip
     """REGroup is right about the first sample at every k, about the last at k = 2 alone."""
-    from regroup_store.format.manifests import locate, read_manifest
-
     stored = read_manifest(store.backend, locate(store.backend, "banks", bank))
     spec = votes.votes_spec(
         of.name, features_fingerprint=of.fingerprint, bank_fingerprint=str(stored["fingerprint"]),

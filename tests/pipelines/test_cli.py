@@ -15,7 +15,10 @@ import tyro
 
 from regroup_pipelines.cli import main
 from regroup_pipelines.configs.table import ALONE, CONFIGS
+from regroup_pipelines.render.formatting import human_size
+from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
+from tests.pipelines.small_study import write_index, write_small_study
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -193,9 +196,6 @@ print(sorted(set({names}) & set(sys.modules)), file=sys.stderr)
 def test_starting_imports_nothing_heavy(
     words: list[str], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    from regroup_store.format.store import open_store
-    from tests.pipelines.small_study import write_index
-
     store = str(tmp_path / "store")
     write_index(open_store(store, create=True))
     words = [store if word == "STORE" else word for word in words]
@@ -207,10 +207,6 @@ def test_starting_imports_nothing_heavy(
 
 
 def test_sizes_are_for_people(run: Run, tmp_path: Path) -> None:
-    from regroup_pipelines.render.formatting import human_size
-    from regroup_store.format.store import open_store
-    from tests.pipelines.small_study import write_small_study
-
     assert [human_size(n) for n in (0, 999, 1000, 3_400_000, 5 * 10**12)] == [
         "0 bytes", "999 bytes", "1.0 kB", "3.4 MB", "5.0 TB",
     ]  # fmt: skip

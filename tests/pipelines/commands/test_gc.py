@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 
 from regroup_pipelines.steps.past_runs import past_runs, unfinished_refs
+from regroup_store.errors import StoreError
 from regroup_store.format.store import Store, open_store
+from regroup_store.maintenance import removal
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import ATTACK, write_adversarials, write_index, write_small_study
 from tests.store.elements import snapshot
@@ -197,9 +199,6 @@ def test_what_cannot_be_read_stops_it(store: Store, run: Run) -> None:
 def test_a_store_that_fails_half_way_says_how_far_it_came(
     store: Store, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from regroup_store.errors import StoreError
-    from regroup_store.maintenance import removal
-
     whole = removal.remove
 
     def failing(store: Store, member: removal.Member) -> None:

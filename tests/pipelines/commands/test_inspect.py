@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from regroup_pipelines.commands.diff import compare_settings
 from regroup_pipelines.commands.inspect import shortened
+from regroup_store.format.fingerprint import canonical_json
 from regroup_store.format.store import Store, open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import (
@@ -180,8 +181,6 @@ JSON = st.recursive(
 
 @given(JSON, JSON)
 def test_compare_finds_a_difference_exactly_where_there_is_one(a: Any, b: Any) -> None:
-    from regroup_store.format.fingerprint import canonical_json
-
     assert bool([*compare_settings(a, b)]) == (canonical_json(a) != canonical_json(b))
     there, back = [*compare_settings(a, b)], [*compare_settings(b, a)]
     assert {(d.key, id(d.a)) for d in there} == {(d.key, id(d.b)) for d in back}

@@ -12,6 +12,7 @@ import pytest
 
 from regroup_pipelines.configs.table import CONFIGS
 from regroup_store.format.element import BlockElement
+from regroup_store.format.fingerprint import seal, unseal
 from regroup_store.format.store import open_store
 from regroup_store.kinds.banks import read_bank
 from tests.pipelines.conftest import FinishedDemo, Outcome, Run
@@ -177,7 +178,6 @@ def test_damaged_votes_are_scored_again_without_the_network(copied: Path, run: R
 
 def test_what_was_left_alone_is_said(copied: Path, run: Run) -> None:
     """A manifest of a newer release may be right: it is not ours to remove."""
-    from regroup_store.format.fingerprint import seal, unseal
 
     def newer(data: bytes) -> bytes:
         return seal({**unseal(data, "manifest"), "schema_version": 9})

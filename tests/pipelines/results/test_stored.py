@@ -139,7 +139,7 @@ def test_records_do_not_change_and_know_their_keys() -> None:
         "correct": 3, "total": 4, "accuracy": 0.75, "interval95": [*accuracy.interval95]
     }  # fmt: skip
     with pytest.raises(ValidationError, match="frozen"):
-        accuracy.correct = 4  # type: ignore[misc]
+        accuracy.correct = 4
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         ImagesNotRun.model_validate({"images": "a", "reason": "b", "not_run": "c"})
 

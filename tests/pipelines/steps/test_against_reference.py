@@ -1,4 +1,4 @@
-"""The jobs against an independent oracle, and what must not change their results."""
+"""Features, banks and votes against an independent oracle, and what must not change them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from regroup import reference
 from regroup.bank import BankStatistics
@@ -137,8 +138,6 @@ def test_a_lost_commit_is_computed_again_and_nothing_else(
 def test_an_image_changed_since_indexing_is_a_failed_row(
     run: Run, local_ray: None, weights: Path, tmp_path: Path
 ) -> None:
-    from PIL import Image
-
     folder = tmp_path / "photos" / "zero"
     folder.mkdir(parents=True)
     for number in range(3):

@@ -19,7 +19,7 @@ from regroup_cluster.errors import ClusterUsageError
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.steps import run_record
 from regroup_pipelines.steps.run_record import RunRecord, outcome, public
-from regroup_pipelines.steps.session import Session
+from regroup_pipelines.steps.session import Session, refuse_failures
 from regroup_store.backends.object_store import ObjectBackend
 from regroup_store.errors import StoreError
 from regroup_store.format.store import Store, open_store
@@ -64,8 +64,6 @@ def run_work(store: Path, work: Work, cpus: float = 1) -> None:
         started = time.perf_counter()
         report = session.run_tasks("make x", work, range(3), 30)
         session.record("make x", "x-0123456789abcdef", report, 0, started)
-        from regroup_pipelines.steps.session import refuse_failures
-
         refuse_failures("make x", report)
 
 

@@ -1,4 +1,4 @@
-"""What a job asks of the dispatch, by its options and its store."""
+"""What a session asks of the dispatch, by its options and its store."""
 
 from __future__ import annotations
 
