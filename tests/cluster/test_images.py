@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pyarrow as pa
@@ -82,6 +83,16 @@ def test_rows_of_an_index_keep_their_place(tmp_path: Path) -> None:
     assert list(errors) == [1]
     assert "changed since it was indexed" in errors[1]
     assert sizes == [2, 1]
+
+
+def test_the_rows_of_a_block_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, ref = folder_index(tmp_path, corrupt=3, changed=5)
+    images = IndexImages(uri, ref, 4, Preprocessing(2), "cpu")
+    read = Mock(side_effect=images._index.rows)
+    monkeypatch.setattr(images._index, "rows", read)
+    block = images.block(0)
+    assert len(block.rows.sample_ids) == sum(len(b.rows) + len(b.errors) for b in block.batches(2))
+    assert read.call_count == 1
 
 
 INTEGERS = ("adversarial_class", "target", "steps", "queries", "backward_passes")
