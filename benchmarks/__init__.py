@@ -1,1 +1,1 @@
-"""What backs every performance figure of the README and the docs."""
+"""Benchmarks: the source of every performance figure in the README and the docs."""

@@ -1,11 +1,11 @@
-"""What freed memory that is kept brings a network: `python -m benchmarks.allocator`.
+"""The gain from keeping freed memory: `python -m benchmarks.allocator`.
 
-The same passes by two processes in turn, one of which keeps the memory that it frees as the workers
-of `regroup` do (`regroup.kernels.allocator`) while the other leaves malloc as it is: forward, as
-extraction makes them, and with the gradient of the pixels, as attacks do. Random weights, float32,
-channels-last, one thread. Also the page faults of a pass in either.
+Two processes run the same passes alternately. One keeps the memory that it frees, as the workers
+of `regroup` do (`regroup.kernels.allocator`); the other leaves malloc unmodified. Forward passes as
+in extraction, and passes with the gradient with respect to the pixels as in attacks. Random
+weights, float32, channels-last, one thread. The page faults per pass of both are rows too.
 
-CPU alone: a GPU's memory is torch's own.
+CPU only: torch manages a GPU's memory itself.
 """
 
 from __future__ import annotations
@@ -29,7 +29,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Passes:
-    """`passes` passes of a network over a batch of `rows` images, `side` px wide."""
+    """Passes of a network over one batch.
+
+    Attributes:
+        network: name of the network.
+        rows: images in the batch.
+        side: width and height of the images, in px.
+        passes: number of passes.
+        gradient: whether each pass computes the gradient with respect to the pixels.
+    """
 
     network: str
     rows: int
@@ -62,9 +70,9 @@ SIZES = {
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """Each network: the comparison, and page faults."""
+    """Yield a comparison and the page faults for each network."""
     if setting.device != "cpu":
-        yield Skipped("allocator", "it is of the CPU alone: leave --device out")
+        yield Skipped("allocator", "it measures only the CPU: omit --device")
         return
     for passes in SIZES[setting.sizes]:
         with one_process(keep=True) as kept, one_process(keep=False) as given_back:
@@ -83,18 +91,18 @@ class Process:
         self._pool = pool
 
     def __call__(self, passes: Passes) -> Taken:
-        """What the passes took, in that process."""
+        """Run the passes in that process and return what they took."""
         return Taken(*self._pool.submit(_run, passes).result()[:3])
 
     def faults(self, passes: Passes) -> float:
-        """Page faults a pass."""
+        """Count the page faults per pass."""
         faults: int = self._pool.submit(_run, passes).result()[3]
         return faults / passes.passes
 
 
 @contextmanager
 def one_process(*, keep: bool) -> Iterator[Process]:
-    """Start it, and end it."""
+    """Start a process, and end it on exit."""
     context: Any = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, initializer=_begin, initargs=(keep,)) as pool:
         yield Process(pool)
@@ -109,7 +117,7 @@ def _begin(keep: bool) -> None:
 
 
 def _run(passes: Passes) -> tuple[float, int, float, int]:
-    """Seconds, peak bytes, processor seconds and page faults of the passes."""
+    """Return seconds, peak bytes, processor seconds and page faults of the passes."""
     import torch
 
     model, pixels = _network(passes)
@@ -139,7 +147,7 @@ def _faults() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("allocator", __doc__, items, arguments)
 
 

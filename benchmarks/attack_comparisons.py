@@ -1,4 +1,4 @@
-"""Which attacks are timed against which others, and how long each goes on."""
+"""The attacks that are timed against each other, and their sizes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Attack = Callable[[], Tensor]
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done. Images of each comparison, and the parameters that decide its length."""
+    """Images of each comparison, and the parameters that determine its duration."""
 
     images: int
     pgd_steps: int
@@ -41,7 +41,7 @@ class Sizes:
 
     @property
     def most_images(self) -> int:
-        """Of any comparison."""
+        """The largest number of images in any comparison."""
         return max(self.images, self.minimal_images, self.spsa_images)
 
 
@@ -54,9 +54,15 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Comparison:
-    """One attack of ours, and what it is timed against.
+    """One of our attacks and the attacks that it is timed against.
 
-    target: the least ratio; None: it is reported alone. rivals: by name. missing: name -> why.
+    Attributes:
+        what: its name.
+        target: the smallest ratio that meets the target; None: no target.
+        subject: network and images.
+        ours: runs our attack.
+        rivals: runs the other attacks, by name.
+        missing: reasons for attacks that are not available, by name.
     """
 
     what: str
@@ -68,7 +74,7 @@ class Comparison:
 
 
 def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
-    """Every step of PGD inside one ball."""
+    """PGD inside one ball with all steps."""
     subject, steps = subject.first(sizes.images), sizes.pgd_steps
     spec = make_attack("pgd", epsilon=EPSILON, protocol="budget", steps=steps)
     rivals: dict[str, Attack] = {}
@@ -92,14 +98,14 @@ def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
 
 
 def pgd_minimal(subject: Subject, sizes: Sizes) -> Comparison:
-    """The whole search for the smallest perturbation, with and without compaction."""
+    """The complete search for the smallest perturbation, with and without compaction."""
     steps, bisections = sizes.minimal_steps, sizes.bisections
     spec = PGD(epsilon=EPSILON, steps=steps, growth_limit=_GROWTHS, bisections=bisections)
     return _with_compaction("PGD minimal", 3.0, subject.first(sizes.minimal_images), spec)
 
 
 def pgd_first_success(subject: Subject, sizes: Sizes) -> Comparison:
-    """The search up to each sample's first success: what halvings, alike for all, hide above."""
+    """The search up to each sample's first success, without bisections."""
     spec = PGD(epsilon=EPSILON, steps=sizes.pgd_steps, growth_limit=_GROWTHS, bisections=0)
     return _with_compaction("PGD success", None, subject.first(sizes.minimal_images), spec)
 
@@ -111,7 +117,7 @@ def _with_compaction(what: str, target: float | None, subject: Subject, spec: PG
 
 
 def deepfool(subject: Subject, sizes: Sizes) -> Comparison:
-    """DeepFool through our layer, and directly."""
+    """DeepFool through our adapter, and called directly."""
     from foolbox.attacks.deepfool import L2DeepFoolAttack
 
     subject, steps = subject.first(sizes.images), sizes.deepfool_steps
@@ -126,7 +132,7 @@ def deepfool(subject: Subject, sizes: Sizes) -> Comparison:
 
 
 def carlini_wagner(subject: Subject, sizes: Sizes) -> Comparison:
-    """C&W through our layer, and directly."""
+    """C&W through our adapter, and called directly."""
     from foolbox.attacks.carlini_wagner import L2CarliniWagnerAttack
 
     subject, searches = subject.first(sizes.images), sizes.searches
@@ -142,10 +148,10 @@ def carlini_wagner(subject: Subject, sizes: Sizes) -> Comparison:
 
 
 def boundary(subject: Subject, sizes: Sizes) -> Comparison:
-    """Boundary through our layer, and directly."""
+    """Boundary through our adapter, and called directly."""
     from foolbox.attacks.boundary_attack import BoundaryAttack
 
-    # Foolbox gives up the whole batch where the noise that it starts from fools nobody.
+    # Foolbox raises for the entire batch if its starting noise does not fool some image.
     subject = subject.fooled_by_noise().first(sizes.images)
     spec = make_attack("boundary", steps=sizes.boundary_steps)
     attack = BoundaryAttack(steps=sizes.boundary_steps)
@@ -153,7 +159,7 @@ def boundary(subject: Subject, sizes: Sizes) -> Comparison:
 
 
 def spsa(subject: Subject, sizes: Sizes) -> Comparison:
-    """Our SPSA, and torchattacks' on single images and on batches."""
+    """Our SPSA, and that of torchattacks on single images and on batches."""
     import torchattacks
 
     subject, steps = subject.first(sizes.spsa_images), sizes.spsa_steps

@@ -1,4 +1,4 @@
-"""The network that attacks are timed on, and its images."""
+"""The network and images on which attacks are timed."""
 
 from __future__ import annotations
 
@@ -28,9 +28,14 @@ from regroup_store.sources import open_source
 
 @dataclass(frozen=True)
 class Subject:
-    """The network under attack, and images (N, C, H, W) with its predictions (N,).
+    """The network under attack, and its images.
 
-    rows: images in a batch of the network, for all alike. number: of the first image, in names.
+    Attributes:
+        model: the network.
+        pixels: images, (N, C, H, W).
+        labels: the network's predictions, (N,).
+        rows: images per batch of the network, the same for all attacks.
+        number: number of the first image, used in sample ids.
     """
 
     model: Classifier
@@ -41,23 +46,23 @@ class Subject:
 
     @classmethod
     def of(cls, model: Classifier, pixels: Tensor) -> Subject:
-        """`model` attacked where it is, in the batches that our attacks take there."""
+        """Attack `model` on its device, with the batch size that our attacks use there."""
         network = AttackedNetwork(model)
         pixels = pixels.to(network.device)
         return cls(model, pixels, network.predictions(pixels), network.fixed_rows)
 
     def first(self, count: int) -> Subject:
-        """Of the first images alone."""
+        """Keep only the first `count` images."""
         return Subject(self.model, self.pixels[:count], self.labels[:count], self.rows)
 
     def part(self, first: int, end: int) -> Subject:
-        """Of the images from `first` to `end`, which keep their names."""
+        """Keep only the images from `first` to `end`; they keep their sample ids."""
         where = slice(first, end)
         cut = self.pixels[where], self.labels[where]
         return Subject(self.model, *cut, self.rows, self.number + first)
 
     def fooled_by_noise(self) -> Subject:
-        """Of the images alone that are of another class than most uniform noise is."""
+        """Keep only the images whose class differs from that of most uniform noise."""
         noise = torch.rand((64, *self.pixels.shape[1:]), generator=torch.Generator().manual_seed(0))
         usual = int(predictions(self.model, noise).mode().values)
         others = self.labels != usual
@@ -67,7 +72,7 @@ class Subject:
 
     @property
     def batch(self) -> AttackBatch:
-        """What a kernel is given."""
+        """The batch that a kernel receives."""
         targets = torch.full_like(self.labels, -1)
         return AttackBatch(self.pixels, self.labels, targets, self._names)
 
@@ -76,18 +81,18 @@ class Subject:
         return tuple(f"image-{self.number + row}" for row in range(len(self.pixels)))
 
     def ours(self, spec: AttackSpec) -> Tensor:
-        """The images that our attack makes."""
+        """Run our attack and return its images."""
         model, rows = self.model, self.rows
         result = run_attack(spec, model, self.pixels, self.labels, self._names, rows=rows)
         return torch.from_numpy(result.images)
 
     def fooled(self, images: Tensor) -> float:
-        """The share of `images` (N, C, H, W) that the network takes for another class."""
+        """Return the share of `images` (N, C, H, W) whose predicted class is not the label."""
         return float((predictions(self.model, images) != self.labels.cpu()).double().mean())
 
 
 def on_digits(count: int, device: str, epochs: int = 3) -> Subject:
-    """A network that is trained on handwritten digits here, and scans that it has not seen."""
+    """Train a network on handwritten digits, and attack scans from outside its training set."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "digits.safetensors"
         network = train_digits_cnn(*load_split("digits:train"), seed=0, epochs=epochs)
@@ -97,18 +102,22 @@ def on_digits(count: int, device: str, epochs: int = 3) -> Subject:
 
 
 def on_images(model: str, weights: str, images: str, count: int, device: str) -> Subject:
-    """The network `model` and the first images of a source, as `regroup index` takes it."""
+    """Attack the network `model` on the first images of a source, such as `parquet:FILE`."""
     classifier = load_classifier(ModelSpec(model, weights))
     return Subject.of(classifier.to(device), _images(classifier, images, count))
 
 
 def _images(model: Classifier, source: str, count: int) -> Tensor:
-    """(count, 3, H, W) float32 in [0, 1]; ConfigurationError where the source has fewer."""
+    """Read the first images, (count, 3, H, W) float32 in [0, 1].
+
+    Raises:
+        ConfigurationError: the source has fewer readable images.
+    """
     opened = open_source(source)
     pairs = zip(opened.rows(), range(count), strict=False)
     data = opened.read([row.locator for row, _ in pairs])
     encoded = [item for item in data if isinstance(item, bytes)]
     pixels = PilDecoder(model.preprocessing)(encoded).pixels
     if len(pixels) < count:
-        raise ConfigurationError(f"{source} has {len(pixels)} readable images: give {count}")
+        raise ConfigurationError(f"{source} has {len(pixels)} readable images, {count} are needed")
     return pixels

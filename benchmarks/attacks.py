@@ -1,21 +1,22 @@
-"""Our attacks against other implementations, side by side: `python -m benchmarks.attacks`.
+"""Our attacks compared with other implementations: `python -m benchmarks.attacks`.
 
-Network, images, steps and device are the same for all of a table's row, and what is compared runs
-in turn, several rounds. A ratio is the other's time over ours, round by round; the median counts:
+All implementations in a row use the same network, images, steps and device, and run alternately for
+several rounds. A ratio is the other's time over ours, per round; the median counts:
 
-- PGD in a ball, every step: at least as fast as Foolbox's and torchattacks' (ratio >= 1);
-- PGD for the smallest perturbation: >= 3 over attacking the full batch until all are done; and
-  up to the first success alone, without a target: the halvings take every sample about as long;
+- PGD in a ball, all steps: at least as fast as Foolbox's and torchattacks' (ratio >= 1);
+- PGD for the smallest perturbation: >= 3 over attacking the full batch until all samples are done;
+  and up to the first success only, without a target, because the bisections take all samples about
+  as long;
 - DeepFool, C&W and Boundary: at most 5 % slower than Foolbox called directly (>= 1 / 1.05);
-- SPSA: over torchattacks', the public torch version that works, on single images and on batches;
-  no target. (cleverhans 4's estimates its gradient at another point than the iterate.)
+- SPSA: compared with torchattacks', the public torch version that works, on single images and on
+  batches; no target. (cleverhans 4's estimates its gradient at a point other than the iterate.)
 
---weights FILE --images parquet:FILE attacks a CIFAR ResNet-20, say; without them a small network
-is trained on handwritten digits, whose times are mostly overhead. A label is what the network
-predicts, so that all images are attacked. The targets are meant for sizes "small" (CPU, some
-minutes) and "large" (GPU). torchattacks is asked for nothing else and installed without its
-requirements: `pip install --no-deps torchattacks requests tqdm`; rows whose library is missing are
-named with the reason. Exit status 1 where a target is missed.
+With --weights FILE --images parquet:FILE it attacks a CIFAR ResNet-20, for example; by default a
+small network is trained on handwritten digits, whose times are mostly overhead. The label of an
+image is the network's prediction, so that all images are attacked. The targets apply to the sizes
+"small" (CPU, some minutes) and "large" (GPU). torchattacks is used for nothing else; install it
+without its requirements: `pip install --no-deps torchattacks requests tqdm`. Rows whose library is
+missing are listed with the reason. Exit status 1 if a target is missed.
 """
 
 from __future__ import annotations
@@ -48,10 +49,20 @@ CLOCKS: dict[Clock, Callable[[], float]] = {"wall": time.perf_counter, "cpu": ti
 
 @dataclass(frozen=True)
 class Row:
-    """Our attack against one other.
+    """Our attack compared with one other.
 
-    ours, theirs: samples/s, of the median round. ratio: their time over ours, the median over
-    rounds; lowest, highest: of those. fooled, fooled_by_theirs: shares of the images.
+    Attributes:
+        what: the attack.
+        rival: the other implementation.
+        samples: images attacked.
+        ours: our samples/s in the median round.
+        theirs: their samples/s in the median round.
+        ratio: their time over ours, the median over the rounds.
+        lowest: the lowest ratio of a round.
+        highest: the highest ratio of a round.
+        target: the smallest ratio that meets the target; None: no target.
+        fooled: share of the images that our attack fools.
+        fooled_by_theirs: share of the images that theirs fools.
     """
 
     what: str
@@ -68,13 +79,13 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio reaches its target, where there is one."""
+        """Whether the ratio reaches its target, if there is one."""
         return self.target is None or self.ratio >= self.target
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What could not be measured here."""
+    """A comparison that could not be measured, and the reason."""
 
     what: str
     rival: str
@@ -82,7 +93,7 @@ class Skipped:
 
 
 def measure(comparison: Comparison, rounds: int, clock: Clock = "wall") -> Iterator[Row | Skipped]:
-    """Run what is compared in turn, every round beginning with another one."""
+    """Run the attacks alternately; every round starts with a different one."""
     attacks = {"": comparison.ours, **comparison.rivals}
     seconds: dict[str, list[float]] = {name: [] for name in attacks}
     images: dict[str, Tensor] = {}
@@ -94,7 +105,7 @@ def measure(comparison: Comparison, rounds: int, clock: Clock = "wall") -> Itera
             except Exception as error:
                 if name == "":
                     raise
-                # Foolbox's Boundary gives up the batch where one start fails, for one.
+                # Foolbox's Boundary, for example, raises for the batch if one start fails.
                 broken[name] = f"{type(error).__name__}: {error}"
                 continue
             if number:
@@ -107,7 +118,7 @@ def measure(comparison: Comparison, rounds: int, clock: Clock = "wall") -> Itera
 
 
 def rotated(names: list[str], by: int) -> list[str]:
-    """`names` from another one on, so that none always runs after the same one."""
+    """Rotate `names`, so that no attack always runs after the same one."""
     by %= len(names)
     return names[by:] + names[:by]
 
@@ -145,7 +156,7 @@ def _row(
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float, float]:
-    """Their seconds over ours, round by round: median, lowest and highest; above 1: we win."""
+    """Return the median, lowest and highest of their seconds over ours; above 1: ours is faster."""
     each = [their / our for our, their in zip(ours, theirs, strict=True)]
     return statistics.median(each), min(each), max(each)
 
@@ -153,7 +164,7 @@ def ratios(ours: Sequence[float], theirs: Sequence[float]) -> tuple[float, float
 def measure_all(
     subject: Subject, sizes: Sizes, names: Sequence[str], rounds: int, clock: Clock
 ) -> list[Row | Skipped]:
-    """The comparisons called `names`; those whose attack or library is missing are named."""
+    """Measure the comparisons `names`; those whose attack or library is missing are skipped."""
     found: list[Row | Skipped] = []
     for name in names:
         try:
@@ -187,16 +198,16 @@ def show(found: Sequence[Row | Skipped]) -> None:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.attacks", description=__doc__)
-    parser.add_argument("--weights", help="a file of weights, or random; needs --images")
-    parser.add_argument("--model", default="cifar-resnet20", help="what the weights are of")
-    parser.add_argument("--images", help="source, as of regroup index: parquet:FILE")
+    parser.add_argument("--weights", help="weights file, or random; needs --images")
+    parser.add_argument("--model", default="cifar-resnet20", help="model of the weights")
+    parser.add_argument("--images", help="source of images, such as parquet:FILE")
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default, help=f"default here: {default}")
     parser.add_argument("--sizes", choices=tuple(SIZES), help="default: small on a CPU, or large")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument(
         "--clock", choices=tuple(CLOCKS), default="wall",
-        help="cpu: of this process alone, where other processes keep the machine busy; no GPU",
+        help="cpu: time of this process only, for a busy machine; not for a GPU",
     )  # fmt: skip
     parser.add_argument(
         "--only", nargs="+", choices=tuple(COMPARISONS), default=list(COMPARISONS), metavar="WHAT",
@@ -221,7 +232,7 @@ def _subject(options: argparse.Namespace, count: int) -> Subject:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparisons; the table goes to standard output."""
+    """Run the comparisons and print the table."""
     options = _options(arguments)
     sizes, described = SIZES[options.sizes], machine(options.device)
     try:

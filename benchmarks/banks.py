@@ -1,4 +1,4 @@
-"""Banks and accumulators of samples that never were, of the shapes that a network's taps have."""
+"""Random banks and accumulators with the shapes of a network's taps."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
 
 def random_bank(taps: Sequence[tuple[str, int]], classes: int) -> Bank:
-    """Mixtures of lognormal channels, a tenth of them dead, each class by itself.
+    """Draw mixtures of lognormal channels, a tenth of them dead, independently for each class.
 
-    `taps`: (name, channels) in execution order.
+    Args:
+        taps: (name, channels) in execution order.
+        classes: number of classes.
     """
     random = np.random.default_rng(0)
     mixtures = []
@@ -31,7 +33,7 @@ def random_bank(taps: Sequence[tuple[str, int]], classes: int) -> Bank:
 
 
 def random_accumulators(bank: Bank, samples: int, device: str) -> tuple[list[Tensor], Tensor]:
-    """Accumulators, one (samples, 2, C) float32 a tap, around the mixtures of labels (samples,)."""
+    """Draw labels (samples,), and accumulators (samples, 2, C) float32 per tap around mixtures."""
     random = np.random.default_rng(1)
     labels = random.integers(0, bank.num_classes, samples)
     accumulators = []

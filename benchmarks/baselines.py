@@ -1,4 +1,4 @@
-"""What our attacks are timed against: libraries called directly, and PGD without compaction."""
+"""The baselines of our attacks: libraries called directly, and PGD without compaction."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def by_foolbox(
     attack: Any, model: nn.Module, pixels: Tensor, labels: Tensor, epsilon: float | None, rows: int
 ) -> Tensor:
-    """What a Foolbox attack makes of images (N, C, H, W), `rows` at a time, called as users do."""
+    """Run a Foolbox attack on images (N, C, H, W), `rows` at a time, called as users call it."""
     from foolbox.models.pytorch import PyTorchModel
 
     wrapped = PyTorchModel(model, bounds=(0, 1), device=pixels.device)
@@ -31,14 +31,14 @@ def by_foolbox(
 
 
 def by_torchattacks(attack: Any, pixels: Tensor, labels: Tensor, rows: int) -> Tensor:
-    """What an attack of torchattacks makes of images (N, C, H, W), `rows` at a time."""
+    """Run an attack of torchattacks on images (N, C, H, W), `rows` at a time."""
     pairs = zip(torch.split(pixels, rows), torch.split(labels, rows), strict=True)
     return torch.cat([attack(x, y).detach() for x, y in pairs])
 
 
 @dataclass
 class _Search:
-    """The radius of one sample's next try: times 1.5 until a success, then bisection."""
+    """The radius of one sample's next try: multiplied by 1.5 until a success, then bisected."""
 
     epsilon: float
     growths: int
@@ -48,7 +48,7 @@ class _Search:
     tries: int = 0
 
     def advance(self, success: bool) -> bool:
-        """Take in the outcome of a try; whether there is another one."""
+        """Record the outcome of a try, and return whether there is another one."""
         self.tries += 1
         if self.good is None and not success:
             self.epsilon, self.growths = 1.5 * self.epsilon, self.growths - 1
@@ -61,11 +61,17 @@ class _Search:
 
 
 def full_batch(spec: PGD, growths: int, network: AttackedNetwork, batch: AttackBatch) -> Tensor:
-    """PGD `minimal`, L-infinity, without compaction: its images, to the bit, for more passes.
+    """Run PGD `minimal`, L-infinity, without compaction: the same images, with more passes.
 
-    The samples make their tries side by side. A step takes every row through the network, whether
-    its try or its whole search has ended or not; a try ends when all rows have succeeded or are
-    out of steps, and all ends with the last search. growths: radii before a search is given up.
+    All samples make their tries in parallel. Each step sends every row through the network, even
+    if its try or its search has ended. A try ends when all rows have succeeded or have no steps
+    left; the attack ends with the last search.
+
+    Args:
+        spec: the attack.
+        growths: number of radii before a search fails.
+        network: the network under attack.
+        batch: images and labels.
     """
     searches = [_Search(spec.radius, growths, spec.bisections) for _ in batch.labels]
     going = torch.ones_like(batch.labels, dtype=torch.bool)
@@ -88,7 +94,7 @@ def _one_try(
     searches: list[_Search],
     going: Tensor,
 ) -> tuple[Tensor, Tensor]:
-    """The first adversarial iterates (N, C, H, W) of a try, and which rows have one (N,) bool."""
+    """Return the first adversarial iterates (N, C, H, W) of a try, and which rows have one (N,)."""
     clean, criterion = batch.clean, Criterion.of(spec)
     pairs = zip(batch.sample_ids, searches, strict=True)
     noise = [start_noise(spec, name, s.tries, s.epsilon, clean.shape[1:]) for name, s in pairs]

@@ -1,17 +1,18 @@
-"""Has anything become slower? `make bench-check`, or `python -m benchmarks.check FRESH`.
+"""Regression check: `make bench-check`, or `python -m benchmarks.check FRESH`.
 
-Compares the JSON files of a fresh run, in the folder FRESH, with the committed ones of
-benchmarks/results. Every row is a ratio to a baseline that ran in the same minutes, so another load
-or another machine moves it far less than the seconds. It fails, with exit status 1, where
+Compares the JSON files of a fresh run, in the folder FRESH, with the committed ones in
+benchmarks/results. Every row is a ratio to a baseline that ran within the same minutes, so other
+load or another machine changes it far less than the seconds. It fails, with exit status 1, if
 
-- a ratio got worse by more than its spread allows: the best of the fresh rounds is worse than the
-  worst of the committed ones. With five rounds each, two runs of the same code come to that once in
+- a ratio got worse by more than its spread: the best of the fresh rounds is worse than the worst of
+  the committed ones. With five rounds each, two runs of the same code differ by this much in one of
   250 rows;
-- a fact (an error, a count) misses its target now and kept it before;
-- a row or a file is not there any more, or was skipped.
+- a fact (an error, a count) misses its target now and met it before;
+- a row or a file is missing, or was skipped.
 
-Whether a ratio meets its target is said by the benchmark itself. Peak memory is not judged. Rows
-that are new are named. Exit status 2 where nothing can be compared: no file, other sizes or device.
+Whether a ratio meets its target is reported by the benchmark itself. Peak memory is not checked.
+New rows are listed. Exit status 2 if nothing can be compared: no file, other sizes or another
+device.
 """
 
 from __future__ import annotations
@@ -32,28 +33,36 @@ FAILING: tuple[Outcome, ...] = ("worse", "missing")
 
 
 class CannotCompareError(Exception):
-    """Two results that are not of the same kind, or are none; the message says what to do."""
+    """Two files that cannot be compared; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a row of benchmark `name`; `told`: the numbers, in words."""
+    """The result of comparing one row.
+
+    Attributes:
+        name: the benchmark.
+        what: the row.
+        outcome: how the fresh row differs.
+        detail: the numbers, as text.
+    """
 
     name: str
     what: str
     outcome: Outcome
-    told: str
+    detail: str
 
     @property
     def failed(self) -> bool:
-        """Whether the check fails by it."""
+        """Whether the check fails because of this row."""
         return self.outcome in FAILING
 
 
 def compare(name: str, committed: Mapping[str, Any], fresh: Mapping[str, Any]) -> list[Verdict]:
-    """A verdict for every row of either result of benchmark `name`.
+    """Compare every row of two results of benchmark `name`.
 
-    Raises CannotCompareError for other sizes or another device.
+    Raises:
+        CannotCompareError: the sizes or the devices differ.
     """
     for key in ("sizes", "device"):
         if committed[key] != fresh[key]:
@@ -65,7 +74,7 @@ def compare(name: str, committed: Mapping[str, Any], fresh: Mapping[str, Any]) -
 
 
 def _measured(result: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The rows that were not skipped, by name."""
+    """Return the rows that were not skipped, by name."""
     return {row["what"]: row for row in result["rows"] if row["kind"] != "skipped"}
 
 
@@ -74,26 +83,26 @@ def _verdicts(
 ) -> Iterator[Verdict]:
     for what, row in before.items():
         if what not in now:
-            yield Verdict(name, what, "missing", "it was measured, and is not any more")
+            yield Verdict(name, what, "missing", "it was measured before, but not in the fresh run")
         elif row["kind"] == "fact":
-            yield Verdict(name, what, *_judge_fact(row, now[what]))
+            yield Verdict(name, what, *_compare_fact(row, now[what]))
         else:
-            yield Verdict(name, what, *_judge_ratio(row, now[what]))
+            yield Verdict(name, what, *_compare_ratio(row, now[what]))
     for what in now:
         if what not in before:
             yield Verdict(name, what, "new", "nothing to compare it with")
 
 
-def _judge_fact(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Outcome, str]:
+def _compare_fact(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Outcome, str]:
     outcome: Outcome = "worse" if before["met"] and not now["met"] else "same"
     return outcome, f"{before['value']:.3g} -> {now['value']:.3g}, target {now['target']}"
 
 
-def _judge_ratio(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Outcome, str]:
-    told = f"{_spread(before)} -> {_spread(now)}"
+def _compare_ratio(before: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Outcome, str]:
+    detail = f"{_spread(before)} -> {_spread(now)}"
     lower, higher = now["highest"] < before["lowest"], now["lowest"] > before["highest"]
     worse, better = (lower, higher) if now["measure"] == "gain" else (higher, lower)
-    return "worse" if worse else "better" if better else "same", told
+    return "worse" if worse else "better" if better else "same", detail
 
 
 def _spread(row: Mapping[str, Any]) -> str:
@@ -101,10 +110,10 @@ def _spread(row: Mapping[str, Any]) -> str:
 
 
 def compare_folders(committed: Path, fresh: Path) -> list[Verdict]:
-    """Verdicts of all benchmarks that have a file in `committed`.
+    """Compare all benchmarks that have a file in `committed`.
 
-    Raises CannotCompareError: see `compare`, and where there is no committed result or a file
-    is none.
+    Raises:
+        CannotCompareError: see `compare`; there is no committed result, or a file is not a result.
     """
     before = {
         path.name: result for path in sorted(committed.glob("*.json")) if (result := _read(path))
@@ -118,18 +127,18 @@ def compare_folders(committed: Path, fresh: Path) -> list[Verdict]:
         name = str(result["benchmark"])
         now = _read(fresh / file) if (fresh / file).exists() else None
         if now is None:
-            verdicts.append(Verdict(name, "all rows", "missing", f"{fresh / file} is not there"))
+            verdicts.append(Verdict(name, "all rows", "missing", f"{fresh / file} does not exist"))
         else:
             verdicts += compare(name, result, now)
     return verdicts
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """The result in `path`; None for the JSON of a benchmark that has other rows."""
+    """Read the result in `path`; None for the JSON of a benchmark with another format."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise CannotCompareError(f"{path} is no result of a benchmark: {error}") from error
+        raise CannotCompareError(f"{path} is not the result of a benchmark: {error}") from error
     return content if isinstance(content, dict) and "benchmark" in content else None
 
 
@@ -139,13 +148,13 @@ def show(verdicts: Sequence[Verdict]) -> None:
         if verdict.outcome != "same":
             mark = "FAILED" if verdict.failed else "ok"
             place = f"{verdict.name}: {verdict.what}"
-            print(f"{mark:6} {verdict.outcome:7} {place}: {verdict.told}")
+            print(f"{mark:6} {verdict.outcome:7} {place}: {verdict.detail}")
     failed = sum(verdict.failed for verdict in verdicts)
     print(f"{len(verdicts)} rows compared, {failed} worse or missing")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Compare; what changed goes to standard output."""
+    """Compare, and print what changed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.check", description=__doc__)
     parser.add_argument("fresh", type=Path, help="folder with the JSON files of a fresh run")
     parser.add_argument(

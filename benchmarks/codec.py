@@ -1,8 +1,8 @@
-"""Which codec should hold accumulators? `python -m benchmarks.codec [--store URI] [--json]`.
+"""Comparison of codecs for accumulators: `python -m benchmarks.codec [--store URI] [--json]`.
 
 Writes and reads the same arrays with several codecs and prints MB/s and compression ratio. With
---store the arrays are the accumulators of the features in that store, else lognormal float32
-(which compresses worse than real ones: DESIGN §5 asks to choose on real accumulators).
+--store the arrays are the accumulators of the features in that store, otherwise lognormal float32,
+which compresses worse than real accumulators: choose a codec on real ones.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class CodecResult:
 
 
 def candidates() -> dict[str, Sequence[BytesBytesCodec]]:
-    """Return the codecs compared, by name; "store" is what the store uses."""
+    """Return the compared codecs, by name; "store" is the one that the store uses."""
     return {
         "store": store_codecs(),
         "none": [],
@@ -65,7 +65,8 @@ def synthetic_arrays(rows: int) -> list[Array]:
 def stored_arrays(uri: str, rows: int) -> list[Array]:
     """Return block 0 (at most `rows` rows) of every accumulators array of the store's features.
 
-    Raises StoreUsageError when the store has no features with a committed block 0.
+    Raises:
+        StoreUsageError: the store has no features with a committed block 0.
     """
     store = open_store(uri, writable=False)
     arrays: list[Array] = []
@@ -82,7 +83,7 @@ def stored_arrays(uri: str, rows: int) -> list[Array]:
 def measure(
     name: str, codecs: Sequence[BytesBytesCodec], arrays: Sequence[Array], rounds: int
 ) -> CodecResult:
-    """Write and read `arrays`, each as one chunk, `rounds` times in a fresh folder."""
+    """Write and read `arrays`, each as one chunk, `rounds` times in a new folder."""
     writes, reads, stored = [], [], 0
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as folder:
@@ -118,11 +119,11 @@ def _seconds(action: Callable[[], None]) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; the table goes to standard output."""
+    """Run the comparison and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.codec", description=__doc__)
-    parser.add_argument("--store", help="measure on the accumulators of the features in this store")
-    parser.add_argument("--rows", type=int, default=1024, help="rows of a block (default 1024)")
-    parser.add_argument("--rounds", type=int, default=5, help="rounds; medians are shown")
+    parser.add_argument("--store", help="use the accumulators of the features in this store")
+    parser.add_argument("--rows", type=int, default=1024, help="rows per block (default 1024)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds; the table shows medians")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args(arguments)
     try:

@@ -1,7 +1,7 @@
-"""The extract job of a small network over small images, with Ray and in one plain loop.
+"""An extract job with a small network and small images, with Ray and in one plain loop.
 
-What benchmarks/overhead.py and benchmarks/workers.py time. cifar-resnet20 with random weights, PNGs
-of 32 x 32 px in a Parquet file; each run fills features of its own.
+It is what benchmarks/overhead.py and benchmarks/workers.py time: cifar-resnet20 with random
+weights, PNGs of 32 x 32 px in a Parquet file. Each run fills a new features element.
 """
 
 from __future__ import annotations
@@ -46,41 +46,46 @@ PROCESSOR = "processor"
 
 
 class Silent:
-    """A Progress that shows nothing; a block that fails ends the benchmark later."""
+    """A Progress that shows nothing; failed blocks end the benchmark later."""
 
     def start(self, blocks: int) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def update(self, report: BlockReport) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def tick(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def retry(self, block: int, reason: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def failure(self, block: int, reason: str) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
     def close(self) -> None:
-        """Say nothing."""
+        """Do nothing."""
 
 
 class Between(Silent):
-    """A Progress that has the driver do a block of a plain loop after every block of the dispatch.
+    """A Progress that processes a block in the driver after every dispatched block.
 
-    Driver and worker take turns of a block each, so what the machine does besides meets both.
+    Driver and worker alternate block by block, so other load of the machine affects both.
 
     Attributes:
-        seconds, processor_s: of the plain loop's blocks so far.
+        seconds: seconds of the driver's blocks so far.
+        processor_s: processor seconds of the driver's blocks so far.
     """
 
     def __init__(self, plain: CountedWorker) -> None:
         self._plain, self.seconds, self.processor_s = plain, 0.0, 0.0
 
     def update(self, report: BlockReport) -> None:
-        """Do the same block here; RuntimeError where it does not come out."""
+        """Process the same block here.
+
+        Raises:
+            RuntimeError: it fails.
+        """
         started = time.perf_counter()
         ours = measured(self._plain, report.block)
         self.seconds += time.perf_counter() - started
@@ -90,7 +95,7 @@ class Between(Silent):
 
 @dataclass(frozen=True)
 class Counted(BlockWork):
-    """Extraction whose workers count the processor time of their blocks."""
+    """Extraction whose workers measure the processor time of their blocks."""
 
     work: ExtractionWork
 
@@ -100,7 +105,7 @@ class Counted(BlockWork):
 
 
 class CountedWorker:
-    """A worker whose reports have processor seconds beside the phases."""
+    """A worker whose reports include processor seconds among the phases."""
 
     def __init__(self, worker: ExtractionWorker) -> None:
         self._worker = worker
@@ -114,14 +119,12 @@ class CountedWorker:
 
 
 class SmallJob:
-    """Images, index and network below `folder`; `blocks` blocks of `block_rows` samples.
-
-    `decode_workers`: threads that decode beside the network's, see `decode_threads`.
+    """A dataset, index and network below `folder`, to be extracted in blocks.
 
     Attributes:
-        samples: of one run.
-        blocks: of one run.
-        outside: shares of the workers' time that each run's dispatch spent outside their blocks.
+        samples: samples per run.
+        blocks: blocks per run.
+        outside: for each dispatch, the share of the workers' time that was outside blocks.
     """
 
     def __init__(
@@ -141,7 +144,7 @@ class SmallJob:
         self._runs = 0
 
     def plain(self, threads: int) -> Taken:
-        """One loop over all blocks in this process, with so many threads."""
+        """Process all blocks in one loop in this process, with `threads` threads."""
         work = self.features()
         with torch_threads(threads):
             started = time.perf_counter()
@@ -150,14 +153,14 @@ class SmallJob:
         return Taken(seconds, THIS_PROCESS, processor_seconds(reports))
 
     def on(self, pool: WorkerPool) -> Taken:
-        """The dispatch of all blocks to a pool whose processes run already."""
+        """Dispatch all blocks to a pool whose processes are already running."""
         work = self.features()
         started = time.perf_counter()
         report = dispatch(pool, work, self.blocks, Silent())
         return self._taken(report, time.perf_counter() - started, pool)
 
     def cold(self, workers: int, cpus: int) -> Taken:
-        """As `on`, with the start of the processes. Needs a session of Ray."""
+        """Dispatch all blocks, including the start of the processes; needs a Ray session."""
         started = time.perf_counter()
         with worker_pool(WorkerResources(workers, cpus, 0)) as pool:
             report = dispatch(pool, self.features(), self.blocks, Silent())
@@ -165,9 +168,9 @@ class SmallJob:
         return Taken(seconds, processor_s=processor_seconds(report.reports))
 
     def in_turn(self, pool: WorkerPool, threads: int) -> tuple[Taken, Taken]:
-        """The dispatch to a pool of one worker, and the plain loop here, block by block in turn.
+        """Dispatch to a pool of one worker, alternating block by block with a plain loop here.
 
-        Each builds its worker once; that is part of either's seconds.
+        Each builds its worker once; this is part of the seconds of both.
         """
         ours, theirs = self.features(), self.features()
         with torch_threads(threads):
@@ -188,7 +191,7 @@ class SmallJob:
         return Taken(seconds, peak, processor_seconds(report.reports))
 
     def features(self) -> Counted:
-        """Return the work that fills features that are not there yet."""
+        """Return the work that fills a new features element."""
         self._runs += 1
         description = self._network.description | {"run": self._runs}
         network = replace(self._network, description=description)
@@ -207,7 +210,7 @@ class SmallJob:
 
 
 def plain_loop(work: Counted, blocks: Iterable[int]) -> list[BlockReport]:
-    """Build the worker and do `blocks` one after the other, in this process."""
+    """Build the worker and process `blocks` one after the other, in this process."""
     worker, wanted = work.open(), list(blocks)
     reports = [measured(worker, block) for block in wanted]
     _check(reports, len(wanted))
@@ -215,14 +218,18 @@ def plain_loop(work: Counted, blocks: Iterable[int]) -> list[BlockReport]:
 
 
 def dispatch(pool: WorkerPool, work: Counted, blocks: int, progress: Progress) -> DispatchReport:
-    """Have `pool` do the first `blocks` blocks; RuntimeError where one is not done."""
+    """Dispatch the first `blocks` blocks to `pool`.
+
+    Raises:
+        RuntimeError: a block failed.
+    """
     report = pool.dispatch(work, range(blocks), RetryPolicy(), progress)
     _check(report.reports, blocks)
     return report
 
 
 def processor_seconds(reports: Iterable[BlockReport]) -> float:
-    """Of all blocks, in their workers' processes."""
+    """Sum the processor seconds of all blocks in their workers' processes."""
     return sum(each.phases[PROCESSOR] for each in reports)
 
 
@@ -233,7 +240,7 @@ def _check(reports: Sequence[BlockReport], blocks: int) -> None:
 
 
 def write_images(path: Path, count: int) -> None:
-    """A Parquet file of `count` PNGs, each another, their classes in turn."""
+    """Write a Parquet file of `count` different PNGs, with cyclic class labels."""
     random = np.random.default_rng(0)
     images = [_png(random.integers(0, 256, (32, 32, 3), np.uint8)) for _ in range(count)]
     table = pa.table({"image": images, "label": np.arange(count) % CLASSES})

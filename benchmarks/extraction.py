@@ -1,13 +1,13 @@
 """Extraction over the bare forward pass: `python -m benchmarks.extraction [--device cuda]`.
 
 ResNet-50 and VGG-19 with random weights, both tap policies. CPU: float32, channels-last and
-contiguous, on all cores; channels-last also with one thread, as each worker of `regroup` has. GPU:
+contiguous, on all cores; channels-last also with one thread, as in each worker of `regroup`. GPU:
 fp32, TF32 and bf16 (autocast), channels-last. The baseline is the same network on the same batch
-without taps. Ratio: our seconds over the baseline's, at most 1.10 by either policy. "former" takes
-the same taps, and sums each response by two clamps and two sums of torch.
+without taps. Ratio: our seconds over the baseline's, at most 1.10 for both policies. "former" has
+the same taps, and sums each response with two clamps and two sums of torch.
 
-The largest relative error of any sum, against float64 sums of the same responses, is a row of its
-own: at most 1e-5. A sum that float64 has at zero must be zero.
+The largest relative error of any sum, compared with float64 sums of the same responses, is a
+separate row: at most 1e-5. A sum that is zero in float64 must be zero.
 """
 
 from __future__ import annotations
@@ -39,7 +39,12 @@ BOTH = ("channels-last", "contiguous")
 
 @dataclass(frozen=True)
 class Size:
-    """Side of the images in px, and (network, samples a batch, the CPU's formats)."""
+    """Sizes of a run.
+
+    Attributes:
+        side: width and height of the images, in px.
+        networks: (network, samples per batch, memory formats on a CPU).
+    """
 
     side: int
     networks: tuple[tuple[str, int, tuple[str, ...]], ...]
@@ -62,11 +67,14 @@ CUDA = {
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """Every network and format: the comparison, and the error of each policy."""
+    """Yield the comparison and the error of each policy, for every network and format."""
     size, on_cpu = SIZES[setting.sizes], setting.device == "cpu"
     keep_freed_memory()  # as in a worker
     if on_cpu and compiled_sign_kernels() is None:
-        yield Skipped("the compiled sums", "Numba is not installed: torch sums, as the former way")
+        yield Skipped(
+            "the compiled sums",
+            "Numba is not installed: torch computes the sums, as in the former way",
+        )
     for name, rows, formats in size.networks:
         for format_name in formats if on_cpu else CUDA:
             compute = (CPU if on_cpu else CUDA)[format_name]
@@ -100,22 +108,22 @@ def _comparison(what: str, model: Classifier, pixels: Tensor, *, former: bool = 
 def _quietly(function: Callable[[Tensor], object], pixels: Tensor) -> Callable[[], object]:
     @torch.inference_mode()
     def run() -> object:
-        """One forward pass without gradients."""
+        """Run one forward pass without gradients."""
         return function(pixels)
 
     return run
 
 
 def former_way(model: Classifier, policy: TapPolicy, pixels: Tensor) -> Callable[[], object]:
-    """The same taps, each response summed by `plain_sums`."""
+    """Return an extraction with the same taps that sums each response by `plain_sums`."""
     plan = plan_taps(model, pixels, policy)
 
     def extract(pixels: Tensor) -> object:
-        """Logits and the sums of every response, clamped and summed twice."""
+        """Return the logits and the sums of every response."""
         sums: list[Tensor] = []
 
         def receive(index: int, response: Tensor) -> None:
-            """Take the response of tap `index`."""
+            """Receive the response of tap `index`."""
             sums.append(plain_sums(response, plan.taps[index].channel_axis))
 
         with TapRecorder(plan, len(pixels), receive):
@@ -127,12 +135,12 @@ def former_way(model: Classifier, policy: TapPolicy, pixels: Tensor) -> Callable
 
 @torch.inference_mode()
 def largest_error(model: Classifier, policy: TapPolicy, pixels: Tensor) -> float:
-    """The largest relative error of `sign_sums` over all taps, signs, samples and channels."""
+    """Return the largest relative error of `sign_sums` over taps, signs, samples and channels."""
     plan = plan_taps(model, pixels, policy)
     errors: list[float] = []
 
     def receive(index: int, response: Tensor) -> None:
-        """Take the response of tap `index`."""
+        """Receive the response of tap `index`."""
         errors.append(relative_error(response, plan.taps[index].channel_axis))
 
     with TapRecorder(plan, len(pixels), receive):
@@ -141,7 +149,7 @@ def largest_error(model: Classifier, policy: TapPolicy, pixels: Tensor) -> float
 
 
 def relative_error(response: Tensor, channel_axis: int) -> float:
-    """The largest relative error of `sign_sums` of one response, infinite beside a true zero."""
+    """Return the largest relative error for one response; infinite if an exact zero is missed."""
     found = sign_sums(response, channel_axis).double()
     axes = [axis for axis in range(1, response.dim()) if axis != channel_axis]
     exact = response.double()
@@ -152,7 +160,7 @@ def relative_error(response: Tensor, channel_axis: int) -> float:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("extraction", __doc__, items, arguments)
 
 

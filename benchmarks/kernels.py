@@ -1,19 +1,19 @@
-"""The inner loops, each against another way to the same: `python -m benchmarks.kernels`.
+"""The inner loops compared with other implementations: `python -m benchmarks.kernels`.
 
-On one thread of the CPU, since the other benchmarks have the whole:
+All on one thread of the CPU, because the other benchmarks use all of them:
 
 - sums of positive and negative responses (kernels/sign_sums.py) over two clamps and two sums by
-  torch, of responses of ResNet-50, channels-last and contiguous; and the GB/s of each;
-- the ranking of 1000 classes (kernels/ranking.py) over torch's stable argsort, and NumPy's, which
-  is not stable; and nanoseconds a value of each;
-- adding PMFs to a bank's sums (regroup/bank.py) over `np.add.at`; and nanoseconds a value;
-- every voting rule over Borda, each k, 1000 classes and ResNet-50's taps;
-- forward passes of the search for the smallest perturbation (PGD `minimal`), 16 or all of the
-  images at once, and the queries, which are the least that there can be. Counts, not times.
-  --weights FILE --images SOURCE [--model cifar-resnet20] attacks that network; without them a small
-  one is trained on handwritten digits.
+  torch, for responses of ResNet-50, channels-last and contiguous; and the GB/s of each;
+- the ranking of 1000 classes (kernels/ranking.py) over torch's stable argsort and NumPy's, which
+  is not stable; and nanoseconds per value of each;
+- adding PMFs to a bank's sums (regroup/bank.py) over `np.add.at`; and nanoseconds per value;
+- every voting rule over Borda, all k, 1000 classes and ResNet-50's taps;
+- forward passes of the search for the smallest perturbation (PGD `minimal`), with 16 or all images
+  at once, and the number of queries, which is the lower bound. Counts, not times. --weights FILE
+  --images SOURCE [--model cifar-resnet20] attacks that network; by default a small network is
+  trained on handwritten digits.
 
-No row has a target: they back what the documentation says of these loops.
+No row has a target: they support what the documentation says about these loops.
 """
 
 from __future__ import annotations
@@ -56,14 +56,18 @@ AT_ONCE = 16  # what a CPU's batch holds
 
 @dataclass(frozen=True)
 class Size:
-    """How much is done.
+    """Sizes of a run.
 
     Attributes:
-        responses: shapes (N, C, H, W) whose signs are summed.
-        classes, ranked: of the ranking and the voting; rows that are ranked.
-        added: samples added to a bank, and their channels.
-        voted, taps: samples that are voted on, and by how many of the last taps (None: all).
-        images, steps, bisections: of the search.
+        responses: shapes (N, C, H, W) of the responses to sum.
+        classes: number of classes in the ranking and the voting.
+        ranked: rows to rank.
+        added: samples to add to a bank, and their channels.
+        voted: samples to vote on.
+        taps: number of last taps that vote; None: all.
+        images: images of the search.
+        steps: steps of the search.
+        bisections: bisections of the search.
     """
 
     responses: tuple[tuple[int, int, int, int], ...]
@@ -87,14 +91,20 @@ SIZES = {
 
 @dataclass
 class Timed:
-    """A way that is timed whenever it runs; `times` in a row, since some take a millisecond."""
+    """A function that measures the time of its runs.
+
+    Attributes:
+        work: what to run.
+        times: runs per measurement, because some take only a millisecond.
+        seconds: processor seconds per run, for each measurement.
+    """
 
     work: Callable[[], object]
     times: int = 1
     seconds: list[float] = field(default_factory=list)
 
     def __call__(self) -> Taken:
-        """Run it; seconds of one time."""
+        """Run it, and return the time of a single run."""
         wall, used = time.perf_counter(), time.process_time()
         for _ in range(self.times):
             self.work()
@@ -104,19 +114,24 @@ class Timed:
 
     @property
     def median(self) -> float:
-        """Seconds of processor time, of all runs but the first."""
+        """Median of the processor seconds, without the first measurement."""
         return statistics.median(self.seconds[1:])
 
 
 def on_cpu(count: int) -> Subject:
-    """A network of handwritten digits."""
+    """Return a network for handwritten digits."""
     return on_digits(count, "cpu")
 
 
 def items(setting: Setting, given: Callable[[int], Subject] = on_cpu) -> Iterator[Item]:
-    """All loops; `given` makes the network and so many images for the search."""
+    """Yield all loops.
+
+    Args:
+        setting: device, sizes and rounds.
+        given: returns the network and a number of images for the search.
+    """
     if setting.device != "cpu":
-        yield Skipped("kernels", "they are of the CPU alone: leave --device out")
+        yield Skipped("kernels", "they measure only the CPU: omit --device")
         return
     size = SIZES[setting.sizes]
     with torch_threads(1):
@@ -132,7 +147,7 @@ def items(setting: Setting, given: Callable[[int], Subject] = on_cpu) -> Iterato
 
 
 def sums(size: Size) -> Iterator[Item]:
-    """Sums by sign of random responses."""
+    """Yield the sums by sign of random responses."""
     for shape in size.responses:
         phi = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         for name, memory in (
@@ -152,7 +167,7 @@ def sums(size: Size) -> Iterator[Item]:
 
 
 def products(size: Size) -> Iterator[Item]:
-    """Products of scoring, 256 samples at a time, by torch's own library and by oneDNN."""
+    """Yield the products of scoring, 256 samples at a time, by torch's default and by oneDNN."""
     if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
         yield Skipped("products by oneDNN", "torch was built without it")
         return
@@ -169,7 +184,7 @@ def products(size: Size) -> Iterator[Item]:
 
 
 def ranking(size: Size) -> Iterator[Item]:
-    """The order of every row of random values."""
+    """Yield the ranking of rows of random values."""
     generator = torch.Generator().manual_seed(0)
     values = torch.rand(size.ranked, size.classes, generator=generator)
     ways = {
@@ -184,7 +199,7 @@ def ranking(size: Size) -> Iterator[Item]:
 
 
 def mixtures(size: Size) -> Iterator[Item]:
-    """Samples of all classes added to a bank's sums."""
+    """Yield the addition of samples to a bank's sums."""
     samples, channels = size.added
     random = np.random.default_rng(0)
     accumulators = random.lognormal(size=(samples, 2, channels)).astype(np.float32)
@@ -192,7 +207,7 @@ def mixtures(size: Size) -> Iterator[Item]:
     total = np.zeros((2, size.classes, channels))
 
     def literally() -> None:
-        """PMFs times weights, added row by row."""
+        """Add PMFs times weights, row by row."""
         for sign in (0, 1):
             rows = weights[:, None] * pmf(accumulators[:, sign])
             np.add.at(total[sign], labels, rows)
@@ -206,7 +221,7 @@ def mixtures(size: Size) -> Iterator[Item]:
 
 
 def rules(size: Size) -> Comparison:
-    """Every k and every choice of signs by each rule, over the same by Borda."""
+    """Return the votes for all k and sign choices by each rule, over the same by Borda."""
     bank = random_bank(resnet50_taps("preactivation")[-(size.taps or 0) :], size.classes)
     accumulators, labels = random_accumulators(bank, size.voted, "cpu")
     scorers = {"borda": Scorer(bank)} | {
@@ -227,7 +242,7 @@ def rules(size: Size) -> Comparison:
 
 
 def passes(size: Size, subject: Subject) -> Iterator[Fact]:
-    """Images that go through the network for the whole search, by how many search at once."""
+    """Yield the images that go through the network in a search, by number of images at once."""
     spec = PGD(epsilon=EPSILON, steps=size.steps, bisections=size.bisections)
     for at_once in sorted({min(AT_ONCE, size.images), size.images}):
         went, queries = searched(spec, subject, at_once)
@@ -238,11 +253,11 @@ def passes(size: Size, subject: Subject) -> Iterator[Fact]:
 
 
 def searched(spec: PGD, subject: Subject, at_once: int) -> tuple[int, int]:
-    """Images that the network saw, padding too, and those that an image's search asked for."""
+    """Return the images that the network processed, with padding, and those that were requested."""
     seen = 0
 
     def count(_: object, given: tuple[Tensor, ...]) -> None:
-        """A forward pass of a batch."""
+        """Count the images of a forward pass."""
         nonlocal seen
         seen += len(given[0])
 
@@ -270,7 +285,7 @@ def _nanoseconds(ways: dict[str, Timed], values: int) -> Iterator[Fact]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--model", default="cifar-resnet20")
     parser.add_argument("--weights")
@@ -280,7 +295,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--weights and --images go together")
 
     def given(count: int) -> Subject:
-        """The network asked for, with `count` images."""
+        """Return the requested network with `count` images."""
         if not options.weights:
             return on_cpu(count)
         return on_images(options.model, options.weights, options.images, count, "cpu")

@@ -1,4 +1,4 @@
-"""What the disk and the processor give without this project: the floors of benchmarks."""
+"""Lower bounds of benchmarks: what the disk and the processor reach without this project."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def forget(folder: Path) -> None:
-    """Have the system drop the files below `folder` from its cache: the next read is cold."""
+    """Drop the files below `folder` from the system's cache, so that the next read is cold."""
     for path in folder.rglob("*"):
         if path.is_file():
             descriptor = os.open(path, os.O_RDONLY)
@@ -28,12 +28,12 @@ def forget(folder: Path) -> None:
 
 
 def raw_write(folder: Path, size: int, file_bytes: int, threads: int) -> float:
-    """Seconds to write `size` bytes by `ndarray.tofile` in files of `file_bytes`, each fsynced."""
+    """Time writing `size` bytes by `ndarray.tofile` in files of `file_bytes`, each fsynced."""
     folder.mkdir(parents=True)
     values = np.random.default_rng(0).random(file_bytes // 4, np.float32)
 
     def write(number: int) -> None:
-        """Write file `number`, durably."""
+        """Write file `number` and fsync it."""
         with (folder / f"{number:05d}").open("wb") as file:
             values.tofile(file)
             file.flush()
@@ -47,7 +47,7 @@ def raw_write(folder: Path, size: int, file_bytes: int, threads: int) -> float:
 
 
 def raw_read(folder: Path, size: int, threads: int) -> float:
-    """Seconds to read `size` bytes of what `raw_write` left, by `np.fromfile`, cold."""
+    """Time reading `size` bytes of the files of `raw_write` by `np.fromfile`, cold."""
     forget(folder)
     files = sorted(folder.iterdir())
     there = sum(path.stat().st_size for path in files)
@@ -63,10 +63,10 @@ def _read(path: Path) -> int:
 
 
 def bare_scoring(channels: Sequence[int], classes: int, samples: int, rows: int) -> float:
-    """Seconds of the float32 product and the argsort of both voters of every tap, on all cores.
+    """Time the float32 product and the argsort for both voters of every tap, on all cores.
 
-    Each by the way of `PRODUCTS` and `ORDERS` that is fastest here. Measured on `rows` samples and
-    multiplied up to `samples`.
+    Each uses the fastest of `PRODUCTS` and `ORDERS`. Measured on `rows` samples and scaled to
+    `samples`.
     """
     inputs = [(torch.rand(rows, size), torch.rand(classes, size)) for size in sorted({*channels})]
     seconds = {}
@@ -86,7 +86,7 @@ def _seconds(work: Callable[..., object], *given: object) -> float:
 
 
 def _in_threads(values: Tensor) -> list[object]:
-    """`numpy.argsort` of the rows of (N, M), on all cores; not stable, so it may use AVX-512."""
+    """Sort the rows of (N, M) by `numpy.argsort` on all cores; unstable, so it may use AVX-512."""
     pieces = np.array_split(values.numpy(), torch.get_num_threads())
     with ThreadPoolExecutor(len(pieces)) as pool:
         return list(pool.map(lambda piece: np.argsort(piece, axis=1), pieces))
@@ -101,12 +101,12 @@ PRODUCTS: dict[str, Callable[[Tensor], Callable[[Tensor], Tensor]]] = {
     "torch": lambda weights: lambda values: values @ weights.T,
     "oneDNN": _by_onednn,
 }
-"""Ways to multiply (N, C) float32 values by given weights (M, C), on all cores; oneDNN's on a CPU
-alone."""
+"""Ways to multiply (N, C) float32 values by given weights (M, C), on all cores; oneDNN only on a
+CPU."""
 
 ORDERS: dict[str, Callable[[Tensor], object]] = {
     "torch": lambda values: values.argsort(dim=1),
     "torch, stable": lambda values: values.argsort(dim=1, stable=True),
     "numpy": _in_threads,
 }
-"""Ways to rank the classes of (N, M) float32 values, on all cores; numpy's on a CPU alone."""
+"""Ways to rank the classes of (N, M) float32 values, on all cores; NumPy only on a CPU."""

@@ -1,4 +1,4 @@
-"""What a benchmark runs on, and the peak memory of what it runs."""
+"""The machine that a benchmark runs on, and the peak memory of its runs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["forget_peak", "machine", "peak_bytes", "torch_threads", "wait_for"]
 
 @contextmanager
 def torch_threads(count: int) -> Iterator[None]:
-    """Torch with so many threads; each of the workers of `regroup` has one on a CPU."""
+    """Run torch with `count` threads; a worker of `regroup` on a CPU has one."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:
@@ -31,15 +31,15 @@ def torch_threads(count: int) -> Iterator[None]:
 
 
 def wait_for(device: str) -> None:
-    """Return when the device has done all that it was given."""
+    """Wait until the device has finished all submitted work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
 
 
 def forget_peak(device: str = "cpu") -> None:
-    """Start the peak memory anew: the GPU's, or this process's where Linux lets it.
+    """Reset the peak memory: the GPU's, or this process's where Linux allows it.
 
-    What the process has freed goes back to the system before, where the C library can do that.
+    Memory that the process has freed is returned to the system first, if the C library can do that.
     """
     if device.startswith("cuda"):
         torch.cuda.reset_peak_memory_stats(device)
@@ -52,7 +52,7 @@ def forget_peak(device: str = "cpu") -> None:
 
 
 def peak_bytes(device: str = "cpu") -> int:
-    """The peak memory since `forget_peak`: allocated on the GPU, or held by this process."""
+    """Return the peak memory since `forget_peak`: allocated on the GPU, or held by this process."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     return peak_rss_bytes()

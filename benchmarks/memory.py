@@ -1,12 +1,11 @@
-"""Does memory grow with the number of samples? `python -m benchmarks.memory [--json FILE]`.
+"""Growth of memory with the number of samples: `python -m benchmarks.memory [--json FILE]`.
 
-Runs the same study on few and on many synthetic samples, each in a process of its own: the index
+Runs the same study on few and on many synthetic samples, each in a separate process: the index
 of a Parquet dataset, features through the real dispatch and store, a bank by the real reduction,
-votes, and the accuracies. Prints
-the peak memory of the driver and of the workers of each step. Exit status 1 where the larger run
-needs more than the limit over the smaller one.
+votes, and the accuracies. Prints the peak memory of the driver and of the workers of each step.
+Exit status 1 if the larger run needs more memory than the smaller one by more than the limit.
 
-Peaks are those of whole processes, so they include Python, Ray and torch; blocks are of the same
+Peaks are those of complete processes, so they include Python, Ray and torch; blocks have the same
 size in both runs.
 """
 
@@ -36,7 +35,7 @@ MIB = 2**20
 
 
 def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
-    """Everything over the dataset in `folder`, in this process and its workers: peaks in bytes."""
+    """Run the study over the dataset in `folder`, in this process and its workers."""
     started = time.perf_counter()
     options = ClusterOptions(store=str(folder / "store"), block_rows=block_rows, workers=workers)
     network = synthetic_network()
@@ -57,7 +56,7 @@ def study(folder: Path, block_rows: int, workers: int) -> dict[str, Any]:
 
 
 def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[str, Any]:
-    """The study over `samples` samples in a fresh process, all its files below `folder`."""
+    """Run the study over `samples` samples in a new process, with all its files below `folder`."""
     place = folder / str(samples)
     write_dataset(place / "images", samples)
     code = "import sys; from benchmarks.memory import child; child(*sys.argv[1:])"
@@ -68,14 +67,12 @@ def measure(samples: int, block_rows: int, workers: int, folder: Path) -> dict[s
 
 
 def child(block_rows: str, workers: str, folder: str) -> None:
-    """What the processes that `measure` starts do; the study's result goes to standard output."""
+    """Run the study in a process that `measure` started, and print its result."""
     print(json.dumps(study(Path(folder), int(block_rows), int(workers))))
 
 
 def compare(few: dict[str, Any], many: dict[str, Any]) -> list[dict[str, Any]]:
-    """A row for each process or step: peaks in bytes, bytes grown for each sample more, the ratio,
-    and whether that is allowed.
-    """
+    """Return one row per process or step: peaks in bytes, growth per additional sample, ratio."""
     rows = []
     for what, small in few["peaks"].items():
         large = many["peaks"][what]
@@ -89,7 +86,7 @@ def compare(few: dict[str, Any], many: dict[str, Any]) -> list[dict[str, Any]]:
 def show(few: dict[str, Any], many: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Print the table."""
     heads = [f"{result['samples']:,}".replace(",", " ") for result in (few, many)]
-    columns = f"{heads[0]:>11} {heads[1]:>11} {'B a sample':>11} {'ratio':>7}"
+    columns = f"{heads[0]:>11} {heads[1]:>11} {'B/sample':>11} {'ratio':>7}"
     print(f"{'peak memory, MiB':40} {columns}  <= {LIMIT:.2f}")
     for row in rows:
         sizes = f"{row['few'] / MIB:11.1f} {row['many'] / MIB:11.1f}"
@@ -99,14 +96,16 @@ def show(few: dict[str, Any], many: dict[str, Any], rows: list[dict[str, Any]]) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run both sizes and compare them; the table goes to standard output."""
+    """Run both sizes, compare them, and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__)
     parser.add_argument("--few", type=int, default=10_000, help="samples of the smaller run")
     parser.add_argument("--many", type=int, default=1_000_000, help="samples of the larger run")
-    parser.add_argument("--block-rows", type=int, default=4096, help="samples a block, in both")
+    parser.add_argument("--block-rows", type=int, default=4096, help="samples per block, in both")
     parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--folder", type=Path, help="where the stores go (default: a temporary)")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the stores (default: a temporary one)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         few, many = (

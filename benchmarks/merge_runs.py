@@ -1,10 +1,10 @@
-"""Several runs of the same code as one: `python -m benchmarks.merge_runs RUN RUN --into OUT`.
+"""Merge several runs of the same code: `python -m benchmarks.merge_runs RUN RUN --into OUT`.
 
-Rounds of one run are minutes apart, and a machine drifts over hours: what `make bench-check` may
-call worse has to lie outside what runs of the same code differ by. So the committed results are of
-more than one run. RUN and OUT are folders of JSON files. A ratio is the mean of the runs' medians
-and its range spans all runs; a fact with a target is the worst of them, any other the last. Exit
-status 2 where runs are not of the same kind.
+Rounds of one run are minutes apart, but a machine drifts over hours: what `make bench-check`
+reports as worse has to lie outside the variation between runs of the same code. The committed
+results therefore combine several runs. RUN and OUT are folders of JSON files. A ratio is the mean
+of the runs' medians and its range spans all runs; a fact with a target is the worst of them, any
+other the last. Exit status 2 if the runs do not match.
 """
 
 from __future__ import annotations
@@ -25,26 +25,29 @@ _LARGEST = ("highest", "peak", "baseline_peak")
 
 
 class UnlikeError(Exception):
-    """Runs that are not of the same benchmark, sizes, device and rows; the message says which."""
+    """Runs that differ in benchmark, sizes, device or rows; the message says in which."""
 
 
-def together(runs: Sequence[Mapping[str, Any]]) -> Result:
-    """The result of all `runs` of one benchmark; the machine is described as in the last.
+def merged(runs: Sequence[Mapping[str, Any]]) -> Result:
+    """Merge all `runs` of one benchmark; the machine is described as in the last.
 
-    Raises UnlikeError.
+    Raises:
+        UnlikeError: the runs differ in benchmark, sizes, device or rows.
     """
     for key in ("benchmark", "sizes", "device"):
         if len({run[key] for run in runs}) > 1:
-            raise UnlikeError(f"{key} is not the same: {', '.join(str(run[key]) for run in runs)}")
+            raise UnlikeError(
+                f"the runs differ in {key}: {', '.join(str(run[key]) for run in runs)}"
+            )
     names = [[row["what"] for row in run["rows"]] for run in runs]
     if any(each != names[0] for each in names):
-        raise UnlikeError(f"{runs[0]['benchmark']}: the runs have other rows than one another")
-    rows = [_joined(rows) for rows in zip(*(run["rows"] for run in runs), strict=True)]
+        raise UnlikeError(f"{runs[0]['benchmark']}: the runs have different rows")
+    rows = [_merged_row(rows) for rows in zip(*(run["rows"] for run in runs), strict=True)]
     return {**runs[-1], "rounds": sum(run["rounds"] for run in runs), "rows": rows}
 
 
-def _joined(rows: Sequence[Mapping[str, Any]]) -> Result:
-    """One row of all runs."""
+def _merged_row(rows: Sequence[Mapping[str, Any]]) -> Result:
+    """Merge one row of all runs."""
     last = dict(rows[-1])
     if last["kind"] == "skipped" or (last["kind"] == "fact" and last["target"] is None):
         return last
@@ -57,7 +60,7 @@ def _joined(rows: Sequence[Mapping[str, Any]]) -> Result:
 
 
 def _known(function: Any, rows: Sequence[Mapping[str, Any]], name: str) -> Any:
-    """`function` of the runs that know the number; None where none does."""
+    """Apply `function` to the runs that have the number; None if none has it."""
     values = [row[name] for row in rows if row[name] is not None]
     return function(values) if values else None
 
@@ -70,14 +73,14 @@ def _met(row: Mapping[str, Any]) -> bool:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the files that all runs have."""
+    """Merge and write the files that all runs have."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.merge_runs", description=__doc__)
-    parser.add_argument("runs", type=Path, nargs="+", help="folders with the JSON of a run each")
-    parser.add_argument("--into", type=Path, required=True, help="where the results go")
+    parser.add_argument("runs", type=Path, nargs="+", help="folders, each with the JSON of a run")
+    parser.add_argument("--into", type=Path, required=True, help="folder of the results")
     options = parser.parse_args(arguments)
     names = [{path.name for path in run.glob("*.json")} for run in options.runs]
     try:
-        results = {name: together(_read(options.runs, name)) for name in set.intersection(*names)}
+        results = {name: merged(_read(options.runs, name)) for name in set.intersection(*names)}
     except (UnlikeError, KeyError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

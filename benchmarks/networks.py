@@ -1,7 +1,8 @@
-"""The networks that benchmarks run, with random weights: they do not change the time.
+"""The networks that benchmarks run, with random weights, which do not change the time.
 
-Built here, so that a GPU machine needs torch and numpy alone. ResNet-50 and VGG-19 have the modules
-of torchvision's, by the same names (a test loads the weights of those and compares the logits).
+They are defined here so that a GPU machine needs only torch and NumPy. ResNet-50 and VGG-19 have
+the modules of torchvision's, with the same names (a test loads the weights of those and compares
+the logits).
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """A residual block of ResNet-50; the stride is the 3 x 3 convolution's."""
+    """A residual block of ResNet-50, with the stride in the 3 x 3 convolution."""
 
     def __init__(self, entering: int, width: int, stride: int) -> None:
         super().__init__()
@@ -63,7 +64,7 @@ class Bottleneck(nn.Module):
             self.downsample = nn.Sequential(shortcut, nn.BatchNorm2d(leaving))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Block output (N, 4 * width, H / stride, W / stride)."""
+        """Return the output of the block, (N, 4 * width, H / stride, W / stride)."""
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
@@ -86,7 +87,7 @@ class ResNet50(nn.Module):
         self.avgpool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(entering, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, M)."""
+        """Return the logits, (N, M)."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         for number in range(1, 1 + len(RESNET50)):
             x = self.get_submodule(f"layer{number}")(x)
@@ -101,7 +102,7 @@ def _stage(entering: int, width: int, blocks: int, stride: int) -> nn.Sequential
 
 
 class VGG(nn.Module):
-    """VGG-19 for images (N, 3, H, W); `hidden` units in its two hidden layers, or none of these."""
+    """VGG-19 for images (N, 3, H, W), with two hidden layers of `hidden` units, or without them."""
 
     def __init__(self, classes: int, hidden: int | None) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ class VGG(nn.Module):
         self.classifier = nn.Sequential(*_head(512 * side * side, hidden, classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits (N, M)."""
+        """Return the logits, (N, M)."""
         logits: Tensor = self.classifier(torch.flatten(self.avgpool(self.features(x)), 1))
         return logits
 
@@ -138,9 +139,9 @@ def _head(entering: int, hidden: int | None, classes: int) -> Iterator[nn.Module
 
 
 def build(name: str, classes: int = 1000) -> nn.Module:
-    """`resnet50`, `vgg19`, or `vgg19-32`, which has no hidden layers and is meant for 32 px.
+    """Build `resnet50`, `vgg19`, or `vgg19-32`, which has no hidden layers and is for 32 px.
 
-    Seeded, in evaluation mode, and initialised so that responses neither die nor overflow.
+    Seeded, in evaluation mode, and initialised so that responses neither vanish nor overflow.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -160,7 +161,7 @@ def build(name: str, classes: int = 1000) -> nn.Module:
 def classifier(
     name: str, device: str, side: int, *, classes: int = 1000, compute: Compute | None = None
 ) -> Classifier:
-    """`build`'s network behind its normalisation, as workers run it, on `device`."""
+    """Build a network with its normalisation, as workers run it, on `device`."""
     return Classifier(
         build(name, classes),
         name=name,
@@ -174,7 +175,7 @@ def classifier(
 
 
 def noise(rows: int, side: int, device: str) -> Tensor:
-    """Pixels (rows, 3, side, side) in [0, 1], each image of a grain and a brightness of its own."""
+    """Return pixels (rows, 3, side, side) in [0, 1]; images differ in grain and brightness."""
     generator = torch.Generator().manual_seed(0)
     fine = torch.rand(rows, 3, side, side, generator=generator)
     coarse = torch.rand(rows, 3, 4, 4, generator=generator)

@@ -1,15 +1,14 @@
-"""Ray's share of an extract job, and the start of the `regroup` command: `python -m
-benchmarks.overhead`.
+"""Ray's share of an extract job, and start-up of commands: `python -m benchmarks.overhead`.
 
-- cifar-resnet20 over PNGs of 32 px in blocks of 1024, one worker with two threads, whose process
-  runs already, over the same worker in one plain loop in the driver: at most 1.03. The two take
-  turns by the block, so that a machine whose speed changes within seconds changes both. The
-  seconds of the dispatch outside the worker's blocks, of the same runs: at most 3 %.
-- for information, in turn by the job: two workers with one thread each, and the worker's start
-  included.
+- cifar-resnet20 over PNGs of 32 px in blocks of 1024, one worker with two threads, whose process is
+  already running, over the same worker in one plain loop in the driver: at most 1.03. The two
+  alternate block by block, so that a machine whose speed changes within seconds affects both. The
+  share of the dispatch's seconds outside the worker's blocks, in the same runs: at most 3 %.
+- for information, alternating job by job: two workers with one thread each, and one worker
+  including its start.
 - `regroup --help` and `regroup ls` over bare `python -c pass`: at most 0.5 s more.
 
-CPU alone: nothing here runs on a GPU.
+CPU only: nothing here runs on a GPU.
 """
 
 from __future__ import annotations
@@ -44,7 +43,13 @@ CPUS = 2
 
 @dataclass(frozen=True)
 class Size:
-    """Blocks in turn with the plain loop, blocks of the other rows, and the samples of each."""
+    """Sizes of a run.
+
+    Attributes:
+        in_turn: blocks that alternate with the plain loop.
+        others: blocks of the other rows.
+        block_rows: samples per block.
+    """
 
     in_turn: int
     others: int
@@ -55,14 +60,14 @@ SIZES = {"tiny": Size(3, 2, 8), "small": Size(12, 4, 1024), "full": Size(48, 16,
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """The job, then the command."""
+    """Yield the start-up of commands, then the job."""
     if setting.device != "cpu":
-        yield Skipped("overhead", "it is of the CPU alone: leave --device out")
+        yield Skipped("overhead", "it measures only the CPU: omit --device")
         return
     keep_freed_memory()  # as in a worker
     with tempfile.TemporaryDirectory() as folder:
         yield start_up(Path(folder))
-        # An idle pool holds its CPUs while another one starts.
+        # An idle pool keeps its CPUs while another one starts.
         with ray_session(SessionConfig(num_cpus=2 * CPUS)):
             yield from _jobs(Path(folder), SIZES[setting.sizes])
 
@@ -78,26 +83,26 @@ def _jobs(folder: Path, size: Size) -> Iterator[Item]:
 
 
 def small_job(folder: Path, blocks: int, block_rows: int) -> SmallJob:
-    """A job in a folder of its own."""
+    """Create a job in a separate folder."""
     folder.mkdir()
     return SmallJob(folder, blocks, block_rows)
 
 
 def outside(job: SmallJob) -> Fact:
-    """The share of the dispatch's seconds that its one worker was not in a block; the median."""
+    """Return the median share of a dispatch's seconds in which its worker was outside blocks."""
     what = "share of time that the worker is outside blocks"
     return Fact(what, statistics.median(job.outside), SHARE - 1)
 
 
 class InTurn:
-    """A job of a pool and a plain loop that take turns by the block: the halves of one run."""
+    """A pool and a plain loop that alternate block by block: the two halves of one run."""
 
     def __init__(self, job: SmallJob, pool: WorkerPool) -> None:
         self._job, self._pool = job, pool
         self._left: tuple[deque[Taken], deque[Taken]] = (deque(), deque())
 
     def half(self, which: int) -> Taken:
-        """What the pool (0) or the loop (1) took; runs both unless the other half was asked."""
+        """Return what the pool (0) or the loop (1) took; runs both unless one result is left."""
         if not self._left[which]:
             both = self._job.in_turn(self._pool, CPUS)
             for left, taken in zip(self._left, both, strict=True):
@@ -107,7 +112,7 @@ class InTurn:
 
 @contextmanager
 def share(job: SmallJob) -> Iterator[Comparison]:
-    """The job with Ray over a plain loop in the driver, block by block in turn."""
+    """Compare the job with Ray with a plain loop in the driver, alternating block by block."""
     with worker_pool(WorkerResources(1, CPUS, 0)) as pool:
         halves = InTurn(job, pool)
         notes: dict[str, object] = {"blocks": job.blocks}
@@ -124,7 +129,7 @@ def share(job: SmallJob) -> Iterator[Comparison]:
 
 @contextmanager
 def others(job: SmallJob) -> Iterator[Comparison]:
-    """For information: two workers, and a worker's start, over a plain loop."""
+    """Compare two workers, and one including its start, with a plain loop; for information."""
     with worker_pool(WorkerResources(CPUS, 1, 0)) as pool:
         contenders = (
             Contender(
@@ -143,7 +148,7 @@ def others(job: SmallJob) -> Iterator[Comparison]:
 
 
 def start_up(folder: Path) -> Comparison:
-    """The commands that need neither torch nor Ray, over Python alone."""
+    """Compare commands that need neither torch nor Ray with Python alone."""
     store = str(folder / "empty")
     open_store(store, create=True)
     commands = {"regroup --help": ["--help"], "regroup ls": ["ls", "--store", store]}
@@ -155,10 +160,14 @@ def start_up(folder: Path) -> Comparison:
 
 
 def _started(*words: str) -> Callable[[], Taken]:
-    """Runs Python once; a failure ends the benchmark."""
+    """Return a function that runs Python once."""
 
     def run() -> Taken:
-        """Start Python, wait for its end; CalledProcessError where it fails."""
+        """Start Python and wait for its end.
+
+        Raises:
+            CalledProcessError: it fails.
+        """
         started = time.perf_counter()
         subprocess.run([sys.executable, *words], check=True, capture_output=True)
         return Taken(time.perf_counter() - started)
@@ -167,7 +176,7 @@ def _started(*words: str) -> Callable[[], Taken]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("overhead", __doc__, items, arguments)
 
 

@@ -1,7 +1,7 @@
-"""Ours against a baseline or floor in one run: alternating rounds, one table, JSON, exit status.
+"""Paired measurements of our code and a baseline: alternating rounds, a table, JSON, exit status.
 
-What is compared runs in turn, every round beginning with another one, after a round to warm up. A
-ratio is taken round by round: the median counts, the lowest and highest are its spread.
+The contenders run alternately, after a round for warm-up, and every round starts with a different
+one. Ratios are computed per round: the median counts, the lowest and highest are its spread.
 """
 
 from __future__ import annotations
@@ -24,18 +24,21 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Measure = Literal["cost", "gain", "extra"]
 """cost: our seconds over the baseline's, at most the target. gain: the baseline's over ours, at
-least the target. extra: our seconds less the baseline's, at most the target."""
+least the target. extra: our seconds minus the baseline's, at most the target."""
 SIZES = ("tiny", "small", "full")
 ROUNDS = 5
 MB = 1e6
-THIS_PROCESS = -1  # a peak that is yet to be measured, here
+THIS_PROCESS = -1  # a peak that is still to be measured, in this process
 
 
 @dataclass(frozen=True)
 class Taken:
-    """What a run took by its own account: seconds, peak bytes and processor seconds.
+    """What a run reports of itself.
 
-    The latter two of the processes that it used; None where nobody knows.
+    Attributes:
+        seconds: wall time.
+        peak_bytes: peak memory of the processes that it used; None: unknown.
+        processor_s: processor seconds of the processes that it used; None: unknown.
     """
 
     seconds: float
@@ -45,15 +48,15 @@ class Taken:
 
 @dataclass(frozen=True)
 class Contender:
-    """What is held against a baseline.
+    """A function that is compared with a baseline.
 
     Attributes:
         what: its name in the table.
-        run: does it once; may return `Taken` where the wall time of the call is not what counts.
-        target: what its ratio has to reach; None: for information.
-        measure: which ratio, and whether the target is a most or a least.
-        samples: that one run does, so that a slow baseline may do fewer.
-        notes: numbers and words that go to the JSON.
+        run: runs it once; may return `Taken` if the wall time of the call is not what counts.
+        target: the target of its ratio; None: for information.
+        measure: which ratio, and whether the target is an upper or a lower bound.
+        samples: samples per run, so that a slow baseline may process fewer.
+        notes: numbers and words for the JSON.
         against: the contender of the same comparison that is its baseline; None: the comparison's.
     """
 
@@ -68,7 +71,7 @@ class Contender:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Contenders against one baseline; `samples` that one run of the baseline does."""
+    """Contenders and their baseline, which processes `samples` samples per run."""
 
     baseline: str
     run: Callable[[], object]
@@ -77,23 +80,35 @@ class Comparison:
 
     @property
     def ways(self) -> tuple[Contender, ...]:
-        """All that take turns, the baseline first."""
+        """Everything that runs, the baseline first."""
         return (Contender(self.baseline, self.run, samples=self.samples), *self.contenders)
 
     def base_of(self, contender: Contender) -> int:
-        """The place in `ways` of what `contender` is held against."""
+        """Return the position in `ways` of the baseline of `contender`."""
         against = contender.against or self.baseline
         return [way.what for way in self.ways].index(against)
 
 
 @dataclass(frozen=True)
 class Row:
-    """A contender measured; seconds are a sample's, of the median round.
+    """The measurement of a contender.
 
-    peak, baseline_peak: the most bytes held during a run, of the process (or its workers) on a CPU,
-    else allocated on the GPU; None where nobody knows.
-    processor: the ratio once more, of processor time, which other work on the machine moves less;
-    None where nobody knows it.
+    Attributes:
+        what: the contender.
+        baseline: its baseline.
+        ours_s: seconds per sample in the median round.
+        baseline_s: the baseline's seconds per sample in the median round.
+        measure: which ratio.
+        ratio: the median ratio.
+        lowest: the lowest ratio.
+        highest: the highest ratio.
+        target: target of the ratio; None: for information.
+        rounds: number of rounds.
+        peak: peak bytes of a run: of the process (or its workers) on a CPU, else allocated on the
+            GPU; None: unknown.
+        baseline_peak: the same of the baseline.
+        processor: the ratio of processor times, which other load affects less; None: unknown.
+        notes: numbers and words for the JSON.
     """
 
     what: str
@@ -113,7 +128,7 @@ class Row:
 
     @property
     def met(self) -> bool:
-        """Whether the ratio keeps its target, where there is one."""
+        """Whether the ratio meets its target, if there is one."""
         if self.target is None:
             return True
         return self.ratio >= self.target if self.measure == "gain" else self.ratio <= self.target
@@ -121,7 +136,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Fact:
-    """A number that has no seconds: it may be at most `target`."""
+    """A number other than a time, which may be at most `target`."""
 
     what: str
     value: float
@@ -130,13 +145,13 @@ class Fact:
 
     @property
     def met(self) -> bool:
-        """Whether the value is within its target, where there is one."""
+        """Whether the value meets its target, if there is one."""
         return self.target is None or self.value <= self.target
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """What could not be measured here."""
+    """A row that could not be measured, and the reason."""
 
     what: str
     reason: str
@@ -148,7 +163,7 @@ Item = Comparison | Fact | Skipped
 
 @dataclass(frozen=True)
 class Setting:
-    """What a benchmark is asked for: a torch device, one of `SIZES`, and rounds after warm-up."""
+    """The options of a benchmark: a torch device, one of `SIZES`, and rounds after warm-up."""
 
     device: str
     sizes: str
@@ -156,9 +171,9 @@ class Setting:
 
 
 def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Row]:
-    """Run the baseline and all contenders in turn, `rounds` times after a warm-up.
+    """Run the baseline and all contenders alternately, `rounds` times after a warm-up.
 
-    Peak memory is that of a run more, since what is freed for it has to be asked for again.
+    Peak memory is that of an additional run, because it frees memory that a timed run would reuse.
     """
     ways = comparison.ways
     taken: list[list[Taken]] = [[] for _ in ways]
@@ -174,24 +189,24 @@ def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Ro
 
 @dataclass(frozen=True)
 class _Measured:
-    """All runs of one way but the warm-up's."""
+    """All runs of one contender, without warm-up."""
 
     way: Contender
     taken: list[Taken]
     peak: int | None
 
     def seconds(self) -> list[float]:
-        """Of a sample, round by round."""
+        """Return the seconds per sample of each round."""
         return [each.seconds / self.way.samples for each in self.taken]
 
     def processor(self) -> list[float]:
-        """Processor seconds of a sample, round by round; none where a run does not tell them."""
+        """Return the processor seconds per sample of each round; empty if a run lacks them."""
         each = [one.processor_s / self.way.samples for one in self.taken if one.processor_s]
         return each if len(each) == len(self.taken) else []
 
 
 def rotated(items: list[T], by: int) -> list[T]:
-    """`items` from another one on, so that none always runs after the same one."""
+    """Rotate `items`, so that none always runs after the same one."""
     by %= len(items)
     return items[by:] + items[:by]
 
@@ -242,7 +257,7 @@ def _ratios(measure: Measure, ours: list[float], bases: list[float]) -> list[flo
 
 
 def ratio(measure: Measure, ours: float, baseline: float) -> float:
-    """The ratio of a round by `measure`, of seconds."""
+    """Return the ratio of a round by `measure`."""
     if measure == "extra":
         return ours - baseline
     return ours / baseline if measure == "cost" else baseline / ours
@@ -256,13 +271,13 @@ def show_head() -> None:
     heads = ("ours ms", "base ms", "ratio", "lowest", "highest", "target")
     columns = " ".join(f"{head:>9}" for head in heads)
     print(
-        f"{'what':54} {'baseline or floor':31} {columns}  verdict, ratio of processor time, "
+        f"{'what':54} {'baseline':31} {columns}  verdict, ratio of processor time, "
         "peak MB (baseline's)"
     )
 
 
 def show(found: Found) -> None:
-    """Print a line of the table; milliseconds are a sample's."""
+    """Print a line of the table, in milliseconds per sample."""
     if isinstance(found, Skipped):
         print(f"{found.what:54} skipped: {found.reason}", flush=True)
         return
@@ -288,7 +303,7 @@ def _megabytes(size: int | None) -> str:
 
 
 def as_json(found: Found) -> dict[str, object]:
-    """A row of the JSON; `met` is its verdict."""
+    """Return a row of the JSON, with its verdict `met`."""
     kind = type(found).__name__.lower()
     met = {} if isinstance(found, Skipped) else {"met": found.met}
     return {"kind": kind, **asdict(found), **met}
@@ -303,7 +318,7 @@ def command(
     items: Callable[[Setting], Iterator[Item]],
     arguments: Sequence[str] | None,
 ) -> int:
-    """Measure what `items` gives, one after the other; 1 where a target is missed, else 0."""
+    """Measure the items one after the other; return 1 if a target is missed, else 0."""
     options = _options(name, description, arguments)
     setting = Setting(options.device, options.sizes, options.rounds)
     described = machine(setting.device)
@@ -338,7 +353,7 @@ def _options(
         help="tiny: for tests; small: minutes, a CPU's default; full: a GPU's default",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     options.sizes = options.sizes or ("small" if options.device == "cpu" else "full")
     if options.rounds < 1:

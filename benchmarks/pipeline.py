@@ -1,15 +1,15 @@
-"""How much of the wall time is the network's? `python -m benchmarks.pipeline --images FOLDER`.
+"""The network's share of the wall time: `python -m benchmarks.pipeline --images FOLDER`.
 
-Extracts the features of real images (class folders, as torchvision reads them) in two ways,
-in turn, several rounds: (a) the extractor alone over batches that lie decoded in memory, (b) the
-worker of `regroup extract`, which reads, decodes, runs the network, accumulates, and writes a store
-in a temporary folder. The network's share is (a) / (b) of a round; the median of the rounds counts.
-No Ray: one worker, in this process, with all threads that torch takes (OMP_NUM_THREADS). Weights
-are random: they do not change the time.
+Extracts the features of real images (class folders, in torchvision's layout) in two ways that
+alternate for several rounds: (a) the extractor alone over batches that are decoded in memory, (b)
+the worker of `regroup extract`, which reads, decodes, runs the network, accumulates, and writes to
+a store in a temporary folder. The network's share is (a) / (b) per round; the median counts. No
+Ray: one worker, in this process, with all threads that torch uses (OMP_NUM_THREADS). Weights are
+random; they do not change the time.
 
---photos repeats it with the images enlarged to 500 x 375 px, JPEG quality 90, about what ImageNet's
-are: small images decode faster than photographs do. Exit status 1 where the share of the default
-number of decode workers is below the limit; 2 where the options cannot be meant.
+--photos repeats it with the images enlarged to 500 x 375 px, JPEG quality 90, about the size of
+ImageNet's: small images decode faster than photographs. Exit status 1 if the share with the default
+number of decode workers is below the limit; 2 for invalid options.
 """
 
 import argparse
@@ -54,10 +54,11 @@ class Setting:
 
     Attributes:
         network: the classifier and its taps.
-        batch, block_rows: samples a forward pass, and a block.
+        batch: samples per forward pass.
+        block_rows: samples per block.
         device: torch device of the network.
-        rounds: how often (a) and every (b) run.
-        workers: the numbers of decode workers; the first is judged.
+        rounds: number of runs of (a) and of every (b).
+        workers: numbers of decode workers; the limit applies to the first.
     """
 
     network: Network
@@ -73,11 +74,14 @@ class Row:
     """Medians over the rounds: seconds of the pipeline and of its phases, and the share.
 
     Attributes:
-        images: which.
-        decode_workers: of the pipeline.
-        samples: how many.
-        network_s, pipeline_s: seconds of (a) and of (b).
-        share: median of (a) / (b), round by round; `lowest` and `highest` of them.
+        images: name of the set of images.
+        decode_workers: decode workers of the pipeline.
+        samples: number of images.
+        network_s: seconds of (a).
+        pipeline_s: seconds of (b).
+        share: median of (a) / (b) over the rounds.
+        lowest: lowest share of a round.
+        highest: highest share of a round.
         phases: seconds of (b): waiting for pixels (read), network, write.
     """
 
@@ -98,7 +102,7 @@ class Row:
 
 
 def write_index(store: Store, spec: str, samples: int) -> SampleIndex:
-    """An index of `samples` images, spread evenly over the source `spec`; all, if it has fewer."""
+    """Write an index of `samples` images, spread evenly over the source, or all if it has fewer."""
     source = open_source(spec)
     rows = list(source.rows())
     rows = [rows[i * len(rows) // samples] for i in range(samples)] if samples < len(rows) else rows
@@ -114,7 +118,7 @@ def write_index(store: Store, spec: str, samples: int) -> SampleIndex:
 
 
 def write_photos(index: SampleIndex, folder: Path) -> str:
-    """The images of `index` at the size of photographs; returns the source of the new files."""
+    """Write the images of `index` at the size of photographs; return the source of the files."""
     source = open_source(index.source_spec)
     table = index.rows(slice(0, index.rows_count), ["label", "locator"]).to_pydict()
     for number, label in enumerate(table["label"]):
@@ -129,7 +133,7 @@ def write_photos(index: SampleIndex, folder: Path) -> str:
 
 
 def measure(name: str, store: Store, index: SampleIndex, setting: Setting) -> list[Row]:
-    """Time (a) and every (b) in turn; a row for each number of decode workers."""
+    """Time (a) and every (b) alternately; return one row per number of decode workers."""
     classifier = fetch_classifier(setting.network.spec).to(setting.device)
     extractor = build_extractor(classifier, setting.network.policy, setting.device)
     images = IndexImages(
@@ -151,13 +155,13 @@ def measure(name: str, store: Store, index: SampleIndex, setting: Setting) -> li
 
 
 def rotated(items: list[Place], by: int) -> list[Place]:
-    """`items` from another one on, so that none always runs after the same one."""
+    """Rotate `items`, so that none always runs after the same one."""
     by %= len(items)
     return items[by:] + items[:by]
 
 
 def run_network(extractor: Extractor, batches: Sequence[torch.Tensor], device: str) -> float:
-    """Seconds of the extractor alone."""
+    """Time the extractor alone."""
     started = time.perf_counter()
     with torch.inference_mode():
         for pixels in batches:
@@ -170,9 +174,9 @@ def run_network(extractor: Extractor, batches: Sequence[torch.Tensor], device: s
 def run_pipeline(
     store: Store, index: SampleIndex, setting: Setting, workers: Workers, name: str
 ) -> tuple[float, dict[str, float]]:
-    """Seconds of a worker over all blocks of new features, and of its phases."""
+    """Time a worker over all blocks of new features, in total and by phase."""
     network = setting.network
-    # Else the second run would find the first's.
+    # Otherwise the second run would find the features of the first.
     described = replace(network, description=network.description | {"run": name})
     spec = index_features_spec(described, index, setting.block_rows)
     element = BlockElement.create(store, spec, {})
@@ -188,7 +192,9 @@ def run_pipeline(
     started = time.perf_counter()
     reports = [measured(worker, block) for block in range(element.plan.blocks)]
     seconds = time.perf_counter() - started
-    assert all(r.committed and not r.failed for r in reports), f"not all was extracted: {reports}"
+    assert all(r.committed and not r.failed for r in reports), (
+        f"some blocks were not extracted: {reports}"
+    )
     phases = ("read", "network", "write")
     return seconds, {phase: sum(r.phases[phase] for r in reports) for phase in phases}
 
@@ -229,12 +235,12 @@ def show(rows: Sequence[Row], setting: Setting) -> None:
             f"{row.share:10.3f} ({row.lowest:.3f} to {row.highest:.3f})",
         ]
         print(f"{row.images:12} {row.decode_workers!s:>7} {' '.join(numbers)}")
-    for row in _judged(rows):
+    for row in _first_rows(rows):
         print(f"{row.images}: share >= {LIMIT:.2f} {'met' if row.met else 'NOT MET'}")
 
 
-def _judged(rows: Sequence[Row]) -> Iterator[Row]:
-    """The first row of each set of images."""
+def _first_rows(rows: Sequence[Row]) -> Iterator[Row]:
+    """Yield the first row of each set of images, to which the limit applies."""
     seen: set[str] = set()
     for row in rows:
         if row.images not in seen:
@@ -248,7 +254,7 @@ def _workers(text: str) -> Workers:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pipeline", description=__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="folder of class folders")
+    parser.add_argument("--images", type=Path, required=True, help="folder with class folders")
     parser.add_argument("--photos", action="store_true", help="also enlarged to 500 x 375 px")
     parser.add_argument("--model", default="resnet50")
     parser.add_argument("--weights", default="random")
@@ -262,12 +268,14 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--decode-workers", type=_workers, nargs="+", default=["auto", 0, 2], metavar="N",
-        help="numbers to compare (default: auto 0 2); the first is judged",
+        help="numbers to compare (default: auto 0 2); the limit applies to the first",
     )  # fmt: skip
     default = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=default, help=f"default here: {default}")
-    parser.add_argument("--folder", type=Path, help="where the store goes (default: a temporary)")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the store (default: a temporary one)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     return parser.parse_args(arguments)
 
 
@@ -292,7 +300,7 @@ def _setting(options: argparse.Namespace) -> Setting:
 
 
 def run(options: argparse.Namespace, setting: Setting) -> list[Row]:
-    """Measure the images, and as photographs where that is asked for."""
+    """Measure the images, and with --photos also at the size of photographs."""
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         store = open_store(str(Path(folder) / "store"), create=True)
         index = write_index(store, f"imagefolder:{options.images}", options.samples)
@@ -305,7 +313,7 @@ def run(options: argparse.Namespace, setting: Setting) -> list[Row]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the comparison; the table goes to standard output."""
+    """Run the comparison and print the table."""
     options = _options(arguments)
     keep_freed_memory()  # as in a worker
     try:
@@ -327,7 +335,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "rows": [asdict(row) | {"met": row.met} for row in rows],
         }
         options.json.write_text(json.dumps(content, indent=2) + "\n")
-    return 0 if all(row.met for row in _judged(rows)) else 1
+    return 0 if all(row.met for row in _first_rows(rows)) else 1
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The extract job without Ray in several processes at once: what more workers can bring here."""
+"""The extract job without Ray in several processes at once: an upper bound for more workers."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ THREADS = "OMP_NUM_THREADS"
 
 @contextmanager
 def plain_processes(count: int) -> Iterator[PlainProcesses]:
-    """Start `count` processes of one thread each, and end them."""
+    """Start `count` processes with one thread each, and end them on exit."""
     context = multiprocessing.get_context("spawn")
     with ExitStack() as stack:
-        # A pool each, so that none does another's part.
+        # One pool per process, so that none takes another's part.
         pools = [ProcessPoolExecutor(1, context, initializer=_begin) for _ in range(count)]
         yield PlainProcesses([stack.enter_context(pool) for pool in pools])
 
 
 @dataclass(frozen=True)
 class PlainProcesses:
-    """Processes of one thread each, kept between runs; each does a part of the blocks."""
+    """Processes with one thread each, kept between runs; each processes a part of the blocks."""
 
     pools: list[ProcessPoolExecutor]
 
     def run(self, job: SmallJob) -> Taken:
-        """All blocks of `job`, spread over the processes in turn."""
+        """Process all blocks of `job`, distributed cyclically over the processes."""
         work = job.features()
         started = time.perf_counter()
         count = len(self.pools)
@@ -50,13 +50,13 @@ class PlainProcesses:
 
 
 def _begin() -> None:
-    """Before torch is imported; memory is kept as in the workers."""
+    """Set the threads before torch is imported, and keep freed memory as workers do."""
     os.environ[THREADS] = "1"
     keep_freed_memory()
 
 
 def _loop(work: Counted, blocks: list[int]) -> float:
-    """Processor seconds of the blocks."""
+    """Process the blocks and return their processor seconds."""
     from benchmarks.extract_job import plain_loop, processor_seconds
     from benchmarks.machine import torch_threads
 

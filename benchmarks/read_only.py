@@ -1,4 +1,4 @@
-"""Reading and nothing else: a step of benchmarks/v50k.py, for workers to import."""
+"""Work that only reads: a step of benchmarks/v50k.py, importable by workers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ReadWork(BlockWork):
-    """Reads and verifies every array of a block and does nothing with it."""
+    """Work that reads and verifies every array of a block."""
 
     store_uri: str
     features_ref: str
@@ -26,7 +26,7 @@ class ReadWork(BlockWork):
 
 
 class ReadWorker:
-    """Keeps the features open between blocks: their arrays' metadata is read once."""
+    """A worker that keeps the features open between blocks, so that metadata is read once."""
 
     def __init__(self, work: ReadWork) -> None:
         self._element = BlockElement.open(open_store(work.store_uri), "features", work.features_ref)

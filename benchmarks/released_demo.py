@@ -1,11 +1,11 @@
-"""Against the way of the released demo: `python -m benchmarks.released_demo [--device cuda]`.
+"""Comparison with the released demo's method: `python -m benchmarks.released_demo [--device cuda]`.
 
-The demo runs the network once for each layer of each image, with a hook on that layer alone, sums
-the positive and the negative responses, and takes the KL divergence of every class in NumPy. That
-is written here from the method (paper arXiv 2006.10679, eqs. 2 to 7), in float64, for a VGG-19 for
-32-px images, ten classes, the outputs of its convolutions and linear layer. Ours is `Extractor` and
-`Scorer` on a batch of the same images. A sample's time of theirs over ours: at least 20 on a CPU,
-500 on a GPU. Predictions must agree.
+The demo runs the network once per layer and image, with a hook on that layer alone, sums the
+positive and the negative responses, and computes the KL divergence of every class in NumPy. It is
+reimplemented here from the method (paper arXiv 2006.10679, eqs. 2 to 7), in float64, for a VGG-19
+for 32-px images, ten classes, with the outputs of its convolutions and linear layer. Ours is
+`Extractor` and `Scorer` on a batch of the same images. Ratio: their time per sample over ours, at
+least 20 on a CPU and 500 on a GPU. Predictions must agree.
 """
 
 from __future__ import annotations
@@ -34,7 +34,12 @@ CLASSES, SIDE = 10, 32
 
 @dataclass(frozen=True)
 class Size:
-    """Images in a batch of ours, and that the demo's way takes, one by one."""
+    """Sizes of a run.
+
+    Attributes:
+        ours: images in our batch.
+        theirs: images that the demo's method processes, one by one.
+    """
 
     ours: int
     theirs: int
@@ -44,7 +49,7 @@ SIZES = {"tiny": Size(4, 2), "small": Size(256, 8), "full": Size(1024, 32)}
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """The comparison, and how many predictions differ."""
+    """Yield the comparison and the number of predictions that differ."""
     size, device = SIZES[setting.sizes], setting.device
     network = build("vgg19-32", CLASSES).to(device)
     pixels = noise(size.ours, SIDE, device)
@@ -53,11 +58,11 @@ def items(setting: Setting) -> Iterator[Item]:
     scorer = Scorer(bank, device=device)
 
     def ours() -> NDArray[np.int64]:
-        """Predictions (N,) of the whole batch."""
+        """Return the predictions (N,) for the complete batch."""
         return batched(extractor, scorer, pixels)
 
     def theirs() -> NDArray[np.int64]:
-        """Predictions of the first images, one after the other."""
+        """Return the predictions for the first images, one after the other."""
         return np.array([demo(network, bank, image) for image in pixels[: size.theirs, None]])
 
     target = CPU_TARGET if device == "cpu" else GPU_TARGET
@@ -70,7 +75,7 @@ def items(setting: Setting) -> Iterator[Item]:
 
 @torch.inference_mode()
 def bank_of(extractor: Extractor, device: str) -> Bank:
-    """A bank of the network's own responses to noise, five images a class."""
+    """Build a bank from the network's responses to noise, five images per class."""
     found = extractor(noise(5 * CLASSES, SIDE, device)).accumulators
     accumulators = [values.cpu().numpy() for values in found]
     taps = [(tap.name, tap.channels) for tap in extractor.taps]
@@ -82,13 +87,13 @@ def bank_of(extractor: Extractor, device: str) -> Bank:
 
 @torch.inference_mode()
 def batched(extractor: Extractor, scorer: Scorer, pixels: Tensor) -> NDArray[np.int64]:
-    """Our predictions (N,), by one forward pass; all taps vote with both signs."""
+    """Return our predictions (N,), from one forward pass; all taps vote with both signs."""
     sums = scorer.borda_sums(extractor(pixels).accumulators, len(extractor.taps), "both")
     return sums.argmax(1).cpu().numpy()
 
 
 def demo(network: nn.Module, bank: Bank, image: Tensor) -> int:
-    """The demo's prediction for an image (1, 3, H, W)."""
+    """Return the demo's prediction for an image (1, 3, H, W)."""
     layers = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
     borda = np.zeros(bank.num_classes, np.int64)
     for layer, mixtures in zip(layers, bank.mixtures, strict=True):
@@ -103,9 +108,9 @@ def demo(network: nn.Module, bank: Bank, image: Tensor) -> int:
 
 @torch.no_grad()
 def response_of(network: nn.Module, layer: nn.Module, image: Tensor) -> NDArray[np.float64]:
-    """What `layer` returns in one whole forward pass, (1, C, ...) float64."""
+    """Return the output of `layer` in one complete forward pass, (1, C, ...) float64."""
     kept: list[Tensor] = []
-    # In-place activations follow, so a copy.
+    # A copy, because in-place activations follow.
     hook = layer.register_forward_hook(lambda _m, _i, output: kept.append(output.clone()))
     network(image)
     hook.remove()
@@ -113,14 +118,14 @@ def response_of(network: nn.Module, layer: nn.Module, image: Tensor) -> NDArray[
 
 
 def kl(mixtures: NDArray[np.float64], pmf: NDArray[np.float64]) -> NDArray[np.float64]:
-    """KL(C_y || pmf) of every class, (M,), for mixtures (M, C) and a PMF (C,)."""
+    """Return KL(C_y || pmf) of every class, (M,), for mixtures (M, C) and a PMF (C,)."""
     logs = np.log(np.where(mixtures > 0, mixtures, 1.0)) - np.log(pmf)
     divergences: NDArray[np.float64] = np.sum(mixtures * logs, axis=1)
     return divergences
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("released_demo", __doc__, items, arguments)
 
 

@@ -1,15 +1,15 @@
 """Re-scoring from the store over running the network again: `python -m benchmarks.rescoring`.
 
-A store with ResNet-50's accumulators (made up: they cost the same to read) and a bank of 1000
-classes. Ours is what a worker does with every block: read and check, score for every k and sign
-choice, write the votes. The baseline is the network's pass with `Extractor` over images of 224 px
-that lie decoded in memory, float32, channels-last, on fewer samples: reading and decoding, which a
-real job has on top, count as nothing. No Ray on either side; freed memory is kept as in a worker
-(`regroup.kernels.allocator`). Both with one thread, which is how
-`regroup` has a worker a core extract and score, and both with one for each core. A sample's time of
-the baseline over ours: at least 30 with all taps, 150 with the last five.
+A store with ResNet-50's accumulators (synthetic ones: they cost the same to read) and a bank of
+1000 classes. Ours is the work of a worker on every block: read and verify, score for every k and
+sign choice, write the votes. The baseline is the network's pass with `Extractor` over images of 224
+px that are decoded in memory, float32, channels-last, on fewer samples; reading and decoding, which
+a real job needs in addition, are not counted. No Ray on either side; freed memory is kept as in a
+worker (`regroup.kernels.allocator`). Both run with one thread, as in `regroup`, which extracts and
+scores with one worker per core, and both with one thread per core. Ratio: the baseline's time per
+sample over ours, at least 30 with all taps and 150 with the last five.
 
-CPU alone: reading and scoring run there.
+CPU only: reading and scoring run there.
 """
 
 from __future__ import annotations
@@ -63,9 +63,15 @@ SCORING = {"rule": "borda", "tie_break": "class", "delta": 1e-20}
 
 @dataclass(frozen=True)
 class Size:
-    """Side in px and samples of the network; classes, blocks and their samples of the store.
+    """Sizes of a run.
 
-    taps: only the last so many are stored; None: all.
+    Attributes:
+        side: width and height of the images, in px.
+        passed: samples of the network.
+        classes: classes of the bank.
+        blocks: blocks of the store.
+        block_rows: samples per block.
+        taps: number of last taps that are stored; None: all.
     """
 
     side: int
@@ -84,9 +90,9 @@ SIZES = {
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """Both policies."""
+    """Yield the comparisons of both policies."""
     if setting.device != "cpu":
-        yield Skipped("rescoring", "it is of the CPU alone: leave --device out")
+        yield Skipped("rescoring", "it measures only the CPU: omit --device")
         return
     keep_freed_memory()
     for policy in get_args(TapPolicy):
@@ -100,7 +106,14 @@ def items(setting: Setting) -> Iterator[Item]:
 def comparison(
     stored: StoredFeatures, size: Size, policy: TapPolicy, threads: str = ""
 ) -> Comparison:
-    """All taps and the last five, against the network; `threads`: what the names end with."""
+    """Compare all taps and the last five with the network.
+
+    Args:
+        stored: the features.
+        size: sizes of the run.
+        policy: tap policy.
+        threads: suffix of the rows' names.
+    """
     notes: dict[str, object] = {"samples": stored.samples, "block_rows": size.block_rows}
     contenders = tuple(
         Contender(
@@ -121,14 +134,14 @@ def comparison(
 
 
 def network(size: Size, policy: TapPolicy) -> Callable[[], object]:
-    """The extraction that re-scoring saves."""
+    """Return the extraction that re-scoring saves."""
     model = classifier("resnet50", "cpu", size.side, compute=Compute(channels_last=True))
     pixels = noise(size.passed, size.side, "cpu")
     extractor = Extractor(model, policy, pixels)
 
     @torch.inference_mode()
     def run() -> object:
-        """The forward passes, their accumulators summed."""
+        """Run the forward passes with their accumulators."""
         return extractor(pixels)
 
     return run
@@ -138,8 +151,8 @@ class StoredFeatures:
     """A store below `folder` with features and a bank.
 
     Attributes:
-        samples: of the features.
-        taps: names, in execution order.
+        samples: samples of the features.
+        taps: names of the taps, in execution order.
     """
 
     def __init__(self, folder: Path, size: Size, policy: TapPolicy) -> None:
@@ -167,7 +180,7 @@ class StoredFeatures:
         return element
 
     def rescore(self, taps: tuple[str, ...]) -> Taken:
-        """Read, score and write all blocks; the bank is read before."""
+        """Read, score and write all blocks; reading the bank is not counted."""
         worker = self._work(taps).open()
         started, used = time.perf_counter(), time.process_time()
         for block in range(self._features.plan.blocks):
@@ -177,7 +190,7 @@ class StoredFeatures:
         return Taken(seconds, THIS_PROCESS, used)
 
     def _work(self, taps: tuple[str, ...]) -> ScoringWork:
-        """Return the work that fills votes that are not there yet."""
+        """Return the work that fills a new votes element."""
         self._runs += 1
         spec = votes_spec(
             name="votes",
@@ -215,7 +228,7 @@ def _write_bank(store: Store, taps: tuple[tuple[str, int], ...], classes: int) -
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("rescoring", __doc__, items, arguments)
 
 

@@ -1,8 +1,8 @@
-"""Past the rehearsal, on paper: `python -m benchmarks.scale RESULTS.json [--ASSUMPTION VALUE]`.
+"""Scaling estimates: `python -m benchmarks.scale RESULTS.json [--ASSUMPTION VALUE]`.
 
-From the numbers of `benchmarks.v50k --json`, and assumptions that options replace, the time,
-storage and cost of V50K under twelve attacks on 1, 8 and 64 GPUs, and of the whole training set.
-docs/scale.md explains it and names where every assumption comes from.
+From the numbers of `benchmarks.v50k --json`, and assumptions that options replace, it estimates the
+time, storage and cost of V50K under twelve attacks on 1, 8 and 64 GPUs, and of the complete
+training set. docs/scale.md explains it and gives the source of every assumption.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GB, HOUR = 1e9, 3600.0
 GPUS = (1, 8, 64)
 IMAGE_BYTES = 3 * 224 * 224 * 4
 VAL, TRAIN = 50_000, 1_281_167
-# How many such attacks are among the twelve, and the most gradient steps an image that one takes.
+# The number of such attacks among the twelve, and the most gradient steps per image of one.
 ATTACKS = {
     "PGD budget, 40 steps": (4, 40),
     "PGD minimal, 40 tries of 40": (4, 1600),
@@ -32,29 +32,29 @@ ATTACKS = {
 
 @dataclass(frozen=True)
 class Assumptions:
-    """What the rehearsal did not measure."""
+    """Quantities that the rehearsal did not measure."""
 
     forward: float = 3300.0
-    """Images a second and GPU, forward with accumulation, float32 without TF32."""
+    """Images per second and GPU, forward with accumulation, float32 without TF32."""
     gradient: float = 1600.0
-    """Gradient steps a second and GPU: forward, and backward to the image."""
+    """Gradient steps per second and GPU: forward, and backward to the image."""
     gpu_hour: float = 4.0
-    """Price of a GPU with its CPUs, an hour, in $."""
+    """Price of a GPU with its CPUs, in $ per hour."""
     cores: float = 16.0
     """CPU cores beside a GPU, each as fast as one of the rehearsal."""
     correct: float = 0.80
-    """Share of the images that are correctly classified, and so attacked."""
+    """Share of the images that are classified correctly and therefore attacked."""
     gb_month: float = 0.023
-    """Price of a GB stored for a month, in $."""
+    """Price of storage, in $ per GB and month."""
     put: float = 5e-6
     """Price of a PUT, in $."""
     attack_rows: float = 256.0
-    """Samples a block of an attack."""
+    """Samples per block of an attack."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One policy of the rehearsal, a sample or a process at a time."""
+    """Measurements of the rehearsal with one policy, per sample or per process."""
 
     policy: str
     sample_bytes: float
@@ -68,13 +68,13 @@ class Measured:
 
     @classmethod
     def of(cls, run: dict[str, Any]) -> Measured:
-        """From a run of the JSON; speeds are of one process or core."""
+        """Read a run of the JSON; speeds are those of one process or core."""
         steps = {step["name"]: step for step in run["steps"]}
         samples, workers = run["samples"], run["workers"]
         write = steps["write bank features"]
 
         def speed(name: str, processes: int) -> float:
-            """Bytes a second of one process in a step."""
+            """Return the bytes per second of one process in a step."""
             return float(steps[name]["data_bytes"] / steps[name]["counted"] / processes)
 
         return cls(
@@ -86,19 +86,19 @@ class Measured:
             verify_bytes_s=speed("verify, 1 process", 1),
             bank_bytes_s=speed("build bank", workers),
             score_core_s=steps["score, every k"]["counted"] * workers / samples,
-            # A block: a chunk a tap, the logits, the samples' part, the commit record.
+            # Per block: one chunk per tap, the logits, the samples' part, the commit record.
             objects=(len(run["taps"]) + 3) / run["block_rows"],
         )
 
 
 def table(runs: Sequence[dict[str, Any]], assumed: Assumptions | None = None) -> str:
-    """The tables of docs/scale.md as text."""
+    """Return the tables of docs/scale.md as text."""
     given = assumed or Assumptions()
     return "\n".join([*_attacks(given), *(line for r in runs for line in _store(r, given))])
 
 
 def _attacks(a: Assumptions) -> list[str]:
-    """Hours and $ of each attack and of all twelve."""
+    """Return the hours and $ of each attack and of all twelve."""
     lines = [f"{'one attack on V50K':30} {'gradient steps':>14} " + _heads("h") + f"{'$':>8}"]
     total = 0.0
     for name, (count, steps) in ATTACKS.items():
@@ -109,7 +109,7 @@ def _attacks(a: Assumptions) -> list[str]:
     blocks = ceil(VAL * a.correct / a.attack_rows)
     rounds = {gpus: ceil(blocks / gpus) for gpus in GPUS}
     busy = ", ".join(f"{100 * blocks / (n * gpus):.0f} % of {gpus}" for gpus, n in rounds.items())
-    lines.append(f"{blocks} blocks an attack keep busy: {busy}")
+    lines.append(f"{blocks} blocks per attack keep busy: {busy}")
     return lines
 
 
@@ -118,30 +118,30 @@ def _heads(unit: str) -> str:
 
 
 def _hours(alone: float, a: Assumptions) -> str:
-    """Hours on each number of GPUs; whole blocks, so that the last round may leave some idle."""
+    """Return the hours on each number of GPUs; GPUs may be idle in the last round of blocks."""
     blocks = ceil(VAL * a.correct / a.attack_rows)
     return "".join(f"{alone * ceil(blocks / gpus) / blocks:9.2f} " for gpus in GPUS)
 
 
 def _store(run: dict[str, Any], a: Assumptions) -> list[str]:
-    """Time, storage and cost of everything but the attacks, with the taps of one policy."""
+    """Return time, storage and cost of everything except the attacks, with one tap policy."""
     m, attacked = Measured.of(run), sum(n for n, _ in ATTACKS.values()) * VAL * a.correct
     samples = 2 * VAL + attacked
     stored, images = samples * m.stored_bytes / GB, attacked * IMAGE_BYTES / GB
     objects = samples * m.objects + attacked * 3 / a.attack_rows
     needed = a.forward * m.sample_bytes / m.write_bytes_s
     lines = {
-        "a sample's features, kB raw": m.sample_bytes / 1e3,
-        "a sample's features, kB stored": m.stored_bytes / 1e3,
+        "features per sample, kB raw": m.sample_bytes / 1e3,
+        "features per sample, kB stored": m.stored_bytes / 1e3,
         "samples extracted": samples,
         "features stored, GB": stored,
         "adversarials, GB": images,
         "objects": objects,
         "their PUTs, $": objects * a.put,
-        "storage a month, $": (stored + images) * a.gb_month,
+        "storage per month, $": (stored + images) * a.gb_month,
         "processes that write as fast as one GPU extracts": needed,
         "training set: features stored, GB": TRAIN * m.stored_bytes / GB,
-        "training set: storage a month, $": TRAIN * m.stored_bytes / GB * a.gb_month,
+        "training set: storage per month, $": TRAIN * m.stored_bytes / GB * a.gb_month,
         "training set: objects": TRAIN * m.objects,
         "training set: verify in one process, min": TRAIN * m.sample_bytes / m.verify_bytes_s / 60,
     }

@@ -1,15 +1,15 @@
-"""Scoring over its floor: `python -m benchmarks.scoring [--device cuda]`.
+"""Scoring over its lower bound: `python -m benchmarks.scoring [--device cuda]`.
 
 ResNet-50's taps under both policies, 1000 classes, 2000 samples.
 
-- `Scorer.votes`, all taps, over the floor: the bare float32 matrix product and one argsort of every
-  voter, on all cores. The floor multiplies and sorts in the ways that are fastest on this machine,
-  tried beforehand and named in the table. At most 1.5.
+- `Scorer.votes`, all taps, over the lower bound: the bare float32 matrix product and one argsort
+  per voter, on all cores. The bound uses the fastest ways to multiply and sort on this machine,
+  which are determined first and named in the table. At most 1.5.
 - all k and all three sign choices (`votes`) over one k and one choice (`borda_sums`): at most 1.3.
 
-Predictions are compared with those of float64 for every k, choice and tap. Differences are counted;
-those where float32 put no two classes of a voter in the wrong order that are 1e-6 or more of their
-divergence apart are ties. There may be no others.
+Predictions are compared with those of float64 for every k, choice and tap, and differences are
+counted. A difference is a tie if float32 inverts only classes of a voter whose divergences differ
+by less than 1e-6 of their size. There may be no other differences.
 """
 
 from __future__ import annotations
@@ -41,7 +41,14 @@ OVER_FLOOR, OVER_ONE_K, TIE = 1.5, 1.3, 1e-6
 
 @dataclass(frozen=True)
 class Size:
-    """Classes, samples, samples compared with float64, and the last taps used (None: all)."""
+    """Sizes of a run.
+
+    Attributes:
+        classes: number of classes.
+        samples: samples to score.
+        compared: samples to compare with float64.
+        taps: number of last taps; None: all.
+    """
 
     classes: int
     samples: int
@@ -57,7 +64,7 @@ SIZES = {
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """Both policies: the two comparisons and the differences from float64."""
+    """Yield the two comparisons and the differences from float64 for both policies."""
     size, device = SIZES[setting.sizes], setting.device
     keep_freed_memory()  # as in a worker
     product, order = fastest_product(size, device), fastest_order(size, device)
@@ -70,7 +77,7 @@ def items(setting: Setting) -> Iterator[Item]:
         def votes(
             scorer: Scorer = scorer, given: list[Tensor] = accumulators, labels: Tensor = labels
         ) -> object:
-            """Every k, every sign choice and each tap alone."""
+            """Score every k, every sign choice and each tap alone."""
             return scorer.votes(given, labels)
 
         ours = Contender(f"votes, {policy}", votes, OVER_FLOOR, samples=size.samples, notes=notes)
@@ -84,7 +91,7 @@ def items(setting: Setting) -> Iterator[Item]:
 
 
 def resnet50_taps(policy: TapPolicy) -> tuple[tuple[str, int], ...]:
-    """(name, channels) of ResNet-50's taps, in execution order."""
+    """Return (name, channels) of ResNet-50's taps, in execution order."""
     taps = discover_taps(build("resnet50"), noise(1, 64, "cpu"), policy)
     return tuple((tap.name, tap.channels) for tap in taps)
 
@@ -94,14 +101,14 @@ def _one(scorer: Scorer, accumulators: list[Tensor]) -> Callable[[], object]:
 
 
 def fastest_order(size: Size, device: str) -> str:
-    """The name in `ORDERS` of the way that sorts (samples, classes) soonest here."""
+    """Return the name in `ORDERS` of the fastest way to sort (samples, classes) here."""
     values = torch.rand(size.samples, size.classes, device=device)
     ways = [name for name in ORDERS if device == "cpu" or name.startswith("torch")]
     return min(ways, key=lambda name: _seconds(lambda: ORDERS[name](values), device))
 
 
 def fastest_product(size: Size, device: str) -> str:
-    """The name in `PRODUCTS` of the way that multiplies by (classes, 1024) weights soonest here."""
+    """Return the name in `PRODUCTS` of the fastest way to multiply by (classes, 1024) weights."""
     values = torch.rand(size.samples, 1024, device=device)
     weights = torch.rand(size.classes, 1024, device=device)
     onednn = device == "cpu" and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -121,7 +128,7 @@ def _seconds(run: Callable[[], object], device: str) -> float:
 
 
 def bare(bank: Bank, samples: int, device: str, product: str, order: str) -> Callable[[], object]:
-    """The floor: float32 products of given log PMFs and the sorting, of every voter."""
+    """Return the lower bound: float32 products of given log PMFs and the sorting, per voter."""
     channels = [mixtures.shape[2] for mixtures in bank.mixtures]
     inputs = {
         size: (
@@ -132,7 +139,7 @@ def bare(bank: Bank, samples: int, device: str, product: str, order: str) -> Cal
     }
 
     def run() -> None:
-        """Products and sorting of both signs of every tap."""
+        """Multiply and sort for both signs of every tap."""
         for size in channels:
             for _ in range(2):
                 left, multiply = inputs[size]
@@ -149,7 +156,7 @@ def differences(
     compared: int,
     policy: TapPolicy,
 ) -> Fact:
-    """Samples whose predictions differ from float64's for another reason than ties."""
+    """Count the samples whose predictions differ from float64's for other reasons than ties."""
     exact = Scorer(bank, device=labels.device, dtype=torch.float64)
     given, truth = [a[:compared] for a in accumulators], labels[:compared]
     ours, theirs = scorer.votes(given, truth), exact.votes(given, truth)
@@ -169,9 +176,11 @@ def differences(
 
 
 def inversions(found: Sequence[Tensor], exact: Sequence[Tensor]) -> np.ndarray:
-    """By how much float32 has any two classes the wrong way round, (N,): relative, the largest.
+    """Return the largest relative difference between two classes that float32 inverts, (N,).
 
-    `found`, `exact`: divergences (N, 2, M), one a tap, of float32 and of float64.
+    Args:
+        found: float32 divergences, (N, 2, M) per tap.
+        exact: float64 divergences, (N, 2, M) per tap.
     """
     largest = []
     for ours, theirs in zip(found, exact, strict=True):
@@ -184,7 +193,7 @@ def inversions(found: Sequence[Tensor], exact: Sequence[Tensor]) -> np.ndarray:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("scoring", __doc__, items, arguments)
 
 

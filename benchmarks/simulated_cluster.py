@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.stopwatch import BlockClock
 
 NODE_CPUS = 8
-# Ray replaces 127.0.0.1 by the machine's outward address.
+# Ray replaces 127.0.0.1 by the machine's external address.
 ADDRESS = "127.0.4.1"
 
 
 @dataclass(frozen=True)
 class Sleeper(BlockWork):
-    """Work and worker at once: a block takes `seconds` and nothing else."""
+    """Both work and worker: a block only sleeps for `seconds`."""
 
     seconds: float
 
@@ -43,9 +43,9 @@ class Sleeper(BlockWork):
 
 
 class SimulatedCluster:
-    """A head without work and nodes that hold `workers` of one CPU, in a process of their own.
+    """A head that runs no blocks, and nodes for one-CPU workers, in a separate process.
 
-    A process, because Ray reads its environment (the token) when it is imported.
+    The process is needed because Ray reads its environment (the token) when it is imported.
     """
 
     def __init__(self, workers: int) -> None:
@@ -70,16 +70,16 @@ class SimulatedCluster:
         self._stack.__exit__(kind, error, trace)
 
     def dispatch(self, blocks: int, seconds: float) -> float:
-        """Seconds of `blocks` blocks that sleep `seconds` each."""
+        """Time the dispatch of `blocks` blocks that sleep `seconds` each."""
         return self._process.submit(_dispatch, blocks, seconds).result()
 
     def bare(self, blocks: int, seconds: float) -> float:
-        """Seconds of as many calls of one actor that sleeps, one after the other: Ray alone."""
+        """Time `blocks` calls of one sleeping actor, one after the other: Ray alone."""
         return self._process.submit(_bare, blocks, seconds).result()
 
 
 def _variables(folder: Path) -> dict[str, str]:
-    """The environment of the cluster: a token of its own, whatever Ray is used elsewhere."""
+    """Return the environment of the cluster, with a separate token."""
     token = folder / "auth_token"
     token.touch(0o600)
     token.write_text(secrets.token_hex(32))
@@ -100,7 +100,7 @@ def _begin(variables: dict[str, str]) -> None:
 
 
 def _start(workers: int) -> None:
-    """Start nodes and driver; every worker has slept once when this returns."""
+    """Start nodes and driver; on return, every worker has processed one block."""
     from ray.cluster_utils import Cluster
 
     from regroup_cluster.dispatch.actor_pool import worker_pool
@@ -114,7 +114,7 @@ def _start(workers: int) -> None:
         cluster.add_node(num_cpus=min(NODE_CPUS, workers - first))
     _open.enter_context(ray_session(SessionConfig(str(cluster.address))))
     _pools.append(_open.enter_context(worker_pool(WorkerResources(workers, 1, 0))))
-    # So long that none is done before the last worker has begun.
+    # Long enough that no block ends before the last worker has started.
     _dispatch(workers, 1 + workers / 2)
 
 

@@ -1,5 +1,6 @@
-"""Features of samples that never were: what the dispatch, the store and the reductions work on
-when no network is wanted. The same for a seed, whatever the blocks' order or the workers' number.
+"""Synthetic features: benchmarks of dispatch, store and reductions without a network.
+
+They depend on the seed, and neither on the order of the blocks nor on the number of workers.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ FILE_ROWS = 10_000
 
 
 def synthetic_network() -> Network:
-    """A network that only has a description: nothing builds it."""
-    from regroup.models import ModelSpec  # torch, which the workers have no need of
+    """Return a network that consists of a description only and cannot be built."""
+    from regroup.models import ModelSpec  # imports torch, which the workers do not need
 
     return Network(
         spec=ModelSpec("synthetic"),
@@ -47,9 +48,9 @@ def synthetic_network() -> Network:
 
 
 def write_dataset(folder: Path, rows: int, classes: int = CLASSES) -> None:
-    """A Parquet dataset of `rows` images that nobody can decode, their classes in turn.
+    """Write a Parquet dataset of `rows` undecodable images with cyclic class labels.
 
-    Datasets in folders of other names have other images.
+    The images differ between folders of different names.
     """
     folder.mkdir(parents=True)
     for start in range(0, rows, FILE_ROWS):
@@ -60,7 +61,7 @@ def write_dataset(folder: Path, rows: int, classes: int = CLASSES) -> None:
 
 
 def create_features(session: Session, index: SampleIndex, network: Network) -> BlockElement:
-    """Features of the index without any block, as `extract` would name them."""
+    """Create the features of the index without any block, named as `extract` would."""
     spec = index_features_spec(network, index, session.options.block_rows)
     return BlockElement.create(session.store, spec, {})
 
@@ -68,7 +69,7 @@ def create_features(session: Session, index: SampleIndex, network: Network) -> B
 def fill_features(
     session: Session, index: SampleIndex, network: Network, certainty: float = 4.0
 ) -> BlockElement:
-    """The features of the index, made up by the workers; `certainty` as in `SyntheticWork`."""
+    """Have the workers fill the features of the index; `certainty` as in `SyntheticWork`."""
     element = create_features(session, index, network)
     work = SyntheticWork(
         session.store.uri,
@@ -79,18 +80,22 @@ def fill_features(
         certainty,
     )
     session.fill_on_actors(f"extract {element.name}", element, work)
-    element.finalise({"samples": element.plan.rows})  # Only whole features are drawn from.
+    element.finalise({"samples": element.plan.rows})  # A bank is drawn only from complete features.
     return element
 
 
 @dataclass(frozen=True)
 class SyntheticWork(BlockWork):
-    """What a worker needs to make blocks of features up; picklable.
+    """What a worker needs to generate blocks of features; picklable.
 
     Attributes:
+        store_uri: URI of the store.
+        features_ref: the features element to fill.
+        index_ref: the index of its samples.
         taps: (name, channels) of every tap.
-        certainty: by how much the logit of the true class is larger than the others, whose
-            standard deviation is 1.
+        classes: number of classes.
+        certainty: by how much the logit of the true class exceeds the others, whose standard
+            deviation is 1.
     """
 
     store_uri: str
@@ -101,16 +106,16 @@ class SyntheticWork(BlockWork):
     certainty: float
 
     def open(self) -> SyntheticWorker:
-        """Draw what the blocks have in common."""
+        """Draw the values that all blocks share."""
         return SyntheticWorker(self)
 
 
 class SyntheticWorker:
-    """Writes lognormal accumulators that tell the class; a tenth of the channels is dead.
+    """Writes lognormal accumulators that depend on the class; a tenth of the channels is dead.
 
-    They are drawn once, as many rows as a block has; each block takes them in another order and
-    multiplies them with what its classes have in common. So making a block up costs little beside
-    writing it, and blocks compress like those of real features (docs/format.md).
+    They are drawn once, for the rows of one block; each block permutes them and multiplies them by
+    a factor per class. Generating a block therefore costs little compared with writing it, and
+    blocks compress like those of real features (docs/format.md).
     """
 
     def __init__(self, work: SyntheticWork) -> None:
@@ -130,7 +135,7 @@ class SyntheticWorker:
         return self._element.plan.size(0)
 
     def process(self, block: int, clock: BlockClock) -> BlockOutcome:
-        """Make up and commit `block`."""
+        """Generate and commit `block`."""
         with clock.phase("read"):
             span = self._element.plan.span(block)
             rows = self._index.rows(span, ["sample_id", "label"])
@@ -154,7 +159,7 @@ class SyntheticWorker:
 
 
 def _draw(random: np.random.Generator, rows: int, channels: int) -> NDArray[np.float32]:
-    """Accumulators (rows, 2, channels): channels of different size, a tenth of them dead."""
+    """Draw accumulators (rows, 2, channels): channels of different size, a tenth of them dead."""
     sizes = random.lognormal(size=(2, channels))
     sizes[random.random(sizes.shape) < 0.1] = 0.0
     return (random.lognormal(sigma=0.5, size=(rows, 2, channels)) * sizes).astype(np.float32)

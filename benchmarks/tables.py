@@ -1,8 +1,8 @@
 """The tables of docs/performance.md, from the committed results: `python -m benchmarks.tables`.
 
-Between `<!-- NAME -->` and `<!-- /NAME -->` the page holds the table of results/NAME.json;
-this rewrites all of them, and `--check` only says whether they are as the results have them. Exit
-status 1 where they are not, 2 where a result is missing.
+Between `<!-- NAME -->` and `<!-- /NAME -->` the page holds the table of results/NAME.json. The
+command rewrites all tables; `--check` only reports whether they match the results. Exit status 1 if
+they do not, 2 if a result is missing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _HEADS = ("what", "against", "ratio", "range", "target", "", "peak, MB", "baseli
 
 
 def markdown(result: Mapping[str, Any]) -> str:
-    """The table of one result, a line a row."""
+    """Return the table of one result as Markdown."""
     lines = [_HEADS, *_rows(result)]
     head, *rows = ["| " + " | ".join(cells) + " |" for cells in lines]
     return "\n".join([head, "|" + "---|" * len(_HEADS), *rows]) + "\n"
@@ -53,7 +53,7 @@ def _ratio(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _value(value: float) -> str:
-    """A count as it is, any other number by three digits."""
+    """Format a count exactly, any other number with three digits."""
     return str(int(value)) if value == int(value) else f"{value:.3g}"
 
 
@@ -70,10 +70,14 @@ def _megabytes(size: int | None) -> str:
 
 
 def filled(page: str, results: Path) -> str:
-    """`page` with the tables that `results` has now; FileNotFoundError where one is missing."""
+    """Return `page` with the tables of `results`.
+
+    Raises:
+        FileNotFoundError: a result is missing.
+    """
 
     def table(match: re.Match[str]) -> str:
-        """One table, between its marks."""
+        """Return one table between its markers."""
         found = json.loads((results / f"{match[2]}.json").read_text())
         return f"{match[1]}{markdown(found)}{match[3]}"
 
@@ -88,12 +92,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         fresh = filled(page, RESULTS)
     except FileNotFoundError as error:
-        print(f"there is no result {error.filename}: run `make bench`", file=sys.stderr)
+        print(f"the result {error.filename} does not exist: run `make bench`", file=sys.stderr)
         return 2
     if fresh == page:
         return 0
     if options.check:
-        print(f"the tables of {PAGE.name} are not those of the results: run it without --check")
+        print(f"the tables of {PAGE.name} do not match the results: run this without --check")
         return 1
     PAGE.write_text(fresh)
     return 0

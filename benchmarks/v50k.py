@@ -1,16 +1,16 @@
 """The paper's V50K through the store, without a network: `python -m benchmarks.v50k [--json FILE]`.
 
-A bank of 50 000 samples and 50 000 validation samples with ResNet-50's taps and classes, both tap
-policies one after the other: accumulators that `benchmarks.synthetic` makes up are written by the
-workers as those of a network would be, verified, read, reduced to a bank, scored for every k and
-signs, and scored again for the last five taps. Every step is the project's own, on Ray.
+A bank of 50 000 samples and 50 000 validation samples with ResNet-50's taps and classes, for one
+tap policy after the other. The workers write synthetic accumulators (`benchmarks.synthetic`) in
+place of a network's; these are verified, read, reduced to a bank, scored for every k and signs, and
+scored again for the last five taps. Every step is the project's own, on Ray.
 
-Next to each step stands its floor, measured in the same run: `numpy` writing (fsynced as the store
-does) and reading the same bytes with as many threads as the step has processes; bare float32
+Each step is compared with a lower bound measured in the same run: NumPy writing (fsynced, as the
+store does) and reading the same bytes with as many threads as the step has processes; bare float32
 products and argsorts on all cores. Reads are cold on both sides: files are dropped from the page
-cache before. Making samples up does not count as writing, nor reading as scoring, nor the start of
-workers as reading or as building a bank, which would hide what these cost. Exit status 1
-where a floor or the memory limit is missed. Needs 25 GB of disk in --folder, and about ten minutes.
+cache first. Generating samples does not count as writing, nor reading as scoring, nor the start of
+workers as reading or as building a bank, because this would hide their cost. Exit status 1 if a
+bound or the memory limit is missed. Needs 25 GB of disk in --folder, and about ten minutes.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
 MB = 1e6
 LIMIT_BYTES = 6e9
-# Of the floor's speed: of disk and reduction, and of the bare products and argsorts (1 / 1.5).
+# Required shares of the lower bound's speed: disk and reduction; products and argsorts (1 / 1.5).
 DISK, COMPUTE = 0.50, 0.67
 RESCORED_TAPS = 5
 FLOOR_ROWS = 512
@@ -66,17 +66,19 @@ FLOOR_ROWS = 512
 
 @dataclass(frozen=True)
 class Step:
-    """One step and its floor.
+    """One step and its lower bound.
 
     Attributes:
-        seconds: wall time, Ray's part and the making up of samples included.
-        counted: of these, the seconds that are compared with the floor.
-        floor: seconds of the floor for the same bytes or samples.
-        required: the least share of the floor's speed, or None where none is asked for.
-        data_bytes: of the accumulators and logits that went through, as float32.
-        stored_bytes: of what the step left in the store.
-        outside: of `seconds`, those that a worker spent outside of blocks: Ray, and waiting.
-        driver_bytes, workers_bytes: peak memory of the driver, of all workers together.
+        name: the step.
+        seconds: wall time, including Ray and the generation of samples.
+        counted: the part of `seconds` that is compared with the lower bound.
+        floor: the lower bound: seconds for the same bytes or samples without this project.
+        required: the required share of the lower bound's speed; None: no requirement.
+        data_bytes: bytes of the processed accumulators and logits, as float32.
+        stored_bytes: bytes that the step wrote to the store.
+        outside: the part of `seconds` that a worker spent outside blocks: Ray, and waiting.
+        driver_bytes: peak memory of the driver.
+        workers_bytes: peak memory of all workers together.
     """
 
     name: str
@@ -92,18 +94,18 @@ class Step:
 
     @property
     def share(self) -> float:
-        """The step's speed over its floor's."""
+        """The step's speed over that of its lower bound."""
         return self.floor / self.counted
 
     @property
     def met(self) -> bool:
-        """Whether both the floor and the memory limit are kept."""
+        """Whether the required share and the memory limit are met."""
         fits = self.driver_bytes + self.workers_bytes <= LIMIT_BYTES
         return fits and self.share >= (self.required or 0)
 
 
 class Rehearsal:
-    """All steps with one tap policy in one store; `steps` fills as they are done."""
+    """All steps with one tap policy in one store; finished steps are appended to `steps`."""
 
     def __init__(
         self, session: Session, network: Network, folder: Path, samples: int, workers: int
@@ -116,7 +118,7 @@ class Rehearsal:
         self._file_bytes = min(self._bytes, session.options.block_rows * sample_bytes)
 
     def run(self) -> Accuracy:
-        """Do everything; REGroup's accuracy by the votes, to see that they are of real samples."""
+        """Run all steps; return REGroup's accuracy, which shows that the votes are meaningful."""
         show_head(self._network, self._samples)
         write, read, read_alone = self._raw()
         bank_index, val_index = (self._index(split) for split in ("bank", "val"))
@@ -130,7 +132,7 @@ class Rehearsal:
         return accuracies(VoteSummary.of(votes).all, RESCORED_TAPS, "both").regroup_top1
 
     def _raw(self) -> tuple[float, float, float]:
-        """Seconds of writing, reading, and reading in one thread."""
+        """Time writing, reading, and reading in one thread."""
         place = self._folder / "raw"
         write = raw_write(place, self._bytes, self._file_bytes, self._workers)
         read = raw_read(place, self._bytes, self._workers)
@@ -185,9 +187,9 @@ class Rehearsal:
         only: tuple[str, ...] = (),
         data_bytes: int | None = None,
     ) -> Iterator[None]:
-        """Enter what is done inside, all its reads cold, as a step.
+        """Record what runs inside as a step, with cold reads.
 
-        Of its seconds count those of the phases `only`, or all but those of the phase `leave_out`.
+        The seconds of the phases `only` count, or all except those of the phase `leave_out`.
         """
         forget(self._folder)
         forget_peak()
@@ -216,7 +218,7 @@ class Rehearsal:
 
 
 def show_head(network: Network, samples: int) -> None:
-    """Print what is measured, and the head of the table."""
+    """Print what is measured, and the header of the table."""
     channels = sum(size for _, size in network.taps)
     print(
         f"{samples} bank and {samples} validation samples, {network.policy}: "
@@ -247,7 +249,7 @@ def show(step: Step) -> None:
 def rehearse(
     policy: TapPolicyName, model: str, samples: int, block_rows: int, workers: int, folder: Path
 ) -> dict[str, Any]:
-    """All steps with one tap policy, its files below `folder` and removed at the end."""
+    """Run all steps with one tap policy, with its files below `folder`, removed at the end."""
     network = open_network(ModelOptions(model=model, weights="random", taps=policy))
     options = ClusterOptions(store=str(folder / "store"), block_rows=block_rows, workers=workers)
     with Session(options) as session:
@@ -268,16 +270,22 @@ def rehearse(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the rehearsal; the table goes to standard output."""
+    """Run the rehearsal and print the table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.v50k", description=__doc__)
     policies = get_args(TapPolicyName)
     parser.add_argument("--policy", choices=policies, action="append", help="default: both")
-    parser.add_argument("--model", default="resnet50", help="whose taps (default resnet50)")
-    parser.add_argument("--samples", type=int, default=50_000, help="of the bank, and as many more")
-    parser.add_argument("--block-rows", type=int, default=1024, help="samples a block")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="default: a core each")
-    parser.add_argument("--folder", type=Path, help="where the stores go (default: a temporary)")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file as well")
+    parser.add_argument(
+        "--model", default="resnet50", help="model whose taps are used (default resnet50)"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=50_000, help="samples of the bank, and of the validation set"
+    )
+    parser.add_argument("--block-rows", type=int, default=1024, help="samples per block")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="default: one per core")
+    parser.add_argument(
+        "--folder", type=Path, help="folder of the stores (default: a temporary one)"
+    )
+    parser.add_argument("--json", type=Path, help="also write the numbers to this file")
     options = parser.parse_args(arguments)
     runs = []
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:

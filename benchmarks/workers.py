@@ -1,18 +1,20 @@
-"""What more workers bring: `python -m benchmarks.workers`.
+"""The speed-up from more workers: `python -m benchmarks.workers`.
 
-- the extract job of cifar-resnet20 (benchmarks/extract_job.py) by two single-thread workers over
-  one: at least 1.9 times the samples/s. Their processes run already. It needs two free cores.
-- for information: the same by plain processes without Ray, two over one, which is what the machine
-  gives (its cores share caches, memory and clock rate); and by workers as `regroup` starts them,
-  which decode on a thread beside the network's: one of them uses more than one core already, so two
-  bring less than twice on two cores.
-- a simulated cluster (`ray.cluster_utils.Cluster`, nodes of up to eight CPUs) with 1, 8 and 32
+- the extract job of cifar-resnet20 (benchmarks/extract_job.py) with two single-thread workers over
+  one: at least 1.9 times the samples/s. Their processes are already running. It needs two idle
+  cores.
+- for information: the same with plain processes without Ray, two over one, which shows what the
+  machine allows (its cores share caches, memory and clock rate); and with workers as `regroup`
+  starts them, which decode on a separate thread: one of them uses more than one core already, so
+  two reach less than twice its speed on two cores.
+- a simulated cluster (`ray.cluster_utils.Cluster`, nodes with up to eight CPUs) with 1, 8 and 32
   workers, whose blocks sleep instead of computing. They have to be busy for at least 95 % of the
   dispatch: the seconds slept, over the seconds taken times the workers. `--sizes full` has 2000
-  blocks, as the target says; `small` at most 200, a harder case: the start counts for more. With
-  one worker also a bare actor of Ray's that sleeps as often, called one time after the other.
+  blocks, the number that the target specifies; `small` at most 200, a harder case, because the
+  start counts for more. With one worker also a bare Ray actor that sleeps as often, called one time
+  after the other.
 
-CPU alone: nothing here runs on a GPU.
+CPU only: nothing here runs on a GPU.
 """
 
 from __future__ import annotations
@@ -42,7 +44,13 @@ BARE = "share of time busy, an actor called by Ray alone"
 
 @dataclass(frozen=True)
 class Size:
-    """Blocks and their samples of the extract job; of the cluster (workers, blocks, seconds)."""
+    """Sizes of a run.
+
+    Attributes:
+        blocks: blocks of the extract job.
+        block_rows: samples per block.
+        clusters: (workers, blocks, seconds per block) of each simulated cluster.
+    """
 
     blocks: int
     block_rows: int
@@ -57,9 +65,9 @@ SIZES = {
 
 
 def items(setting: Setting) -> Iterator[Item]:
-    """Two workers over one, then each cluster."""
+    """Yield two workers over one, then each cluster."""
     if setting.device != "cpu":
-        yield Skipped("workers", "it is of the CPU alone: leave --device out")
+        yield Skipped("workers", "it measures only the CPU: omit --device")
         return
     size = SIZES[setting.sizes]
     with tempfile.TemporaryDirectory() as folder:
@@ -73,20 +81,22 @@ def items(setting: Setting) -> Iterator[Item]:
 
 
 def small_job(folder: Path, size: Size, decode_workers: int | Literal["auto"]) -> SmallJob:
-    """A job in a folder of its own."""
+    """Create a job in a separate folder."""
     folder.mkdir()
     return SmallJob(folder, size.blocks, size.block_rows, decode_workers)
 
 
 @contextmanager
 def scaling(job: SmallJob, decoding: SmallJob) -> Iterator[Comparison]:
-    """One and two workers, and one and two processes without Ray; all take turns.
+    """Compare one and two workers, and one and two processes without Ray, alternately.
 
-    `decoding`: the same job with a thread that decodes.
+    Args:
+        job: the job whose network thread also decodes.
+        decoding: the same job with a separate decoding thread.
     """
     with ExitStack() as stack:
         alone, both = (stack.enter_context(plain_processes(count)) for count in (1, 2))
-        # Pools that wait hold their CPUs, so Ray has to believe in three.
+        # Waiting pools keep their CPUs, so Ray needs three.
         stack.enter_context(ray_session(SessionConfig(num_cpus=3)))
         one, two = (stack.enter_context(worker_pool(WorkerResources(n, 1, 0))) for n in (1, 2))
         samples = job.samples
@@ -110,7 +120,7 @@ def scaling(job: SmallJob, decoding: SmallJob) -> Iterator[Comparison]:
 
 
 def busy(cluster: SimulatedCluster, blocks: int, seconds: float) -> Comparison:
-    """All blocks on the cluster, against workers that never wait."""
+    """Compare the dispatch of all blocks on the cluster with workers that never wait."""
     workers = cluster.workers
     notes: dict[str, object] = {"blocks": blocks, "block_seconds": seconds}
     waves = ceil(blocks / workers)
@@ -127,7 +137,7 @@ def busy(cluster: SimulatedCluster, blocks: int, seconds: float) -> Comparison:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; the table goes to standard output."""
+    """Run the benchmark and print the table."""
     return command("workers", __doc__, items, arguments)
 
 

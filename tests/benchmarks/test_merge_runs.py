@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.merge_runs import UnlikeError, main, together
+from benchmarks.merge_runs import UnlikeError, main, merged
 from benchmarks.paired import Fact, Row, Skipped, as_json
 
 SKIPPED = Skipped("gpu", "none")
@@ -23,7 +23,7 @@ def run(ratio: float, value: float, **changes: Any) -> dict[str, Any]:
 
 
 def test_a_ratio_is_the_mean_and_its_range_spans_all() -> None:
-    result = together([run(1.8, 0.9), run(2.1, 0.1)])
+    result = merged([run(1.8, 0.9), run(2.1, 0.1)])
     row, fact, speed, skipped = result["rows"]
     assert (row["ratio"], row["lowest"], row["highest"]) == pytest.approx((1.95, 1.7, 2.3))
     assert (row["rounds"], result["rounds"], row["peak"]) == (10, 10, 7)
@@ -35,7 +35,7 @@ def test_a_ratio_is_the_mean_and_its_range_spans_all() -> None:
 
 
 def test_the_verdict_is_that_of_the_mean() -> None:
-    assert not together([run(1.8, 0.1), run(1.95, 0.1)])["rows"][0]["met"]
+    assert not merged([run(1.8, 0.1), run(1.95, 0.1)])["rows"][0]["met"]
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_the_verdict_is_that_of_the_mean() -> None:
 )
 def test_unlike_runs_are_refused(other: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UnlikeError):
-        together([run(1.8, 0.1), run(1.8, 0.1, **other)])
+        merged([run(1.8, 0.1), run(1.8, 0.1, **other)])
 
 
 def test_files_that_all_runs_have_are_written(
