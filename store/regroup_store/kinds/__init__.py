@@ -1,1 +1,3 @@
 """The kinds of elements: what each one holds."""
+
+from __future__ import annotations
