@@ -1,1 +1,1 @@
-"""Records as text: terminal, Markdown, CSV, LaTeX and figures."""
+"""Rendering of records: terminal, Markdown, CSV, LaTeX and figures."""

@@ -1,4 +1,4 @@
-"""The table of a study's attacks: what each achieved and cost, beside REGroup's accuracy."""
+"""The table of a study's attacks: success, perturbation size and cost, with REGroup's accuracy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ NUMBERS = (
 
 
 def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
-    """What each attack achieved and what it cost."""
+    """Return the table of attacks of one evaluation."""
     whole = " ".join(whole_subset_notes(evaluation.accuracy))
     return Table(
         f"{key_of(evaluation)}-attacks",
@@ -45,7 +45,7 @@ def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table
 
 
 def attack_cells(row: AttackedImages | AttackNotRun, measured: MeasuredImages | None) -> list[Cell]:
-    """The cells of an attack: sizes in [0, 1], L-infinity in 255ths; costs are means."""
+    """Return the cells of an attack: L2 in [0, 1], L-infinity in 255ths, costs as means."""
     if not isinstance(row, AttackedImages) or measured is None:
         return [text_cell(row.images), *[Cell(NOT_RUN)] * (len(ATTACK_HEADS) - 1)]
     s = row.summary

@@ -1,4 +1,4 @@
-"""What the numbers of an evaluation are of, in a paragraph and a list."""
+"""The caption of an evaluation's tables: a paragraph, and a list of the sets of images."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def rule_line(results: StudyResults, evaluation: EvaluationResults) -> str:
-    """How k was chosen."""
+    """Say how k was chosen."""
     rule, k = evaluation.rule, evaluation.k
     given = results.settings.scoring.k is not None
     chosen = f"k = {k}, given (the rule chooses {rule.k})" if given else f"k = {k}, by the rule"
@@ -27,7 +27,7 @@ def rule_line(results: StudyResults, evaluation: EvaluationResults) -> str:
 
 
 def caption(results: StudyResults, evaluation: EvaluationResults) -> str:
-    """Network, taps, bank, k, and how to read the tables: a paragraph, a line per sentence."""
+    """Describe network, taps, bank and k, and how to read the tables; one sentence per line."""
     settings = results.settings
     bank, drawn = settings.banks[evaluation.bank], evaluation.samples_per_class
     classes = "the dataset's" if settings.model.classes == "dataset" else "all"
@@ -43,7 +43,7 @@ def caption(results: StudyResults, evaluation: EvaluationResults) -> str:
 
 
 def image_lines(results: StudyResults) -> Iterator[str]:
-    """Every set of images: its dataset, its attack with the protocol, or why it was not run."""
+    """Yield one line per set of images: its dataset and attack, or why it was not run."""
     for row in results.images:
         subset = None if isinstance(row, CleanImages) else row.subset
         drawn = f"subset {subset} of " if subset else ""

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def state_of(info: ElementInfo) -> str:
-    """Whether an element is whole, and what it lacks."""
+    """Say whether an element is complete, and which blocks it lacks."""
     if info.problem:
         return info.problem
     if info.finalised and info.missing_blocks:
@@ -22,7 +22,7 @@ def state_of(info: ElementInfo) -> str:
 
 
 def reasons(elements: list[ElementInfo]) -> list[str]:
-    """Why blocks were given up, a line each."""
+    """Return one line per failed block with its reason."""
     return [
         f"{info.kind}/{info.ref} block {q.block}, {q.attempts} attempts: {q.cause}"
         for info in elements

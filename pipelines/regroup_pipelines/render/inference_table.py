@@ -1,4 +1,4 @@
-"""Table 6 of the paper: seconds per prediction, softmax beside REGroup."""
+"""Table 6 of the paper: seconds per prediction by softmax and by REGroup."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _NOTE = (
 
 
 def inference_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
-    """How long a prediction takes, per device, batch size and measure."""
+    """Return how long a prediction takes, one row per device, batch size and measure."""
     settings = results.settings
     values, network = values_of(results), settings.model.name
     rows, download = [], []
@@ -63,7 +63,7 @@ def inference_table(results: StudyResults, evaluation: EvaluationResults) -> Tab
 
 
 def _sizes(timing: TimingRow, batch: int) -> Iterator[tuple[str, BatchTimes | None]]:
-    """The names of the batch sizes with their times: "1", and "n" unless that is 1 too."""
+    """Yield the name of every batch size with its times: "1", and "n" unless n is 1."""
     if isinstance(timing, Timing):
         yield from zip(("1", "n"), timing.times, strict=False)
     else:
@@ -97,7 +97,7 @@ def _published(known: PaperTime | None) -> Cell:
 
 
 def _measured(spread: Spread | None, measure: str) -> Cell:
-    """`12.3 ms [12.1, 12.9]`, `1.21 [1.2, 1.24]`, or that it was not run."""
+    """Return `12.3 ms [12.1, 12.9]`, `1.21 [1.2, 1.24]` or "not run"."""
     if spread is None:
         return Cell(NOT_RUN)
     scale, unit = (1, "") if measure == "ratio" else (1000, " ms")
@@ -113,7 +113,7 @@ def _batch(timing: TimingRow, size: str, times: BatchTimes | None) -> FlatRow:
 def _numbers(
     timing: TimingRow, spread: Spread | None, measure: str, known: PaperTime | None
 ) -> FlatRow:
-    """One measure's numbers; an empty `median` is one that `state` and `why` explain."""
+    """Return the CSV columns of one measure; `state` and `why` explain an empty `median`."""
     ran = timing if isinstance(timing, Timing) else None
     return {
         "state": NOT_RUN if spread is None else "measured",
@@ -130,7 +130,7 @@ def _numbers(
 
 
 def _note(evaluation: EvaluationResults) -> str:
-    """How to read the numbers, and what they were measured on."""
+    """Say how to read the numbers, and on which machine they were measured."""
     timings = evaluation.inference_time or ()
     machines = [f"{_DEVICE_NAMES[t.device]}: {t.words}." for t in timings if isinstance(t, Timing)]
     missing = [

@@ -1,4 +1,4 @@
-"""The paper's tables as LaTeX: booktabs, every cell escaped."""
+"""Tables as LaTeX with booktabs; every cell is escaped."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ _SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     **{each: f"\\{each}" for each in "&%$#_{}"},
-    # A cell that begins with a bracket would be an option of the line break before it.
+    # LaTeX would read a bracket at the start of a row as an option of the preceding line break.
     "[": "{[}",
     "]": "{]}",
 }
 
 
 def escaped(text: str) -> str:
-    """`text` as LaTeX shows it letter by letter."""
+    """Escape `text` so that LaTeX prints it literally."""
     return "".join(_SPECIAL.get(letter, letter) for letter in text)
 
 
 def latex_table(heads: list[str], rows: list[list[str]], title: str, note: str, label: str) -> str:
-    """A `table` that takes `\\usepackage{booktabs}`; the first column to the left."""
+    """Return a `table` environment that needs booktabs; the first column is left-aligned."""
     lines = [" & ".join(map(escaped, row)) + r" \\" for row in [heads, *rows]]
     return "\n".join(
         [

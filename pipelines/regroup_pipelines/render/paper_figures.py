@@ -1,4 +1,4 @@
-"""The paper's figures from a study's results; PNG and SVG."""
+"""The paper's figures 2 to 4 from a study's results, as PNG and SVG."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#0
 
 
 def figure_2(results: StudyResults, evaluation: EvaluationResults, path: Path) -> None:
-    """Top-1 and top-5 against epsilon: a panel for each sweep, over all attempted or its subset."""
+    """Draw top-1 and top-5 against epsilon: one panel per sweep, over all attempted or a subset."""
     sweeps: dict[str, Sweep | None] = {**results.settings.sweeps} or {"no sweep": None}
     figure, axes = pyplot().subplots(
         1, len(sweeps), figsize=(5 * len(sweeps), 3.6), sharey=True, squeeze=False
@@ -52,7 +52,7 @@ def _draw_sweep(axis: Any, points: list[tuple[int, MeasuredImages]]) -> None:
 
 
 def _counted(points: list[tuple[int, MeasuredImages]]) -> str:
-    """Over which images the points of a panel are, as a line of its title."""
+    """Return the line of a panel's title that says which images its points count."""
     if not points:
         return ""
     whole = points[0][1].whole
@@ -62,21 +62,21 @@ def _counted(points: list[tuple[int, MeasuredImages]]) -> str:
 def sweep_points(
     name: str, sweep: Sweep, evaluation: EvaluationResults
 ) -> list[tuple[int, MeasuredImages]]:
-    """Epsilon in 255ths and the accuracies of every attack of a sweep that was run."""
+    """Return epsilon in 255ths and the accuracy row of every attack of a sweep that was run."""
     rows = [(level, evaluation.row(f"{name}-{level}")) for level in sorted(sweep.levels)]
     return [(x, row) for x, row in rows if row and (row.attempted or row.whole)]
 
 
 def figure_3(results: StudyResults, evaluation: EvaluationResults, path: Path) -> None:
-    """REGroup's top-1 by positive, negative or both at the study's k; attacked images over #S."""
+    """Draw REGroup's top-1 by positive, negative and both signs at the study's k, over S."""
     names = results.unswept
     figure, axis = pyplot().subplots(figsize=(max(5, 1.1 * len(names)), 3.6))
     rows = {r.signs: r.accuracy for r in evaluation.accuracy_against_k if r.k == evaluation.k}
     for number, signs in enumerate(SIGN_STYLES):
-        for place, name in enumerate(names):
+        for group, name in enumerate(names):
             found = rows[signs].get(name)
-            share, x = found and found.accuracy, place + (number - 1) * 0.27
-            label = signs if not place else None
+            share, x = found and found.accuracy, group + (number - 1) * 0.27
+            label = signs if not group else None
             axis.bar(x, 100 * (share or 0), 0.25, color=SIGN_STYLES[signs][0], label=label)
             if share is None and number == 1:
                 why = "not run" if found is None else "no samples"
@@ -93,7 +93,7 @@ def _legend_beside(axis: Any) -> None:
 
 
 def figure_4(results: StudyResults, evaluation: EvaluationResults, path: Path) -> None:
-    """REGroup's top-1 against every k, each tap alone, and the rule's line; both signs vote."""
+    """Draw REGroup's top-1 against k, each tap alone, and the rule's threshold; both signs vote."""
     taps, threshold = evaluation.tap_accuracy, evaluation.rule.threshold
     figure, axis = pyplot().subplots(figsize=(max(8, 5 + 0.2 * len(taps)), 4))
     alone = [(len(taps) + 1 - row.position, row.accuracy["both"].accuracy) for row in taps]

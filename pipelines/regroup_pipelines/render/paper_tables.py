@@ -1,7 +1,7 @@
-"""The paper's tables from a study's results, beside the paper's values where those are at hand.
+"""The paper's tables from a study's results, with the paper's values where they are available.
 
-A table's rows are the study's attacks that name one of its presets; a preset that no attack names
-is a row that says "not run". A measured cell is never filled from the paper.
+The rows of a table are the study's attacks that use one of its presets; a preset without an attack
+has a row that says "not run". Published values never fill a measured cell.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class PaperTable:
     """A table of the paper.
 
     Attributes:
-        prefix: of its presets.
+        name: its name in studies, such as "table-1".
+        title: its title.
+        prefix: prefix of its presets' names.
         over: "all" attempted samples, or "S", those whose attack succeeded.
         clean: whether clean images have a row.
     """
@@ -54,7 +56,7 @@ class PaperTable:
     clean: bool = False
 
     def presets(self, results: StudyResults) -> list[str]:
-        """Presets of the rows: all of the paper's protocol, and others that the study has."""
+        """Return the rows' presets: all of the paper's protocol, and others that the study uses."""
         named = {attack.preset for attack in results.settings.attacks.values()}
         mine = [name for name in PRESETS if name.startswith(self.prefix)]
         return [name for name in mine if not name.endswith(BUDGET) or name in named]
@@ -74,14 +76,14 @@ PAPER_TABLES = {
 
 @dataclass(frozen=True)
 class PaperRow:
-    """A row of a paper's table.
+    """A row of one of the paper's tables.
 
     Attributes:
         preset: the preset, or "clean".
-        images: the study's name of the images; "" where no attack names the preset.
-        attempted: None where it was not run.
+        images: the study's name of the images; "" where no attack uses the preset.
+        attempted: readable samples; None: not run.
         success: #S; None for clean images.
-        accuracies: over the samples that the table counts; None where it was not run.
+        accuracies: over the samples that the table counts; None: not run.
     """
 
     preset: str
@@ -91,18 +93,26 @@ class PaperRow:
     accuracies: Accuracies | None = None
 
     def accuracy(self, measure: MeasureName) -> Accuracy | None:
-        """One measure; None where it was not run."""
+        """Return one measure; None: not run."""
         return None if self.accuracies is None else self.accuracies.of(measure)
 
 
 def values_of(results: StudyResults) -> PaperValues:
-    """The paper's values that the study names, or those that are shipped; raises `UsageError`."""
+    """Read the published values: those that the study names, or the shipped ones.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
     named = results.settings.paper_values
     return read_paper_values(Path(named) if named else SHIPPED_VALUES)
 
 
 def paper_table(table: PaperTable, results: StudyResults, evaluation: EvaluationResults) -> Table:
-    """A table of the paper, measured beside published; raises `UsageError` for bad values."""
+    """Return a table of the paper with measured and published values.
+
+    Raises:
+        UsageError: the published values cannot be read.
+    """
     values, network = values_of(results), results.settings.model.name
     rows, download = [], []
     for row in paper_rows(table, results, evaluation):
@@ -131,7 +141,7 @@ def paper_table(table: PaperTable, results: StudyResults, evaluation: Evaluation
 def paper_rows(
     table: PaperTable, results: StudyResults, evaluation: EvaluationResults
 ) -> list[PaperRow]:
-    """The rows of a table, the clean ones first."""
+    """Return the rows of a table, clean images first."""
     attacks = list(_attack_rows(table, results, evaluation))
     measured = [found for _, found in attacks if found]
     clean = [*_clean_rows(measured, evaluation)] if table.clean else []
@@ -156,9 +166,9 @@ def _paper_row(preset: str, name: str, found: MeasuredImages | None, over: str) 
 
 
 def _clean_rows(attacks: list[MeasuredImages], evaluation: EvaluationResults) -> Iterator[PaperRow]:
-    """The clean images of each whole subset; and those of the dataset beside other attacks.
+    """Yield the rows of clean images: of each whole subset, and of the dataset for other attacks.
 
-    A whole subset has one row, or, where attacks lack different samples of it, one for each.
+    A whole subset has one row, or several where attacks on it lack different samples.
     """
     seen = []
     for whole in (row.whole for row in attacks if row.whole is not None):
@@ -170,7 +180,7 @@ def _clean_rows(attacks: list[MeasuredImages], evaluation: EvaluationResults) ->
 
 
 def _protocol(preset: str, attack: Attack | None) -> str:
-    """What the study runs, which may differ from the preset."""
+    """Return the protocol that the study runs, which may differ from the preset's."""
     if preset == "clean":
         return "-"
     return str((attack and attack.protocol) or PRESETS[preset].protocol)
@@ -206,7 +216,7 @@ def _difference_cell(difference: float | None) -> Cell:
 
 
 def _difference(accuracy: Accuracy | None, known: PaperValue | None) -> float | None:
-    """Measured less the paper's, as a fraction; None where either is not there."""
+    """Return measured minus published, as a fraction; None where either is missing."""
     if accuracy is None or accuracy.accuracy is None or known is None:
         return None
     return accuracy.accuracy - known.percent / 100
@@ -223,7 +233,7 @@ def _counts(row: PaperRow, protocol: str) -> FlatRow:
 
 
 def _numbers(accuracy: Accuracy | None, known: PaperValue | None) -> FlatRow:
-    """One measure's numbers; an empty `accuracy` is one that `state` explains; all in [0, 1]."""
+    """Return the CSV columns of one measure, in [0, 1]; `state` explains an empty `accuracy`."""
     difference = _difference(accuracy, known)
     return {
         **flat_accuracy(accuracy),
@@ -234,7 +244,7 @@ def _numbers(accuracy: Accuracy | None, known: PaperValue | None) -> FlatRow:
 
 
 def quoted_table(results: StudyResults, evaluation: EvaluationResults) -> Table | None:
-    """Published figures of other defenses; None where there are none."""
+    """Return the table of published accuracies of other defenses; None where there are none."""
     quoted = [
         [f"{q.defense} (quoted)", q.row, q.measure, f"{q.percent:.1f} %", q.place]
         for q in values_of(results).quoted
@@ -253,7 +263,7 @@ def quoted_table(results: StudyResults, evaluation: EvaluationResults) -> Table 
 
 
 def paper_note(table: PaperTable, results: StudyResults, evaluation: EvaluationResults) -> str:
-    """How to read the numbers, with the protocols, and which images they count."""
+    """Say how to read a table: its protocols, and which images its rows count."""
     rows = [found for _, found in _attack_rows(table, results, evaluation) if found]
     whole = [row for row in rows if row.whole is not None] if table.over == "all" else []
     clean = _clean_note(rows, whole) if table.clean else ""
@@ -276,7 +286,7 @@ def _over(table: PaperTable, rows: list[MeasuredImages], whole: list[MeasuredIma
 
 
 def _clean_note(rows: list[MeasuredImages], whole: list[MeasuredImages]) -> str:
-    """Which images the rows count, and whether they are the same."""
+    """Say whether the clean row and the attacks' rows count the same images."""
     same = " The clean row of a subset and the row of an attack on it count the same images."
     others = [row.images for row in rows if row.whole is None]
     named = f" of {', '.join(others)}" if whole else ""

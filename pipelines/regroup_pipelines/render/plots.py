@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.results.base import Accuracy
     from regroup_pipelines.results.records import KRow, TapRow
 
-# Okabe-Ito colours: told apart by colour-blind readers.
+# Okabe-Ito colours, which colour-blind readers can distinguish.
 SIGN_STYLES = {
     "both": ("#000000", "o"),
     "positive": ("#0072B2", "^"),
@@ -27,10 +27,14 @@ def plot_k(
     path: Path,
     line: str = "the 75 % rule",
 ) -> None:
-    """Write a PNG, and an SVG beside it, of accuracy against k: a panel for each set of images.
+    """Draw accuracy against k with one panel per set of images, as PNG and SVG.
 
-    `titles`: of the panels, by the name of the images in `rows`; a set that is not in them was not
-    run, and its panel says so. `line`: what the dashed line at `k` is called.
+    Args:
+        rows: the table of k.
+        titles: title of every panel by set of images; a set without rows is shown as "not run".
+        k: where the dashed line is.
+        path: of the PNG; the SVG has the same name.
+        line: label of the dashed line.
     """
     plt = pyplot()
     figure, axes = plt.subplots(
@@ -57,9 +61,9 @@ def _panel(axis: Any, rows: Sequence[KRow], name: str, k: int, line: str) -> Non
 
 
 def plot_taps(rows: Sequence[TapRow], k: int, threshold: float, title: str, path: Path) -> None:
-    """Write a PNG, and an SVG beside it, of each tap's accuracy on correctly classified images.
+    """Draw each tap's accuracy on correctly classified clean images, as PNG and SVG.
 
-    The threshold of the rule is a line, and the last `k` taps, those that vote, are shaded.
+    The rule's threshold is a dashed line; the last `k` taps, which vote, are shaded.
     """
     plt = pyplot()
     figure, axis = plt.subplots(figsize=(max(5, 2 + 0.22 * len(rows)), 3.6))
@@ -77,7 +81,7 @@ def plot_taps(rows: Sequence[TapRow], k: int, threshold: float, title: str, path
 
 
 def pyplot() -> Any:
-    """Matplotlib without a screen; the names of an SVG's parts are the same every time."""
+    """Return matplotlib.pyplot for use without a display, with reproducible ids in SVG files."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -88,7 +92,7 @@ def pyplot() -> Any:
 
 
 def save_figure(figure: Any, path: Path) -> None:
-    """Write a figure to `path`, a PNG, and as an SVG beside it, which names no date."""
+    """Write a figure as a PNG to `path` and as an SVG next to it, without a date."""
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.tight_layout()
     figure.savefig(path, dpi=150)
@@ -97,7 +101,7 @@ def save_figure(figure: Any, path: Path) -> None:
 
 
 def _wrapped(title: str) -> str:
-    """A panel's title in lines that fit: a short one is left as it is."""
+    """Wrap the title of a panel to lines that fit; short titles are unchanged."""
     head, *rest = title.split("\n", 1)
     return "\n".join([head, *textwrap.wrap(rest[0], 38)]) if rest else head
 
@@ -111,7 +115,7 @@ def _line(axis: Any, cells: list[tuple[int, Accuracy]], signs: str) -> None:
 
 
 def per_cent(cells: Sequence[Accuracy]) -> tuple[list[float], list[float], list[float]]:
-    """Shares of measured accuracies, and the bounds of their intervals, in per cent."""
+    """Return measured accuracies and the bounds of their intervals in per cent."""
     shares = [100 * cell.accuracy for cell in cells if cell.accuracy is not None]
     low, high = ([100 * cell.interval95[side] for cell in cells] for side in (0, 1))
     return shares, low, high

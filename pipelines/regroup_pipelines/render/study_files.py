@@ -1,4 +1,4 @@
-"""A study's results as files: results.json, tables (Markdown, CSV, JSON, LaTeX) and figures."""
+"""Files of a study: results.json, tables (Markdown, CSV, JSON, LaTeX) and figures."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def write_report(results: StudyResults, report: Report, output: Path) -> list[Path]:
-    """Write results.json, and a folder of tables and figures for each tap policy and bank."""
+    """Write results.json, and one folder of tables and figures per tap policy and bank."""
     plain = json.dumps(results.plain(), indent=2)
     written = [_write(output / "results.json", plain + "\n")]
     for evaluation in results.evaluations:
@@ -48,12 +48,12 @@ def write_report(results: StudyResults, report: Report, output: Path) -> list[Pa
 
 
 def caption_of(results: StudyResults, evaluation: EvaluationResults) -> str:
-    """The caption below every Markdown table: what the numbers are of, and every set of images."""
+    """Return the text below every Markdown table: caption and list of the sets of images."""
     return "\n".join([caption(results, evaluation), "", *image_lines(results)]) + "\n"
 
 
 def _write_table(stem: Path, tables: list[Table], below: str) -> list[Path]:
-    """Write the first table as Markdown, CSV, JSON and LaTeX; others stand after it as text."""
+    """Write the first table as Markdown, CSV, JSON and LaTeX, and append the others as text."""
     first, *others = tables
     parts = [f"# {first.title}", "", first.markdown, first.note, ""]
     for table in others:
@@ -74,7 +74,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def study_tables(name: str, results: StudyResults, evaluation: EvaluationResults) -> list[Table]:
-    """The table `name`, and those that stand beside it."""
+    """Return the table `name` and those that accompany it."""
     tables = [TABLES[name](results, evaluation)]
     quoted = quoted_table(results, evaluation) if name == "table-1" else None
     return [*tables, quoted] if quoted else tables

@@ -1,4 +1,4 @@
-"""The tables of one evaluation of a study: accuracy, every k, every tap, the attacks."""
+"""Tables of one evaluation of a study: accuracy, every k, every tap."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ NAMES = {
 
 
 def key_of(evaluation: EvaluationResults) -> str:
-    """Names an evaluation in folders, files and links."""
+    """Return the key of an evaluation in folders, files and links."""
     return f"{evaluation.taps}-{evaluation.bank}"
 
 
 def accuracy_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
-    """Softmax and REGroup, over all (see the note) and over S, top-1 and top-5."""
+    """Return softmax and REGroup accuracy, top-1 and top-5, over all (see the note) and over S."""
     heads = ["images", "top", "attempted", "failed rows", "#S"]
     heads += [f"{measure}, {over}" for over in ("all", "S") for measure in ("softmax", "REGroup")]
     return Table(
@@ -94,7 +94,7 @@ def _attack_title(row: object) -> str:
 
 
 def k_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
-    """REGroup's top-1 at every k, for every sign choice; no sweeps."""
+    """Return REGroup's top-1 at every k and sign choice, without the attacks of sweeps."""
     names = results.unswept
     return Table(
         f"{key_of(evaluation)}-k",
@@ -128,7 +128,7 @@ def _k_download(results: StudyResults, evaluation: EvaluationResults) -> Iterato
 
 
 def taps_table(results: StudyResults, evaluation: EvaluationResults) -> Table:  # noqa: ARG001
-    """Each tap alone on the correctly classified clean images, and which of them vote."""
+    """Return each tap's own accuracy on correctly classified clean images, and which taps vote."""
     threshold = evaluation.rule.threshold
     rows = [
         [

@@ -1,6 +1,6 @@
-"""One table, however it is shown: the cells that people read, and the rows that programs read.
+"""The table that Markdown, CSV, JSON, LaTeX and the pages of a report are rendered from.
 
-Markdown, CSV, JSON, LaTeX and the pages of a report are made of the same `Table`.
+It has cells for people and rows for programs.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Cell:
     """A cell of a table.
 
     Attributes:
-        text: what it says.
-        sort: what it sorts by; None comes last.
-        href: where it leads, on a page.
+        text: the text to show.
+        sort: the value to sort by; None comes last.
+        href: the link on a page.
     """
 
     text: str
@@ -41,11 +41,13 @@ class Table:
     """A table.
 
     Attributes:
-        key: names it in links and files.
-        heads: of the columns; the first column names the rows.
+        key: its name in links and files.
+        title: its title.
+        heads: heads of the columns; the first column names the rows.
+        rows: the cells.
         download: the rows of its CSV and JSON files, all with the same keys.
         note: how to read it.
-        label: of its LaTeX version; "" where there is none.
+        label: LaTeX label; "": no LaTeX version.
     """
 
     key: str
@@ -58,7 +60,7 @@ class Table:
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether each column holds numbers, which are set to the right."""
+        """Whether each column holds numbers, which are right-aligned."""
         return [
             any(isinstance(row[column].sort, int | float) for row in self.rows)
             for column in range(len(self.heads))
@@ -66,12 +68,12 @@ class Table:
 
     @property
     def texts(self) -> list[list[str]]:
-        """The cells as people read them."""
+        """The texts of the cells."""
         return [[cell.text for cell in row] for row in self.rows]
 
     @property
     def markdown(self) -> str:
-        """The table as Markdown: the first column to the left, the others to the right."""
+        """The table as Markdown; the first column is left-aligned, all others right-aligned."""
         lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1), *self.texts]
         return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
 
@@ -94,7 +96,7 @@ class Table:
 
 
 def csv_text(rows: Sequence[FlatRow]) -> str:
-    """Rows with the same keys as CSV; "" where there are none."""
+    """Format rows with the same keys as CSV; "" where there are none."""
     text = io.StringIO()
     if rows:
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
@@ -108,24 +110,24 @@ def _escaped(cell: str) -> str:
 
 
 def text_cell(value: object, href: str | None = None) -> Cell:
-    """A cell that sorts as it reads."""
+    """Return a cell that is sorted by its text."""
     return Cell(str(value), str(value), href)
 
 
 def number_cell(value: float | None, digits: int = 4) -> Cell:
-    """A number, or "-" where there is none."""
+    """Return a cell with a number, or "-" for None."""
     if value is None:
         return Cell("-")
     return Cell(f"{value:,}" if isinstance(value, int) else f"{value:.{digits}g}", value)
 
 
 def accuracy_cell(accuracy: Accuracy | None) -> Cell:
-    """`57.0 % [52.1, 61.8]`, sorted by the share; "-" where there is nothing to measure."""
+    """Return a cell such as `57.0 % [52.1, 61.8]`, sorted by the accuracy; "-" for None."""
     return Cell("-") if accuracy is None else Cell(str(accuracy), accuracy.accuracy)
 
 
 def flat_accuracy(accuracy: Accuracy | None) -> FlatRow:
-    """The columns of one accuracy in CSV; an empty `accuracy` is one that `state` explains."""
+    """Return the CSV columns of an accuracy; `state` explains an empty `accuracy`."""
     empty: FlatRow = {"correct": "", "total": "", "accuracy": "", "low": "", "high": ""}
     if accuracy is None:
         return {"state": NOT_RUN, **empty}

@@ -1,4 +1,4 @@
-"""Tables and lines on a terminal."""
+"""Output of tables and lines on a terminal."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def show(table: Table, quiet: bool) -> None:
-    """Print a table on standard output, unless that is reserved for JSON."""
+    """Print a table on standard output, unless `quiet` reserves it for JSON."""
     if not quiet:
         console = Console(file=sys.stdout)
-        # Off a terminal rich assumes 80 columns and cuts cells: a log must hold them whole.
+        # Without a terminal rich assumes 80 columns and truncates cells; logs must not.
         console.width = console.width if console.is_terminal else max(console.width, 140)
         console.print(table)
 
 
 def print_line(line: str, quiet: bool) -> None:
-    """Print a line on standard output, unless that is reserved for JSON."""
+    """Print a line on standard output, unless `quiet` reserves it for JSON."""
     if not quiet:
         print(line, flush=True)
 
@@ -37,7 +37,7 @@ def _text(accuracy: Accuracy | None) -> str:
 
 
 def accuracy_grid(rows: Sequence[AccuracyRow]) -> Table:
-    """Softmax and REGroup top-1, over all attempted and over #S, with 95 % intervals."""
+    """Return softmax's and REGroup's top-1, over all attempted and over S, with 95 % intervals."""
     first = next(row for row in rows if row.kind == "measured")  # clean images always are
     table = Table(
         title=f"Top-1 accuracy, REGroup with k = {first.k}, signs = {first.signs} [95 % interval]"
@@ -65,7 +65,7 @@ def _accuracy_texts(row: AccuracyRow) -> list[str]:
 
 
 def k_grid(rows: Sequence[KRow], names: Iterable[str]) -> Table:
-    """Accuracy against k and signs, a column per set of images and sign choice."""
+    """Return accuracy against k, with one column per set of images and sign choice."""
     names = list(names)
     table = Table(title="REGroup top-1 against k and signs (attacked images: over #S), %")
     signs = list(dict.fromkeys(row.signs for row in rows))

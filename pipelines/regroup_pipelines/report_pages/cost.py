@@ -1,4 +1,4 @@
-"""What the numbers cost: seconds and forward passes by phase, from the records of runs."""
+"""The cost of a study: seconds and forward passes by step and phase, from the records of runs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def read_runs(store: Store) -> list[JsonObject]:
-    """The records of finished runs, oldest first; one that cannot be read is left out."""
+    """Return the records of finished runs, oldest first, without unreadable ones."""
     found = []
     for name in store.backend.children(FOLDER):
         try:
@@ -33,14 +33,14 @@ def read_runs(store: Store) -> list[JsonObject]:
 
 
 def study_runs(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[JsonObject]:
-    """Those of the runs that made, or looked for, an element of the study."""
+    """Return the runs that made or found an element of the study."""
     refs = {step.ref for step in study.results.steps}
     return [run for run in runs if refs & {step.get("ref") for step in run["steps"]}]
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What went into one element, over all recorded runs, blocks that were there left out."""
+    """The cost of one element, summed over the recorded runs that computed blocks of it."""
 
     step: str
     ref: str
@@ -52,12 +52,12 @@ class Spent:
 
     @property
     def kind(self) -> str:
-        """extract, attack, score, bank, digest, index: the first word of the step."""
+        """First word of the step: extract, attack, score, bank, digest or index."""
         return self.step.split()[0]
 
 
 def spent(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[Spent]:
-    """What every element of the study took, in the order of its steps; zeros: no record says."""
+    """Return the cost of every element of the study, in the order of steps; zeros: no record."""
     steps = [step for run in runs for step in run["steps"] if step.get("blocks")]
     found = []
     for ref, name in {step.ref: step.step for step in study.results.steps}.items():
@@ -73,7 +73,7 @@ def spent(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[Spent]:
 
 
 def steps_table(costs: list[Spent]) -> Table:
-    """A row a step, its phases as columns."""
+    """Return one row per step, with its phases as columns."""
     phases = list(dict.fromkeys(name for cost in costs for name in cost.phases))
     heads = ["step", "samples", "forward passes", "seconds", "peak memory of a worker, MB"]
     rows = [
@@ -114,7 +114,7 @@ def _seconds(value: float | None) -> Cell:
 
 
 def kinds_table(costs: list[Spent]) -> Table:
-    """Samples, forward passes and seconds by kind of step."""
+    """Return samples, forward passes and seconds by kind of step."""
     rows = []
     for kind in dict.fromkeys(cost.kind for cost in costs):
         mine = [cost for cost in costs if cost.kind == kind]
@@ -132,14 +132,16 @@ def kinds_table(costs: list[Spent]) -> Table:
 
 @dataclass(frozen=True)
 class Saving:
-    """What the stored features saved, from counts alone; None: no record says.
+    """What stored features and adversarials saved, from recorded counts; None: no record.
 
     Attributes:
-        questions: pairs of k and sign choice that were answered for each evaluation.
-        samples: votes that were scored, over all sets of images and evaluations.
-        scored_seconds, scored_passes: what scoring them took.
-        attack_passes: what the attacks took, which is not taken again.
-        rate: samples a second of the extractions.
+        evaluations: pairs of tap policy and bank.
+        questions: pairs of k and sign choice answered per evaluation.
+        samples: images scored, over all sets of images and evaluations.
+        scored_seconds: wall time of scoring.
+        scored_passes: forward passes of scoring.
+        attack_passes: forward passes of the attacks, which are not repeated.
+        rate: samples per second of the extractions.
     """
 
     evaluations: int
@@ -152,12 +154,12 @@ class Saving:
 
     @property
     def again_seconds(self) -> float | None:
-        """How long running the network on these samples once more would take, at the rate."""
+        """Estimated seconds to run the network on these samples once more, at `rate`."""
         return self.samples / self.rate if self.rate else None
 
 
 def saving(study: ReportedStudy, costs: list[Spent]) -> Saving:
-    """What re-scoring saved."""
+    """Return what re-scoring saved."""
     scored, extracted, attacked = (
         [cost for cost in costs if cost.kind == kind and cost.samples]
         for kind in ("score", "extract", "attack")

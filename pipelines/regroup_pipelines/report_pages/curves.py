@@ -1,4 +1,4 @@
-"""Accuracy against perturbation size, per attack: softmax beside REGroup."""
+"""Accuracy against perturbation size per attack, for softmax and REGroup."""
 
 from __future__ import annotations
 
@@ -27,9 +27,13 @@ class Curve:
     """Accuracy against the size of an attack's perturbations.
 
     Attributes:
-        size: the norm that sizes are measured in.
-        every: points that the whole curve has, of which `points` are shown.
-        minimal: of an attack that searched for the smallest perturbation; else of several budgets.
+        attack: name of the attack.
+        title: the attack in words.
+        size: how perturbations are measured.
+        every: number of points of the complete curve.
+        points: the points that are shown.
+        minimal: whether the attack searched for the smallest perturbation; otherwise the points
+            are attacks with several budgets.
     """
 
     attack: str
@@ -41,12 +45,12 @@ class Curve:
 
 
 def minimal_curve(evaluation: ReportedEvaluation, attack: AttackedImages) -> Curve:
-    """The curve of an attack that searched for the smallest perturbation.
+    """Return the curve of an attack that searched for the smallest perturbation.
 
-    At `POINTS_SHOWN` sizes. See `Missing` for what it may raise.
+    It has at most `POINTS_SHOWN` points. See `or_missing` for the errors.
     """
     made = evaluation.study.adversarials(attack)
-    clean = evaluation.votes(evaluation.study.clean_of(attack).images)
+    clean = evaluation.votes(evaluation.study.clean_images_of(attack).images)
     attacked = evaluation.votes(attack.images)
     size = measured_in(made)
     curve = curve_of(made, size, clean, attacked, evaluation.signs, evaluation.k)
@@ -58,30 +62,29 @@ def minimal_curve(evaluation: ReportedEvaluation, attack: AttackedImages) -> Cur
 
 
 def measured_in(adversarials: BlockElement) -> Size:
-    """How an attack's perturbations are measured: by its norm, by L2 where it keeps none small."""
+    """Return how an attack's perturbations are measured: by its norm, or by L2 if it has none."""
     attack: Any = adversarials.inputs["attack"]
     norm: Size = attack["norm"] if attack["norm"] in ("linf", "l2") else "l2"
     return norm
 
 
 def is_minimal(adversarials: BlockElement) -> bool:
-    """Whether the attack looked for the smallest perturbation."""
+    """Return whether the attack searched for the smallest perturbation."""
     attack: Any = adversarials.inputs["attack"]
     return str(attack["protocol"]) == "minimal"
 
 
 def budget_family(adversarials: BlockElement) -> tuple[str, ...]:
-    """What attacks that differ in their budget alone have in common."""
+    """Return a key that attacks share if they differ only in their budget."""
     attack: Any = adversarials.inputs["attack"]
     rest = {key: value for key, value in attack.items() if key != "epsilon"}
     return (str(sorted(rest.items())), str(adversarials.inputs["index"]))
 
 
 def budget_curve(evaluation: ReportedEvaluation, attacks: list[AttackedImages]) -> Curve:
-    """Accuracy at each budget of one attack, over the same attempted samples; first at none.
+    """Return the curve of attacks that differ only in epsilon, starting at the clean images.
 
-    Args:
-        attacks: that differ in epsilon alone. See `Missing` for what it may raise.
+    All points are over the same attempted samples. See `or_missing` for the errors.
     """
     budgets = [(_epsilon(evaluation, attack), attack) for attack in attacks]
     found = [(size, outcomes_of(evaluation, attack)) for size, attack in sorted(budgets, key=_size)]
@@ -114,9 +117,9 @@ def _point(size: float, softmax: int, regroup: int, total: int) -> CurvePoint:
 
 
 def families(evaluation: ReportedEvaluation) -> Iterator[tuple[bool, list[AttackedImages]]]:
-    """The attacks in groups that share a curve, and whether they search for the smallest.
+    """Yield the attacks in groups that share a curve, with whether the curve is minimal.
 
-    An attack with neither a budget nor a search for the smallest (a rotation) has no curve.
+    An attack that neither has a budget nor minimises (a rotation) has no curve.
     """
     groups: dict[tuple[str, ...], list[AttackedImages]] = {}
     for attack in evaluation.study.attacks:

@@ -1,4 +1,4 @@
-"""A study's elements, opened from the names that its results give; nothing is computed."""
+"""A study's results with access to the elements behind them; nothing is computed."""
 
 from __future__ import annotations
 
@@ -28,13 +28,17 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class Missing:
-    """What a page says in place of something that cannot be read any more."""
+    """Stands for something that can no longer be read.
+
+    Attributes:
+        reason: why, for the page.
+    """
 
     reason: str
 
 
 def or_missing(read: Callable[[], _T]) -> _T | Missing:
-    """What `read` returns, or why the store, or a dataset, does not give it any more."""
+    """Return what `read` returns, or `Missing` where a store or dataset can no longer be read."""
     try:
         return read()
     except (StoreError, UsageError, RegroupError, OSError) as error:
@@ -43,24 +47,24 @@ def or_missing(read: Callable[[], _T]) -> _T | Missing:
 
 @dataclass(frozen=True)
 class ReportedStudy:
-    """The results of one study beside the store that holds them."""
+    """The results of one study, and the store that holds its elements."""
 
     store: Store
     results: StudyResults
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Name of the study."""
         return self.results.study
 
     @property
     def settings(self) -> Study:
-        """The study as it was declared."""
+        """The study as declared."""
         return self.results.settings
 
     @property
     def attacks(self) -> list[AttackedImages]:
-        """The sets of attacked images that have numbers."""
+        """The attacks that were run."""
         return [row for row in self.results.images if isinstance(row, AttackedImages)]
 
     @cached_property
@@ -68,13 +72,17 @@ class ReportedStudy:
         """Every pair of tap policy and bank."""
         return [ReportedEvaluation(self, row) for row in self.results.evaluations]
 
-    def clean_of(self, attack: AttackedImages) -> CleanImages:
-        """The clean images of the dataset that was attacked."""
+    def clean_images_of(self, attack: AttackedImages) -> CleanImages:
+        """Return the clean images of the dataset that was attacked."""
         clean = (row for row in self.results.images if isinstance(row, CleanImages))
         return next(row for row in clean if row.dataset == attack.dataset)
 
     def adversarials(self, attack: AttackedImages) -> BlockElement:
-        """The images of the attack; raises StoreUsageError where they are gone."""
+        """Open the adversarials of an attack.
+
+        Raises:
+            StoreUsageError: they are no longer in the store.
+        """
         return BlockElement.open(self.store, "adversarials", attack.adversarials)
 
 
@@ -88,12 +96,12 @@ class ReportedEvaluation:
 
     @property
     def key(self) -> str:
-        """Names it in files and links."""
+        """Key of the evaluation in files and links."""
         return key_of(self.results)
 
     @property
     def title(self) -> str:
-        """What pages call it."""
+        """Title on pages."""
         return f"{self.results.taps} taps, bank {self.results.bank}"
 
     @property
@@ -107,11 +115,19 @@ class ReportedEvaluation:
         return self.study.results.signs
 
     def votes(self, images: str) -> BlockElement:
-        """Votes on clean or attacked images; raises StoreUsageError where they are gone."""
+        """Open the votes on a set of images.
+
+        Raises:
+            StoreUsageError: they are no longer in the store.
+        """
         return BlockElement.open(self.study.store, "votes", self.results.votes[images])
 
     def features(self, images: str) -> BlockElement:
-        """The features that those votes are of, as far as their gaps say."""
+        """Open the features that the votes on a set of images score, with the gaps of the votes.
+
+        Raises:
+            StoreUsageError: they are no longer in the store.
+        """
         votes = self.votes(images)
         fingerprint = str(votes.inputs["features"])
         found = find_location(self.study.store.backend, "features", fingerprint)
@@ -122,7 +138,7 @@ class ReportedEvaluation:
         return features
 
     def once(self, key: str, read: Callable[[], _T]) -> _T:
-        """What `read` returns, kept under `key`: large tables are read from the store once."""
+        """Return what `read` returns, cached under `key`, so that large tables are read once."""
         if key not in self._kept:
             self._kept[key] = read()
         found: _T = self._kept[key]
@@ -138,10 +154,15 @@ class ReportedEvaluation:
 
     @property
     def class_names(self) -> list[str]:
-        """The names of the classes that are voted on; raises StoreUsageError, DamagedError."""
+        """The names of the classes that are voted on.
+
+        Raises:
+            StoreUsageError: the bank is no longer in the store.
+            DamagedError: its manifest is damaged.
+        """
         return [str(name) for name in self._bank_inputs["class_names"]]
 
     @property
     def taps(self) -> list[str]:
-        """Every tap that may vote, first to last, from the results alone."""
+        """Every tap that may vote, first to last, as the results list them."""
         return [row.tap for row in self.results.tap_accuracy]

@@ -1,7 +1,7 @@
-"""The vote explorer's data: every attacked sample by number, some of them with pictures and ranks.
+"""Data of the vote explorer: the outcome of every attacked sample, some with pictures and ranks.
 
-Which ones depends on the seed and the samples' ids alone, so that attacks on the same images show
-the same samples; how many, on the room that the album has.
+Which samples have pictures depends on the seed and the samples' ids alone, so that attacks on the
+same images show the same samples. How many depends on the bytes that the report may take.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
     from regroup_pipelines.report_pages.pictures import Album, CleanPictures
     from regroup_pipelines.results.records import AttackedImages
 
-# Rows that are listed by number at most, the first by the seed; and the room that one takes.
+# Maximum number of listed rows, over all attacks and evaluations, and the bytes of one.
 ROWS_LISTED, ROW_BYTES = 40_000, 110
-# What the page itself takes; what it, and the report's own list of files, take for a sample that is
-# shown; and for each of its taps, in every evaluation: ranks, winners and points.
+# Bytes of the page without samples; of a shown sample, in the page and in the report's list of
+# files; and of each of its taps in every evaluation (ranks, winners and points).
 PAGE_BYTES, SAMPLE_BYTES, TAP_BYTES = 20_000, 700, 90
-# Samples whose pictures are read together: in the order of their blocks.
+# Samples whose pictures are read together, ordered by block.
 READ_TOGETHER = 16
 _COLUMNS = (
     "label", "success", "adversarial", "clean_softmax", "attacked_softmax", "clean_regroup",
@@ -51,10 +51,14 @@ _COLUMNS = (
 
 @dataclass
 class Explorer:
-    """What the page holds, and what it had to leave out, a line each.
+    """Collects the data of the explorer's page.
 
     Attributes:
-        images: samples that are shown with pictures and ranks at most, over all attacks.
+        study: the study.
+        album: writes the pictures.
+        images: maximum number of samples with pictures and ranks, over all attacks.
+        seed: seed of their choice.
+        notes: what the page leaves out and why, one line each.
     """
 
     study: ReportedStudy
@@ -66,19 +70,20 @@ class Explorer:
     _shown: dict[str, int] = field(default_factory=dict)
 
     def describe(self) -> JsonObject:
-        """Plain JSON for the page's script; lists of samples are places in `ids`."""
+        """Return plain JSON for the page's script; samples are given by their position in `ids`."""
         evaluations = [self._evaluation(each) for each in self.study.evaluations]
-        told: JsonObject = {"ids": list(self._ids), "evaluations": evaluations}
-        self.album.room -= PAGE_BYTES + len(json.dumps(told, separators=(",", ":")).encode())
-        told["pictures"] = self._pictures()
+        data: JsonObject = {"ids": list(self._ids), "evaluations": evaluations}
+        size = PAGE_BYTES + len(json.dumps(data, separators=(",", ":")).encode())
+        self.album.bytes_left -= size
+        data["pictures"] = self._pictures()
         for evaluation, row in zip(self.study.evaluations, evaluations, strict=True):
             for attack, listed in zip(self.study.attacks, row["attacks"], strict=True):
                 listed["ranks"] = self._ranks(evaluation, attack)
         notes = list(dict.fromkeys(self.notes))
-        return {**told, "notes": notes, "smallest": SMALLEST_SHOWN}
+        return {**data, "notes": notes, "smallest": SMALLEST_SHOWN}
 
     def shown_line(self) -> str:
-        """How many samples are shown of how many."""
+        """Say how many of the attacked samples are shown with pictures and ranks."""
         first = self.study.evaluations[:1]
         counts = [
             len(found)
@@ -96,18 +101,18 @@ class Explorer:
 
     @property
     def _wanted(self) -> int:
-        """Samples of one attack that are to be shown, where there is room."""
+        """Samples per attack to show with pictures, if they fit."""
         return -(-self.images // max(len(self.study.attacks), 1))
 
     @cached_property
-    def _listed_an_attack(self) -> int:
-        """By the room before anything is taken of it."""
+    def _listed_per_attack(self) -> int:
+        """Rows listed per attack and evaluation; cached before pictures take any bytes."""
         each = len(self.study.attacks) * len(self.study.evaluations)
-        rows = min(ROWS_LISTED, max(self.album.room // 2, 0) // ROW_BYTES)
+        rows = min(ROWS_LISTED, max(self.album.bytes_left // 2, 0) // ROW_BYTES)
         return rows // max(each, 1)
 
     @property
-    def _bytes_a_sample(self) -> int:
+    def _bytes_per_sample(self) -> int:
         taps = sum(len(each.taps) for each in self.study.evaluations)
         return SAMPLE_BYTES + TAP_BYTES * taps
 
@@ -132,7 +137,7 @@ class Explorer:
         }
 
     def _rule(self, evaluation: ReportedEvaluation) -> VotingRule:
-        """The rule of the stored votes; where those are gone, of the settings."""
+        """Return the rule of the stored votes, or of the settings where the votes are gone."""
         found = or_missing(lambda: rule_of(evaluation.votes("clean")))
         scoring = self.study.settings.scoring
         if isinstance(found, Missing):
@@ -145,30 +150,30 @@ class Explorer:
         if isinstance(found, Missing):
             self.notes.append(f"{evaluation.title}, {attack.images}: {found.reason}")
             return {**head, "samples": [], "columns": {}, "ranks": None}
-        listed = self._first(found, self._listed_an_attack)
+        listed = self._first(found, self._listed_per_attack)
         if len(listed) < len(found):
             self.notes.append(
                 f"{evaluation.title}, {attack.images}: {len(listed)} of {len(found)} samples "
                 f"are listed, drawn with seed {self.seed}; every number on other pages is of all."
             )
-        places = [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids]
-        return {**head, "samples": places, "columns": _numbers(listed), "ranks": None}
+        positions = [self._ids.setdefault(each, len(self._ids)) for each in listed.sample_ids]
+        return {**head, "samples": positions, "columns": _numbers(listed), "ranks": None}
 
     def _first(self, outcomes: Outcomes, count: int) -> Outcomes:
-        """The first samples in the order of the seed."""
+        """Return the first samples in seeded order."""
         return outcomes.take(by_seed(outcomes.sample_ids, self.seed)[:count])
 
     def _ranks(self, evaluation: ReportedEvaluation, attack: AttackedImages) -> Any:
-        """Ranks of the samples that are shown, clean and attacked; None where they are gone."""
+        """Return the ranks of the shown samples, clean and attacked; None where they are gone."""
         outcomes = self._outcomes(evaluation, attack)
-        count = min(self._shown.get(attack.images, 0), self._listed_an_attack)
+        count = min(self._shown.get(attack.images, 0), self._listed_per_attack)
         if isinstance(outcomes, Missing) or not count or not len(outcomes):
             return None
-        shown, clean = self._first(outcomes, count), evaluation.study.clean_of(attack).images
+        shown, clean = self._first(outcomes, count), evaluation.study.clean_images_of(attack).images
         rows = {clean: shown["clean_row"], attack.images: shown["attacked_row"]}
 
         def read() -> JsonObject:
-            """The ranks of both sets of images, as JSON; StoreError where they are gone."""
+            """Read the ranks on the clean and on the attacked images, as JSON."""
             both = [
                 read_ranks(evaluation, images, at, shown["label"], shown["adversarial"])
                 for images, at in rows.items()
@@ -184,7 +189,7 @@ class Explorer:
         return None if isinstance(found, Missing) else found
 
     def _pictures(self) -> dict[str, JsonObject]:
-        """Pictures by attack and sample id, of the samples that have ranks; an equal room each."""
+        """Write the pictures, each attack's within an equal share of the bytes; return them."""
         found: dict[str, JsonObject] = {}
         attacks = self.study.attacks if self.study.evaluations else []
         for number, attack in enumerate(attacks):
@@ -194,25 +199,32 @@ class Explorer:
         return found
 
     def _pictures_of(self, attack: AttackedImages, others: int) -> JsonObject:
-        """`others`: the attacks whose pictures come after these."""
+        """Write the pictures of an attack; return them by sample id.
+
+        Args:
+            attack: the attack.
+            others: number of attacks that still need their share of the bytes.
+        """
         outcomes = self._outcomes(self.study.evaluations[0], attack)
         made = or_missing(lambda: self.study.adversarials(attack))
         if isinstance(outcomes, Missing) or isinstance(made, Missing):
             return {}
-        reserve = self.album.room * others // (others + 1)
+        reserve = self.album.bytes_left * others // (others + 1)
         images = self._clean(attack, made.inputs["model"]), AttackedPictures(made)
-        wanted = min(self._wanted, self._listed_an_attack)
+        wanted = min(self._wanted, self._listed_per_attack)
         order, found = by_seed(outcomes.sample_ids, self.seed)[:wanted], JsonObject()
         for start in range(0, len(order), READ_TOGETHER):
-            for name, pixels, told in _read(outcomes, order[start : start + READ_TOGETHER], images):
-                files = self.album.add(pixels, self._bytes_a_sample, reserve)
+            for name, pixels, facts in _read(
+                outcomes, order[start : start + READ_TOGETHER], images
+            ):
+                files = self.album.add(pixels, self._bytes_per_sample, reserve)
                 if files is None:
                     return found
-                found[name] = {"files": files, **told}
+                found[name] = {"files": files, **facts}
         return found
 
     def _clean(self, attack: AttackedImages, model: Any) -> CleanPictures | Missing:
-        ref = self.study.clean_of(attack).index
+        ref = self.study.clean_images_of(attack).index
         found = or_missing(lambda: open_clean_images(self.study, ref, model["preprocessing"]))
         problem = found.reason if isinstance(found, Missing) else found.problem
         if problem:
@@ -225,9 +237,9 @@ def _read(
     rows: NDArray[np.int64],
     images: tuple[CleanPictures | Missing, AttackedPictures],
 ) -> Iterator[tuple[str, dict[str, NDArray[np.float32]], JsonObject]]:
-    """Id, pictures and what is to be said of them, of some samples in the order of `rows`.
+    """Yield the id, the pictures and facts about them of some samples, in the order of `rows`.
 
-    They are read in the order of the attacked images, whose blocks hold many.
+    They are read in the order of the attacked images, so that each block is read once.
     """
     clean, attacked = images
     read = {}
@@ -241,26 +253,26 @@ def _read(
 def _shown_pixels(
     before: NDArray[np.float32] | Missing, after: NDArray[np.float32] | Missing
 ) -> tuple[dict[str, NDArray[np.float32]], JsonObject]:
-    """The pictures that there are, by kind, and what is to be said of them."""
+    """Return the pictures that can be read, by kind, and facts about them for the page."""
     both = {"clean": before, "attacked": after}
     pixels = {kind: each for kind, each in both.items() if not isinstance(each, Missing)}
     problems = {kind: each.reason for kind, each in both.items() if isinstance(each, Missing)}
-    told: JsonObject = {"problems": problems}
+    facts: JsonObject = {"problems": problems}
     if not problems:
-        pixels["difference"], told["gain"] = difference(pixels["clean"], pixels["attacked"])
+        pixels["difference"], facts["gain"] = difference(pixels["clean"], pixels["attacked"])
     if pixels:
-        told["side"] = max(next(iter(pixels.values())).shape[1:])
-    return pixels, told
+        facts["side"] = max(next(iter(pixels.values())).shape[1:])
+    return pixels, facts
 
 
 def by_seed(sample_ids: list[str], seed: int) -> NDArray[np.int64]:
-    """The samples in an order that depends on the seed and their ids alone: (N,) int64 rows."""
+    """Return the samples' rows, (N,) int64, in an order that depends on seed and ids alone."""
     keys = [hashlib.sha256(f"{seed}:{name}".encode()).digest() for name in sample_ids]
     return np.array(sorted(range(len(keys)), key=keys.__getitem__), np.int64)
 
 
 def _numbers(outcomes: Outcomes) -> dict[str, list[Any]]:
-    """Columns as JSON: small integers, and distances in four digits."""
+    """Return the columns as JSON: small integers, and distances with four digits."""
     columns: dict[str, list[Any]] = {
         name: outcomes[name].astype(np.int64).tolist() for name in _COLUMNS
     }

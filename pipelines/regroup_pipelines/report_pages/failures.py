@@ -1,4 +1,4 @@
-"""Where the method fails: classes and samples that lose most, and what takes their place."""
+"""Where the method fails: the classes and samples that lose most, and the classes they lose to."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ if TYPE_CHECKING:
     from regroup_pipelines.report_pages.outcomes import Outcomes
 
 PAIRS_SHOWN, SAMPLES_SHOWN = 50, 50
-# A larger heat map cannot be read.
+# Larger heat maps are unreadable.
 CLASSES_IN_MAP = 30
 
 
 def answers(outcomes: Outcomes) -> dict[str, Accuracy]:
-    """What REGroup says of the images that fool softmax (S): true, the attack's class, another."""
+    """Count REGroup's answers on the images that fool softmax (S), as shares of S.
+
+    Returns:
+        The answers "true" (the true class), "adversarial" (the attack's class) and "other".
+    """
     fooled = outcomes["success"]
     right = outcomes.regroup_right & fooled
     adversarial = (outcomes["attacked_regroup"] == outcomes["adversarial"]) & fooled & ~right
@@ -31,10 +35,15 @@ def answers(outcomes: Outcomes) -> dict[str, Accuracy]:
 
 @dataclass(frozen=True)
 class ClassLoss:
-    """REGroup on the attacked samples of a class, before and after.
+    """Accuracy on the attacked samples of one class.
 
     Attributes:
-        lost: samples that REGroup gets right clean and wrong attacked.
+        name: the class.
+        attempted: its attacked samples.
+        softmax: softmax on the attacked images.
+        clean: REGroup on the clean images.
+        attacked: REGroup on the attacked images.
+        lost: samples on which REGroup is right for the clean image and wrong for the attacked one.
     """
 
     name: str
@@ -46,7 +55,7 @@ class ClassLoss:
 
 
 def classes(outcomes: Outcomes, names: list[str]) -> list[ClassLoss]:
-    """The classes with attacked samples, most lost first."""
+    """Return the classes with attacked samples, most lost first."""
     rows = []
     for label in np.unique(outcomes["label"]):
         mine = outcomes["label"] == label
@@ -68,10 +77,14 @@ def classes(outcomes: Outcomes, names: list[str]) -> list[ClassLoss]:
 
 @dataclass(frozen=True)
 class Confusion:
-    """A true class and one that softmax was fooled into, and what REGroup says of the samples.
+    """REGroup's answers on the samples of one class that softmax takes for another.
 
     Attributes:
-        true, adversarial: samples that REGroup gives the one and the other class.
+        name: the true class.
+        adversarial_class: the class that softmax was fooled into.
+        samples: number of such samples.
+        true: samples to which REGroup gives the true class.
+        adversarial: samples to which REGroup gives the adversarial class.
     """
 
     name: str
@@ -82,7 +95,7 @@ class Confusion:
 
 
 def pairs(outcomes: Outcomes, names: list[str]) -> list[Confusion]:
-    """Every true class and class that softmax was fooled into, most often confused first."""
+    """Return every pair of true and adversarial class, those that REGroup confuses most first."""
     rows = np.flatnonzero(outcomes["success"] & (outcomes["adversarial"] >= 0))
     columns = ("label", "adversarial", "attacked_regroup")
     label, other, said = (outcomes[name][rows] for name in columns)
@@ -96,7 +109,16 @@ def pairs(outcomes: Outcomes, names: list[str]) -> list[Confusion]:
 
 @dataclass(frozen=True)
 class SampleLoss:
-    """A sample whose true class falls in REGroup's order: its ranks, and what both say attacked."""
+    """A sample whose true class falls in REGroup's ranking.
+
+    Attributes:
+        sample_id: its id.
+        name: its true class.
+        clean_rank: REGroup's rank of the true class for the clean image.
+        attacked_rank: the same for the attacked image.
+        regroup: REGroup's answer on the attacked image.
+        softmax: softmax's answer on the attacked image.
+    """
 
     sample_id: str
     name: str
@@ -107,7 +129,7 @@ class SampleLoss:
 
 
 def samples(outcomes: Outcomes, names: list[str]) -> list[SampleLoss]:
-    """The samples whose true class falls furthest in REGroup's order; at most `SAMPLES_SHOWN`."""
+    """Return the samples whose true class falls furthest in rank, at most `SAMPLES_SHOWN`."""
     fall = outcomes["attacked_rank"] - outcomes["clean_rank"]
     order = np.argsort(-fall, kind="stable")[:SAMPLES_SHOWN]
     return [
@@ -125,7 +147,7 @@ def samples(outcomes: Outcomes, names: list[str]) -> list[SampleLoss]:
 
 
 def confusion(outcomes: Outcomes, num_classes: int) -> NDArray[np.int64]:
-    """Counts (M, M): true class by REGroup's answer on the images that fool softmax."""
+    """Count true class by REGroup's answer, (M, M), on the images that fool softmax."""
     counts = np.zeros((num_classes, num_classes), np.int64)
     fooled = outcomes["success"]
     np.add.at(counts, (outcomes["label"][fooled], outcomes["attacked_regroup"][fooled]), 1)

@@ -1,4 +1,4 @@
-"""Figures as the page's script draws them, in the colours of its theme."""
+"""Data of the figures that a page's script draws."""
 
 from __future__ import annotations
 
@@ -23,9 +23,13 @@ class Series:
     """A line of a figure, in per cent with the bounds of its intervals.
 
     Attributes:
-        role: decides its colour, dash and marker.
-        x: numbers, or categories.
-        bars: drawn as bars.
+        role: determines colour, dash and marker.
+        name: its name in the legend.
+        x: numbers or categories.
+        y: values.
+        low: lower bounds.
+        high: upper bounds.
+        bars: whether it is drawn as bars.
     """
 
     role: str
@@ -39,7 +43,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Line:
-    """A straight line at an x or a y, with its text."""
+    """A vertical line at `x` or a horizontal one at `y`, with a label."""
 
     text: str
     x: float | None = None
@@ -48,7 +52,12 @@ class Line:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """Counts `z` of row by column; both are called `names`."""
+    """A square matrix of counts.
+
+    Attributes:
+        z: counts by row and column.
+        names: names of the rows, and of the columns.
+    """
 
     z: list[list[int]]
     names: list[str]
@@ -59,13 +68,20 @@ class Figure:
     """A figure of a page.
 
     Attributes:
-        key: names it in links and files.
-        x: the title of its axis; y: of the other.
-        download: the key of the table that has its numbers.
-        names: what points at an x are called.
-        step: lines are steps.
-        categories: x is a category.
-        alt: where the same numbers stand as text; "" for the table on the page.
+        key: its name in links and files.
+        title: its title.
+        subtitle: text below the title.
+        x: title of the x axis.
+        y: title of the y axis.
+        series: its lines.
+        download: key of the table that has its numbers.
+        lines: straight lines with labels.
+        names: names of the points by x.
+        heat: a heat map instead of lines.
+        step: whether lines are step functions.
+        categories: whether x is a category.
+        tall: whether it is drawn taller than usual.
+        alt: where the same numbers are given as text; "": in the table on the page.
     """
 
     key: str
@@ -84,13 +100,13 @@ class Figure:
     alt: str = ""
 
     def plain(self) -> JsonObject:
-        """The figure as plain JSON, without what it has not."""
+        """Return the figure as plain JSON, without unset attributes."""
         found: JsonObject = _given(asdict(self))
         return found
 
 
 def _given(value: Any) -> Any:
-    """Without the keys of None, False and empty text."""
+    """Return plain JSON without keys whose value is None, False or empty text."""
     if isinstance(value, dict):
         unset = (None, False, "")
         known = {key: each for key, each in value.items() if not any(each is u for u in unset)}
@@ -99,7 +115,7 @@ def _given(value: Any) -> Any:
 
 
 def k_figures(evaluation: ReportedEvaluation) -> list[Figure]:
-    """Accuracy against k, a figure for each set of images; the signs are its lines."""
+    """Return accuracy against k: one figure per set of images, one line per sign choice."""
     rows = evaluation.results.accuracy_against_k
     return [
         Figure(
@@ -125,7 +141,7 @@ def k_figures(evaluation: ReportedEvaluation) -> list[Figure]:
 
 
 def taps_figure(evaluation: ReportedEvaluation) -> Figure:
-    """Each tap alone, first to last, with the threshold of the rule."""
+    """Return the accuracy of each tap alone, first to last, with the rule's threshold."""
     rows, threshold = evaluation.results.tap_accuracy, evaluation.results.rule.threshold
     return Figure(
         key=f"{evaluation.key}-taps-figure",
@@ -147,7 +163,7 @@ def taps_figure(evaluation: ReportedEvaluation) -> Figure:
 
 
 def curve_figure(evaluation: ReportedEvaluation, curve: Curve) -> Figure:
-    """Softmax's and REGroup's accuracy against the perturbation's size."""
+    """Return softmax's and REGroup's accuracy against the size of the perturbation."""
     scale = 255 if curve.size == "linf" else 1
     unit = "L-infinity, in 255ths" if curve.size == "linf" else curve.size.upper()
     key = f"{evaluation.key}-curve-{slug(curve.attack)}"
@@ -168,7 +184,7 @@ def curve_figure(evaluation: ReportedEvaluation, curve: Curve) -> Figure:
 def series(
     role: str, name: str, cells: Iterable[tuple[float | str, Accuracy]], bars: bool = False
 ) -> Series:
-    """A line of a figure through accuracies, those with a number."""
+    """Return a line of a figure through the accuracies that have a value."""
     known = [(x, cell, cell.accuracy) for x, cell in cells if cell.accuracy is not None]
     return Series(
         role=role,
@@ -182,5 +198,5 @@ def series(
 
 
 def slug(name: str) -> str:
-    """`name` as a part of a file's name: letters, digits, '_' and '-' alone."""
+    """Turn `name` into a part of a file name: ASCII letters, digits, '_' and '-'."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "-" for c in name)

@@ -1,4 +1,4 @@
-"""Where a report is written: a folder that is replaced whole, and only where it is ours."""
+"""The output folder of a report, replaced atomically and only if it holds nothing else."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2
 
 
 def check_output(output: Path) -> None:
-    """Refuse a place that holds what is no report of ours.
+    """Check that a report may be written to `output`.
 
     Raises:
-        UsageError: it is a file, or a folder with something that no report wrote.
+        UsageError: it is a file, or a folder with files that no report wrote.
     """
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise UsageError(f"--output {output} is not a folder: name a new or an empty one")
@@ -40,7 +40,7 @@ def check_output(output: Path) -> None:
 
 
 def _files(folder: Path) -> set[str]:
-    """Everything in a folder that is not a folder itself, and folders that are empty."""
+    """Return the files and the empty folders below a folder."""
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")
@@ -49,7 +49,7 @@ def _files(folder: Path) -> set[str]:
 
 
 def _written(folder: Path) -> set[str]:
-    """The files that the report in a folder says it wrote; none where there is no report."""
+    """Return the files that the report in a folder lists as its own; empty without a report."""
     try:
         marker = json.loads((folder / _MARKER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -61,12 +61,12 @@ def _written(folder: Path) -> set[str]:
 
 @contextmanager
 def replaced_folder(output: Path) -> Iterator[Path]:
-    """A temporary folder beside `output` that takes its place, whole, once the block is done.
+    """Yield a temporary folder that replaces `output` as a whole when the with block succeeds.
 
-    Until then, and where the block raises or the process is killed, `output` stays as it was.
+    Until then, and if the block raises or the process is killed, `output` is unchanged.
 
     Raises:
-        UsageError: `output` is not ours to replace, or its parent cannot be written.
+        UsageError: `output` holds files that no report wrote, or its parent cannot be written.
     """
     check_output(output)
     try:
@@ -84,7 +84,7 @@ def replaced_folder(output: Path) -> Iterator[Path]:
 
 
 def _seal(draft: Path) -> None:
-    """Write the marker, and give the folder the permissions of a new one."""
+    """Write the list of files, and give the folder the permissions of a new one."""
     marker = {"format": _FORMAT, "files": sorted(_files(draft))}
     (draft / _MARKER).write_text(json.dumps(marker, indent=1) + "\n", encoding="utf-8")
     mask = os.umask(0)
@@ -93,11 +93,11 @@ def _seal(draft: Path) -> None:
 
 
 def _swap(draft: Path, output: Path) -> None:
-    """Put `draft` in the place of `output`, and what was there in its own."""
+    """Exchange `draft` and `output`, or rename `draft` where there is no `output`."""
     if not output.exists():
         draft.rename(output)
     elif not _exchange(draft, output):
-        # No atomic exchange here: the old report waits beside for the moment between two renames.
+        # No atomic exchange here: the old report is set aside between two renames.
         aside = draft.with_name(f"{draft.name}-old")
         output.rename(aside)
         draft.rename(output)
@@ -105,7 +105,7 @@ def _swap(draft: Path, output: Path) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Exchange two folders in one step; False where the system or the file system cannot."""
+    """Exchange two folders atomically; return False where the system does not support it."""
     rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if rename is None:
         return False

@@ -1,4 +1,4 @@
-"""What became of every sample: softmax and REGroup on the clean and on the attacked image."""
+"""Per-sample outcomes: softmax and REGroup on the clean and on the attacked image."""
 
 from __future__ import annotations
 
@@ -20,16 +20,21 @@ if TYPE_CHECKING:
     from regroup_store.format.element import BlockElement
 
 SIZES = ("l2", "linf")
-# Where the value of an attack's column is not known.
+# An unknown value in an attack's column.
 NONE = -1
 
 
 @dataclass(frozen=True)
 class VotedSamples:
-    """Of the N readable samples of a votes element, at one k and sign choice.
+    """The N readable samples of a votes element, at one k and sign choice.
 
-    position: row within the element -> row here. label, softmax, regroup, rank: (N,) int64, the
-    last the true class's place in REGroup's order, 1 the best.
+    Attributes:
+        sample_ids: ids.
+        positions: rows within the element, (N,).
+        label: true classes, (N,).
+        softmax: softmax's predictions, (N,).
+        regroup: REGroup's predictions, (N,).
+        rank: REGroup's rank of the true class, from 1, (N,).
     """
 
     sample_ids: list[str]
@@ -41,7 +46,7 @@ class VotedSamples:
 
 
 def read_votes(votes: BlockElement, k: int, signs: str) -> VotedSamples:
-    """The votes of every readable sample; memory of five numbers and an id a sample."""
+    """Read the votes of every readable sample. Memory: five numbers and an id per sample."""
     choice = (SIGN_CHOICES.index(signs), k - 1)
     names: list[str] = []
     parts = []
@@ -59,14 +64,20 @@ def read_votes(votes: BlockElement, k: int, signs: str) -> VotedSamples:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """The N samples that one attack was tried on and whose both images could be scored.
+    """The N samples of an attack whose clean and attacked images both have votes.
 
-    sample_ids: (N,); everything else (N,) arrays: label; clean_softmax, clean_regroup, clean_rank
-    and the same of the attacked image, `rank` being the true class's place in REGroup's order;
-    success; adversarial, the class that softmax gives the attacked image where the attack
-    succeeded, or that the attack aimed at (-1: none); l2, linf float64, of the perturbation;
-    clean_row, attacked_row, image_row: where the sample is in either votes element and in the
-    adversarials.
+    Attributes:
+        sample_ids: ids, (N,).
+        columns: arrays (N,) by name:
+            label: the true class;
+            clean_softmax, clean_regroup, attacked_softmax, attacked_regroup: predictions;
+            clean_rank, attacked_rank: REGroup's rank of the true class, from 1;
+            success: whether the attack succeeded;
+            adversarial: the class that softmax gives the attacked image where the attack
+            succeeded, else the target (-1: none);
+            l2, linf: size of the perturbation;
+            clean_row, attacked_row, image_row: the sample's row in the votes on clean images, in
+            the votes on attacked images, and in the adversarials.
     """
 
     sample_ids: list[str]
@@ -97,7 +108,7 @@ class Outcomes:
         return right
 
     def take(self, rows: Sequence[int] | NDArray[np.int64]) -> Outcomes:
-        """Some of the samples, in the order of `rows`."""
+        """Return some of the samples, in the order of `rows`."""
         return Outcomes(
             [self.sample_ids[row] for row in rows],
             {name: values[np.asarray(rows, np.int64)] for name, values in self.columns.items()},
@@ -105,13 +116,13 @@ class Outcomes:
 
 
 def outcomes_of(evaluation: ReportedEvaluation, attack: AttackedImages) -> Outcomes:
-    """The outcome of every sample of an attack, read once; see `Missing` for what it may raise."""
+    """Return the outcome of every sample of an attack, read once; see `or_missing` for errors."""
     key = f"outcomes {attack.images}"
     return evaluation.once(key, lambda: _read_outcomes(evaluation, attack))
 
 
 def _clean_votes(evaluation: ReportedEvaluation, images: str) -> VotedSamples:
-    """The votes on clean images, read once for all attacks on them."""
+    """Return the votes on clean images, read once for all attacks on them."""
     k, signs = evaluation.k, evaluation.signs
     return evaluation.once(
         f"votes {images}", lambda: read_votes(evaluation.votes(images), k, signs)
@@ -119,7 +130,7 @@ def _clean_votes(evaluation: ReportedEvaluation, images: str) -> VotedSamples:
 
 
 def _read_outcomes(evaluation: ReportedEvaluation, attack: AttackedImages) -> Outcomes:
-    clean = _clean_votes(evaluation, evaluation.study.clean_of(attack).images)
+    clean = _clean_votes(evaluation, evaluation.study.clean_images_of(attack).images)
     attacked = read_votes(evaluation.votes(attack.images), evaluation.k, evaluation.signs)
     made = _made(evaluation.study.adversarials(attack))
     before = {name: row for row, name in enumerate(clean.sample_ids)}
@@ -154,7 +165,7 @@ class _Made:
 
 
 def _made(adversarials: BlockElement) -> _Made:
-    """What the attack says of its readable samples."""
+    """Read the attack's columns for its readable samples."""
     wanted = ["sample_id", "status", "success", "adversarial_class", "target", *SIZES]
     names: list[str] = []
     parts: dict[str, list[NDArray[Any]]] = {}

@@ -1,4 +1,4 @@
-"""The pages of one study: what each one is given."""
+"""The pages of one study: the content that their templates are filled with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TablesSection:
-    """One evaluation on the page of tables."""
+    """The section of one evaluation on the page of tables."""
 
     key: str
     title: str
@@ -50,7 +50,7 @@ class TablesSection:
 
 @dataclass(frozen=True)
 class CurvesSection:
-    """One evaluation on the page of curves."""
+    """The section of one evaluation on the page of curves."""
 
     key: str
     title: str
@@ -62,7 +62,7 @@ class CurvesSection:
 
 @dataclass(frozen=True)
 class FailuresSection:
-    """One attack under one evaluation on the page of failures."""
+    """The section of one attack under one evaluation on the page of failures."""
 
     key: str
     title: str
@@ -73,11 +73,14 @@ class FailuresSection:
 
 @dataclass(frozen=True)
 class StudyPages:
-    """Writes the six pages of a study, the explorer last: it takes the room that is left.
+    """Writes the six pages of a study; the explorer last, since it takes the bytes that are left.
 
     Attributes:
+        site: writes the files.
+        study: the study.
         runs: the records of the store's runs.
-        images: samples that the explorer shows in pictures at most, drawn with `seed`.
+        images: maximum number of samples that the explorer shows with pictures.
+        seed: seed of their choice.
     """
 
     site: Site
@@ -87,7 +90,7 @@ class StudyPages:
     seed: int
 
     def write(self) -> None:
-        """Write all but the explorer."""
+        """Write all pages but the explorer."""
         self._overview()
         self._tables()
         self._curves()
@@ -155,9 +158,9 @@ class StudyPages:
         self.site.write_tables(self.study, tables)
         return CurvesSection(evaluation.key, evaluation.title, evaluation.k, drawn, tables, notes)
 
-    def write_explorer(self, room: int) -> None:
-        """Write the explorer, with its pictures, in about `room` bytes."""
-        album = Album(self.site.folder / self.study.name / "pictures", room)
+    def write_explorer(self, size: int) -> None:
+        """Write the explorer and its pictures in about `size` bytes."""
+        album = Album(self.site.folder / self.study.name / "pictures", size)
         explorer = Explorer(self.study, album, self.images, self.seed)
         data = explorer.describe()
         empty = not self.study.attacks or not self.study.evaluations
@@ -198,7 +201,7 @@ class StudyPages:
 
 
 def curves_of(evaluation: ReportedEvaluation, notes: list[str]) -> list[Curve]:
-    """The curves of an evaluation; `notes` get why one cannot be shown."""
+    """Return the curves of an evaluation; adds to `notes` why one cannot be shown."""
     groups = or_missing(lambda: list(curves.families(evaluation)))
     if isinstance(groups, Missing):
         notes.append(groups.reason)
@@ -220,7 +223,7 @@ def curves_of(evaluation: ReportedEvaluation, notes: list[str]) -> list[Curve]:
 
 
 def curve_table(key: str, curve: Curve) -> Table:
-    """The points of a curve."""
+    """Return the points of a curve as a table."""
     scale, unit = (255, "L-infinity, in 255ths") if curve.size == "linf" else (1, curve.size)
     rows = [
         [
@@ -238,7 +241,7 @@ def curve_table(key: str, curve: Curve) -> Table:
 def failure_tables(
     key: str, evaluation: ReportedEvaluation, attack: str, outcomes: Outcomes, names: list[str]
 ) -> list[Table]:
-    """What REGroup says of the fooled images, and the classes, pairs and samples that lose most."""
+    """Return the tables of answers, classes, pairs and samples of the page of failures."""
     return [
         _answers_table(key, outcomes),
         _classes_table(key, outcomes, names),
@@ -306,7 +309,7 @@ def _pairs_table(key: str, outcomes: Outcomes, names: list[str]) -> Table:
 
 
 def _flat(row: Confusion | SampleLoss) -> FlatRow:
-    """A row of a download, whose class is called that."""
+    """Return a row of a download, with the column `name` called `class`."""
     return {("class" if name == "name" else name): value for name, value in asdict(row).items()}
 
 
@@ -314,7 +317,7 @@ def _samples_table(
     key: str, evaluation: ReportedEvaluation, attack: str, outcomes: Outcomes, names: list[str]
 ) -> Table:
     def link(sample_id: str) -> str:
-        """The explorer's page with this sample chosen."""
+        """Return the link to this sample in the explorer."""
         chosen = {"evaluation": evaluation.key, "attack": attack, "sample": sample_id}
         return f"explorer.html#{urlencode(chosen)}"
 
@@ -336,7 +339,7 @@ def _samples_table(
 
 
 def confusion_figure(key: str, outcomes: Outcomes, names: list[str]) -> Figure:
-    """The true class by REGroup's answer on the images that fool softmax, as a heat map."""
+    """Return a heat map of the true class by REGroup's answer, on the images that fool softmax."""
     return Figure(
         key=f"{key}-figure",
         title="REGroup's answers on the images that fool softmax",
@@ -349,7 +352,7 @@ def confusion_figure(key: str, outcomes: Outcomes, names: list[str]) -> Figure:
 
 
 def saved_lines(saved: cost.Saving) -> list[str]:
-    """What re-scoring saved, in sentences that state their basis."""
+    """Say what re-scoring saved, in sentences that state their basis."""
     lines = [
         f"The tables answer {saved.questions} questions (every k, every sign choice) about "
         f"{saved.samples:,} scored images in {saved.evaluations} evaluations, from stored "

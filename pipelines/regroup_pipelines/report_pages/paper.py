@@ -1,4 +1,4 @@
-"""The paper's tables and figures that a study asks for, as the report's pages show them."""
+"""The paper's tables and figures that a study requests, for the report's pages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ROLES = {
 
 
 def paper_tables(evaluation: ReportedEvaluation, notes: list[str]) -> list[Table]:
-    """Tables 1 to 6, those that the study asks for; `notes` get why one cannot be shown."""
+    """Return those of tables 1 to 6 that the study requests; adds to `notes` what is missing."""
     found: list[Table] = []
     results, row = evaluation.study.results, evaluation.results
     for name in [name for name in results.settings.report.tables if name in _SHOWN]:
@@ -43,7 +43,7 @@ def paper_tables(evaluation: ReportedEvaluation, notes: list[str]) -> list[Table
 
 
 def paper_figures(evaluation: ReportedEvaluation, notes: list[str]) -> list[Figure]:
-    """Figures 2 to 4, those that the study asks for; `notes` get what was not run."""
+    """Return those of figures 2 to 4 that the study requests; adds to `notes` what was not run."""
     asked = evaluation.study.settings.report.figures
     return [
         *(_sweeps(evaluation, notes) if "figure-2" in asked else []),
@@ -53,7 +53,7 @@ def paper_figures(evaluation: ReportedEvaluation, notes: list[str]) -> list[Figu
 
 
 def _sweeps(evaluation: ReportedEvaluation, notes: list[str]) -> list[Figure]:
-    """Figure 2: top-1 and top-5 against epsilon, a figure per sweep."""
+    """Return figure 2, top-1 and top-5 against epsilon, once per sweep."""
     found = []
     for name, sweep in evaluation.study.settings.sweeps.items():
         points = sweep_points(name, sweep, evaluation.results)
@@ -82,7 +82,7 @@ def _sweeps(evaluation: ReportedEvaluation, notes: list[str]) -> list[Figure]:
 
 
 def _signs(evaluation: ReportedEvaluation, notes: list[str]) -> Figure:
-    """Figure 3: positive, negative, both at the study's k."""
+    """Return figure 3, top-1 by positive, negative and both signs at the study's k."""
     at_k = [r for r in evaluation.results.accuracy_against_k if r.k == evaluation.k]
     rows = {row.signs: row.accuracy for row in at_k}
     every = evaluation.study.results.unswept
@@ -109,7 +109,7 @@ def _measured(rows: Iterable[KRow], name: str) -> bool:
 
 
 def _every_k(evaluation: ReportedEvaluation) -> Figure:
-    """Figure 4: every k with both signs, and each tap alone."""
+    """Return figure 4, top-1 at every k with both signs, and each tap alone."""
     taps, threshold = evaluation.results.tap_accuracy, evaluation.results.rule.threshold
     rows = [row for row in evaluation.results.accuracy_against_k if row.signs == "both"]
     names = [n for n in evaluation.study.results.unswept if _measured(rows, n)]

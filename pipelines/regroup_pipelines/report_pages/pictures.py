@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.report_pages.evaluation import ReportedStudy
     from regroup_store.format.element import BlockElement
 
-# Sides up to here are kept as PNG, each pixel as it is; noise in larger ones would not fit.
+# Images up to this side are stored losslessly as PNG; noisy larger ones would take too many bytes.
 LOSSLESS_SIDE = 64
 WEBP_QUALITY = 80
 SMALLEST_SHOWN = 192
@@ -33,30 +33,35 @@ SMALLEST_SHOWN = 192
 
 @dataclass
 class Album:
-    """The picture files of one study, kept within a size.
+    """The picture files of one study, within a limit of bytes.
 
     Attributes:
         folder: where they go.
-        room: bytes that they, and what pages say of their samples, may still take.
+        bytes_left: bytes that further pictures, and their samples' data on the page, may take.
     """
 
     folder: Path
-    room: int
+    bytes_left: int
     _count: int = 0
 
     def add(
-        self, pictures: Mapping[str, NDArray[np.float32]], beside: int = 0, reserve: int = 0
+        self, pictures: Mapping[str, NDArray[np.float32]], on_page: int = 0, reserve: int = 0
     ) -> dict[str, str] | None:
-        """Keep the pictures of one sample, (3, H, W) in [0, 1]; None where the room is used up.
+        """Write the pictures of one sample.
 
-        beside: bytes that the page takes for this sample. reserve: room that is not to be used.
-        Returns the files' names within the folder, by kind.
+        Args:
+            pictures: pixels (3, H, W) in [0, 1] by kind.
+            on_page: bytes of this sample's data on the page.
+            reserve: bytes to leave unused.
+
+        Returns:
+            The files' names within the folder, by kind; None where they do not fit.
         """
         encoded = {kind: encode(pixels) for kind, pixels in pictures.items()}
-        size = beside + sum(len(data) for data, _ in encoded.values())
-        if size > self.room - reserve:
+        size = on_page + sum(len(data) for data, _ in encoded.values())
+        if size > self.bytes_left - reserve:
             return None
-        self.room -= size
+        self.bytes_left -= size
         names = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         for kind, (data, suffix) in encoded.items():
@@ -67,7 +72,7 @@ class Album:
 
 
 def encode(pixels: NDArray[np.float32]) -> tuple[bytes, str]:
-    """An image file of (3, H, W) float32 in [0, 1], and its suffix: PNG, or WebP for large ones."""
+    """Encode pixels (3, H, W) in [0, 1] as PNG, large ones as WebP; return data and suffix."""
     from PIL import Image
 
     levels = np.rint(np.clip(pixels, 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
@@ -82,9 +87,9 @@ def encode(pixels: NDArray[np.float32]) -> tuple[bytes, str]:
 def difference(
     clean: NDArray[np.float32], attacked: NDArray[np.float32]
 ) -> tuple[NDArray[np.float32], float]:
-    """The difference around middle grey, and how many times it is amplified.
+    """Return the amplified difference around middle grey, and the amplification.
 
-    The largest difference of the sample becomes black or white; equal images are grey, times 1.
+    The largest difference becomes black or white; equal images give plain grey, amplified once.
     """
     change = attacked - clean
     largest = float(np.abs(change).max())
@@ -94,10 +99,12 @@ def difference(
 
 @dataclass
 class CleanPictures:
-    """Clean images of an index, decoded as the network saw them.
+    """The clean images of an index, decoded and preprocessed as for the network.
 
     Attributes:
-        problem: why none can be read, or None.
+        index: the index.
+        preprocessing: the model's preprocessing.
+        problem: why no image can be read, or None.
     """
 
     index: SampleIndex
@@ -116,7 +123,7 @@ class CleanPictures:
         }
 
     def read(self, sample_id: str) -> NDArray[np.float32] | Missing:
-        """The pixels (3, H, W) float32 in [0, 1], or why they cannot be read any more."""
+        """Return the pixels, (3, H, W) float32 in [0, 1], or why they can no longer be read."""
         if isinstance(self._source, Missing):
             return self._source
         if sample_id not in self._rows:
@@ -128,7 +135,7 @@ class CleanPictures:
         data = self._read(table["locator"])
         if encoded_digest(data) != table["digest"]:
             raise OSError("the image has changed since it was indexed")
-        # PIL for images that a GPU decoded too: a few levels of difference do not show.
+        # With PIL even if the network's images were decoded on a GPU: the difference is invisible.
         return decode_image(data, Preprocessing(**{**self.preprocessing, "decoder": "pil"}))
 
     def _read(self, locator: str) -> bytes:
@@ -142,20 +149,24 @@ class CleanPictures:
 def open_clean_images(
     study: ReportedStudy, index_ref: str, preprocessing: JsonObject
 ) -> CleanPictures:
-    """The clean images of an index; raises StoreUsageError where it is gone."""
+    """Open the clean images of an index.
+
+    Raises:
+        StoreUsageError: the index is no longer in the store.
+    """
     return CleanPictures(SampleIndex.open(study.store, index_ref), preprocessing)
 
 
 @dataclass
 class AttackedPictures:
-    """Images that an attack made; the block last read is kept."""
+    """The images that an attack made; the block read last is cached."""
 
     element: BlockElement
     _block: int = -1
     _images: NDArray[Any] | None = None
 
     def read(self, row: int) -> NDArray[np.float32] | Missing:
-        """The pixels (3, H, W) float32 in [0, 1] of a row, or why they cannot be read."""
+        """Return the pixels of a row, (3, H, W) float32 in [0, 1], or why they cannot be read."""
         return or_missing(lambda: self._read(row))
 
     def _read(self, row: int) -> NDArray[np.float32]:

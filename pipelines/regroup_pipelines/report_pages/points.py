@@ -1,7 +1,7 @@
-"""How two classes fare as k grows, by the rule of the stored votes (docs/voting.md).
+"""Points of a class as k grows, by the rule of the stored votes (docs/voting.md).
 
-Only what the chart shows: points of a chosen class, as a share of the most that the last k taps can
-give. Who wins is read from the votes.
+They are for the explorer's chart only, as a share of the maximum that the last k taps can give. The
+winner is read from the votes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from regroup_store.format.element import BlockElement
 
 BORDA = "borda"
-# Of the rule, of the chart, and how to read it.
+# Name of the rule, title of the chart, and how to read it.
 WORDS = {
     BORDA: ("Borda", "Borda points", "share of the points that the last k taps can give"),
     "weighted-borda": (
@@ -35,21 +35,27 @@ WORDS = {
 
 @dataclass(frozen=True)
 class VotingRule:
-    """How votes were counted: the rule's name, and (T,) weights of the taps where it has some."""
+    """How votes were counted.
+
+    Attributes:
+        name: the rule.
+        weights: of the taps, (T,); None: the rule has no weights.
+        tie_break: how equal classes are ordered.
+    """
 
     name: str = BORDA
     weights: tuple[int, ...] | None = None
     tie_break: str = "class"
 
     def describe(self) -> dict[str, str]:
-        """Words for the page."""
+        """Return the rule in words for the page."""
         name, chart, note = WORDS[self.name]
         ties = "smaller class index" if self.tie_break == "class" else "smaller summed divergence"
         return {"name": name, "chart": chart, "note": note, "ties": ties}
 
 
 def rule_of(votes: BlockElement) -> VotingRule:
-    """The rule that votes were scored by."""
+    """Return the rule by which votes were scored."""
     scoring: Any = votes.inputs["scoring"]
     weights = scoring.get("weights")
     return VotingRule(
@@ -62,34 +68,40 @@ def rule_of(votes: BlockElement) -> VotingRule:
 def running_points(
     rule: VotingRule, before: list[NDArray[np.bool_]], chosen: NDArray[np.int64], signs: str
 ) -> NDArray[np.float64]:
-    """Per cent of the most, (N, T), index k - 1 by the last k taps; of the (N,) `chosen` classes.
+    """Return the points of the `chosen` classes in per cent of the maximum, (N, T).
 
-    before: of every tap, (N, 2, M): which classes each voter ranks before the chosen one.
+    Index k - 1 of the second axis is for the last k taps.
+
+    Args:
+        rule: the rule.
+        before: for every tap, which classes each voter ranks before the chosen one, (N, 2, M).
+        chosen: one class per sample, (N,).
+        signs: which voters of a tap count.
     """
     voters, taps = list(VOTING_SIGNS[signs]), len(before)
     shares = np.zeros((len(chosen), taps))
     count = _COUNTS[rule.name](before[0].shape[2], chosen)
-    for place, tap in enumerate(reversed(range(taps))):
+    for column, tap in enumerate(reversed(range(taps))):
         weight = 1 if rule.weights is None else rule.weights[tap]
         count.add(before[tap][:, voters], weight)
-        shares[:, place] = 100 * count.share()
+        shares[:, column] = 100 * count.share()
     return shares
 
 
 class _Sum:
-    """Points that add up over voters; `most`: what they add up to of a class that all put first."""
+    """Points summed over voters, relative to the sum of a class that all voters rank first."""
 
     def __init__(self, classes: int, chosen: NDArray[np.int64]) -> None:
         self._classes = classes
         self._sum, self._most = np.zeros(len(chosen)), 0
 
     def add(self, before: NDArray[np.bool_], weight: int) -> None:
-        """Add a tap's voters, (N, V, M)."""
+        """Add the voters of a tap, (N, V, M)."""
         self._sum += weight * self._points(1 + before.sum(axis=2)).sum(axis=1)
         self._most += weight * before.shape[1] * int(self._points(np.ones(1, np.int64))[0])
 
     def share(self) -> NDArray[np.float64]:
-        """Of the most, (N,) in [0, 1]."""
+        """Return the share of the maximum, (N,) in [0, 1]."""
         return self._sum / max(self._most, 1)
 
     def _points(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -107,12 +119,12 @@ class _Majorities:
         self._margins = np.zeros((len(chosen), classes), np.int64)
 
     def add(self, before: NDArray[np.bool_], weight: int) -> None:
-        """Add the voters that rank the chosen class before another, less those that do not."""
+        """Add to each margin the voters for the chosen class, minus those for the other class."""
         del weight
         self._margins += (1 - 2 * before.astype(np.int64)).sum(axis=1)
 
     def share(self) -> NDArray[np.float64]:
-        """Classes beaten, ties half, of all others."""
+        """Return the share of the other classes that are beaten, ties counting half."""
         points = 1 + np.sign(self._margins)
         rows = np.arange(len(self._chosen))
         others = points.sum(axis=1) - points[rows, self._chosen]
@@ -126,12 +138,12 @@ class _Median:
         self._ranks: list[NDArray[np.int64]] = []
 
     def add(self, before: NDArray[np.bool_], weight: int) -> None:
-        """Keep the ranks."""
+        """Add the ranks that the voters of a tap give."""
         del weight
         self._ranks.append(1 + before.sum(axis=2))
 
     def share(self) -> NDArray[np.float64]:
-        """How far the median is from the last rank."""
+        """Return the distance of the median rank from the last rank, (N,) in [0, 1]."""
         middle = np.median(np.concatenate(self._ranks, axis=1), axis=1)
         return np.asarray((self._classes - middle) / max(self._classes - 1, 1), np.float64)
 

@@ -1,4 +1,4 @@
-"""Where the numbers come from: fingerprints, versions, commits, and commands that repeat them."""
+"""Provenance: fingerprints, versions, commits, and the commands that reproduce the numbers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def elements(study: ReportedStudy) -> Iterator[tuple[str, str]]:
-    """(kind, ref) of every element that the study's numbers come from, each once."""
+    """Yield (kind, ref) of every element behind the study's numbers, without duplicates."""
     named: list[tuple[str, str]] = []
     for row in study.results.images:
         if isinstance(row, CleanImages):
@@ -46,7 +46,7 @@ def _features(evaluation: ReportedEvaluation, images: str) -> list[tuple[str, st
 
 
 def elements_table(study: ReportedStudy) -> Table:
-    """Every element with its whole fingerprint, what it was made of, when and from which commit."""
+    """Return every element with its full fingerprint, its parents, its time and its git commit."""
     rows, download = [], []
     for kind, ref in elements(study):
         found = _describe(study, kind, ref)
@@ -87,7 +87,7 @@ def _manifest(study: ReportedStudy, kind: str, ref: str) -> JsonObject:
 
 
 def versions(study: ReportedStudy) -> list[tuple[str, str]]:
-    """Every package with the versions that made the study's elements, mostly one."""
+    """Return every package with the versions that made the study's elements."""
     found: dict[str, dict[str, None]] = {}
     for kind, ref in elements(study):
         manifest = or_missing(lambda kind=kind, ref=ref: _manifest(study, kind, ref))  # type: ignore[misc]
@@ -98,7 +98,7 @@ def versions(study: ReportedStudy) -> list[tuple[str, str]]:
 
 
 def runs_table(runs: Iterable[JsonObject]) -> Table:
-    """Every recorded run that made something for the study, with its command line."""
+    """Return the recorded runs that made elements of the study, with their command lines."""
     rows, download = [], []
     for run in runs:
         line, commit = command_line(run), str(run.get("git_commit") or "not a checkout")
@@ -145,7 +145,7 @@ def _listed(value: Any) -> bool:
 
 
 def _option(name: str, value: Any) -> list[str]:
-    """One option as words; a study is named without its option."""
+    """Return the words of one option; a study is positional."""
     flag = f"--{name.replace('_', '-')}"
     if name == "study":
         return [str(value)]
@@ -159,7 +159,7 @@ def _option(name: str, value: Any) -> list[str]:
 
 
 def _defaults(command: str) -> JsonObject:
-    """The defaults of a command's options, by name; {} for a command of another release."""
+    """Return the defaults of a command's options, by name; {} for an unknown command."""
     if command not in CONFIGS:
         return {}
     return {
@@ -173,9 +173,12 @@ def _made(option: Any) -> Any:
 
 
 def commands(study: ReportedStudy, store: str, runs: Iterable[JsonObject]) -> list[dict[str, str]]:
-    """A row a group of numbers: what they are, and the command that repeats them.
+    """Return one row per group of numbers, with the command that reproduces them.
 
-    store: as the user named it.
+    Args:
+        study: the study.
+        store: the store as the user named it.
+        runs: the recorded runs that made elements of the study.
     """
     ran = [run for run in runs if run.get("command") == "run" and _ran(run, study.name)]
     line = command_line(ran[-1]) if ran else f"regroup run STUDY.toml --store {shlex.quote(store)}"
@@ -191,7 +194,7 @@ def commands(study: ReportedStudy, store: str, runs: Iterable[JsonObject]) -> li
 
 
 def _ran(run: JsonObject, name: str) -> bool:
-    """Whether a run was of this study: it is called so, or by a file of that name."""
+    """Return whether a run was of the study `name`, given by name or by a file of that name."""
     from pathlib import PurePath
 
     named = str((run.get("options") or {}).get("study", ""))
@@ -227,7 +230,7 @@ def _evaluation_commands(evaluation: ReportedEvaluation, store: str) -> list[dic
 
 
 def what_was_run(study: ReportedStudy) -> list[tuple[str, str]]:
-    """What was run on what, in words: network, datasets, banks, taps, scoring, attacks."""
+    """Describe the study in words: network, datasets, banks, taps, scoring and attacks."""
     settings = study.settings
     model, scoring = settings.model, settings.scoring
     classes = "the dataset's classes" if model.classes == "dataset" else "all of its classes"

@@ -1,4 +1,4 @@
-"""The whole site of a report: pages from templates, tables as files, one copy of the scripts."""
+"""The files of a report: pages from templates, tables as downloads, one copy of the scripts."""
 
 from __future__ import annotations
 
@@ -34,11 +34,12 @@ PAGES = [
 
 @dataclass
 class Site:
-    """Writes pages below `folder`.
+    """Writes the files of a report.
 
     Attributes:
-        store: the store as its user named it, secrets masked.
-        made_by: the command that made the report.
+        folder: where they go.
+        store: the store as the user named it, with secrets masked.
+        made_by: the command that makes the report.
     """
 
     folder: Path
@@ -57,12 +58,12 @@ class Site:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        # Without spaces: the explorer's numbers are most of a page.
+        # No spaces in JSON: the explorer's numbers make up most of its page.
         environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
         return environment
 
     def copy_scripts(self) -> None:
-        """Copy style and scripts, and the plotting library as its package ships it."""
+        """Copy style sheet and scripts, and the plotting library from its package."""
         import plotly
 
         target = self.folder / "static"
@@ -74,7 +75,7 @@ class Site:
         shutil.copyfile(bundle, target / bundle.name)
 
     def write_root(self, studies: list[ReportedStudy]) -> None:
-        """The first page: every study with its headline numbers."""
+        """Write the first page: every study with its headline numbers."""
         rows = [
             {
                 "name": study.name,
@@ -88,7 +89,7 @@ class Site:
     def write_page(
         self, study: ReportedStudy, page: str, figures: Iterable[Figure], **content: Any
     ) -> None:
-        """One page of a study; its script draws the `figures`."""
+        """Write one page of a study; its script draws the `figures`."""
         name = dict(PAGES)[page]
         template = "overview.html" if page == "index.html" else page
         titled = {"page_title": name, "current": page, "study": study.name, **content}
@@ -96,7 +97,7 @@ class Site:
         self._write(f"{study.name}/{page}", template, **titled)
 
     def write_tables(self, study: ReportedStudy, tables: Iterable[Table]) -> None:
-        """The downloads of tables: CSV, JSON, LaTeX where there is some."""
+        """Write the downloads of tables: CSV, JSON, and LaTeX where a table has it."""
         folder = self.folder / study.name / "data"
         folder.mkdir(parents=True, exist_ok=True)
         for table in tables:
@@ -118,7 +119,7 @@ class Site:
 
 
 def one_line(study: ReportedStudy) -> str:
-    """What was run on what, in a line."""
+    """Describe a study in one line: network, datasets, attacks, taps and banks."""
     settings, attacks = study.settings, len(study.attacks)
     datasets = ", ".join(dict.fromkeys(row.dataset for row in study.results.images))
     plural = "attack" if attacks == 1 else "attacks"
@@ -129,21 +130,23 @@ def one_line(study: ReportedStudy) -> str:
 
 
 def _keyed(table: Table, study: str) -> Table:
-    """`table` under a key that no other study's has."""
+    """Return `table` with a key that is unique among all studies."""
     return replace(table, key=f"{table.key}-{study}", title=f"{table.title} of {study}")
 
 
 def _columns(rows: list[FlatRow]) -> JsonObject:
-    """Rows without their keys again and again."""
+    """Return rows as columns' heads and lists of values, without repeating the keys."""
     return {"heads": list(rows[0]), "rows": [list(row.values()) for row in rows]}
 
 
 def _script(path: Path, content: Any) -> None:
-    """The same file for the page's script: browsers open JSON and LaTeX from a folder as a page,
-    whatever the link says, and let no script read them.
+    """Write the content of a download as a script that the page can load.
+
+    From a folder (file://), browsers show JSON and LaTeX as a page instead of downloading them, and
+    scripts may not read them.
     """
-    told = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
-    _text(path.with_name(f"{path.name}.js"), f"Report.arrived({json.dumps(path.name)},{told});\n")
+    data = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+    _text(path.with_name(f"{path.name}.js"), f"Report.arrived({json.dumps(path.name)},{data});\n")
 
 
 def _text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The tables that a report's pages add to those of the study."""
+"""Tables of the report: those of the study, and the headline numbers."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
 
 def evaluation_tables(evaluation: ReportedEvaluation) -> list[Table]:
-    """Accuracy, every k, every tap and the attacks."""
+    """Return the tables of accuracy, k, taps and attacks."""
     results, row = evaluation.study.results, evaluation.results
     makers = [accuracy_table, k_table, taps_table, *([attacks_table] if results.attacks else [])]
     return [make(results, row) for make in makers]
 
 
 def headline_table(evaluations: Iterable[ReportedEvaluation]) -> Table:
-    """The first numbers of each evaluation: top-1, all attempted and S."""
+    """Return the headline numbers of every evaluation: top-1 over all attempted and over S."""
     heads = ["evaluation", "k", "images", "attempted", "#S", "softmax, all", "REGroup, all"]
     rows = [
         [

@@ -1,6 +1,6 @@
-"""How every voter ranks two classes of a sample: the true one and the one that the attack chose.
+"""The rank that every voter gives to two classes of a sample: the true and the adversarial one.
 
-From stored accumulators and the bank (DESIGN §3): no network, no forward pass.
+They are computed from stored accumulators and the bank, without a forward pass.
 """
 
 from __future__ import annotations
@@ -27,10 +27,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Ranks:
-    """Of N images: true, other: (N, T, 2) int64, the rank that each tap and sign gives the true
-    class and the other one (0: there is no other); winners: (N, T) int64, index k - 1 REGroup's
-    prediction of the last k taps; true_points, other_points: (N, T) float64, what the two classes
-    have there by the votes' rule, in per cent of the most.
+    """Ranks and points of two classes for N images, over T taps.
+
+    Attributes:
+        true: rank of the true class by tap and sign, (N, T, 2).
+        other: rank of the other class, 0 where there is none, (N, T, 2).
+        winners: REGroup's prediction by the last k taps at index k - 1, (N, T).
+        true_points: points of the true class by the last k taps, in per cent of the maximum,
+            (N, T).
+        other_points: the same for the other class, (N, T).
     """
 
     true: NDArray[np.int64]
@@ -40,7 +45,7 @@ class Ranks:
     other_points: NDArray[np.float64]
 
     def describe(self) -> dict[str, list[Any]]:
-        """Plain JSON."""
+        """Return the ranks as plain JSON."""
         points = {
             name: getattr(self, name).round(2).tolist() for name in ("true_points", "other_points")
         }
@@ -49,7 +54,7 @@ class Ranks:
 
 
 def open_scorer(evaluation: ReportedEvaluation, votes: BlockElement) -> Scorer:
-    """Scores as the votes were scored: the same taps, the same delta."""
+    """Return a scorer with the taps and the delta of the votes."""
     stored = read_bank(evaluation.study.store, evaluation.results.bank_ref)
     mixtures = dict(zip(stored.taps, stored.mixtures, strict=True))
     taps = taps_of(votes)
@@ -59,7 +64,7 @@ def open_scorer(evaluation: ReportedEvaluation, votes: BlockElement) -> Scorer:
 
 
 def taps_of(votes: BlockElement) -> tuple[str, ...]:
-    """The taps that may vote, first to last."""
+    """Return the taps that may vote, first to last."""
     taps: Any = votes.inputs["taps"]
     return tuple(str(tap) for tap in taps)
 
@@ -72,10 +77,17 @@ def read_ranks(
     others: NDArray[np.int64],
     scorer: Scorer | None = None,
 ) -> Ranks:
-    """The ranks of some `rows` of clean or attacked `images`, in their order.
+    """Compute the ranks of some samples of a set of images.
 
-    labels, others: (N,), the two classes (-1: no other). Reads the blocks that hold a row, one
-    tap of one block at a time.
+    Only the blocks that hold one of them are read, one tap of one block at a time.
+
+    Args:
+        evaluation: tap policy and bank.
+        images: the set of images.
+        rows: rows of the samples in the votes, (N,).
+        labels: true classes, (N,).
+        others: the other classes, -1 where there is none, (N,).
+        scorer: as from `open_scorer`; None: opened here.
     """
     votes, features = evaluation.votes(images), evaluation.features(images)
     scorer = scorer or open_scorer(evaluation, votes)
@@ -97,9 +109,15 @@ def _class_ranks(
     rule: VotingRule,
     signs: str,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The rank that each voter gives class `chosen`, (N, T, 2), and its points (N, T).
+    """Return the rank that each voter gives to the chosen classes, (N, T, 2), and their points.
 
-    divergences: (N, 2, M) a tap. Ascending, ties by class index; rank 0 where the class is -1.
+    Ranks are by ascending divergence, ties by class index; 0 where the class is -1.
+
+    Args:
+        divergences: one array (N, 2, M) per tap.
+        chosen: one class per sample, (N,).
+        rule: of the points.
+        signs: which voters of a tap count for the points.
     """
     before = [_before(each, chosen) for each in divergences]
     ranks = 1 + np.stack([each.sum(axis=2) for each in before], axis=1)
@@ -108,7 +126,7 @@ def _class_ranks(
 
 
 def _before(divergence: NDArray[np.floating], chosen: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which classes come before each sample's chosen one, by divergences (N, 2, M): the same."""
+    """Return which classes rank before each sample's chosen one, (N, 2, M), by divergence."""
     index = np.maximum(chosen, 0)
     own = np.take_along_axis(divergence, index[:, None, None], axis=2)
     smaller = np.arange(divergence.shape[2]) < index[:, None, None]
@@ -116,7 +134,7 @@ def _before(divergence: NDArray[np.floating], chosen: NDArray[np.int64]) -> NDAr
 
 
 def _gather(element: BlockElement, path: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-    """Some rows of an array, in their order, reading each block that holds one once."""
+    """Gather rows of an array in the given order, reading each block at most once."""
     size = element.plan.block_rows
     found: NDArray[Any] | None = None
     for block in np.unique(rows // size):
