@@ -1,4 +1,4 @@
-"""The robust predictor: a classifier of yours with a stored bank, as one nn.Module."""
+"""The robust classifier as one nn.Module: a network with a stored bank."""
 
 from __future__ import annotations
 
@@ -18,18 +18,26 @@ if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
 
 
-def robust_classifier(
+def load_robust_classifier(
     store: str, bank: str, model: ModelOptions, k: int, signs: str = "both"
 ) -> REGroupClassifier:
-    """REGroup on `model` with the bank that `store` holds: pixels (N, 3, H, W) in [0, 1] to Borda
-    sums (N, M) float32, whose first maximum is the prediction (paper, eq. 7).
+    """Return REGroup on `model` with a bank of a store.
 
-    Where `model.classes` is "dataset", M are the classes of the bank's dataset, in its order.
+    The module maps pixels (N, 3, H, W) in [0, 1] to Borda sums (N, M) float32, whose first maximum
+    is the prediction (paper, eq. 7). If `model.classes` is "dataset", the M classes are those of
+    the bank's dataset, in its order.
+
+    Args:
+        store: a folder or an s3:// URI.
+        bank: name, name-fingerprint or the start of the fingerprint of the bank.
+        model: the network that the bank was built with.
+        k: how many of the last taps vote.
+        signs: which voters of a tap count: "both", "positive" or "negative".
 
     Raises:
-        UsageError: the bank is of another model or tap policy.
-        StoreError: no such store or bank, or it is damaged.
-        ConfigurationError: k out of range, unknown signs, or a model that cannot be built.
+        UsageError: the bank belongs to another model or tap policy.
+        StoreError: the store or the bank is missing or damaged.
+        ConfigurationError: `k` is out of range, `signs` is unknown, or the model cannot be built.
     """
     stored = read_bank(open_store(store, writable=False), bank)
     network = open_network(model)

@@ -12,7 +12,7 @@ import torch
 
 from regroup.images.preprocessing import Preprocessing, decode_image
 from regroup_pipelines.configs.options import ModelOptions
-from regroup_pipelines.robust import robust_classifier
+from regroup_pipelines.robust import load_robust_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.banks import read_bank
@@ -94,7 +94,7 @@ def test_restricted_study_ranges_over_the_datasets_classes(
     assert again["cost"]["forward_passes"] == 0
 
     model = ModelOptions(model=MODEL, classes="dataset")
-    robust = robust_classifier(str(tmp_path / "s"), bank_ref, model, k=1)
+    robust = load_robust_classifier(str(tmp_path / "s"), bank_ref, model, k=1)
     files = sorted(Path(photos.removeprefix("imagefolder:")).rglob("*.png"))
     images = np.stack([decode_image(file.read_bytes(), Preprocessing(SIDE)) for file in files])
     sums = robust(torch.from_numpy(images))

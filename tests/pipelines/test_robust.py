@@ -8,7 +8,7 @@ import torch
 
 from regroup.errors import ConfigurationError
 from regroup_pipelines.configs.options import ModelOptions
-from regroup_pipelines.robust import robust_classifier
+from regroup_pipelines.robust import load_robust_classifier
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
@@ -22,7 +22,9 @@ def model(demo: FinishedDemo) -> ModelOptions:
 @pytest.mark.parametrize("signs", SIGN_CHOICES)
 def test_predictions_are_the_votes(finished_demo: FinishedDemo, signs: str) -> None:
     store, name = finished_demo.store, "digits-val-digits-cnn-pgd-minimal"
-    robust = robust_classifier(store, "digits-train-digits-cnn", model(finished_demo), 3, signs)
+    robust = load_robust_classifier(
+        store, "digits-train-digits-cnn", model(finished_demo), 3, signs
+    )
     adversarials = BlockElement.open(open_store(store), "adversarials", name)
     sums = robust(torch.from_numpy(adversarials.read_array("images.zarr", 0)))
     assert sums.shape == (48, 10)
@@ -34,6 +36,6 @@ def test_predictions_are_the_votes(finished_demo: FinishedDemo, signs: str) -> N
 
 def test_k_out_of_range(finished_demo: FinishedDemo) -> None:
     with pytest.raises(ConfigurationError, match="from 1 to"):
-        robust_classifier(
+        load_robust_classifier(
             finished_demo.store, "digits-train-digits-cnn", model(finished_demo), k=99
         )
