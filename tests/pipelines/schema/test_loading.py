@@ -205,7 +205,11 @@ MISTAKES = [
     ("limit = 9", 'attack = "pdg"', ("line 18", "attacks.pgd.attack", "did you mean pgd?")),
     ("limit = 9", 'norm = "l3"', ("line 18", "attacks.pgd.norm", "'l3'", "linf")),
     ("limit = 9", 'attack = "square"\ntargeted = true', ("line 17", "attacks.pgd", "untargeted")),
-    ("limit = 9", 'attack = "spsa"\nconfidence = 0.9', ("attacks.pgd.confidence", "without")),
+    (
+        "limit = 9",
+        'attack = "spsa"\nconfidence = 0.9',
+        ("attacks.pgd.confidence", "does not support"),
+    ),
     ("limit = 9", 'preset = "x"', ("attacks.pgd.preset", "'x'")),
     ("limit = 9", "parameters = {step_ratoi = 1}", ("attacks.pgd", "did you mean step_ratio?")),
     ("limit = 9", "parameters = {random_start = 1}", ("random_start", "true or false", "1")),
