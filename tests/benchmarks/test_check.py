@@ -81,7 +81,7 @@ def test_a_row_that_is_gone_or_skipped_fails(
 def test_a_file_that_is_gone_fails(folders: tuple[Path, Path], capsys: Any) -> None:
     write(folders[0], row((1.0, 1.1, 1.2)))
     assert check(folders) == 1
-    assert "some.json is not there" in capsys.readouterr().out
+    assert "some.json does not exist" in capsys.readouterr().out
 
 
 def test_a_new_row_is_named_and_does_not_fail(folders: tuple[Path, Path], capsys: Any) -> None:
@@ -116,4 +116,4 @@ def test_nothing_committed_cannot_be_compared(folders: tuple[Path, Path], capsys
 def test_a_broken_file_is_named(folders: tuple[Path, Path], capsys: Any) -> None:
     (folders[0] / "some.json").write_text("{")
     assert check(folders) == 2
-    assert "some.json is no result" in capsys.readouterr().err
+    assert "some.json is not the result of a benchmark" in capsys.readouterr().err
