@@ -18,37 +18,37 @@ class LsConfig(StoreOptions):
     """
 
     reasons: bool = False
-    """Tell why blocks were given up."""
+    """Print why blocks failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class InspectConfig(StoreOptions):
-    """Print an element's manifest, and what it comes from, as trees.
+    """Print an element's manifest, and what it was made from, as trees.
 
     Example: regroup inspect banks/digits-train-digits-cnn --store runs --children
     """
 
     ref: Positional[Annotated[str, arg(metavar="REF")]]
-    """The element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
-    or the like if need be."""
+    """Name, name-fingerprint or start of the fingerprint of the element; where these are ambiguous
+    after its kind, as in features/NAME."""
     children: bool = False
-    """What was made of it as well."""
+    """Also print what was made from it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DiffConfig(StoreOptions):
-    """Say which settings differ between two elements of one kind, theirs and their parents'.
+    """Print the settings that differ between two elements of one kind and between their parents.
 
     Example: regroup diff features/digits-val-digits-cnn 3f9c --store runs --store-b other-runs
     """
 
     a: Positional[Annotated[str, arg(metavar="A")]]
-    """One element: its name, name-fingerprint, or the start of its fingerprint, after "features/"
-    or the like if need be."""
+    """Name, name-fingerprint or start of the fingerprint of one element; where these are ambiguous
+    after its kind, as in features/NAME."""
     b: Positional[Annotated[str, arg(metavar="B")]]
-    """The other one, of the same kind."""
+    """The other element, of the same kind."""
     store_b: str | None = None
-    """The store of the other one (default: --store)."""
+    """The store of the other element (default: --store)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,38 +59,38 @@ class VerifyConfig(StoreOptions):
     """
 
     refs: Positional[tuple[str, ...]] = ()
-    """Elements to check: name, name-fingerprint or the start of a fingerprint, after "features/"
-    or the like if need be (default: everything)."""
+    """Elements to check: name, name-fingerprint or start of a fingerprint; where these are
+    ambiguous after the kind, as in features/NAME (default: everything)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RepairConfig(StoreOptions):
-    """Remove the commit records of damaged blocks, so that the next run computes just these.
+    """Remove the commit records of damaged blocks, so that the next run computes only these.
 
     Example: regroup repair --store runs --dry-run
     """
 
     refs: Positional[tuple[str, ...]] = ()
-    """Elements to repair: name, name-fingerprint or the start of a fingerprint, after "features/"
-    or the like if need be (default: everything)."""
+    """Elements to repair: name, name-fingerprint or start of a fingerprint; where these are
+    ambiguous after the kind, as in features/NAME (default: everything)."""
     dry_run: bool = False
-    """Only say what would be done."""
+    """Only print what would be done."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GcConfig(StoreOptions):
-    """List what no study's results and no --keep refers to; with --delete, remove it (docs/cli.md).
+    """List, or with --delete remove, what no study's results and no --keep refer to (docs/cli.md).
 
     Example: regroup gc --store runs --keep digits-train-digits-cnn --delete
     """
 
     keep: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
-    """An element to keep, with all that it comes from: a name (every element of it),
-    name-fingerprint or the start of a fingerprint; may be given several times."""
+    """An element to keep with all that it was made from: a name (every element of that name),
+    name-fingerprint or start of a fingerprint; may be given several times."""
     unfinished: bool = False
-    """List and remove unfinished work too: elements without all of their blocks, and what runs that
-    were stopped had made."""
+    """Include unfinished work: incomplete elements, and elements made by runs that were
+    stopped."""
     delete: bool = False
-    """Remove what is listed, after asking."""
+    """Remove the listed elements after a confirmation."""
     yes: bool = False
-    """Do not ask."""
+    """Do not ask for confirmation."""

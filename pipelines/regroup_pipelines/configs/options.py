@@ -17,7 +17,7 @@ RuleName = Literal["borda", "plurality", "copeland", "median-rank", "weighted-bo
 
 @dataclass(frozen=True, kw_only=True)
 class StoreOptions:
-    """Where results live and how they are told."""
+    """Where results are stored and how they are reported."""
 
     store: str
     """The store: a folder or an s3:// URI."""
@@ -27,33 +27,34 @@ class StoreOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterOptions(StoreOptions):
-    """How the work is spread; the defaults use the whole of this machine."""
+    """How the work is distributed; the defaults use all of this machine."""
 
     address: str | None = None
     """Ray cluster to join, such as "auto"; without it a local Ray is started."""
     workers: int | Literal["auto"] = "auto"
-    """Workers; auto: one per GPU share, or per CPU share without GPUs, as nodes join and go."""
+    """Number of workers; auto: one per GPU share, or without GPUs per CPU share, also on nodes that
+    join later."""
     cpus_per_worker: float | None = None
-    """CPUs and threads of a worker (default: 1; beside a GPU its part of the node's, up to 8)."""
+    """CPUs and threads per worker (default: 1; with a GPU its part of the node's, up to 8)."""
     gpus_per_worker: float | None = None
-    """GPU share of each worker (default: 1 where the cluster has GPUs, else 0)."""
+    """GPU share per worker (default: 1 where the cluster has GPUs, else 0)."""
     block_rows: int = 256
-    """Samples a block: the unit of work, of writing and of resuming."""
+    """Samples per block: the unit of work, of writing and of resuming."""
     attempts: int = 3
-    """Attempts before a block is given up and reported."""
+    """Attempts before a block counts as failed."""
     deadline: float = 3600
-    """Seconds that one attempt at a block may take."""
+    """Time limit of one attempt at a block, in seconds."""
     decode_workers: int | Literal["auto"] = "auto"
-    """Threads of a worker that decode images ahead of the network (auto: 1; beside a GPU all CPUs
-    of the worker but one). 0: it decodes between its batches. Results are the same."""
+    """Threads per worker that decode images ahead of the network (auto: 1; with a GPU all CPUs of
+    the worker but one). 0: decode between batches. Results are identical."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class GapOptions:
-    """What becomes of blocks that were given up."""
+    """What to do about failed blocks."""
 
     allow_missing: bool = False
-    """Go on without blocks that were given up: their samples count as failed."""
+    """Continue without failed blocks: their samples count as failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,24 +68,24 @@ class ModelOptions:
     """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file (s3://bucket/key too), or
     "random"."""
     resize: int | None = None
-    """Shorter side is resized to this many px before the crop (default: the model's own)."""
+    """Size in px of the shorter side before the crop (default: the model's own)."""
     crop: int | None = None
-    """Side of the centre crop in px (default: the model's own)."""
+    """Size of the centre crop in px (default: the model's own)."""
     taps: TapPolicyName = "preactivation"
     """Where responses are recorded: preactivation (the paper) or linear (the released demo)."""
     classes: ClassesName = "all"
-    """Candidates: all classes of the model, or only those of the dataset."""
+    """Candidate classes: all classes of the model, or only those of the dataset."""
     dtype: PrecisionName = "fp32"
-    """What the network computes in: fp32, or bf16 or fp16 by autocast; sums are float32 always."""
+    """Precision of the network: fp32, or bf16 or fp16 by autocast; accumulators are float32."""
     channels_last: bool = False
     """Keep images and weights in channels-last memory format."""
     tf32: bool = False
     """Let a GPU round float32 products to TF32."""
     decoder: DecoderOption = "pil"
-    """What decodes JPEGs: pil, or cuda (torchvision's nvJPEG, resized on the GPU too), whose pixels
-    differ from PIL's."""
+    """JPEG decoder: pil, or cuda (torchvision's nvJPEG, resizing on the GPU too), whose pixels
+    differ slightly."""
     batch: int = 64
-    """Samples a forward pass."""
+    """Samples per forward pass."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,14 +93,14 @@ class BankOptions:
     """How a bank is drawn from training images (paper, eq. 1)."""
 
     per_class: int = 50
-    """Correctly classified training samples a class."""
+    """Correctly classified training samples per class."""
     weighting: WeightingName = "softmax"
-    """Weights of the samples of a class."""
+    """Weights of the samples within a class."""
     bank_seed: int = 0
-    """Seed of the order in which samples are taken."""
+    """Seed of the order in which samples are drawn."""
     expected_accuracy: float = 0.75
-    """Share of the training images that the model is thought to get right: sizes the first round of
-    extraction. What is drawn does not depend on it."""
+    """Expected accuracy on the training images: determines the size of the first round of
+    extraction. The drawn samples do not depend on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +108,10 @@ class VotingOptions:
     """How features are scored."""
 
     rule: RuleName = "borda"
-    """How the voters' rankings are merged (docs/voting.md): the paper's Borda count, first choices,
-    pairwise majorities, median ranks, or Borda weighted by each tap's clean accuracy."""
+    """How the voters' rankings are merged (docs/voting.md): Borda count (the paper's), first
+    choices, pairwise majorities, median ranks, or Borda weighted by each tap's clean accuracy."""
     tie_break: TieBreakName = "class"
-    """Among equal classes: the smaller class index, or the smaller summed divergence."""
+    """Which of equally ranked classes wins: the smaller index, or the smaller summed divergence."""
     delta: float = 1e-20
     """Added to every accumulator before it becomes a PMF."""
     voting_taps: tuple[str, ...] = ()
@@ -124,27 +125,27 @@ class AttackOptions:
     attack: str | None = None
     """The attack (default: pgd); `regroup attack --list` names them all."""
     preset: str | None = None
-    """A named attack with all its parameters, such as a row of the paper's tables (--list); the
-    options beside it change single ones."""
+    """A named attack with all its parameters, such as a row of the paper's tables (--list); further
+    options override single parameters."""
     norm: str | None = None
-    """Which size of the perturbation counts: linf, l2 or none (default: the attack's)."""
+    """Norm of the perturbation: linf, l2 or none (default: the attack's)."""
     protocol: Literal["minimal", "budget"] | None = None
-    """minimal: the smallest perturbation, as the paper's code; budget: full steps in a ball
-    (default: the attack's; of pgd: budget)."""
+    """minimal: smallest perturbation, as the paper's code; budget: full steps in a ball (default:
+    the attack's; for pgd: budget)."""
     epsilon: str | None = None
-    """Size in [0, 1] pixel units, such as 4/255: the budget, or where a search begins (default: the
-    attack's). L2 distances may be above 1."""
+    """Size in [0, 1] pixel units, such as 4/255: the budget, or the start of a search (default: the
+    attack's). L2 distances may exceed 1."""
     steps: int | None = None
-    """Steps or iterations (default: the attack's)."""
+    """Number of steps or iterations (default: the attack's)."""
     targeted: bool = False
-    """Towards a class drawn for each sample by the seed, not just away from its own."""
+    """Attack towards a random class, drawn per sample by the seed."""
     confidence: float | None = None
-    """Softmax probability that a success takes, such as 0.9."""
+    """Softmax probability that a success requires, such as 0.9."""
     growth_limit: int | None = None
-    """minimal: how many epsilons are tried, each 1.5 times the last, before giving up (pgd: 20)."""
+    """minimal: maximum number of epsilons to try, each 1.5 times the previous (pgd: 20)."""
     bisections: int | None = None
-    """minimal: halvings of the interval after the first success (pgd: 20)."""
+    """minimal: bisection steps after the first success (pgd: 20)."""
     limit: int | None = None
-    """Attack this many correctly classified samples, drawn by seed (default: all)."""
+    """Number of correctly classified samples to attack, drawn by seed (default: all)."""
     seed: int = 0
-    """Seed of the drawn subset, of the targets and of every sample's random stream."""
+    """Seed of the drawn samples, of the targets and of every sample's random stream."""

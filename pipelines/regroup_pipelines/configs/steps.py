@@ -17,23 +17,23 @@ from regroup_pipelines.configs.options import (
 
 @dataclass(frozen=True, kw_only=True)
 class IndexConfig(ClusterOptions):
-    """Index a dataset: a row an image with its id, label and digest.
+    """Index a dataset: one row per image with its id, label and digest.
 
     Example: regroup index-dataset --store runs --dataset imagefolder:photos/val
     """
 
     dataset: str
     """digits, digits:train, digits:val, imagefolder:PATH (class folders), parquet:GLOB (Hugging
-    Face), webdataset:GLOB (tar shards; {000..146} names a range), or imagenet:train:PATH and
-    imagenet:val:PATH: ILSVRC 2012 with its class folders, as Kaggle has it, or in the untouched
-    archives. PATH and GLOB may be s3:// URIs."""
+    Face), webdataset:GLOB (tar shards; {000..146} is a range), or imagenet:train:PATH and
+    imagenet:val:PATH: ILSVRC 2012 as class folders, as on Kaggle, or as the original archives. PATH
+    and GLOB may be s3:// URIs."""
     name: str | None = None
     """Name of the index (default: from the dataset)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
-    """Extract the features of a dataset: one forward pass an image, kept for ever.
+    """Extract the features of a dataset: one forward pass per image, stored and reused.
 
     Example: regroup extract --store runs --dataset digits:val --model digits-cnn
     --weights digits-cnn.safetensors
@@ -57,7 +57,7 @@ class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
-    """Attack a dataset's correctly classified images and store the adversarials.
+    """Attack the correctly classified images of a dataset and store the adversarials.
 
     Example: regroup attack --store runs --dataset digits:val --model digits-cnn
     --weights digits-cnn.safetensors --protocol minimal --epsilon 4/255 --limit 200
@@ -66,16 +66,16 @@ class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
     dataset: str
     """Images to attack: digits:val, imagenet:val:PATH, ... (see index-dataset)."""
     parameters: tuple[str, ...] = ()
-    """Parameters of the attack's own, as KEY=VALUE ..."""
+    """Parameters specific to the attack, as KEY=VALUE ..."""
     list: bool = False
-    """Print every attack and preset, with what it needs and costs, and do nothing else."""
+    """Only print every attack and preset, with requirements and cost."""
     block_rows: int = 0
-    """Samples a block (default: of the attack by its cost, of the features 256)."""
+    """Samples per block (default: for the attack from its cost, for features 256)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttackListConfig:
-    """Print every attack and every preset, with what it needs and costs.
+    """Print every attack and every preset, with requirements and cost.
 
     Example: regroup attack --list
     """
@@ -88,7 +88,7 @@ class AttackListConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
-    """Accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
+    """Print the accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
 
     Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn
     --weights digits-cnn.safetensors --bank digits-train-digits-cnn
@@ -98,7 +98,7 @@ class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
     dataset: str
     """Clean images: digits:val, imagefolder:PATH, imagenet:val:PATH, ... (see index-dataset)."""
     bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
+    """Name, name-fingerprint or start of the fingerprint of the bank."""
     adversarials: tuple[str, ...] = field(default=())
     """Stored adversarials to evaluate as well."""
     k: int | None = None
@@ -106,4 +106,4 @@ class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
     signs: SignsName = "both"
     """Which voters of a tap count."""
     threshold: float = 0.75
-    """The rule's threshold on a tap's own accuracy."""
+    """Threshold of the rule on each tap's own accuracy."""

@@ -18,7 +18,7 @@ from regroup_pipelines.configs.options import (
 
 @dataclass(frozen=True, kw_only=True)
 class RescoreConfig(ClusterOptions, VotingOptions):
-    """Accuracy against k and signs, from stored features: no network, no forward pass.
+    """Print accuracy against k and signs from stored features: no network, no forward pass.
 
     Example: regroup rescore --store runs --bank digits-train-digits-cnn --tie-break divergence
 
@@ -27,24 +27,24 @@ class RescoreConfig(ClusterOptions, VotingOptions):
     """
 
     bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
+    """Name, name-fingerprint or start of the fingerprint of the bank."""
     features: tuple[str, ...] = field(default=())
-    """Features to score (default: all in the store of the bank's model)."""
+    """Features to score (default: all features of the bank's model)."""
     k: tuple[int, ...] = field(default=())
     """Show these k only (default: every k)."""
     signs: tuple[SignsName, ...] = ("both", "positive", "negative")
     """Sign choices to show."""
     per_class: tuple[int, ...] = ()
-    """Compare banks of so many samples a class (default: the bank's)."""
+    """Compare banks with these numbers of samples per class (default: the bank's)."""
     weighting: tuple[WeightingName, ...] = ()
-    """Compare banks with these weights of samples (default: the bank's)."""
+    """Compare banks with these weightings of samples (default: the bank's)."""
     bank_seeds: tuple[int, ...] = ()
-    """Compare banks of samples drawn by these seeds (default: the bank's)."""
+    """Compare banks drawn with these seeds (default: the bank's)."""
     deltas: tuple[float, ...] = ()
-    """Compare these deltas, in banks and samples alike (default: the bank's, and --delta)."""
+    """Compare these deltas, used for banks and samples (default: the bank's, and --delta)."""
     bootstrap: int = 0
-    """Resample each bank's samples so many times, with replacement: how far accuracy varies with
-    the samples that a bank happens to be made of."""
+    """Number of bootstrap replicates per bank, its samples drawn with replacement: measures how
+    much accuracy varies with the choice of samples."""
 
 
 Size = Literal["linf", "l2", "mse"]
@@ -52,46 +52,46 @@ Size = Literal["linf", "l2", "mse"]
 
 @dataclass(frozen=True, kw_only=True)
 class CurveConfig(ClusterOptions, VotingOptions):
-    """Softmax's and REGroup's accuracy against perturbation size, from stored votes.
+    """Print softmax's and REGroup's accuracy against perturbation size, from stored votes.
 
     Example: regroup curve --store runs --bank digits-train-digits-cnn
     --adversarials digits-val-digits-cnn-pgd-minimal
     """
 
     bank: str
-    """The bank: its name, name-fingerprint, or the start of its fingerprint."""
+    """Name, name-fingerprint or start of the fingerprint of the bank."""
     adversarials: str
-    """Stored adversarials of protocol minimal, evaluated before."""
+    """Stored adversarials of protocol minimal that were evaluated before."""
     k: int | None = None
     """How many of the last taps vote (default: the paper's 75 % rule on the clean images)."""
     signs: SignsName = "both"
     """Which voters of a tap count."""
     threshold: float = 0.75
-    """The rule's threshold on a tap's own accuracy."""
+    """Threshold of the rule on each tap's own accuracy."""
     size: Size | None = None
     """How perturbations are measured: linf, l2 or mse (default: the attack's norm)."""
     points: int = 12
-    """Rows of the table, spread over the samples (a file and --json hold every epsilon)."""
+    """Rows of the printed table (--output and --json have every epsilon)."""
     output: str = ""
-    """A CSV file for the whole curve."""
+    """CSV file for the complete curve."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportConfig(StoreOptions):
-    """Write a static report of a store's studies: tables, curves, vote explorer, cost.
+    """Write a static report of the studies in a store: tables, curves, vote explorer, cost.
 
     Example: regroup report --store demo-store -o report
     """
 
     output: Annotated[str, arg(aliases=["-o"])] = "report"
-    """Folder of the report; one that is there is replaced, anything else refused."""
+    """Folder of the report; an existing report is replaced, anything else is refused."""
     study: str = ""
     """Only this study (default: all in the store)."""
     images: int = 200
-    """Attacked samples of a study that are shown in pictures and with every voter's ranks; fewer
-    where a report of several studies would pass 15 MB."""
+    """Attacked samples per study to show with pictures and every voter's ranks; fewer where the
+    report would exceed 15 MB."""
     seed: int = 0
-    """Seed of the choice of those samples."""
+    """Seed of the choice of these samples."""
 
 
 FormatName = Literal["parquet", "csv"]
@@ -99,14 +99,14 @@ FormatName = Literal["parquet", "csv"]
 
 @dataclass(frozen=True, kw_only=True)
 class ExportConfig(StoreOptions):
-    """Write every sample of a study, a row each, as Parquet and CSV (docs/exports.md).
+    """Write one row per sample of a study as Parquet and CSV (docs/exports.md).
 
     Example: regroup export --store runs --study mini-imagenet -o exports --format parquet
     """
 
     study: str
-    """The study: its name, as `regroup run` left its results in the store."""
+    """Name of a study whose results `regroup run` has stored."""
     output: Annotated[str, arg(aliases=["-o"])]
     """Folder for STUDY-samples.parquet and STUDY-samples.csv."""
     format: tuple[FormatName, ...] = ("parquet", "csv")
-    """What to write."""
+    """File formats to write."""

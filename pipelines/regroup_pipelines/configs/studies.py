@@ -12,30 +12,30 @@ from regroup_pipelines.configs.options import ClusterOptions, GapOptions
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig(ClusterOptions, GapOptions):
-    """Run what is missing of a study, a TOML file (docs/studies.md); write tables and figures.
+    """Run the missing steps of a study, a TOML file (docs/studies.md); write tables and figures.
 
     Example: regroup run mini-imagenet --data /data --dry-run
     """
 
     study: Positional[str]
-    """The study: a file, or the name of a shipped one (pipelines/studies)."""
+    """The study: a file, or the name of a shipped study."""
     store: str = ""
     """The store, a folder or an s3:// URI (default: the study's)."""
     output: str = ""
     """Folder for tables, figures and results.json (default: NAME-results in this folder)."""
     data: str = ""
-    """What {data} stands for in the study's datasets and weights (default: the study's)."""
+    """Replaces {data} in the study's datasets and weights (default: the study's)."""
     set: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
     """Change a key of the study: --set datasets.train=imagefolder:PATH --set attacks.pgd.limit=9"""
     dry_run: bool = False
-    """Print every job and what the store holds of it; compute and write nothing."""
+    """Only print every step and how much of it the store holds."""
     block_rows: int = 0
-    """Samples a block (default: the study's; an attack's own stay)."""
+    """Samples per block (default: the study's); attacks that set their own keep it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoConfig(ClusterOptions):
-    """Run a whole study on the embedded digits: train, bank, two attacks, tables, report.
+    """Run a complete study on the embedded digits: train, bank, two attacks, tables, report.
 
     Example: regroup demo
     """
@@ -45,11 +45,11 @@ class DemoConfig(ClusterOptions):
     output: str = "demo-results"
     """Folder for the weights, the tables, the figures and the report."""
     block_rows: int = 128
-    """Samples a block."""
+    """Samples per block."""
     limit: int = 200
-    """Correctly classified images that each attack gets."""
+    """Correctly classified images per attack."""
     epsilon: str = "32/255"
-    """L-infinity budget (budget), and the first one tried (minimal)."""
+    """L-infinity budget (budget), and first epsilon tried (minimal)."""
     seed: int = 0
     """Seed of training, of the bank and of the attacks."""
 
@@ -62,9 +62,9 @@ class TrainDemoModelConfig:
     """
 
     store: str | None = None
-    """A store: the weights go to weights/digits-cnn.safetensors beside its elements."""
+    """A store: the weights are saved in it as weights/digits-cnn.safetensors."""
     output: str | None = None
-    """Weights file to write (.safetensors) instead; one that is there is kept."""
+    """A file (.safetensors) to save the weights to instead; an existing file is kept."""
     seed: int = 0
     """Seed of initialisation and shuffling."""
     json: bool = False
