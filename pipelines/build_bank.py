@@ -1,6 +1,6 @@
 """The command `regroup build-bank`, run from a clone (docs/cluster.md)."""
 
-from regroup_pipelines.cli import run_command
-
 if __name__ == "__main__":
-    run_command("build-bank")
+    from launcher import launch
+
+    launch("build-bank")

@@ -1,6 +1,6 @@
 """The command `regroup index-dataset`, run from a clone (docs/cluster.md)."""
 
-from regroup_pipelines.cli import run_command
-
 if __name__ == "__main__":
-    run_command("index-dataset")
+    from launcher import launch
+
+    launch("index-dataset")

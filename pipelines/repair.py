@@ -1,6 +1,6 @@
 """The command `regroup repair`, run from a clone (docs/cluster.md)."""
 
-from regroup_pipelines.cli import run_command
-
 if __name__ == "__main__":
-    run_command("repair")
+    from launcher import launch
+
+    launch("repair")

@@ -1,6 +1,6 @@
 """The command `regroup train-demo-model`, run from a clone (docs/cluster.md)."""
 
-from regroup_pipelines.cli import run_command
-
 if __name__ == "__main__":
-    run_command("train-demo-model")
+    from launcher import launch
+
+    launch("train-demo-model")

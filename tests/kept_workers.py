@@ -57,9 +57,9 @@ def _without_cpus(share: ResolvedResources) -> object:
     """Actors that hold no CPUs of Ray's, so that tasks find theirs beside them."""
     import ray
 
-    from regroup_cluster.dispatch.actor_slots import WorkerActor
+    from regroup_cluster.dispatch.code_guard import GuardedActor
 
-    return ray.remote(WorkerActor).options(
+    return ray.remote(GuardedActor).options(
         num_cpus=0,
         num_gpus=share.gpus,
         max_restarts=0,

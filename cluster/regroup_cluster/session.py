@@ -5,6 +5,7 @@ Importing this module does not import ray, so that the commands start quickly.
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
@@ -12,10 +13,11 @@ import socket
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.code_version import check_one_source, shipped_folders
 from regroup_cluster.errors import ClusterUsageError
 
 if TYPE_CHECKING:
@@ -35,10 +37,13 @@ class SessionConfig:
         address: "auto", "host:port" or "ray://host:port" joins that cluster; None joins the one
             that RAY_ADDRESS names (as inside `ray job submit`), else starts Ray on this machine.
         num_cpus: CPUs of a Ray started here; None takes what the machine has.
+        ships: folders of packages that the workers run, in place of what their nodes have
+            installed; by default those of the clone whose launcher was started, else none.
     """
 
     address: str | None = None
     num_cpus: int | None = None
+    ships: tuple[Path, ...] = field(default_factory=shipped_folders)
 
 
 @contextmanager
@@ -47,7 +52,8 @@ def ray_session(config: SessionConfig) -> Iterator[None]:
 
     Raises:
         ClusterUsageError: no cluster answers at the address, the token is missing or wrong, or
-            `num_cpus` is given for an existing cluster.
+            `num_cpus` is given for an existing cluster, or two copies of our packages are mixed in
+            this process.
     """
     _prepare_environment()
     import ray
@@ -56,8 +62,9 @@ def ray_session(config: SessionConfig) -> Iterator[None]:
         yield
         return
     address = config.address or os.environ.get("RAY_ADDRESS") or "local"
+    check_one_source()
     _send_messages_to_stderr()
-    _connect(address, config.num_cpus)
+    _connect(address, config)
     try:
         yield
     finally:
@@ -94,8 +101,10 @@ def _send_messages_to_stderr() -> None:
         )
 
 
-def _connect(address: str, num_cpus: int | None) -> None:
+def _connect(address: str, config: SessionConfig) -> None:
+    num_cpus = config.num_cpus
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+    quiet |= _shipment(config.ships)
     if address == "local":
         if os.environ["RAY_AUTH_MODE"] == "token":
             _ensure_token()
@@ -109,6 +118,20 @@ def _connect(address: str, num_cpus: int | None) -> None:
         )
     _probe(address)
     _init(address, **quiet)
+
+
+def _shipment(folders: tuple[Path, ...]) -> dict[str, Any]:
+    """The option of `ray.init` by which workers get the packages in `folders`.
+
+    Ray refuses two lists of modules, so those that the job was submitted with are named again.
+    """
+    if not folders:
+        return {}
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR", "{}"))
+    submitted = (job.get("runtime_env") or {}).get("py_modules", [])
+    if submitted:
+        os.environ["RAY_OVERRIDE_JOB_RUNTIME_ENV"] = "1"
+    return {"runtime_env": {"py_modules": [*map(str, folders), *submitted]}}
 
 
 def _init(address: str, **options: Any) -> None:

@@ -90,7 +90,7 @@ def task_slots(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> TaskSlots:
     clock = SimpleNamespace(monotonic=lambda: cluster.now)
     monkeypatch.setattr(tasks, "time", clock)
     monkeypatch.setattr("regroup_cluster.dispatch.task_slots.ray.put", lambda value: Reference())
-    sent = SimpleNamespace(remote=lambda dispatch, work, block, number, label: f"block {block}")
+    sent = SimpleNamespace(remote=lambda dispatch, sent, block, number, code: f"block {block}")
     monkeypatch.setattr(tasks, "NodeAffinitySchedulingStrategy", lambda *_, **__: None)
     monkeypatch.setattr(tasks, "_task", SimpleNamespace(options=lambda **_: sent))
     return TaskSlots(FaultyWork(Path()), AUTO, DispatchLabel(), 60)

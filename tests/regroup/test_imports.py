@@ -13,7 +13,7 @@ PROLOGUE = """
 import importlib, json, pkgutil, sys
 
 BLOCKED = {"ray", "zarr", "pyarrow", "fsspec", "dask", "obstore", "foolbox", "numba",
-           "store", "cluster", "pipelines"}
+           "regroup_store", "regroup_cluster", "regroup_pipelines"}
 
 class Blocker:
     def find_spec(self, name, path=None, target=None):

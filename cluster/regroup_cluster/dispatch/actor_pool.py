@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorSlots, WorkerActor
+from regroup_cluster.dispatch.actor_slots import ActorDispatch, ActorSlots
+from regroup_cluster.dispatch.code_guard import GuardedActor
 from regroup_cluster.dispatch.scheduler import drive
 from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.resources import Capacity, resolve_on_cluster
@@ -34,7 +35,7 @@ class WorkerPool:
         self._capacity = Capacity(resources)
         self._actors: list[ActorHandle] = []
         # A death must reach the driver, which knows the block's attempts: no restarts by Ray.
-        self._actor_class: Any = ray.remote(WorkerActor).options(
+        self._actor_class: Any = ray.remote(GuardedActor).options(
             num_cpus=resources.cpus,
             num_gpus=resources.gpus,
             max_restarts=0,

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import ray
 from ray.exceptions import ActorUnavailableError, RayError
 
+from regroup_cluster.code_version import code_digests, refusal
 from regroup_cluster.dispatch.attempt import (
     REASON_CHARACTERS,
     OpenedWork,
+    StartError,
     attempt,
     is_usage_error,
     traceback_text,
@@ -24,26 +26,12 @@ if TYPE_CHECKING:
 
     from regroup_cluster.dispatch.attempt import AttemptError
     from regroup_cluster.dispatch.blocks import BlockReport, BlockWork
+    from regroup_cluster.dispatch.code_guard import Differs
     from regroup_cluster.dispatch.worker_log import DispatchLabel
     from regroup_cluster.resources import Capacity
 
 # Where no worker can be built, each wanted one is tried this often before the dispatch ends.
 START_ROUNDS = 3
-
-
-@dataclass(frozen=True)
-class StartError:
-    """Why a worker could not be built.
-
-    Attributes:
-        message: of the exception.
-        traceback: as text.
-        usage: whether it was a usage error (`exit_status` 2).
-    """
-
-    message: str
-    traceback: str
-    usage: bool
 
 
 class WorkerActor:
@@ -120,8 +108,9 @@ class ActorSlots:
     ) -> None:
         self._actors, self._create = actors, create
         self._dispatch, self._capacity = dispatch, capacity
-        self._work = ray.put(dispatch.work)
-        self._id = self._work.hex()
+        # In a list: an argument that is a reference itself is unpickled before the code is checked.
+        self._sent = [ray.put((WorkerActor, dispatch.work))]
+        self._id = self._sent[0].hex()
         self._failures = 0
         self._error: str = ""
         self._alive_at = time.monotonic()
@@ -199,7 +188,7 @@ class ActorSlots:
         if first:
             handle.asked = time.monotonic()
         handle.state = "starting"
-        handle.ref = handle.actor.ready.remote(self._id, self._work)
+        handle.ref = handle.actor.ready.remote(self._id, self._sent, code_digests())
 
     def _postpone(self, handle: ActorHandle) -> None:
         """The actor may come back (a slow network, a busy node): ask again in a while."""
@@ -221,7 +210,7 @@ class ActorSlots:
 
     def _take_answer(self, handle: ActorHandle) -> None:
         try:
-            answer: str | StartError = ray.get(handle.ref, timeout=ANSWER_S)
+            answer: str | StartError | Differs = ray.get(handle.ref, timeout=ANSWER_S)
         except ActorUnavailableError:
             self._postpone(handle)
         except RayError as error:
@@ -229,6 +218,8 @@ class ActorSlots:
         else:
             if isinstance(answer, str):
                 handle.state, handle.ref, handle.node, self._failures = "idle", None, answer, 0
+            elif isinstance(answer, tuple):
+                raise ClusterUsageError(refusal(*answer))
             elif answer.usage:
                 raise ClusterUsageError(answer.message)
             else:

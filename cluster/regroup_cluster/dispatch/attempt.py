@@ -39,6 +39,21 @@ class AttemptError:
     usage: bool = False
 
 
+@dataclass(frozen=True)
+class StartError:
+    """Why a worker could not be built.
+
+    Attributes:
+        message: of the exception.
+        traceback: as text.
+        usage: whether it was a usage error (`exit_status` 2).
+    """
+
+    message: str
+    traceback: str
+    usage: bool
+
+
 class OpenedWork:
     """The worker of the current dispatch, kept by a process between blocks."""
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import ray
 from ray.exceptions import RayError
 
+from regroup_cluster.code_version import refusal
 from regroup_cluster.dispatch.attempt import AttemptError
 from regroup_cluster.dispatch.blocks import BlockFailure, BlockReport, DispatchReport, RetryPolicy
 from regroup_cluster.errors import ClusterError, ClusterUsageError
@@ -21,6 +22,7 @@ from regroup_cluster.errors import ClusterError, ClusterUsageError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from regroup_cluster.dispatch.code_guard import Differs
     from regroup_cluster.dispatch.progress import Progress
 
 TICK_S = 1.0
@@ -203,12 +205,14 @@ class _Loop:
 
     def _settle(self, ref: Any, tried: _Attempt) -> None:
         try:
-            outcome: BlockReport | AttemptError = ray.get(ref, timeout=ANSWER_S)
+            outcome: BlockReport | AttemptError | Differs = ray.get(ref, timeout=ANSWER_S)
         except RayError as error:
             self._slots.finished(ref, error)
             self._retry(tried.block, f"the worker was lost: {_one_line(error)}")
             return
         self._slots.finished(ref, None)
+        if isinstance(outcome, tuple):
+            raise ClusterUsageError(refusal(*outcome))
         if isinstance(outcome, AttemptError) and outcome.fatal:
             raise (ClusterUsageError if outcome.usage else ClusterError)(outcome.fatal)
         if isinstance(outcome, AttemptError):

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from regroup_cluster.code_version import code_digests
 from regroup_cluster.dispatch.actor_pool import release_open_pools
 from regroup_cluster.dispatch.attempt import OpenedWork, attempt
+from regroup_cluster.dispatch.code_guard import guarded_task
 from regroup_cluster.dispatch.scheduler import drive
 from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.resources import Capacity, resolve_on_cluster
@@ -63,14 +65,14 @@ def dispatch_as_tasks(
     return drive(slots, blocks, policy.for_work(work), progress)
 
 
-def _attempt(
+def attempt_in_task(
     dispatch: str, work: BlockWork, block: int, number: int, label: DispatchLabel
 ) -> BlockReport | AttemptError:
     """Run an attempt in the process of a task, which keeps the worker for the next one."""
     return attempt(partial(_opened.worker, dispatch, work), block, number, label)
 
 
-_task: Any = ray.remote(_attempt)
+_task: Any = ray.remote(guarded_task)
 
 
 class TaskSlots:
@@ -87,13 +89,14 @@ class TaskSlots:
         self, work: BlockWork, share: ResolvedResources, label: DispatchLabel, placement_s: float
     ) -> None:
         self.placement_s = placement_s
-        self._capacity, self._label = Capacity(share), label
+        self._capacity = Capacity(share)
         # The node that each task was sent to; None: whichever has capacity first.
         self._running: dict[Any, str | None] = {}
         # Nodes that lost a task, and until when they get none if others have capacity.
         self._suspected: dict[str, float] = {}
-        self._work = ray.put(work)
-        self._id = self._work.hex()
+        # In a list: an argument that is a reference itself is unpickled before the code is checked.
+        self._sent = [ray.put((attempt_in_task, work, label))]
+        self._id = self._sent[0].hex()
         # Ray's own retries would run outside the attempts and deadlines of the driver.
         self._options: dict[str, Any] = {
             "name": "regroup-block",
@@ -117,7 +120,7 @@ class TaskSlots:
         # Soft: should the node be lost meanwhile, the task runs elsewhere.
         where = NodeAffinitySchedulingStrategy(node, soft=True) if node else "DEFAULT"
         task: Any = _task.options(scheduling_strategy=where, **self._options)
-        ref = task.remote(self._id, self._work, block, number, self._label)
+        ref = task.remote(self._id, self._sent, block, number, code_digests())
         self._running[ref] = node
         return ref
 

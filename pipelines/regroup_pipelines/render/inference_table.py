@@ -8,19 +8,14 @@ from regroup_pipelines.render.paper_tables import NOT_AT_HAND, values_of
 from regroup_pipelines.render.study_tables import key_of
 from regroup_pipelines.render.table import Cell, Table, text_cell
 from regroup_pipelines.results.base import NOT_RUN
-from regroup_pipelines.results.records import Timing
+from regroup_pipelines.results.timings import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from regroup_pipelines.json_types import FlatRow
-    from regroup_pipelines.results.records import (
-        BatchTimes,
-        EvaluationResults,
-        Spread,
-        StudyResults,
-        TimingRow,
-    )
+    from regroup_pipelines.results.records import EvaluationResults, StudyResults
+    from regroup_pipelines.results.timings import BatchTimes, Spread, TimingRow
     from regroup_pipelines.schema.paper_values import PaperTime
 
 _DEVICE_NAMES = {"cpu": "CPU", "cuda": "GPU"}

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork, images_timed
-from regroup_pipelines.results.records import Timing, TimingNotRun
+from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_failures
 from regroup_store.kinds.studies import read_timing, timing_ref
 
 if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
-    from regroup_pipelines.results.records import TimingRow
+    from regroup_pipelines.results.timings import TimingRow
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.banks import StoredBank

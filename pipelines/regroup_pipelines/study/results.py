@@ -21,8 +21,8 @@ from regroup_pipelines.results.records import (
     Range,
     StudyResults,
     SubsetRow,
-    TimingNotRun,
 )
+from regroup_pipelines.results.timings import TimingNotRun
 from regroup_pipelines.results.whole_subset import whole_subset
 from regroup_pipelines.steps.inference_time import DEVICES
 from regroup_pipelines.study.steps import check_study_k
@@ -30,7 +30,8 @@ from regroup_pipelines.study.steps import check_study_k
 if TYPE_CHECKING:
     from regroup.choose_k import KChoice
     from regroup_pipelines.configs.options import TapPolicyName
-    from regroup_pipelines.results.records import AccuracyRow, ImagesRow, TimingRow
+    from regroup_pipelines.results.records import AccuracyRow, ImagesRow
+    from regroup_pipelines.results.timings import TimingRow
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.study.steps import StudySteps
     from regroup_store.format.element import BlockElement

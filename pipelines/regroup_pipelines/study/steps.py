@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from regroup_pipelines.banks.rounds import BankDraw
     from regroup_pipelines.configs.options import TapPolicyName
-    from regroup_pipelines.results.records import TimingRow
+    from regroup_pipelines.results.timings import TimingRow
     from regroup_pipelines.schema.study import Study
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session

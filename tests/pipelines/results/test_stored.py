@@ -21,10 +21,9 @@ from regroup_pipelines.results.records import (
     ImagesNotRun,
     MeasuredImages,
     StudyResults,
-    Timing,
-    TimingNotRun,
 )
 from regroup_pipelines.results.stored import keep_results, kept_results, parse_results, read_results
+from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_store.errors import DamagedError, SchemaVersionError, StoreUsageError
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.studies import read_study, write_study

@@ -14,7 +14,8 @@ from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.inference_table import inference_table
-from regroup_pipelines.results.records import StudyResults, Timing, TimingNotRun
+from regroup_pipelines.results.records import StudyResults
+from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_pipelines.schema.paper_values import read_paper_values
 from regroup_pipelines.steps import inference_time
 from regroup_pipelines.study.run import StudyIncompleteError
