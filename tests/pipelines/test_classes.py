@@ -86,7 +86,7 @@ def test_restricted_study_ranges_over_the_datasets_classes(
     made = attacked["adversarials"]
     assert set(column(store, "adversarials", made, "adversarial_class")) <= {-1, 0, 1, 2}
     table = done(run("evaluate", *common, "--bank", bank_ref, "--adversarials", made, "--k", "2"))
-    assert table["rows"][0]["softmax_top1_all"]["correct"] == 12
+    assert table["rows"][0]["over_all"]["softmax_top1"]["correct"] == 12
     votes = BlockElement.open(store, "votes", table["votes"][0])
     assert votes.read_array(TRUE_RANK, 0).max() <= 3
     assert votes.read_array(PREDICTION, 0).max() <= 2

@@ -22,6 +22,7 @@ from regroup_pipelines.configs.options import (
     ModelOptions,
     VotingOptions,
 )
+from regroup_pipelines.results.records import KRow, MeasuredImages
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import dataset_name, index_dataset
 from regroup_pipelines.steps.network import open_network
@@ -186,10 +187,16 @@ def test_commands_one_after_the_other(
         "evaluate", *common, "--dataset", "digits:val", *model, "--bank", bank["bank"],
         "--adversarials", attack["adversarials"],
     ).json  # fmt: skip
-    assert [row["attempted"] for row in report["rows"]] == [index["samples"], 20]
-    assert report["rows"][1]["success"] == attack["success"]
+    clean, attacked = (MeasuredImages.model_validate(row) for row in report["rows"])
+    assert (clean.attempted, attacked.attempted) == (index["samples"], 20)
+    assert (clean.success, attacked.success) == (None, attack["success"])
+    assert {clean.k, attacked.k} == {report["rule"]["k"]}
+    assert (clean.over_success, attacked.over_all.softmax_top1.total) == (None, 20)
     rescored = run("rescore", *common, "--bank", bank["bank"], "--k", report["rule"]["k"]).json
     assert rescored["cost"]["forward_passes"] == 0
+    both = next(KRow.model_validate(row) for row in rescored["rows"] if row["signs"] == "both")
+    found = [both.accuracy[row.images] for row in (clean, attacked)]
+    assert found == [clean.over_all.regroup_top1, attacked.accuracy("S", "regroup_top1")]
     listing = run("ls", *common).json
     kinds = [element["kind"] for element in listing["elements"]]
     assert set(kinds) == {
