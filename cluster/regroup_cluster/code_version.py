@@ -83,22 +83,29 @@ def _homes(folder: Path) -> list[Path]:
 def refusal(other: OtherCode, place: str) -> str:
     """Why a worker at `place` is refused that has `other` code, and what to do, in one sentence."""
     name, folder, release = other
+    ours = find_folder(name)
+    if folder == str(ours):
+        return (
+            f"the worker on {place} has other sources of {name} in {folder} than this command began "
+            f"with: they were edited meanwhile, or differ between the nodes: {_advice(same=True)}"
+        )
     has = f"imports {name} from {folder} (regroup-ray {release})" if folder else f"lacks {name}"
     return (
-        f"the worker on {place} {has}, which is not the code of this command, {find_folder(name)} "
+        f"the worker on {place} {has}, which is not the code of this command, {ours} "
         f"(regroup-ray {installed_release()}): {_advice()}"
     )
 
 
-def _advice() -> str:
-    if _shipped:
+def _advice(same: bool = False) -> str:
+    """What to do; `same`: the worker's folder has the same path as ours."""
+    if _shipped and not same:
         return (
-            "what was shipped did not arrive whole, or something on that node (sitecustomize, a "
+            "what was shipped did not arrive complete, or something on that node (sitecustomize, a "
             ".pth file) imports the other copy first; remove that"
         )
     return (
-        "install the same code on every node, or run `python pipelines/<command>.py` of a clone, "
-        "which ships its code to the workers"
+        f"{'start the command again, ' if same else ''}install the same code on every node, or run "
+        "`python pipelines/<command>.py` of a clone, which ships its code to the workers"
     )
 
 
