@@ -86,8 +86,8 @@ def refusal(other: OtherCode, place: str) -> str:
     ours = find_folder(name)
     if folder == str(ours):
         return (
-            f"the worker on {place} has other sources of {name} in {folder} than this command began "
-            f"with: they were edited meanwhile, or differ between the nodes: {_advice(same=True)}"
+            f"the worker on {place} has other sources of {name} in {folder} than this command "
+            f"began with: they were edited meanwhile, or differ per node: {_advice(same=True)}"
         )
     has = f"imports {name} from {folder} (regroup-ray {release})" if folder else f"lacks {name}"
     return (
