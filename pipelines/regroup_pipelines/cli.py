@@ -44,7 +44,7 @@ def _execute(command: str, config: Any) -> int:
         terminated = isinstance(stop, SystemExit)
         print(
             f"regroup {command}: {'terminated' if terminated else 'interrupted'}: the blocks that "
-            "were committed stay in the store; run the same command again to go on from there",
+            "were committed stay in the store; run the same command again to continue",
             file=sys.stderr,
         )
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)

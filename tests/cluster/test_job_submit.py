@@ -147,7 +147,7 @@ def test_a_bank_is_built_by_a_job(bank: Done, study: Path) -> None:
     assert bank.status == 0, bank.out
     assert "Job 'bank' succeeded" in bank.out
     # The first round's (10 + sqrt(10 / 4)) / 0.75 of each class.
-    assert "bank of 10 a class: 160 of 599 images, of 10 classes, are tried next" in bank.out
+    assert "bank of 10 per class: trying 160 of 599 images, of 10 classes" in bank.out
     assert "extract digits-val-candidates-digits-cnn: 160 samples, 160 forward passes" in bank.out
     assert len(list((study / "store" / "banks").iterdir())) == 1
 
@@ -195,7 +195,7 @@ def test_a_stopped_job_is_resumed(
     done = head.submit("second", *attack)
     assert done.status == 0, done.out
     assert "already in the store" in done.out
-    told = re.search(r"attack \S+: (\d+) samples, .* (\d+) blocks were there", done.out)
+    told = re.search(r"attack \S+: (\d+) samples, .* (\d+) blocks already in the store", done.out)
     assert told, done.out
     assert (int(told[1]), int(told[2])) == (48 - 4 * len(before), len(before))
     after = commits()

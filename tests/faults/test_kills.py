@@ -201,7 +201,7 @@ def disturb_workers(bench: Bench, kind: str, seed: int, capfd: Any) -> None:
     assert (entry.skipped, entry.blocks) == (len(kept), blocks - len(kept))
     assert len(bench.disturbance.attempts()) == entry.blocks
     told = capfd.readouterr().err
-    assert (f"{len(kept)} blocks were there" if entry.blocks else "nothing to do") in told
+    assert (f"{len(kept)} blocks already in the store" if entry.blocks else "nothing to do") in told
     assert_undisturbed(bench, kind, kept)
 
 

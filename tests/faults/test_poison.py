@@ -82,7 +82,7 @@ def _refused(run: Run, study: Study, poisoned: Disturbance) -> None:
     assert "1 of" in outcome.err.splitlines()[-1]
     assert "is poisoned" in outcome.err.splitlines()[-1]
     assert "Traceback" not in outcome.err.splitlines()[-1]
-    assert outcome.err.splitlines()[-1].endswith("--allow-missing to go on without them")
+    assert outcome.err.splitlines()[-1].endswith("--allow-missing to continue without them")
     assert poisoned.attempts()[BLOCK] == 2
     element = study.element("features")
     assert f"{BLOCK:05d}.json" not in commits(element)
@@ -94,7 +94,7 @@ def _refused(run: Run, study: Study, poisoned: Disturbance) -> None:
     assert info["quarantined"][0]["reason"] == record["reason"]
     assert not info["finalised"]
     table = run("ls", "--store", study.store, "--reasons")
-    assert f"gave up block {BLOCK}" in table.out
+    assert f"failed block {BLOCK}" in table.out
     assert f"block {BLOCK}, 2 attempts: is poisoned" in table.out
     opened = BlockElement.open(open_store(str(study.store)), "features", "digits-val-digits-cnn")
     for read in (opened.samples, lambda: opened.finalise({}), lambda: opened.read_table(BLOCK)):

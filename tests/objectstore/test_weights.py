@@ -26,7 +26,7 @@ def test_weights_are_trained_into_a_bucket_kept_and_used(command: Command, uri: 
     assert first["weights"] == f"{uri}/weights/digits-cnn.safetensors"
     assert first["accuracy"] >= 0.97
     again = command("train-demo-model", "--store", uri, "--json", "--seed", 1)
-    assert "is there, kept" in again.err
+    assert "exists and is kept" in again.err
     assert again.json == first
     done = command(
         "extract", "--store", uri, "--dataset", "digits:val", "--model", "digits-cnn",

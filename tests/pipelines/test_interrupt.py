@@ -33,7 +33,7 @@ def test_terminated_job_says_how_to_go_on_and_does(
     job.terminate()
     _, log = job.communicate(timeout=60)
     assert job.returncode == 128 + signal.SIGTERM
-    assert "run the same command again to go on" in log.decode().splitlines()[-1]
+    assert "run the same command again to continue" in log.decode().splitlines()[-1]
     check_record(run, store)
     kept = {path: path.read_bytes() for path in store.glob("adversarials/*/commits/*.json")}
     again = run(*args)

@@ -1,4 +1,4 @@
-"""Build a bank: index, extract in rounds what it takes, reduce with dask (paper, eq. 1)."""
+"""Build a bank: choose its samples, extract what that takes, reduce them (paper, eq. 1)."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ def build_bank(
     batch: int,
     draw: BankDraw | None = None,
 ) -> str:
-    """The ref of the bank drawn from `index`; extracts in rounds and reduces what is missing.
+    """Build the bank of `index`, extracting and reducing what the store lacks; return its ref.
 
-    `draw`: its samples, where `draw_bank` has been asked for them already. Classes that run out of
-    images are reported with how many samples they have.
+    Classes that run out of images are logged with the number of samples they have.
+
+    Args:
+        session: store and workers.
+        network: classifier and tap policy.
+        index: the training images.
+        options: how the bank is drawn.
+        batch: samples per forward pass.
+        draw: its samples, where `draw_bank` has chosen them already.
 
     Raises:
         UsageError: the dataset lacks classes of the model.
@@ -49,7 +56,7 @@ def build_bank(
 
 
 def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
-    """The ref of the bank of `spec`, whose samples are in `draw`; no forward pass.
+    """Reduce the samples of `draw` to the bank of `spec`, without a forward pass; return its ref.
 
     Raises:
         IncompleteError: a tap could not be reduced.
@@ -57,7 +64,7 @@ def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRe
     started = time.perf_counter()
     writer, step = create_bank(session.store, spec), f"bank {spec.name}"
     if writer.finished:
-        session.note(step, writer.ref, len(spec.taps), started)
+        session.record_found(step, writer.ref, len(spec.taps), started)
     else:
         _reduce(session, step, writer, draw, recipe, started)
         writer.finish(draw.counts.tolist())
@@ -66,7 +73,11 @@ def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRe
 
 
 def check_covered(index: SampleIndex, network: Network) -> None:
-    """Refuse, before any work, a dataset without images of some class of the model."""
+    """Check, before any work, that a dataset has the classes of the model.
+
+    Raises:
+        UsageError: it has fewer.
+    """
     if len(index.class_names) < network.num_classes:
         raise UsageError(
             f"the dataset {index.ref} has {len(index.class_names)} of the {network.num_classes} "
@@ -93,7 +104,7 @@ def _reduce(
         num_classes=classes,
         delta=recipe.delta,
     )
-    # The widest first: one that begins last would keep one worker while the others wait.
+    # The widest taps first: started last, one would keep a worker busy while the others are idle.
     order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
     report = session.run_tasks(step, work, order, len(taps) * len(draw.samples.rows))
     session.record(step, writer.ref, report, 0, started)

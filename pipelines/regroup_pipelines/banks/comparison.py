@@ -64,12 +64,14 @@ def requests_other_banks(config: RescoreConfig) -> bool:
 def _check(config: RescoreConfig) -> None:
     for size in config.per_class:
         if size < 1:
-            raise UsageError(f"--per-class {size}: a bank needs at least 1 sample a class")
+            raise UsageError(f"--per-class {size}: a bank needs at least 1 sample per class")
     for delta in config.deltas:
         if not 0 < delta <= 1:
-            raise UsageError(f"--deltas {delta:g}: a delta is over 0 and at most 1")
+            raise UsageError(f"--deltas {delta:g}: give a delta above 0 and at most 1")
     if config.deltas and config.delta != DELTA:
-        raise UsageError("--deltas and --delta: give --deltas alone, of banks and samples alike")
+        raise UsageError(
+            "--deltas and --delta: give --deltas alone, which sets both banks and samples"
+        )
     if config.bootstrap < 0 or config.bootstrap == 1:
         raise UsageError(
             f"--bootstrap {config.bootstrap}: give 2 replicates or more, such as 20, or 0 for none"

@@ -147,8 +147,8 @@ def _extract(
     rows = candidates.rows[unknown].tolist()
     classes = len(np.unique(candidates.labels[unknown]))
     log(
-        f"bank of {options.per_class} a class: {len(rows)} of {index.rows_count} images, of "
-        f"{classes} classes, are tried next"
+        f"bank of {options.per_class} per class: trying {len(rows)} of {index.rows_count} images, "
+        f"of {classes} classes"
     )
     selection = {"candidates": {"seed": options.bank_seed}}
     tried = index.derive(session.store, f"{index.name}-candidates", rows, selection)

@@ -13,7 +13,7 @@ from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import CandidateLookup, candidates_of
 from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.steps.session import log_gaps
+from regroup_pipelines.steps.session import warn_missing
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import features_of_index, holds_candidates
 from regroup_store.format.manifests import find_location
@@ -64,7 +64,7 @@ class BankOrigin:
         refs = features_of_index(session.store, index, one.inputs)
         features = [BlockElement.open(session.store, "features", ref) for ref in refs]
         for element in features:
-            log_gaps(f"images of {bank.ref}", element)
+            warn_missing(f"images of {bank.ref}", element)
         labels: Any = one.inputs.get("labels")
         return cls(
             bank,
@@ -170,8 +170,8 @@ def _training_index(session: Session, bank: StoredBank, features: BlockElement) 
 
 def _gone(bank: StoredBank, what: str) -> UsageError:
     return UsageError(
-        f"the {what} that the bank {bank.ref} was made of is in the store no more, and other banks "
-        "are drawn from it: run `regroup build-bank` as for this bank, which makes it again"
+        f"the {what} that the bank {bank.ref} was made from is no longer in the store, and other "
+        "banks need it: run `regroup build-bank` with the options of this bank to make it again"
     )
 
 
@@ -182,7 +182,7 @@ def _never_extracted(bank: StoredBank, recipe: BankRecipe, found: CandidateLooku
     classes = int((counts > 0).sum())
     more = f" and some of {classes - NAMED_CLASSES} more classes" if classes > NAMED_CLASSES else ""
     return UsageError(
-        f"a bank of {recipe.per_class} a class with seed {recipe.seed} takes images that were "
+        f"a bank of {recipe.per_class} per class with seed {recipe.seed} takes images that were "
         f"never extracted ({named}{more}), and re-scoring makes no forward pass: extract them with "
         f"`regroup build-bank --per-class {recipe.per_class} --bank-seed {recipe.seed}` and the "
         f"dataset and model of {bank.ref}"

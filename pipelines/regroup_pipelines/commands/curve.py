@@ -15,7 +15,7 @@ from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.curve import choose_size, curve_of, curve_points
 from regroup_pipelines.steps.clean_features import clean_index, features_of
 from regroup_pipelines.steps.scoring import check_k, score
-from regroup_pipelines.steps.session import Session, log_gaps
+from regroup_pipelines.steps.session import Session, warn_missing
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.banks import read_bank
@@ -52,13 +52,13 @@ def _write_csv(path: Path, rows: list[CurvePoint]) -> None:
 def main(config: CurveConfig) -> JsonObject:
     """Score the features that have no votes yet, and print the curve."""
     if config.points < 2:
-        raise UsageError(f"--points {config.points}: a curve has at least 2")
+        raise UsageError(f"--points {config.points}: a curve needs at least 2 points")
     with Session(config, create=False) as session:
         bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         made = BlockElement.open(session.store, "adversarials", config.adversarials)
         size = choose_size(made, config.size)
-        log_gaps(f"curve {made.name}", made)
+        warn_missing(f"curve {made.name}", made)
         source = {"index": clean_index(session, made)}
         features = [
             features_of(session, bank, source, f"the clean images that {made.ref} come from"),

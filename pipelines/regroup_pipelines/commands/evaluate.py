@@ -15,7 +15,7 @@ from regroup_pipelines.steps.extraction import extract_adversarials, extract_ind
 from regroup_pipelines.steps.indexing import index_dataset
 from regroup_pipelines.steps.network import network_for, open_network
 from regroup_pipelines.steps.scoring import check_k, check_labels, check_network, score
-from regroup_pipelines.steps.session import Session, log_gaps
+from regroup_pipelines.steps.session import Session, warn_missing
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.banks import read_bank
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 def _adversarials(session: Session, ref: str) -> BlockElement:
     """Open the named adversarials and warn about missing samples."""
     element = BlockElement.open(session.store, "adversarials", ref)
-    log_gaps(f"evaluate {element.name}", element)
+    warn_missing(f"evaluate {element.name}", element)
     return element
 
 

@@ -51,9 +51,7 @@ class RemovalFailedError(Exception):
 def main(config: GcConfig) -> JsonObject:
     """List, and with --delete remove, the elements that nothing refers to."""
     if config.delete and not config.yes and (config.json or not sys.stdin.isatty()):
-        raise UsageError(
-            "--delete asks before it removes anything: give --yes where nobody answers"
-        )
+        raise UsageError("--delete asks for confirmation: give --yes where nobody can answer")
     store = open_store(config.store, writable=config.delete)
     plan = _plan(store, config)
     if config.delete:
@@ -104,27 +102,27 @@ def _refuse(store: Store, config: GcConfig, plan: RemovalPlan) -> None:
         )
     for member in plan.unknown:
         raise RemovalRefusedError(
-            f"what {member.location.folder} comes from is not known ({member.problem}): repair it "
+            f"the origin of {member.location.folder} is unknown ({member.problem}): repair it "
             "first, or remove its folder"
         )
     if plan.unreferenced and not config.keep and not study_names(store):
         raise UsageError(
-            f"{config.store} has no results of a study, and no --keep says what is of use: "
-            "everything listed by `regroup gc` would go; name what to keep with --keep REF"
+            f"{config.store} has no results of a study and no --keep is given: everything listed "
+            "by `regroup gc` would be removed; name what to keep with --keep REF"
         )
 
 
 def _table(members: tuple[Member, ...], sizes: dict[Any, int], title: str) -> Table:
     from rich.table import Table
 
-    table = Table(title=f"What nothing refers to in {title}")
-    for head in ("kind", "name and fingerprint", "state", "made", "size"):
+    table = Table(title=f"Unreferenced elements of {title}")
+    for head in ("kind", "name and fingerprint", "state", "created", "size"):
         table.add_column(head, justify="right" if head == "size" else "left")
     for member in members:
-        made = (member.created or "-").replace("T", " ")[:16]
-        place = member.location
-        size = human_size(sizes[place])
-        table.add_row(place.kind, place.ref, member.state, made, size)
+        created = (member.created or "-").replace("T", " ")[:16]
+        location = member.location
+        size = human_size(sizes[location])
+        table.add_row(location.kind, location.ref, member.state, created, size)
     return table
 
 
@@ -134,12 +132,12 @@ def _sentences(store: Store, plan: RemovalPlan, size: int) -> list[str]:
     lines = [f"{found} that nothing refers to; {len(plan.kept)} kept."]
     if plan.unfinished:
         lines.append(
-            f"Kept for unfinished work alone: {_elements(len(plan.unfinished))} (--unfinished "
+            f"Kept only for unfinished work: {_elements(len(plan.unfinished))} (--unfinished "
             "lists them too)."
         )
-    lines += [f"Kept, since unreadable: {m.location.folder}: {m.problem}" for m in plan.unknown]
+    lines += [f"Kept because unreadable: {m.location.folder}: {m.problem}" for m in plan.unknown]
     if run := _running(store):
-        lines.append(f"The run {run.id} is in progress: --delete has to wait for its end.")
+        lines.append(f"The run {run.id} is in progress: --delete is refused until it ends.")
     return lines
 
 
@@ -152,7 +150,7 @@ def _delete(store: Store, config: GcConfig, plan: RemovalPlan, size: int) -> lis
     if not plan.unreferenced:
         return []
     if not config.delete:
-        print_line("Nothing was removed: --delete does it.", config.json)
+        print_line("Nothing was removed: give --delete to remove.", config.json)
         return []
     if not config.yes and not _confirmed(len(plan.unreferenced), size):
         print_line("Nothing was removed.", config.json)
@@ -168,7 +166,7 @@ def _delete(store: Store, config: GcConfig, plan: RemovalPlan, size: int) -> lis
 
 def _confirmed(count: int, size: int) -> bool:
     try:
-        answer = input(f"Remove {_elements(count)} ({human_size(size)}) for ever? [y/N] ")
+        answer = input(f"Remove {_elements(count)} ({human_size(size)}) permanently? [y/N] ")
     except EOFError:  # Ctrl-D
         print()
         return False
@@ -190,8 +188,8 @@ def _removed(store: Store, plan: RemovalPlan) -> list[str]:
             remove(store, member)
         except StoreError as error:
             raise RemovalFailedError(
-                f"{error}; removed before: {_elements(len(gone))} of {len(plan.unreferenced)}; run "
-                "the same command again to go on",
+                f"{error}; removed so far: {_elements(len(gone))} of {len(plan.unreferenced)}; run "
+                "the same command again to continue",
                 {"deleted": gone},
             ) from error
         gone.append(member.location.folder)

@@ -39,7 +39,7 @@ def main(config: InspectConfig) -> JsonObject:
     manifest: Any = read_manifest(store.backend, location)
     parents = ancestors(store, location)
     children = descendants(store, location) if config.children else ()
-    families = [("comes from", parents), *([("made of it", children)] if config.children else [])]
+    families = [("made from", parents), *([("used by", children)] if config.children else [])]
     page = Table.grid()
     trees = [_relatives(head, found) for head, found in families]
     page.add_row(Group(_facts(store, location, manifest), *trees))
@@ -76,7 +76,7 @@ def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) 
     yield f"rows: {info.rows}{blocks}"
     yield f"blocks committed: {info.blocks_committed} of {info.blocks_planned}"
     yield f"state: {state_of(info)}"
-    yield from (f"given up: {line}" for line in reasons([info]))
+    yield from (f"failed: {line}" for line in reasons([info]))
     yield f"size: {human_size(info.size_bytes)}"
     if "source_spec" in manifest:
         yield f"images: {manifest['source_spec']}"

@@ -121,12 +121,12 @@ def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
     """Describe the repair of one element in lines of text."""
     what = {
         "rewrite": f"{'would write' if dry_run else 'wrote'} {', '.join(done.rewritten)} again; "
-        "verify once more",
-        "requeue": f"block {format_blocks(done.blocks)}: the next run computes "
-        f"{len(done.blocks)} again, no other",
-        "rebuild": "its manifest goes, so that the next run writes it again (blocks stay)",
-        "summarise": "the next run writes its summary again, no block",
-        "forget": "the unreadable reason of a failed block is forgotten; the next run tries it",
+        "verify again",
+        "requeue": f"block {format_blocks(done.blocks)}: the next run computes only "
+        f"{'this block' if len(done.blocks) == 1 else f'these {len(done.blocks)} blocks'} again",
+        "rebuild": "its manifest is removed, so that the next run writes it again (blocks stay)",
+        "summarise": "the next run writes its summary again and computes no block",
+        "forget": "the unreadable reason of a failed block is removed; the next run retries it",
     }[done.action]
     lines = [f"{done.element}: {what}"]
     if done.removed:
@@ -176,4 +176,7 @@ def main(config: RepairConfig) -> JsonObject:
 def _advice(commands: list[str]) -> list[str]:
     if not commands:
         return []
-    return ["Run again, with all the options it had (or the `regroup demo` it was):", *commands]
+    return [
+        "Run again, with all of the original options (or `regroup demo`, if it was that):",
+        *commands,
+    ]

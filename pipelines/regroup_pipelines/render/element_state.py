@@ -17,7 +17,7 @@ def state_of(info: ElementInfo) -> str:
     if info.finalised and info.missing_blocks:
         return f"finalised without block {format_blocks([*info.missing_blocks])}"
     if info.quarantined:
-        return f"incomplete, gave up block {format_blocks([q.block for q in info.quarantined])}"
+        return f"incomplete, failed block {format_blocks([q.block for q in info.quarantined])}"
     return "complete" if info.finalised else "incomplete"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regroup_pipelines.render.paper_tables import NOT_AT_HAND, values_of
+from regroup_pipelines.render.paper_tables import NOT_AVAILABLE, values_of
 from regroup_pipelines.render.study_tables import key_of
 from regroup_pipelines.render.table import Cell, Table, text_cell
 from regroup_pipelines.results.base import NOT_RUN
@@ -22,10 +22,10 @@ _DEVICE_NAMES = {"cpu": "CPU", "cuda": "GPU"}
 MEASURES = {"softmax": "softmax", "regroup": "REGroup", "ratio": "REGroup over softmax"}
 _HEADS = ["device", "batch", "measure", "measured", "rounds", "paper"]
 _NOTE = (
-    "Softmax is the bare network, REGroup the network and the Borda vote of its last k taps, in "
-    "turn on the same images of the scored dataset, already decoded. Medians over the rounds after "
-    "one to warm up; brackets: lowest and highest. Wall-clock times of one machine, kept since "
-    "they were measured: taken again they differ, unlike every other table."
+    "Softmax is the bare network, REGroup the network and the Borda vote of its last k taps, "
+    "alternating on the same images of the scored dataset, already decoded. Medians over the "
+    "rounds after one to warm up; brackets: lowest and highest. Wall-clock times of one machine, "
+    "stored when measured: unlike every other table, they differ when measured again."
 )
 
 
@@ -87,7 +87,7 @@ def _cells(
 
 def _published(known: PaperTime | None) -> Cell:
     if known is None:
-        return Cell(NOT_AT_HAND)
+        return Cell(NOT_AVAILABLE)
     return Cell(f"{1000 * known.seconds:.4g} ms", known.seconds)
 
 

@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from regroup_pipelines.schema.attacks import Attack
     from regroup_pipelines.schema.paper_values import MeasureName, PaperValue, PaperValues
 
-NOT_AT_HAND = "not at hand"
+NOT_AVAILABLE = "not available"
 PAPER_HEADS = ["row", "protocol", "attempted", "#S", "measure", "measured", "paper", "difference"]
 QUOTED_HEADS = ["defense", "row", "measure", "published", "place"]
-NO_QUOTED = f"Published figures of other defenses: {NOT_AT_HAND}."
+NO_QUOTED = f"Published figures of other defenses: {NOT_AVAILABLE}."
 BUDGET = "-budget"
 
 
@@ -200,7 +200,9 @@ def _cells(
         *counts,
         text_cell(NAMES[measure]),
         _measured(accuracy),
-        Cell(NOT_AT_HAND) if known is None else Cell(f"{known.percent:.1f} %", known.percent / 100),
+        Cell(NOT_AVAILABLE)
+        if known is None
+        else Cell(f"{known.percent:.1f} %", known.percent / 100),
         _difference_cell(_difference(accuracy, known)),
     ]
 
@@ -269,7 +271,7 @@ def paper_note(table: PaperTable, results: StudyResults, evaluation: EvaluationR
     clean = _clean_note(rows, whole) if table.clean else ""
     note = (
         f"Accuracy over {_over(table, rows, whole)}; brackets: 95 % Wilson intervals; difference: "
-        "measured less paper, in percentage points. Protocol minimal: the smallest perturbation "
+        "measured minus paper, in percentage points. Protocol minimal: the smallest perturbation "
         f"that the attack finds; budget: full steps in a fixed ball.{clean}"
     )
     lines = whole_subset_notes(evaluation.accuracy) if table.over == "all" else ()
@@ -293,6 +295,6 @@ def _clean_note(rows: list[MeasuredImages], whole: list[MeasuredImages]) -> str:
     other = (
         f" The clean row{' of clean' if whole else ''} counts every image of the dataset; an "
         f"attack's row{named} only those that it attempted, which are correctly classified: the "
-        "two are not of the same images."
+        "two rows count different images."
     )
     return (same if whole else "") + (other if others or not whole else "")

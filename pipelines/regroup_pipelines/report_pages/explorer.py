@@ -93,10 +93,10 @@ class Explorer:
         ]
         shown, every = sum(self._shown.values()), sum(counts)
         line = f"{shown:,} of {every:,} attacked samples are shown with pictures and every voter's "
-        line += f"ranks, drawn with seed {self.seed}; the others by number alone."
+        line += f"ranks, drawn with seed {self.seed}; the others by their numbers only."
         if shown < min(every, sum(min(self._wanted, count) for count in counts)):
             line += f" More, up to --images {self.images}, would not fit into the report's 15 MB"
-            line += ": a report of this study alone (--study) has more room."
+            line += ": a report of this study alone (--study) can hold more."
         return line
 
     @property

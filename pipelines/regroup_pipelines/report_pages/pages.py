@@ -233,7 +233,7 @@ def curve_table(key: str, curve: Curve) -> Table:
         ]
         for point in curve.points
     ]
-    note = f"{len(rows)} of {curve.every} sizes; `regroup curve` writes every one."
+    note = f"{len(rows)} of {curve.every} sizes; `regroup curve` writes all of them."
     heads = [f"perturbation, {unit}", "softmax", "REGroup"]
     return Table(key, curve.attack, heads, rows, [each.flat() for each in curve.points], note)
 
@@ -331,9 +331,9 @@ def _samples_table(
         ]
         for row in found
     ]
-    heads = ["sample", "true class", "its place, clean", "its place, attacked"]
+    heads = ["sample", "true class", "its rank, clean", "its rank, attacked"]
     heads += ["REGroup says, attacked", "softmax says, attacked"]
-    note = "By how far the true class falls in REGroup's order; the first 50."
+    note = "Ordered by how far the true class falls in REGroup's ranking; the first 50."
     download = [_flat(row) for row in found]
     return Table(f"{key}-samples", "Samples that lose most", heads, rows, download, note)
 
@@ -363,15 +363,15 @@ def saved_lines(saved: cost.Saving) -> list[str]:
     if saved.again_seconds is not None:
         lines.append(
             f"Each further question would otherwise run these {saved.samples:,} images through the "
-            f"network again: one forward pass an image, about {saved.again_seconds:.1f} s at the "
-            f"{saved.rate:.0f} images a second of the recorded extractions (start of the workers "
+            f"network again: one forward pass per image, about {saved.again_seconds:.1f} s at the "
+            f"{saved.rate:.0f} images per second of the recorded extractions (start of the workers "
             "included). That is an estimate from counts, not a measurement."
         )
     if saved.attack_passes is not None:
         lines.append(
             f"The attacks took {saved.attack_passes:,} forward passes; no other k, sign choice, "
-            "bank or tap policy takes them again."
+            "bank or tap policy needs them again."
         )
     if saved.rate is None:
-        lines.append("This store has no record of the extractions, so no seconds can be told.")
+        lines.append("This store has no record of the extractions, so the time saved is unknown.")
     return lines

@@ -52,7 +52,7 @@ def elements_table(study: ReportedStudy) -> Table:
         found = _describe(study, kind, ref)
         download.append(found)
         rows.append([Cell(str(value), str(value)) for value in found.values()])
-    heads = ["kind", "name", "fingerprint", "made of", "made at", "git commit"]
+    heads = ["kind", "name", "fingerprint", "made from", "created", "git commit"]
     note = "A fingerprint is the hash of all that determines an element (docs/format.md)."
     return Table("elements", "Elements", heads, rows, download, note)
 
@@ -64,7 +64,7 @@ def _describe(study: ReportedStudy, kind: str, ref: str) -> FlatRow:
     if isinstance(manifest, Missing):
         gone = {
             "fingerprint": location.short_fingerprint,
-            "made_of": f"gone: {manifest.reason}",
+            "made_of": f"missing: {manifest.reason}",
         }
         return {**head, **gone, "made_at": "-", "git_commit": "-"}
     recorded: Any = manifest.get("recorded") or {}

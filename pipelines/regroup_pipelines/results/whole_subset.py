@@ -126,7 +126,7 @@ def whole_subset_notes(rows: Iterable[MeasuredImages | ImagesNotRun]) -> Iterato
         yield (
             f'{", ".join(names)}: "over all" counts {counted} images of the subset {subset}, '
             "whether the network classifies them correctly or not: "
-            f"{attacked} that it gets right when clean by their attacked image, the other "
+            f"the {attacked} correctly classified ones by their attacked image, the other "
             f"{counted - attacked} by their clean image."
-            + (f" {lost} more have no outcome and count nowhere." if lost else "")
+            + (f" {lost} more have no outcome and are not counted." if lost else "")
         )

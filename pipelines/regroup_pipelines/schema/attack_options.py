@@ -112,7 +112,7 @@ def attack_kind(name: str) -> type[AttackSpec]:
     try:
         return attack_class(name)
     except ImportError as error:
-        raise UsageError(f"the attack {name} cannot be used here: {error}") from error
+        raise UsageError(f"the attack {name} is not available: {error}") from error
 
 
 def presets() -> Mapping[str, AttackSpec]:
@@ -146,7 +146,7 @@ def own_parameters(attack: str, given: Sequence[str] | Mapping[str, object]) -> 
     for name in pairs:
         if name in OPTIONS:
             raise UsageError(
-                f"the parameter {name} has an option of its own: give it as "
+                f"the parameter {name} has its own option: give it as "
                 f"--{name.replace('_', '-')}, in a study as a key of the attack"
             )
     return {name: typed(name, kinds.get(name, "str"), value) for name, value in pairs.items()}

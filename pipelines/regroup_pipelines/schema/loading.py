@@ -115,7 +115,7 @@ def _change(file: TomlFile, tables: JsonObject, change: str) -> tuple[str, ...]:
     for part in path[:-1]:
         table = table.setdefault(part, {})
         if not isinstance(table, dict):
-            raise UsageError(f"--set {key}: {part} is a value, with nothing in it to set")
+            raise UsageError(f"--set {key}: {part} is a value, not a table")
     table[path[-1]] = _value(value.strip())
     return path
 

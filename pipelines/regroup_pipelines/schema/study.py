@@ -234,20 +234,21 @@ class Study:
         for name, subset in self.subsets.items():
             if subset.classes is not None and subset.class_names is not None:
                 raise MistakeError(
-                    ("subsets", name, "classes"), "class_names says it: leave one out"
+                    ("subsets", name, "classes"),
+                    "classes and class_names exclude each other: leave one out",
                 )
         for path, listed in self._lists():
             if len(set(listed)) < len(listed):
-                raise MistakeError(path, "something is listed twice")
+                raise MistakeError(path, "an item is listed twice")
 
     def _check_sweep(self, path: tuple[str, ...], sweep: Sweep) -> None:
         """Check a sweep like an attack; `epsilon` must be absent and its attacks' names free."""
         if sweep.epsilon is not None:
-            raise MistakeError((*path, "epsilon"), "levels says it: leave epsilon out")
+            raise MistakeError((*path, "epsilon"), "levels sets it: leave epsilon out")
         for level, attack in sweep.attacks.items():
             attack.check(path)
             if f"{path[-1]}-{level}" in self.attacks:
-                raise MistakeError(path, f"there is an attack {path[-1]}-{level} already")
+                raise MistakeError(path, f"there already is an attack {path[-1]}-{level}")
         self._check_subset(path, sweep)
 
     def _check_paper_values(self) -> None:
@@ -268,7 +269,7 @@ class Study:
             raise MistakeError((*path, "subset"), where)
         for key in ("dataset", "limit"):
             if getattr(attack, key) is not None:
-                problem = f"subset {attack.subset!r} says it: leave {key} out, or give it there"
+                problem = f"subset {attack.subset!r} sets it: leave {key} out, or give it there"
                 raise MistakeError((*path, key), problem)
 
     def _references(self) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -294,7 +295,7 @@ class Study:
 
 def _check_name(path: tuple[str, ...], name: str) -> None:
     if not _NAME.fullmatch(name):
-        raise MistakeError(path, f"{name!r} cannot be a name: use letters, digits, '_' and '-'")
+        raise MistakeError(path, f"{name!r} is not a valid name: use letters, digits, '_' and '-'")
 
 
 def _check_source(path: tuple[str, ...], source: str) -> None:
@@ -302,4 +303,4 @@ def _check_source(path: tuple[str, ...], source: str) -> None:
     if kind not in SOURCES:
         raise MistakeError(path, f"there is no kind of dataset {suggestion(kind, SOURCES)}")
     if not location and source != "digits":
-        raise MistakeError(path, f"{source!r} says no place: give {kind}:PLACE")
+        raise MistakeError(path, f"{source!r} has no location: give {kind}:LOCATION")

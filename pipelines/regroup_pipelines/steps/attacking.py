@@ -1,4 +1,4 @@
-"""Attack the correctly classified samples of a dataset and keep what the attack made."""
+"""Attack the correctly classified samples of a dataset and store the adversarials."""
 
 from __future__ import annotations
 
@@ -35,12 +35,19 @@ if TYPE_CHECKING:
 def correct_samples(
     session: Session, index: SampleIndex, features: BlockElement, limit: int | None, seed: int
 ) -> SampleIndex:
-    """The derived index of correctly classified samples, `limit` of them drawn by `seed`.
+    """Return a derived index of correctly classified samples.
 
-    Memory: 8 bytes a correct sample, or of `limit` samples where that is given.
+    Memory: 8 bytes per correct sample, or `limit` draw keys.
+
+    Args:
+        session: store and workers.
+        index: the dataset.
+        features: its features.
+        limit: number of samples to draw; None: all.
+        seed: seed of the draw.
 
     Raises:
-        UsageError: the limit is not positive, or the model gets no sample right.
+        UsageError: the limit is not positive, or no sample is classified correctly.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"--limit {limit} is not positive: leave it out to attack every sample")
@@ -52,7 +59,9 @@ def correct_samples(
         )
         drawn = array("q", sorted(row for _, row in first))
     if not drawn:
-        raise UsageError(f"the model gets no sample of {index.ref} right: nothing to attack")
+        raise UsageError(
+            f"the model classifies no sample of {index.ref} correctly: nothing to attack"
+        )
     selection = {
         "correct_under": features.fingerprint,
         "limit": limit,
@@ -63,7 +72,7 @@ def correct_samples(
 
 
 def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
-    """Row and id of every correctly classified sample, in order."""
+    """Yield the row and the id of every correctly classified sample, in order."""
     for first_row, table in tables(features, ["sample_id", "status", "label", "prediction"]):
         right = table["label"].to_numpy() == table["prediction"].to_numpy()
         right &= table["status"].to_numpy() == "ok"
@@ -72,7 +81,7 @@ def correct_rows(features: BlockElement) -> Iterator[tuple[int, str]]:
 
 
 def draw_key(seed: int, sample_id: str) -> bytes:
-    """What samples are put in order by to draw the first of them: the same on any machine."""
+    """Return the key by which samples are ordered for a draw, the same on any machine."""
     return hashlib.sha256(f"{seed}:{sample_id}".encode()).digest()
 
 
@@ -84,12 +93,19 @@ def attack_index(
     batch: int,
     block_rows: int | None = None,
 ) -> BlockElement:
-    """Adversarials of every sample of `index` (all correct); attacks only what is missing.
+    """Attack every sample of `index`; computes only missing blocks.
 
-    `block_rows`: of a new element (None: by the attack's cost); one that is there keeps its plan.
+    Args:
+        session: store and workers.
+        network: the classifier.
+        index: the samples, all correctly classified.
+        spec: the attack.
+        batch: samples attacked at once.
+        block_rows: samples per block of a new element; None: from the attack's cost. An existing
+            element keeps its blocks.
 
     Raises:
-        UsageError: the network cannot be attacked so.
+        UsageError: the network cannot be attacked with this attack.
     """
     check_attackable(network, spec)
     labels, name = label_map(index, network), element_name(index, spec)
@@ -116,7 +132,7 @@ def _element(
     labels: tuple[int, ...] | None,
     block_rows: int | None,
 ) -> BlockElement:
-    """The adversarials, opened where they are there, else begun in blocks by the attack's cost."""
+    """Open the adversarials, or create them where the store has none."""
     element_spec = adversarials_spec(
         name=element_name(index, spec),
         model=network.description,
@@ -134,7 +150,7 @@ def _element(
 
 
 def element_name(index: SampleIndex, spec: AttackSpec) -> str:
-    """`<index>-<attack>-<protocol>`, with a norm that is not the attack's default, and targeted."""
+    """Return `<index>-<attack>-<protocol>`, with the norm if not the default, and "targeted"."""
     (norm,) = (field.default for field in fields(spec) if field.name == "norm")
     parts = [index.name.removesuffix("-correct"), spec.name, spec.protocol]
     parts += [spec.norm] if spec.norm != norm else []
@@ -145,7 +161,7 @@ def element_name(index: SampleIndex, spec: AttackSpec) -> str:
 def planned_rows(
     session: Session, network: Network, spec: AttackSpec, block_rows: int | None
 ) -> int:
-    """Rows of a block of new adversarials; says where that is not what was asked for."""
+    """Return the rows per block of new adversarials; logs a difference from `block_rows`."""
     if block_rows is None:
         return automatic_rows(spec, network.side, "gpu" if session.on_gpus else "cpu")
     rows = whole_groups(spec, block_rows)
@@ -158,10 +174,10 @@ def planned_rows(
 
 
 def check_attackable(network: Network, spec: AttackSpec) -> None:
-    """Refuse a white-box attack on a network whose gradients vanish, or that gives none.
+    """Check that a network has the gradients that a white-box attack needs.
 
     Raises:
-        UsageError: the model would only seem robust, or no block could be done.
+        UsageError: gradients vanish, so that the model would only seem robust, or there are none.
     """
     if spec.facts.knowledge != "white-box":
         return
@@ -180,7 +196,7 @@ def check_attackable(network: Network, spec: AttackSpec) -> None:
 
 @cache
 def gives_gradient(spec: ModelSpec) -> bool:
-    """Whether the classifier's logits depend on its input by autograd, tried on a grey image."""
+    """Return whether autograd connects the classifier's logits to its input, on a grey image."""
     import torch
 
     classifier = fetch_classifier(spec)

@@ -52,9 +52,9 @@ def train_demo_model(output: Path, seed: int) -> JsonObject:
         UsageError: `output` has another suffix than .safetensors.
     """
     if output.suffix != ".safetensors":
-        raise UsageError(f"--output {output}: weights are saved as .safetensors, name them so")
+        raise UsageError(f"--output {output}: give a name that ends in .safetensors")
     if output.exists():
-        log(f"train: {output} is there, kept")
+        log(f"train: {output} exists and is kept")
     else:
         network = train_digits_cnn(*load_split("digits:train"), seed)
         output.parent.mkdir(parents=True, exist_ok=True)

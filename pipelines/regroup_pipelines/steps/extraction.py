@@ -1,4 +1,4 @@
-"""Extract features: the accumulators, logits and outcome of every image of a split."""
+"""Extract features: accumulators, logits and softmax's outcome of every image of a split."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
-    """What the features of an index under `network` are to be."""
+    """Return the spec of the features of an index under `network`."""
     source = {"index": index.fingerprint}
     name, labels = f"{index.name}-{network.label}", label_map(index, network)
     return _spec(network, name, source, {}, index.rows_count, block_rows, labels)
@@ -30,7 +30,7 @@ def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -
 def extract_index(
     session: Session, network: Network, index: SampleIndex, batch: int
 ) -> BlockElement:
-    """Features of an index under `network`; computes only the blocks that are missing."""
+    """Extract the features of an index under `network`; computes only missing blocks."""
     spec = index_features_spec(network, index, session.options.block_rows)
     labels = label_map(index, network)
     images = IndexSpec(index.ref, labels, session.options.decode_workers)
@@ -40,7 +40,7 @@ def extract_index(
 def extract_adversarials(
     session: Session, network: Network, adversarials: BlockElement, batch: int
 ) -> BlockElement:
-    """Features of stored adversarials under `network`, in the same blocks as the adversarials."""
+    """Extract the features of adversarials under `network`, in the blocks of the adversarials."""
     source = {"adversarials": adversarials.fingerprint}
     rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
     gaps = adversarials.gap_inputs()

@@ -1,4 +1,4 @@
-"""Index a dataset: one row an image, with the digest of its bytes."""
+"""Index a dataset: one row per image, with the digest of its bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def dataset_name(dataset: str) -> str:
-    """A short file-safe name for a dataset spec: `parquet:a/cifar10/test-*` -> `cifar10-test`."""
+    """Return a short file-safe name for a dataset: `parquet:a/cifar10/test-*` -> `cifar10-test`."""
     kind, _, location = dataset.partition(":")
     if kind == "imagenet":  # the split, as if it were the folder
         split, _, root = location.partition(":")
@@ -35,17 +35,17 @@ def dataset_name(dataset: str) -> str:
 
 
 def index_dataset(session: Session, dataset: str, name: str | None = None) -> SampleIndex:
-    """Read every image of `dataset` once and write its index; one that is there is kept.
+    """Write the index of `dataset`, reading every image once; an existing index is reused.
 
-    Images are read by tasks, block by block, and only where the dataset lists other than it did.
-    An image that cannot be read keeps its row, with an empty digest: it becomes a failed row of
-    whatever is made from the index.
+    Images are read by tasks, block by block, and only if the listing of the dataset has changed.
+    An unreadable image keeps its row, with an empty digest, and becomes a failed row of everything
+    that is made from the index.
     """
     started = time.perf_counter()
     source = open_source(dataset)
     name = name or dataset_name(dataset)
     with Listing.drafted(name, source) as draft:
-        store = session.store  # after the dataset was found sound, and before the work
+        store = session.store  # opened after the dataset has been checked
         listing = draft.write(store, {})
     digests = _digest(session, listing)
     known = {info.ref for info in store.elements("indexes")}
@@ -56,10 +56,11 @@ def index_dataset(session: Session, dataset: str, name: str | None = None) -> Sa
 
 
 def _digest(session: Session, listing: Listing) -> BlockElement:
-    """Have every image of `listing` read and digested, unless that was done.
+    """Digest every image of `listing`, unless that was done before.
 
-    Raises GapError for blocks that were given up, whatever `--allow-missing` says: an index names
-    the samples that would have to count as failed.
+    Raises:
+        GapError: blocks failed. --allow-missing does not apply here, since the index has to name
+            every sample, including those that would count as failed.
     """
     element = BlockElement.create(session.store, listing.digests_spec(), {})
     work = IndexingWork(session.store.uri, listing.ref, element.ref)
@@ -70,7 +71,7 @@ def _digest(session: Session, listing: Listing) -> BlockElement:
 
 
 class _IndexRows:
-    """The rows of an index, a block at a time, counting those without a digest."""
+    """Iterates over the rows of an index, one block at a time, and counts unreadable images."""
 
     def __init__(self, listing: Listing, digests: BlockElement, source: Source) -> None:
         self._listing, self._digests, self._source = listing, digests, source
@@ -82,15 +83,15 @@ class _IndexRows:
         for block in range(self._digests.plan.blocks):
             listed = self._listing.rows(self._digests.plan.span(block))
             digests = self._digests.read_table(block, ["digest"])["digest"].to_pylist()
-            digests = self._tried_again(listed["locator"].to_pylist(), digests)
+            digests = self._retried(listed["locator"].to_pylist(), digests)
             self.unreadable += digests.count("")
             column = pa.array(digests, pa.string())
             yield listed.drop_columns("stamp").append_column(
                 pa.field("digest", pa.string(), nullable=False), column
             )
 
-    def _tried_again(self, locators: list[str], digests: list[str]) -> list[str]:
-        """Read once more what could not be read: it may be mended though its stamp is the same."""
+    def _retried(self, locators: list[str], digests: list[str]) -> list[str]:
+        """Read unreadable images once more: the cause may be gone though the stamp is unchanged."""
         bad = [row for row, digest in enumerate(digests) if not digest]
         found = digests_of(self._source, [locators[row] for row in bad])
         for row, digest in zip(bad, found, strict=True):

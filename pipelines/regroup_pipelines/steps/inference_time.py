@@ -1,4 +1,4 @@
-"""The step `inference time` of a study: what a prediction takes, measured once and kept."""
+"""The step `inference time` of a study: seconds per prediction, measured once and stored."""
 
 from __future__ import annotations
 
@@ -26,10 +26,17 @@ NO_GPU = "no worker had a GPU"
 
 
 @dataclass(frozen=True)
-class Question:
-    """What is timed: the bare network and REGroup by the last k taps of a bank.
+class TimedPrediction:
+    """What is timed: predictions by the bare network and by REGroup with the last k taps.
 
-    `index`: the dataset whose first `batch` images are predicted.
+    Attributes:
+        study: the study that the timing is stored under.
+        network: classifier and tap policy.
+        index: the dataset whose first `batch` images are predicted.
+        bank: the bank.
+        k: how many of the last taps vote.
+        signs: which voters of a tap count.
+        batch: images per prediction of the larger batch size.
     """
 
     study: str
@@ -41,7 +48,7 @@ class Question:
     batch: int
 
     def inputs(self, device: str) -> JsonObject:
-        """All that a timing is of, plain JSON; the machine is no part, it is told beside."""
+        """Return what identifies a timing as plain JSON; the machine is recorded separately."""
         return {
             "what": "inference time",
             "model": self.network.description,
@@ -58,11 +65,11 @@ class Question:
         }
 
     def ref(self, device: str) -> str:
-        """What the timing is kept under."""
+        """Return the ref of the timing in the store."""
         return timing_ref(f"{self.network.policy}-{device}", self.inputs(device))
 
     def work(self, session: Session, device: str) -> LatencyWork:
-        """Return the work that measures it."""
+        """Return the work that measures the timing."""
         return LatencyWork(
             store_uri=session.store.uri,
             study=self.study,
@@ -79,16 +86,18 @@ class Question:
         )
 
 
-def time_inference(session: Session, question: Question) -> list[TimingRow]:
-    """The timing on every device, measured where the store has none.
+def time_inference(session: Session, timed: TimedPrediction) -> list[TimingRow]:
+    """Return the timing on every device, measuring those that the store lacks.
 
-    Raises `IncompleteError` where measuring fails, and in a dry run `NotYetError`, all entered.
+    Raises:
+        IncompleteError: measuring failed.
+        NotYetError: a dry run, after every missing timing was entered into the ledger.
     """
     measured: list[TimingRow] = []
     planned: NotYetError | None = None
     for device in DEVICES:
         try:
-            found = _timing(session, question, device)
+            found = _timing(session, timed, device)
         except NotYetError as error:
             planned = error
         else:
@@ -98,29 +107,29 @@ def time_inference(session: Session, question: Question) -> list[TimingRow]:
     return measured
 
 
-def _timing(session: Session, question: Question, device: str) -> Timing | None:
-    """What is kept, or else measured now; None where no worker has such a device."""
-    found = _kept(session, question, device)
+def _timing(session: Session, timed: TimedPrediction, device: str) -> Timing | None:
+    """Return the stored timing, or measure it; None where no worker has such a device."""
+    found = _kept(session, timed, device)
     if found is not None:
-        session.note(_step(device), question.ref(device), 1, time.perf_counter())
+        session.record_found(_step(device), timed.ref(device), 1, time.perf_counter())
         return found
-    return _measure(session, question, device) if device == "cpu" or _gpu_at_hand(session) else None
+    return _measure(session, timed, device) if device == "cpu" or _gpu_at_hand(session) else None
 
 
 def _step(device: str) -> str:
     return f"time inference, {device}"
 
 
-def _kept(session: Session, question: Question, device: str) -> Timing | None:
-    ref, inputs = question.ref(device), question.inputs(device)
-    found = read_timing(session.store, question.study, ref, inputs)
+def _kept(session: Session, timed: TimedPrediction, device: str) -> Timing | None:
+    ref, inputs = timed.ref(device), timed.inputs(device)
+    found = read_timing(session.store, timed.study, ref, inputs)
     return None if found is None else Timing.model_validate({"device": device, **found})
 
 
 def _gpu_at_hand(session: Session) -> bool:
-    """Whether the workers have a GPU.
+    """Return whether the workers have a GPU.
 
-    A run that finds all else in the store starts no Ray to ask: then this machine is looked at.
+    A run that has not started Ray, since the store had everything else, looks at this machine.
     """
     import torch
 
@@ -129,15 +138,15 @@ def _gpu_at_hand(session: Session) -> bool:
     return session.on_gpus
 
 
-def _measure(session: Session, question: Question, device: str) -> Timing | None:
-    started, step, ref = time.perf_counter(), _step(device), question.ref(device)
+def _measure(session: Session, timed: TimedPrediction, device: str) -> Timing | None:
+    started, step, ref = time.perf_counter(), _step(device), timed.ref(device)
     share = (session.options.gpus_per_worker or 1) if device == "cuda" else 0
     resources = WorkerResources(workers=1, cpus=session.options.cpus_per_worker, gpus=share)
-    images = images_timed(min(question.batch, question.index.rows_count))
+    images = images_timed(min(timed.batch, timed.index.rows_count))
     report = session.run_tasks(
-        step, question.work(session, device), [0], images, resources=resources, ref=ref
+        step, timed.work(session, device), [0], images, resources=resources, ref=ref
     )
     log_failures(step, report)
     session.record(step, ref, report, 0, started)
     refuse_failures(step, report)
-    return _kept(session, question, device)
+    return _kept(session, timed, device)

@@ -144,7 +144,7 @@ def _check_positions(index: SampleIndex, network: Network, named: bool) -> None:
     if classes > network.num_classes:
         raise UsageError(
             f"the dataset {index.ref} has {classes} classes but the model {network.spec.name} "
-            f"tells {network.num_classes} apart: choose a model trained on these classes"
+            f"has {network.num_classes}: choose a model trained on these classes"
         )
     if named and classes < network.num_classes:
         raise UsageError(

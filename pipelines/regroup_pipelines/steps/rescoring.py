@@ -9,7 +9,7 @@ from regroup_pipelines.errors import UsageError
 from regroup_pipelines.results.base import Record
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.scoring import score
-from regroup_pipelines.steps.session import log_gaps
+from regroup_pipelines.steps.session import warn_missing
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import holds_candidates
 
@@ -85,7 +85,7 @@ def rescore(
         such as attacks that differ in epsilon), and the cost.
     """
     for element in features:
-        log_gaps(f"score {element.name}", element)
+        warn_missing(f"score {element.name}", element)
     started, entry = time.perf_counter(), len(session.ledger)
     votes = [score(session, element, bank, options) for element in features]
     steps = session.ledger[entry:]

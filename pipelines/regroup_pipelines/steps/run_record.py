@@ -136,7 +136,7 @@ class RunRecord:
             self.store.backend.replace(f"{FOLDER}/{self.id}/{name}", data)
         except StoreError as error:
             if not self._complained:
-                self.log(f"the run goes on without its record: {error}")
+                self.log(f"the run continues without its record: {error}")
             self._complained = True
 
 

@@ -53,8 +53,8 @@ def check_labels(adversarials: BlockElement, index: SampleIndex, network: Networ
     ours, theirs = label_map(index, network), adversarials.inputs.get("labels")
     if (list(ours) if ours else None) != theirs:
         raise UsageError(
-            f"the adversarials {adversarials.ref} number their classes in another way than the "
-            f"model {network.spec.name} does for {index.ref}: give --classes as in the attack"
+            f"the adversarials {adversarials.ref} number their classes differently from the model "
+            f"{network.spec.name} on {index.ref}: give --classes as in the attack"
         )
 
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from regroup_store.format.store import Store
 
 
-GO_ON = ", or with --allow-missing to go on without them"
+ALLOW_MISSING_HINT = ", or with --allow-missing to continue without them"
 
 
 @dataclass
@@ -212,7 +212,7 @@ class Session:
             if not self.allow_missing:
                 refuse_failures(step, report, allow=hasattr(self.options, "allow_missing"))
         else:
-            self.note(step, element.ref, skipped, started)
+            self.record_found(step, element.ref, skipped, started)
 
     def finish(
         self,
@@ -231,7 +231,7 @@ class Session:
         if summary is None or summary.get("missing_blocks", []) != missing:
             gaps = element.gaps if self.allow_missing else []
             element.finalise(summarise(element), without=gaps)
-        log_gaps(step, element)
+        warn_missing(step, element)
 
     def record(
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float
@@ -256,11 +256,11 @@ class Session:
         log(
             f"{step}: {entry.samples} samples, {entry.forward_passes} forward passes, "
             f"{entry.seconds:.1f} s"
-            + (f", {skipped} blocks were there" if skipped else "")
+            + (f", {skipped} blocks already in the store" if skipped else "")
             + (f", {entry.failed} FAILED rows" if entry.failed else "")
         )
 
-    def note(self, step: str, ref: str, skipped: int, started: float) -> None:
+    def record_found(self, step: str, ref: str, skipped: int, started: float) -> None:
         """Add a ledger entry for a step that found everything in the store."""
         seconds = time.perf_counter() - started
         self.ledger.append(found_entry(step, ref, skipped, seconds))
@@ -276,7 +276,7 @@ class Session:
 
 
 def quarantine_failures(step: str, element: BlockElement, report: DispatchReport) -> None:
-    """Log why blocks failed, and store it beside the element until they are committed."""
+    """Log why blocks failed, and store the reasons with the element until they are committed."""
     log_failures(step, report)
     for failure in report.failures:
         element.quarantine(failure.block, failure.attempts, failure.reason)
@@ -289,8 +289,8 @@ def log_failures(step: str, report: DispatchReport) -> None:
         log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
 
 
-def log_gaps(step: str, element: BlockElement) -> None:
-    """Log how many samples an element was finalised without."""
+def warn_missing(step: str, element: BlockElement) -> None:
+    """Warn about samples that an element was finalised without."""
     if gaps := element.gaps:
         rows = sum(element.plan.size(block) for block in gaps)
         log(
@@ -316,8 +316,8 @@ def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -
     last = report.failures[0].reason.strip().splitlines()[-1]
     raise IncompleteError(
         f"{step}: {len(report.failures)} of {len(report.failures) + len(report.reports)} blocks "
-        f"failed (block {blocks}), the first with: {last}. The others are committed: run the same "
-        f"command again to try only the failed ones{GO_ON if allow else ''}"
+        f"failed (block {blocks}), the first with: {last}; the others are committed: run the same "
+        f"command again to retry only the failed ones{ALLOW_MISSING_HINT if allow else ''}"
     )
 
 

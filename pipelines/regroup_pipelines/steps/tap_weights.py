@@ -34,12 +34,12 @@ def tap_weights(
     alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)
     votes = fill_votes(session, clean, bank, alone, None)
     if votes.summary() is None:
-        raise GapError(f"the votes {votes.ref}, which weigh the taps, are not whole")
+        raise GapError(f"the votes {votes.ref}, which weight the taps, are incomplete")
     log(f"taps are weighted by their accuracy in the votes {votes.ref}")
     weights = VoteSummary.of(votes).correct.tap_top1.both
     if not any(weights):
         raise UsageError(
-            f"no tap gets a correctly classified sample of {clean.ref} right, so that "
+            f"no tap alone is right on a correctly classified sample of {clean.ref}, so that "
             "weighted-borda has no weights: choose another --rule"
         )
     return weights

@@ -1,4 +1,4 @@
-"""The votes of features against a bank: what is checked and begun before they are scored."""
+"""Votes: check that features and bank fit together, then score the missing blocks."""
 
 from __future__ import annotations
 
@@ -27,14 +27,21 @@ def fill_votes(
     options: VotingOptions,
     weights: tuple[int, ...] | None,
 ) -> BlockElement:
-    """Votes of `features` against `bank` by a rule; `weights`: of the taps, where it takes any.
+    """Score `features` against `bank` for every k and sign choice; return the votes.
+
+    Args:
+        session: store and workers.
+        features: the features.
+        bank: the bank.
+        options: how features are scored.
+        weights: one per voting tap, for a rule with weights; else None.
 
     Raises:
         UsageError: features and bank come from different models or tap policies.
     """
     check_same_model(bank, features.inputs, f"the features {features.ref}")
     taps = voting_taps(bank, options.voting_taps)
-    element = _begin_votes(session, features, bank, options, taps, weights)
+    element = _open_votes(session, features, bank, options, taps, weights)
     work = ScoringWork(
         store_uri=session.store.uri,
         votes_ref=element.ref,
@@ -53,7 +60,7 @@ def fill_votes(
     return element
 
 
-def _begin_votes(
+def _open_votes(
     session: Session,
     features: BlockElement,
     bank: StoredBank,
@@ -61,7 +68,7 @@ def _begin_votes(
     taps: tuple[str, ...],
     weights: tuple[int, ...] | None,
 ) -> BlockElement:
-    """The votes, opened where they are there, else begun."""
+    """Open the votes, or create them where the store has none."""
     scoring: JsonObject = {
         "rule": options.rule,
         "tie_break": options.tie_break,
@@ -83,17 +90,17 @@ def _begin_votes(
 
 
 def source_of(features: BlockElement) -> Mapping[str, str]:
-    """What the features were extracted from: {"index": fingerprint} or {"adversarials": ...}."""
+    """Return the source of features: {"index": fingerprint} or {"adversarials": fingerprint}."""
     source = features.inputs["source"]
     assert isinstance(source, dict)
     return source
 
 
 def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:
-    """The bank's taps that may vote, in execution order; all when `names` is empty.
+    """Return the bank's taps that may vote, in execution order; all where `names` is empty.
 
     Raises:
-        UsageError: a name that the bank does not have; the nearest are suggested.
+        UsageError: the bank has no tap of a name; the message suggests the nearest.
     """
     for name in names:
         if name not in bank.taps:
@@ -106,9 +113,15 @@ def voting_taps(bank: StoredBank, names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def check_same_model(bank: StoredBank, other: Mapping[str, Any], what: str) -> None:
-    """Refuse to score one model, or tap policy, against a bank of another.
+    """Check that a bank has the model and the tap policy of something else.
 
-    `other`: the "model" and "policy" of `what`, a description of it for the error.
+    Args:
+        bank: the bank.
+        other: inputs with the keys "model" and "policy".
+        what: what `other` describes, in words, for the error.
+
+    Raises:
+        UsageError: they differ.
     """
     ours = bank.inputs
     for key, difference in (("model", "another model"), ("policy", "another tap policy")):

@@ -148,7 +148,7 @@ class DryRunSession(Session):
     def announce(self, line: str) -> None:
         """Log nothing: a dry run does not do what `line` reports."""
 
-    def note(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
+    def record_found(self, step: str, ref: str, skipped: int, started: float) -> None:  # noqa: ARG002
         """Enter into the ledger that a step found everything in the store."""
         self._plan(step, ref, 0, skipped, 0)
 

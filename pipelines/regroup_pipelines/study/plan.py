@@ -235,11 +235,11 @@ def total_sentence(lines: list[PlannedStep]) -> str:
     total, done = total_passes(lines), sum(line.done for line in lines)
     more = (
         f", and at most {total['at_most']} more (a bound: it depends on which samples the network "
-        "gets right, and on how soon attacks succeed)"
+        "classifies correctly, and on how soon attacks succeed)"
         if total["at_most"]
         else ""
     )
     return (
-        f"{done} of {len(lines)} jobs are in the store whole. Forward passes to do: exactly "
+        f"{done} of {len(lines)} steps are complete in the store. Forward passes to do: exactly "
         f"{total['exactly']}{more}. Dry run: nothing was computed or written."
     )

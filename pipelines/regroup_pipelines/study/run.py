@@ -82,5 +82,5 @@ def _make(steps: StudySteps) -> dict[str, str]:
             if step.part is None:
                 raise
             failures[step.part] = str(error)
-            log(f"{step.label}: {error}\n{step.part}: the study goes on without it")
+            log(f"{step.label}: {error}\n{step.part}: the study continues without it")
     return failures

@@ -16,7 +16,7 @@ from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.inference_time import TABLE, Question, time_inference
+from regroup_pipelines.steps.inference_time import TABLE, TimedPrediction, time_inference
 from regroup_pipelines.steps.network import network_for, open_network
 from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import NotYetError
@@ -300,7 +300,7 @@ class StudySteps:
 
     def _time(self, policy: TapPolicyName, bank: str) -> list[TimingRow]:
         stored, scoring = self.bank(policy, bank), self.study.scoring
-        question = Question(
+        timed = TimedPrediction(
             study=self.study.name,
             network=self.network(policy),
             index=self.index(scoring.dataset),
@@ -309,7 +309,7 @@ class StudySteps:
             signs=scoring.signs,
             batch=self.study.model.batch,
         )
-        return time_inference(self.session, question)
+        return time_inference(self.session, timed)
 
     def k(self, policy: TapPolicyName, bank: str) -> int:
         """Return how many of the last taps vote.

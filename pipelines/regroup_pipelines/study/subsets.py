@@ -67,7 +67,9 @@ def draw_subset(
     right = {row for row, _ in correct_rows(features)}
     drawn = subset_rows(subset, index, right)
     if not drawn.rows:
-        raise UsageError(f"subset {name}: the model gets no such sample of {index.ref} right")
+        raise UsageError(
+            f"subset {name}: the model classifies no matching sample of {index.ref} correctly"
+        )
     _log_small_classes(name, subset, drawn.fewer)
     selection = {
         "correct_under": features.fingerprint,
@@ -83,17 +85,19 @@ def _draw_whole(
 ) -> DrawnSubset:
     drawn = subset_rows(subset, index)
     if not drawn.rows:
-        raise UsageError(f"subset {name}: {index.ref} has no such sample")
+        raise UsageError(f"subset {name}: {index.ref} has no matching sample")
     _log_small_classes(name, subset, drawn.fewer)
     whole = index.derive(session.store, name, drawn.rows, {"subset": subset.query})
     right = {row for row, _ in correct_rows(features)}
     rows = [row for row in drawn.rows if row in right]
     if not rows:
         raise UsageError(
-            f"subset {name}: the model gets none of its {len(drawn.rows)} samples right: nothing "
-            "to attack"
+            f"subset {name}: the model classifies none of its {len(drawn.rows)} samples correctly: "
+            "nothing to attack"
         )
-    log(f"subset {name}: {len(rows)} of its {len(drawn.rows)} samples are correct: to be attacked")
+    log(
+        f"subset {name}: {len(rows)} of its {len(drawn.rows)} samples are correct and are attacked"
+    )
     # Derived from the dataset's index, not the subset's: the clean features belong to it.
     selection = {
         "correct_under": features.fingerprint,

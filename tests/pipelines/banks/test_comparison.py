@@ -152,7 +152,7 @@ def test_spread_by_hand() -> None:
         (("--per-class", 500), "takes images that were never extracted ("),
         (("--bank-seeds", 0, 7), "`regroup build-bank --per-class 50 --bank-seed 7`"),
         (("--per-class", 0), "--per-class 0: a bank needs at least 1 sample a class"),
-        (("--deltas", 0), "--deltas 0: a delta is over 0 and at most 1"),
+        (("--deltas", 0), "--deltas 0: give a delta above 0 and at most 1"),
         (("--deltas", 1e-9, "--delta", 1e-9), "give --deltas alone"),
         (("--bootstrap", 1), "--bootstrap 1: give 2 replicates or more"),
         (("--bootstrap", -2), "--bootstrap -2: give 2 replicates or more"),
@@ -183,4 +183,4 @@ def test_features_that_are_gone_are_said(run: Run, store: Path) -> None:
     outcome = run("rescore", "--store", store, "--bank", BANK, "--per-class", 5)
     assert outcome.status == 2
     assert "the features that the bank" in outcome.err
-    assert "in the store no more" in outcome.err
+    assert "no longer in the store" in outcome.err

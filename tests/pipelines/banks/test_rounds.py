@@ -147,7 +147,7 @@ def test_top_up_rounds_are_for_classes_that_lack_samples(
     assert (tried[RED], tried[GREEN]) == (13, 13)
     assert 13 < tried[BLUE] <= IMAGES
     assert passes(made) == sum(tried.values())
-    assert "of 120 images, of 1 classes, are tried next" in made.err
+    assert "of 120 images, of 1 classes" in made.err
     verified = run("verify", "--store", tmp_path, "--json")
     assert (verified.status, verified.json["findings"]) == (0, [])
 

@@ -71,6 +71,6 @@ def test_what_gives_no_curve_is_refused(run: Run, finished_demo: FinishedDemo) -
     assert budget.status == 2
     assert "made under protocol budget: only those of protocol minimal" in budget.err
     few = curve(run, finished_demo, "--points", 1)
-    assert (few.status, "--points 1: a curve has at least 2" in few.err) == (2, True)
+    assert (few.status, "--points 1: a curve needs at least 2 points" in few.err) == (2, True)
     unknown = curve(run, finished_demo, made="nothing")
     assert (unknown.status, "there are no adversarials 'nothing'" in unknown.err) == (2, True)

@@ -57,7 +57,7 @@ def test_without_delete_nothing_changes(store: Store, run: Run) -> None:
     assert "pets-big" in done.out
     assert "1 element (" in done.out
     assert "kB) that nothing refers to; 7 kept." in done.out
-    assert "Nothing was removed: --delete does it." in done.out
+    assert "Nothing was removed: give --delete to remove." in done.out
     told = run("gc", "--store", store.uri, "--json").json
     (found,) = told["unreferenced"]
     assert (found["kind"], found["state"]) == ("adversarials", "whole")
@@ -146,7 +146,7 @@ def test_what_a_stopped_run_made_is_kept(store: Store, run: Run) -> None:
     run_file(store, first, "progress.json", state="running", updated=ago(days=2), steps_done=steps)
     kept = run("gc", "--store", store.uri)
     assert "0 elements" in kept.out
-    assert "Kept for unfinished work alone: 1 element" in kept.out
+    assert "Kept only for unfinished work: 1 element" in kept.out
     assert "pets-big" in run("gc", "--store", store.uri, "--unfinished").out
     run_file(store, first, "run.json", state="interrupted", ended=ago(days=2), steps=steps)
     assert unfinished_refs(past_runs(store)) == {ref}
@@ -186,10 +186,10 @@ def test_what_cannot_be_read_stops_it(store: Store, run: Run) -> None:
     store.backend.replace(f"adversarials/{ref}/manifest.json", b"{}")
     listed = run("gc", "--store", store.uri)
     assert listed.status == 0
-    assert f"Kept, since unreadable: adversarials/{ref}" in listed.out
+    assert f"Kept because unreadable: adversarials/{ref}" in listed.out
     done = run("gc", "--store", store.uri, "--delete", "--yes")
     assert done.status == 1
-    assert f"what adversarials/{ref} comes from is not known" in done.err
+    assert f"the origin of adversarials/{ref} is unknown" in done.err
     store.backend.replace("studies/small/results.json", b"{}")
     done = run("gc", "--store", store.uri, "--delete", "--yes")
     assert done.status == 1
@@ -211,7 +211,7 @@ def test_a_store_that_fails_half_way_says_how_far_it_came(
     store.backend.delete("studies/small/results.json")
     done = run("gc", "--store", store.uri, *keep)
     assert done.status == 1
-    assert "cannot write features; removed before: " in done.err
+    assert "cannot write features; removed so far: " in done.err
     assert {folder.split("/")[0] for folder in done.json["deleted"]} <= {"votes", "banks"}
     monkeypatch.setattr("regroup_pipelines.commands.gc.remove", whole)
     assert run("gc", "--store", store.uri, *keep).status == 0

@@ -49,7 +49,7 @@ def test_inspect_tells_what_is_known(store: Store, run: Run) -> None:
         "versions numpy: ",
     ):
         assert expected in told
-    family = told[told.index("comes from") :]
+    family = told[told.index("made from") :]
     names = ("features/pets-pgd", "adversarials/pets-pgd", "indexes/pets", "banks/pets-tiny")
     places = [family.index(name) for name in (*names, "features/pets-tiny")]
     assert places == sorted(places)
@@ -68,16 +68,16 @@ def test_inspect_as_json(store: Store, run: Run) -> None:
 
 def test_inspect_shows_children_and_what_is_gone(store: Store, run: Run) -> None:
     without = words(run("inspect", "indexes/pets", "--store", store.uri).out)
-    assert "comes from: nothing" in without
-    assert "made of it" not in without
+    assert "made from: nothing" in without
+    assert "used by" not in without
     children = words(run("inspect", "indexes/pets", "--store", store.uri, "--children").out)
-    made = children[children.index("made of it") :]
+    made = children[children.index("used by") :]
     for name in ("features/pets-tiny", "banks/pets-tiny", "votes/pets-tiny", "votes/pets-pgd"):
         assert name in made
     (index,) = store.elements("indexes")
     store.backend.delete(f"indexes/{index.ref}/manifest.json")
     told = words(run("inspect", "adversarials/pets-pgd", "--store", store.uri).out)
-    assert f"comes from indexes/{index.fingerprint[:16]} (not in this store)" in told
+    assert f"made from indexes/{index.fingerprint[:16]} (not in this store)" in told
 
 
 def test_inspect_tells_gaps(store: Store, run: Run) -> None:
@@ -85,7 +85,7 @@ def test_inspect_tells_gaps(store: Store, run: Run) -> None:
     element.quarantine(2, 3, "Traceback\nRuntimeError: no room [here]")
     told = words(run("inspect", "features/tiny", "--store", store.uri).out)
     assert "blocks committed: 1 of 3" in told
-    assert "gave up block 2" in told
+    assert "failed block 2" in told
     assert "RuntimeError: no room [here]" in told
 
 

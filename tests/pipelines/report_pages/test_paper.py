@@ -128,7 +128,7 @@ def test_cells_stand_beside_the_papers(tables: Visit, paper: Reported) -> None:
     page = tables.page
     text = page.locator(f"#{KEY}-table-2").inner_text()
     assert "12.5 %" in text
-    assert "not at hand" in text
+    assert "not available" in text
     assert page.locator(f"#{KEY}-quoted tbody th").inner_text() == "<b>A defense</b> (quoted)"
     times = page.locator(f"#{KEY}-table-6")
     assert "250 ms [125, 500]" in times.inner_text()
@@ -154,7 +154,7 @@ def assert_sorted(page: Page) -> None:
     for _ in range(2):
         head.locator("button").click()
         first = page.locator(f"#{KEY}-table-2 tbody tr td:nth-child(7)").first
-        assert first.inner_text() == "12.5 %", "what is not at hand comes last both ways"
+        assert first.inner_text() == "12.5 %", "what is not available comes last both ways"
 
 
 @pytest.fixture(scope="module", params=["csv", "json", "tex"])

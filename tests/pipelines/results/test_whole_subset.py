@@ -159,7 +159,7 @@ def test_what_is_counted_is_told(whole: Any) -> None:
     (line,) = whole_subset_notes([row, other, CLEAN, missing])
     assert line.startswith('pgd, fgsm: "over all" counts 13 images of the subset V, ')
     assert line.endswith(
-        "the other 4 by their clean image. 4 more have no outcome and count nowhere."
+        "the other 4 by their clean image. 4 more have no outcome and are not counted."
     )
     assert list(whole_subset_notes([CLEAN, missing])) == []
 

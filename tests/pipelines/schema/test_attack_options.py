@@ -98,7 +98,7 @@ def test_an_l2_distance_may_be_above_1() -> None:
 
 REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     ({"attack": "pdg"}, (), r"unknown attack 'pdg': did you mean pgd\?"),
-    ({"attack": "lost"}, (), "the attack lost cannot be used here: No module"),
+    ({"attack": "lost"}, (), "the attack lost is not available: No module"),
     ({"attack": "deepfool", "norm": "linf"}, (), "norm of deepfool 'linf': choose from l2"),
     ({"attack": "distance", "protocol": "budget"}, (), "protocol of distance 'budget'"),
     ({"attack": "boundary", "targeted": True}, (), "boundary supports only untargeted attacks"),
@@ -118,7 +118,7 @@ REFUSED: list[tuple[dict[str, Any], tuple[str, ...], str]] = [
     ({"attack": "distance"}, ("abort_early=maybe",), "abort_early takes true or false"),
     ({"attack": "distance"}, ("first_constant=1/0",), "first_constant takes a number"),
     ({"attack": "distance"}, ("searches",), "--parameters searches: give each as key=value"),
-    ({"attack": "distance"}, ("epsilon=1",), "an option of its own: give it as --epsilon"),
+    ({"attack": "distance"}, ("epsilon=1",), "its own option: give it as --epsilon"),
     ({}, ("growth_limit=1",), "give it as --growth-limit"),
 ]
 

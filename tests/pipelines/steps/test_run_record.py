@@ -136,7 +136,7 @@ def test_a_store_that_refuses_the_record_fails_no_job_but_is_named(tmp_path: Pat
     record.step("extract x", 30, 0).start(3)
     record.finish(None)
     (line,) = lines
-    assert "the run goes on without its record" in line
+    assert "the run continues without its record" in line
     assert str(tmp_path) in line
 
 

@@ -122,10 +122,10 @@ def test_the_table_says_not_run_where_there_is_no_device(timed: Timed) -> None:
     assert found["cuda", "1", "ratio"]["state"] == "not run"
     assert found["cuda", "1", "ratio"]["why"] == inference_time.NO_GPU
     text = timed.table.with_suffix(".md").read_text()
-    assert "| GPU | 1 | softmax | not run | - | not at hand |" in text
+    assert "| GPU | 1 | softmax | not run | - | not available |" in text
     median, low, high = (f"{1000 * each:.4g}" for each in (spread.median, spread.low, spread.high))
     assert f"| {median} ms [{low}, {high}] | 5 | 250 ms |" in text
-    assert "taken again they differ" in text
+    assert "they differ when measured again" in text
     assert r"\caption{Table 6" in timed.table.with_suffix(".tex").read_text()
 
 
@@ -165,9 +165,9 @@ def test_a_dry_run_where_there_is_a_gpu_tells_both_devices(
 def test_a_timing_that_fails_leaves_the_rest_of_the_study(
     timed: Timed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    real = inference_time.Question.work
+    real = inference_time.TimedPrediction.work
     monkeypatch.setattr(
-        inference_time.Question, "work",
+        inference_time.TimedPrediction, "work",
         lambda *given: replace(real(*given), device="nowhere"),
     )  # fmt: skip
     asked = (*timed.config.set, "scoring.signs=negative")

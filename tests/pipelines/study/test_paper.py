@@ -119,7 +119,7 @@ def test_inference_time_is_measured_beside(paper: Paper) -> None:
     ]
     assert all(row["state"] == "measured" and row["median"] > 0 for row in measured)
     assert {row["paper"] for row in rows} == {""}
-    assert "not at hand" in (paper.folder / "table-6.md").read_text()
+    assert "not available" in (paper.folder / "table-6.md").read_text()
 
 
 def test_cells_are_those_of_the_accuracy_table(paper: Paper) -> None:
@@ -160,7 +160,7 @@ def test_the_papers_value_is_beside_and_never_in_place(paper: Paper) -> None:
     assert rows[0]["difference"] == pytest.approx(rows[0]["accuracy"] - 0.125)
     text = (paper.folder / "table-2.md").read_text()
     assert "12.5 %" in text
-    assert "not at hand" in text
+    assert "not available" in text
     assert "| v10c-cadv (cadv) | minimal | not run | not run |" in text
 
 
@@ -300,9 +300,9 @@ def test_captions_name_the_subset_and_what_rows_count(paper: Paper) -> None:
         assert "all images of the attack's subset, attempted or not" in text
         assert "and the row of an attack on it count the same images" in text
         assert "counts 13 images of the subset V50K" in text
-        assert "12 that it gets right when clean by their attacked image, the other 1 by" in text
+        assert "the 12 correctly classified ones by their attacked image, the other 1 by" in text
         assert "1 more have no outcome" in text
-        assert "not of the same images" not in text
+        assert "count different images" not in text
     assert "same images" not in table
 
 
@@ -321,7 +321,7 @@ def test_captions_of_subsets_of_correct_samples(paper: Paper) -> None:
     note, names = note_and_rows(plain)
     assert note.endswith(
         "The clean row counts every image of the dataset; an attack's row only those that it "
-        "attempted, which are correctly classified: the two are not of the same images."
+        "attempted, which are correctly classified: the two rows count different images."
     )
     assert names == ["clean", "pgd-16", "other"]
 

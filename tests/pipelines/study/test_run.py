@@ -351,7 +351,7 @@ def test_an_interrupted_run_goes_on_from_what_it_has(
     monkeypatch.setattr("regroup_pipelines.study.steps.attack_index", interrupted)
     stopped = run(*args)
     assert stopped.status == 143
-    assert "run the same command again to go on" in stopped.err
+    assert "run the same command again to continue" in stopped.err
     assert not (tmp_path / "o").exists()
     monkeypatch.setattr("regroup_pipelines.study.steps.attack_index", made)
     again = run(*args)

@@ -5,7 +5,7 @@
   const at = (id) => document.getElementById(id);
   const LISTED = 500;
   for (const e of data.evaluations) {
-    for (const a of e.attacks) a.samples = a.samples.map((place) => data.ids[place]);
+    for (const a of e.attacks) a.samples = a.samples.map((position) => data.ids[position]);
   }
   let matches = [];
 
@@ -40,13 +40,13 @@
 
   function matching() {
     const a = attack(), found = [];
-    const judged = (wanted, right) => !wanted || (wanted === "right") === right;
+    const accepted = (wanted, right) => !wanted || (wanted === "right") === right;
     const limit = at("f-shown").checked ? shown(a) : a.samples.length;
     for (let i = 0; i < limit; i++) {
       const label = a.columns.label[i];
       if (at("f-class").value !== "" && label !== Number(at("f-class").value)) continue;
-      if (!judged(at("f-softmax").value, a.columns.attacked_softmax[i] === label)) continue;
-      if (!judged(at("f-regroup").value, a.columns.attacked_regroup[i] === label)) continue;
+      if (!accepted(at("f-softmax").value, a.columns.attacked_softmax[i] === label)) continue;
+      if (!accepted(at("f-regroup").value, a.columns.attacked_regroup[i] === label)) continue;
       found.push(i);
     }
     return found;
@@ -89,7 +89,7 @@
     }
     const s = row(a, Number(picked));
     at("sample-title").textContent = s.sample;
-    tell(s);
+    showFacts(s);
     pictures(a, s);
     const ranked = s.i < shown(a);
     at("votes").hidden = !ranked;
@@ -98,7 +98,7 @@
     remember(a, s);
   }
 
-  function tell(s) {
+  function showFacts(s) {
     const right = (label) => (label === s.label ? "right" : "wrong");
     at("verdict").textContent = `Attacked: softmax ${right(s.attacked_softmax)}, REGroup ${right(s.attacked_regroup)}.`;
     const facts = [
@@ -106,7 +106,7 @@
       ["class that the attack chose", className(s.adversarial)],
       ["softmax, clean to attacked", `${className(s.clean_softmax)} → ${className(s.attacked_softmax)}`],
       ["REGroup, clean to attacked", `${className(s.clean_regroup)} → ${className(s.attacked_regroup)}`],
-      ["true class's place in REGroup's order", `${s.clean_rank} → ${s.attacked_rank}`],
+      ["rank of the true class by REGroup", `${s.clean_rank} → ${s.attacked_rank}`],
       ["attack succeeded", s.success ? "yes" : "no"],
       ["perturbation, L2 and L-infinity", `${s.l2}, ${(255 * s.linf).toPrecision(3)}/255`],
     ];
@@ -123,7 +123,7 @@
     const words = {
       clean: ["Clean image", `Clean image of sample ${s.sample}, class ${className(s.label)}`],
       attacked: ["Attacked image, rounded to 8 bits", `Image of sample ${s.sample} after ${a.name}`],
-      difference: [`Difference × ${Number(found.gain).toPrecision(3)}, grey is none`, `What ${a.name} changed in sample ${s.sample}, amplified`],
+      difference: [`Difference × ${Number(found.gain).toPrecision(3)}, grey: no difference`, `What ${a.name} changed in sample ${s.sample}, amplified`],
     };
     for (const [kind, [caption, alt]] of Object.entries(words)) {
       const figure = node("figure");
@@ -135,7 +135,7 @@
         if (found.side > 64) image.className = "smooth";
         figure.append(image, node("figcaption", caption));
       } else {
-        const reason = found.problems[kind] || "it takes both images";
+        const reason = found.problems[kind] || "both images are needed";
         figure.append(node("figcaption", `${caption.split(" ×")[0]}: not shown, ${reason}`));
       }
       at("pictures").append(figure);
@@ -239,10 +239,10 @@
 
   function recall() {
     const words = new URLSearchParams(location.hash.slice(1));
-    const place = (list, key, value) => Math.max(list.findIndex((each) => each[key] === value), 0);
-    at("f-evaluation").value = place(data.evaluations, "key", words.get("evaluation"));
+    const indexOf = (list, key, value) => Math.max(list.findIndex((each) => each[key] === value), 0);
+    at("f-evaluation").value = indexOf(data.evaluations, "key", words.get("evaluation"));
     refreshChoices();
-    at("f-attack").value = place(evaluation().attacks, "name", words.get("attack"));
+    at("f-attack").value = indexOf(evaluation().attacks, "name", words.get("attack"));
     refreshChoices();
     const wanted = words.get("sample"), index = attack().samples.indexOf(wanted);
     if (index >= shown(attack())) at("f-shown").checked = false;

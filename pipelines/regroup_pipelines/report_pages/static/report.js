@@ -1,8 +1,8 @@
-/* What all pages share: sorting, figures, downloads. Nothing is fetched, so it works from file://.
-   Text of the store reaches the page as text alone. */
+/* Shared by all pages: sorting, figures, downloads. Nothing is fetched, so that it works from file://.
+   Texts from the store are only ever inserted as text. */
 "use strict";
 const Report = (() => {
-  // Colour, dash and marker of every role: told apart without the colour.
+  // Colour, dash and marker of every role: distinguishable without colour.
   const STYLES = {
     softmax: ["--c-ink", "dash", "square-open"],
     regroup: ["--c-blue", "solid", "circle"],
@@ -17,7 +17,7 @@ const Report = (() => {
   STYLES.softmax5 = ["--c-ink", "dot", "diamond-open"];
   STYLES.regroup5 = ["--c-blue", "dot", "diamond"];
   STYLES.alone = ["--soft", "solid", "circle"];
-  // Sets of images: 30 before a pair of colour and dash comes again.
+  // Sets of images: 30 combinations of colour and dash before one repeats.
   const COLOURS = ["--c-blue", "--c-red", "--c-green", "--c-purple", "--c-ink"];
   const DASHES = ["solid", "dash", "dot", "dashdot", "longdash", "longdashdot"];
   const SYMBOLS = ["circle", "square", "diamond", "cross", "x", "triangle-up", "triangle-down", "star"];
@@ -30,7 +30,7 @@ const Report = (() => {
   const PATTERNS = { positive: "/", negative: "x" };
   const figures = new Map();
   const colour = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  // Plotly reads some tags in text.
+  // Plotly interprets some tags in text.
   const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
   const faint = (hex) => hex + "26";
   const read = (id) => {
@@ -69,7 +69,7 @@ const Report = (() => {
     const [name, dash, symbol] = style(series.role);
     const c = colour(name);
     const many = series.x.length > 40;
-    // Between two measurements nothing was measured: no line that would say so.
+    // No line between two measurements, which would suggest that there were more.
     const sparse = !spec.step && series.x.length < 3;
     const trace = {
       x: series.x, y: series.y, name: plain(series.name), mode: many ? "lines" : sparse ? "markers" : "lines+markers",
@@ -162,7 +162,7 @@ const Report = (() => {
     setTimeout(() => URL.revokeObjectURL(link.href), 10000);
   }
 
-  // A browser opens JSON and LaTeX from a folder as a page: a script beside the file brings it here.
+  // A browser shows JSON and LaTeX from a folder as a page, so a script next to the file delivers it.
   function bring(link) {
     const script = document.createElement("script");
     script.src = link.dataset.script;
@@ -184,7 +184,7 @@ const Report = (() => {
     return rows.map((row) => row.map(cell).join(",") + "\n").join("");
   }
 
-  // A number where both are one, words otherwise; what is not known comes last both ways.
+  // Compare as numbers where both are numbers, else as text; unknown values come last either way.
   function compare(a, b, sign) {
     if (a === undefined || b === undefined) return (a === undefined) - (b === undefined);
     const [x, y] = [Number(a), Number(b)];
@@ -198,7 +198,7 @@ const Report = (() => {
     for (const each of table.tHead.rows[0].cells) each.setAttribute("aria-sort", "none");
     head.setAttribute("aria-sort", down ? "descending" : "ascending");
     const body = table.tBodies[0], sign = down ? -1 : 1;
-    const rows = [...body.rows].map((row, place) => [row.cells[column].dataset.sort, place, row]);
+    const rows = [...body.rows].map((row, index) => [row.cells[column].dataset.sort, index, row]);
     rows.sort((a, b) => compare(a[0], b[0], sign) || a[1] - b[1]);
     body.append(...rows.map((each) => each[2]));
   }
