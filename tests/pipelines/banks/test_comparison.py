@@ -151,7 +151,7 @@ def test_spread_by_hand() -> None:
     [
         (("--per-class", 500), "takes images that were never extracted ("),
         (("--bank-seeds", 0, 7), "`regroup build-bank --per-class 50 --bank-seed 7`"),
-        (("--per-class", 0), "--per-class 0: a bank needs at least 1 sample a class"),
+        (("--per-class", 0), "--per-class 0: a bank needs at least 1 sample per class"),
         (("--deltas", 0), "--deltas 0: give a delta above 0 and at most 1"),
         (("--deltas", 1e-9, "--delta", 1e-9), "give --deltas alone"),
         (("--bootstrap", 1), "--bootstrap 1: give 2 replicates or more"),
