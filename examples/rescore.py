@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.configs.stored import RescoreConfig
@@ -18,7 +19,11 @@ from regroup_pipelines.steps.rescoring import find_features, rescore
 from regroup_pipelines.steps.session import Session
 from regroup_store.kinds.banks import read_bank
 
-BANK, RULES = "digits-train-digits-cnn", ("borda", "copeland")
+if TYPE_CHECKING:
+    from regroup_pipelines.configs.options import RuleName
+
+BANK = "digits-train-digits-cnn"
+RULES: tuple[RuleName, ...] = ("borda", "copeland")
 
 
 def main(folder: str) -> None:
