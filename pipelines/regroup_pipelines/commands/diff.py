@@ -169,7 +169,7 @@ def _item(key: str, number: int, pair: tuple[object, object]) -> Iterator[Differ
 
 
 def _same(a: object, b: object) -> bool:
-    # Canonical JSON, which is hashed, tells 1 from 1.0 and from true.
+    # Canonical JSON, which is hashed, distinguishes 1 from 1.0 and from true.
     return type(a) is type(b) and a == b
 
 

@@ -1,4 +1,4 @@
-"""Options of the commands that run whole studies."""
+"""Options of the commands that run studies, and of training the demo's network."""
 
 from __future__ import annotations
 
