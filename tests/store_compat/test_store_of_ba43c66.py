@@ -127,10 +127,11 @@ def assert_same_cells(name: str, now: str, before: str) -> None:
 
 
 def assert_same_table(path: Path, before: bytes) -> None:
+    now = reworded(path.name, path.read_bytes())
     if path.suffix == ".md":
-        assert_same_cells(path.name, path.read_text(), before.decode())
+        assert_same_cells(path.name, now.decode(), before.decode())
     else:
-        assert reworded(path.name, path.read_bytes()) == before, path.name
+        assert now == before, path.name
 
 
 def without_cost(results: dict[str, Any]) -> StudyResults:
