@@ -27,6 +27,7 @@ from regroup_pipelines.render.paper_tables import (
 )
 from regroup_pipelines.results.base import Accuracy
 from regroup_pipelines.results.records import EvaluationResults, StudyResults
+from regroup_pipelines.results.whole_subset import whole_subset_notes
 from regroup_pipelines.schema.paper_values import MeasureName
 from tests.pipelines.colours import BLUE, GREEN, MODEL, RED, colour_folder
 from tests.pipelines.conftest import Run
@@ -319,10 +320,12 @@ def test_captions_of_subsets_of_correct_samples(paper: Paper) -> None:
     assert names == ["V50K", "clean", "pgd-16", "other"]
     pgd["whole"] = None
     note, names = note_and_rows(plain)
-    assert note.endswith(
+    clean = (
         "The clean row counts every image of the dataset; an attack's row only those that it "
         "attempted, which are correctly classified: the two rows count different images."
     )
+    others = whole_subset_notes(study_results(plain).evaluations[0].accuracy)
+    assert note.endswith(" ".join([clean, *others])), "the sweep's attacks are on V50K"
     assert names == ["clean", "pgd-16", "other"]
 
 
