@@ -257,7 +257,7 @@ def test_bank_is_the_references_mixture(finished_demo: FinishedDemo) -> None:
 
 
 def test_bank_is_the_merge_of_its_blocks_in_any_order(finished_demo: FinishedDemo) -> None:
-    """What dask reduced is what `BankStatistics` merges, within 1e-12 relative (DESIGN §3)."""
+    """What dask reduced is what `BankStatistics` merges, within 1e-12 relative."""
     features, rows, samples = bank_samples(finished_demo)
     stored = read_bank(open_store(finished_demo.store), "digits-train-digits-cnn")
     taps = [(tap, m.shape[-1]) for tap, m in zip(stored.taps, stored.mixtures, strict=True)]
