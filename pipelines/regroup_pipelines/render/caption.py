@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.results.base import NOT_RUN
 from regroup_pipelines.results.records import AttackNotRun, CleanImages
-from regroup_pipelines.results.whole_subset import whole_subset_notes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +36,6 @@ def caption(results: StudyResults, evaluation: EvaluationResults) -> str:
         f"{bank.dataset}, {bank.weighting} weights, seed {bank.bank_seed}.",
         rule_line(results, evaluation),
         "Brackets: 95 % Wilson intervals. S: the samples whose attack succeeded, #S of them.",
-        *whole_subset_notes(evaluation.accuracy),
     ]
     return "\n".join(lines)
 
