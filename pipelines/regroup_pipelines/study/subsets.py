@@ -95,9 +95,7 @@ def _draw_whole(
             f"subset {name}: the model classifies none of its {len(drawn.rows)} samples correctly: "
             "nothing to attack"
         )
-    log(
-        f"subset {name}: {len(rows)} of its {len(drawn.rows)} samples are correct and are attacked"
-    )
+    log(f"subset {name}: {len(rows)} of its {len(drawn.rows)} samples are correct and are attacked")
     # Derived from the dataset's index, not the subset's: the clean features belong to it.
     selection = {
         "correct_under": features.fingerprint,
