@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
-from regroup_pipelines.configs.table import ALONE, CONFIGS
 from regroup_pipelines.help_page import HELP
 
 if TYPE_CHECKING:
@@ -28,6 +27,13 @@ def program_of(command: str) -> Callable[[Any], Any]:
     name = f"regroup_pipelines.commands.{command.replace('-', '_')}"
     main: Callable[[Any], Any] = importlib.import_module(name).main
     return main
+
+
+def _configs() -> dict[str, type[Any]]:
+    """Return the options of every command; the help page, which needs none, shows at once."""
+    from regroup_pipelines.configs.table import CONFIGS
+
+    return CONFIGS
 
 
 def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
@@ -67,7 +73,7 @@ def _print_summary(config: Any, summary: Any) -> None:
 
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Parse the options of one command, run it and exit with its status."""
-    kind, prog = CONFIGS[command], f"regroup {command}"
+    kind, prog = _configs()[command], f"regroup {command}"
     words = sys.argv[1:] if args is None else args
     _run_alone(command, words)
     try:
@@ -90,6 +96,8 @@ def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
 
 def _run_alone(command: str, words: list[str]) -> None:
     """Run and exit where `words` hold an option that needs no others, such as `attack --list`."""
+    from regroup_pipelines.configs.table import ALONE
+
     for (name, option), (program, kind) in ALONE.items():
         if name == command and option in words:
             known = [word for word in words if word in (option, "--json", "--help")]
@@ -113,10 +121,10 @@ def main(args: list[str] | None = None) -> None:
     """Run the `regroup` command with `args` (default: those of the process)."""
     words = sys.argv[1:] if args is None else args
     first = words[0] if words else ""
-    if first in CONFIGS:
-        run_command(first, words[1:])
-    elif first in ("-h", "--help", "help"):
+    if first in ("-h", "--help", "help"):
         sys.exit(_parse(lambda: print(HELP)))
+    elif first in _configs():
+        run_command(first, words[1:])
     elif first in COMPLETIONS:
         _parse(lambda: _print_completion(words))
     else:
@@ -129,7 +137,7 @@ def _refuse(word: str) -> int:
         print(HELP, file=sys.stderr)
         return 2
     what = "option" if word.startswith("-") else "command"
-    near = get_close_matches(word, [*CONFIGS, "--help", *COMPLETIONS], 1)
+    near = get_close_matches(word, [*_configs(), "--help", *COMPLETIONS], 1)
     advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
     print(f"regroup: there is no {what} {word!r}: {advice}", file=sys.stderr)
     return 2
@@ -137,7 +145,7 @@ def _refuse(word: str) -> int:
 
 def _print_completion(words: list[str]) -> None:
     """Print a shell's completion script: only this needs every command's options at once."""
-    configs = {name: cast("Callable[..., Any]", kind) for name, kind in CONFIGS.items()}
+    configs = {name: cast("Callable[..., Any]", kind) for name, kind in _configs().items()}
     tyro.extras.subcommand_cli_from_dict(configs, args=words, prog="regroup")
 
 

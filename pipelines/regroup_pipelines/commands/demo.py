@@ -13,8 +13,9 @@ from regroup_pipelines.commands.report import main as report
 from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.grids import accuracy_grid, k_grid
 from regroup_pipelines.render.study_files import write_report
-from regroup_pipelines.render.terminal import accuracy_grid, k_grid, print_line, show
+from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.schema.loading import load_study, shipped_studies
 from regroup_pipelines.steps.demo_model import train_demo_model

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup_pipelines.render.terminal import accuracy_grid, show
+from regroup_pipelines.render.grids import accuracy_grid
+from regroup_pipelines.render.terminal import show
 from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k, tap_accuracy
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.records import ChosenK

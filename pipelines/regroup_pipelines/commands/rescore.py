@@ -11,7 +11,8 @@ from regroup_pipelines.banks.comparison import (
     variant_grid,
     variant_rows,
 )
-from regroup_pipelines.render.terminal import k_grid, print_line, show
+from regroup_pipelines.render.grids import k_grid
+from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.results.accuracy import k_rows
 from regroup_pipelines.results.base import Record
 from regroup_pipelines.steps.rescoring import RescoringCost, find_features, rescore

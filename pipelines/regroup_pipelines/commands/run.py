@@ -7,8 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from regroup_pipelines.render.grids import accuracy_grid
 from regroup_pipelines.render.study_files import write_report
-from regroup_pipelines.render.terminal import accuracy_grid, print_line, show
+from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
 from regroup_pipelines.steps.session import Session

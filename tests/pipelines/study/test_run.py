@@ -18,8 +18,8 @@ from regroup.intervals import wilson
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.errors import IncompleteError, UsageError
+from regroup_pipelines.render.grids import accuracy_grid
 from regroup_pipelines.render.table import Table, text_cell
-from regroup_pipelines.render.terminal import accuracy_grid
 from regroup_pipelines.results.records import CleanImages, ImagesNotRun
 from regroup_pipelines.results.stored import read_results
 from regroup_pipelines.schema.attacks import Subset
