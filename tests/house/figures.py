@@ -22,6 +22,8 @@ PACKAGES = {
 # What a function may import of ours, and why it does not stand at the top.
 LATE_IMPORTS = {
     ("regroup_pipelines.cli", "regroup_pipelines.configs.table"): "the help page shows at once",
+    ("regroup_pipelines.schema.attack_options", "regroup.attacks"): "imports torch",
+    ("regroup_pipelines.schema.attack_options", "regroup.attacks.presets"): "imports torch",
     ("regroup.kernels.sign_sums", "regroup.kernels"): "Numba is optional",
     ("regroup_pipelines.steps.session", "regroup_cluster.dispatch.actor_pool"): "imports ray",
     ("regroup_pipelines.steps.session", "regroup_cluster.dispatch.task_slots"): "imports ray",

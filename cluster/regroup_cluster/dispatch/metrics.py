@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from ray.util.metrics import Counter, Histogram
-
 if TYPE_CHECKING:
+    from ray.util.metrics import Counter, Histogram
+
     from regroup_cluster.dispatch.blocks import BlockReport
 
 _TAGS = ("kind", "step")
@@ -34,6 +34,8 @@ class _Instruments:
 @lru_cache(maxsize=1)
 def _instruments() -> _Instruments:
     """Return the instruments of this process: Ray allows each name only once."""
+    from ray.util.metrics import Counter, Histogram  # ray: only for work
+
     return _Instruments(
         blocks=Counter("regroup_blocks", "Blocks done", _TAGS),
         samples=Counter("regroup_samples", "Rows of the blocks done", _TAGS),

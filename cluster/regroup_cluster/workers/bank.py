@@ -6,9 +6,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import dask.array as da
 import numpy as np
-from dask.delayed import delayed
 
 from regroup.bank import add_mixture
 from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
@@ -93,6 +91,10 @@ def reduce_tap(
     one run of blocks per CPU of the task, so memory depends on neither the number of samples nor
     the machine's cores.
     """
+    # Here: dask takes a third of a second to import, and a command that finds its bank needs none.
+    import dask.array as da
+    from dask.delayed import delayed
+
     path = accumulators_path(tap)
     channels = next(spec.tail[-1] for spec in features.arrays if spec.path == path)
     shape = (2, num_classes, channels)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regroup.bank import SIGN_CHOICES
 from regroup_pipelines.render.table import (
     Cell,
     Table,
@@ -16,6 +15,7 @@ from regroup_pipelines.render.table import (
 from regroup_pipelines.results.base import MEASURES, NOT_RUN
 from regroup_pipelines.results.records import CleanImages, ImagesNotRun
 from regroup_pipelines.results.whole_subset import whole_subset_notes
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

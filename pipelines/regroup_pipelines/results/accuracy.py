@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup.bank import SIGN_CHOICES
 from regroup.choose_k import KChoice, choose_k
 from regroup_pipelines.results.base import Accuracies, Accuracy
 from regroup_pipelines.results.records import KRow, MeasuredImages, TapRow
+from regroup_store.kinds.votes import SIGN_CHOICES
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

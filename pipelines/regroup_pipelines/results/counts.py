@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup.bank import SIGN_CHOICES
 from regroup_pipelines.results.base import Record
-from regroup_store.kinds.votes import TAP_TRUE_RANK, TRUE_RANK
+from regroup_store.kinds.votes import SIGN_CHOICES, TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

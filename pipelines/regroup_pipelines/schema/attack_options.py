@@ -10,8 +10,6 @@ from difflib import get_close_matches
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from regroup.attacks import attack_class, make_attack
-from regroup.attacks.presets import PRESETS
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,6 +61,8 @@ def attack_spec(
         UsageError: there is no such attack, preset or parameter.
         ConfigurationError: the attack rejects a value.
     """
+    from regroup.attacks import make_attack
+
     base = _base(options)
     name = str(base.pop("name"))
     given = _given(options) | own_parameters(name, parameters)
@@ -109,6 +109,8 @@ def attack_kind(name: str) -> type[AttackSpec]:
     Raises:
         UsageError: its module cannot be imported.
     """
+    from regroup.attacks import attack_class
+
     try:
         return attack_class(name)
     except ImportError as error:
@@ -117,6 +119,8 @@ def attack_kind(name: str) -> type[AttackSpec]:
 
 def presets() -> Mapping[str, AttackSpec]:
     """Return all presets by name, in the order of the paper's tables."""
+    from regroup.attacks.presets import PRESETS
+
     return PRESETS
 
 
