@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, computed_field
+from pydantic import BaseModel, ConfigDict, Field, computed_field, model_validator
 
 from regroup.intervals import wilson
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from regroup_pipelines.schema.paper_values import MeasureName
 
 NOT_RUN = "not run"
+
+
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")]
+"""A name that becomes a part of files and links: a stored one is not trusted to be harmless."""
 
 
 class Record(BaseModel):
@@ -36,8 +40,14 @@ class Accuracy(Record):
     # Computed fields are written too; reading ignores them.
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    correct: int
+    correct: Annotated[int, Field(ge=0)]
     total: int
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        if self.correct > self.total:
+            raise ValueError(f"{self.correct} correct of {self.total}")
+        return self
 
     @computed_field  # type: ignore[prop-decorator]
     @property

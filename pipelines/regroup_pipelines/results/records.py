@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field
 
-from regroup_pipelines.results.base import Accuracies, Accuracy, Record
+from regroup_pipelines.results.base import Accuracies, Accuracy, Name, Record
 from regroup_pipelines.results.timings import TimingRow
 from regroup_pipelines.schema.study import Study
 
@@ -55,8 +55,8 @@ class MeasuredImages(Record):
 
     kind: Literal["measured"] = "measured"
     images: str
-    attempted: int
-    failed: int
+    attempted: Annotated[int, Field(ge=0)]
+    failed: Annotated[int, Field(ge=0)]
     success: int | None
     k: int
     signs: str
@@ -114,7 +114,7 @@ class ChosenK(Record):
 
     k: int
     count: int
-    threshold: float
+    threshold: Annotated[float, Field(gt=0, le=1)]
     reached: bool
 
 
@@ -298,8 +298,8 @@ class EvaluationResults(Record):
         inference_time: one row per device; None where the study has no such table.
     """
 
-    taps: str
-    bank: str
+    taps: Name
+    bank: Name
     bank_ref: str
     votes: dict[str, str]
     samples_per_class: Range
@@ -345,7 +345,7 @@ class StudyResults(Record):
     """
 
     schema_version: Literal[2] = 2
-    study: str
+    study: Name
     settings: Study
     subsets: tuple[SubsetRow, ...] = ()
     images: tuple[ImagesRow, ...]

@@ -25,7 +25,13 @@ def read_results(store: Store, name: str) -> StudyResults:
         SchemaVersionError: they have a later schema version.
         DamagedError: they do not match their checksum.
     """
-    return parse_results(read_study(store, name), f"the results of {name} in {store.uri}")
+    where = f"the results of {name} in {store.uri}"
+    found = parse_results(read_study(store, name), where)
+    if found.study != name:
+        raise StoreUsageError(
+            f"{where} call themselves those of {found.study}: run the study again with this release"
+        )
+    return found
 
 
 def parse_results(plain: JsonObject, where: str) -> StudyResults:
@@ -46,7 +52,7 @@ def parse_results(plain: JsonObject, where: str) -> StudyResults:
             f"{RESULTS_VERSION}: install a newer release of regroup-ray"
         )
     try:
-        current = from_version_1(plain) if version == 1 else plain
+        current = from_version_1(plain) if version == 1 and version is not True else plain
         return StudyResults.model_validate_json(json.dumps(current))
     except (ValidationError, LookupError, TypeError, AttributeError) as error:
         raise StoreUsageError(

@@ -257,3 +257,25 @@ def test_a_report_of_version_1_is_one_of_version_2(old_store: Store, tmp_path: P
         for study in STUDIES:
             write_study(old_store, study, read_results(old_store, study).plain())
     assert pages[0] == pages[1]
+
+
+@pytest.mark.parametrize(
+    "path", [("study",), ("evaluations", 0, "bank"), ("evaluations", 0, "taps")]
+)
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "", ".", "a\n", "\x1b[31m"])
+def test_names_that_would_lead_out_of_a_report_are_refused(
+    path: tuple[Any, ...], name: str
+) -> None:
+    plain = json.loads((OLD_STORE / "studies" / "small" / "results.json").read_text())["results"]
+    part = plain
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = name
+    with pytest.raises(StoreUsageError, match=r"cannot be read .*pattern"):
+        parse_results(plain, "the results")
+
+
+@pytest.mark.parametrize("counts", [(3, 2), (-1, 2)])
+def test_counts_that_cannot_be_are_refused(counts: tuple[int, int]) -> None:
+    with pytest.raises(ValidationError):
+        Accuracy(correct=counts[0], total=counts[1])
