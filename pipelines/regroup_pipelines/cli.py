@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
 import signal
 import sys
 from dataclasses import fields
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from regroup_pipelines.help_page import HELP
+from regroup_pipelines.output import discard_output, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -68,7 +68,7 @@ def _execute(command: str, config: Any) -> int:
 def _print_summary(config: Any, summary: Any) -> None:
     """Print what a command did, or found before it failed, where --json is given."""
     if getattr(config, "json", False) and summary is not None:
-        print(json.dumps(summary, indent=2, default=str))
+        write_line(json.dumps(summary, indent=2, default=str))
 
 
 def run_command(command: str, args: list[str] | None = None) -> None:
@@ -111,8 +111,7 @@ def _parse(parse: Callable[[], Any]) -> Any:
         config = parse()
         sys.stdout.flush()
     except BrokenPipeError:
-        # Python flushes standard output once more as it exits: let that go nowhere.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
         sys.exit(0)
     return config
 

@@ -219,10 +219,17 @@ def test_every_job_is_a_program_of_its_own(program: str, tmp_path: Path) -> None
     assert "Example: regroup" in done.stdout
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    command = f"{sys.executable} -m regroup_pipelines.cli --help | head -1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)
-    assert "usage: regroup" in done.stdout
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [("--help", "usage: regroup"), ("attack --list", "pgd"), ("attack --list --json", "{")],
+)
+def test_a_reader_that_goes_away_is_no_error(words: str, first: str) -> None:
+    command = (
+        f"{sys.executable} -m regroup_pipelines.cli {words} | head -1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(first)
+    assert done.stdout.splitlines()[-1] == "0"
     assert done.stderr == ""
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from regroup_pipelines.output import write_line
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -17,10 +19,12 @@ def show(table: Table, quiet: bool) -> None:
         console = Console(file=sys.stdout)
         # Without a terminal rich assumes 80 columns and truncates cells; logs must not.
         console.width = console.width if console.is_terminal else max(console.width, 140)
-        console.print(table)
+        with console.capture() as captured:
+            console.print(table)
+        write_line(captured.get().removesuffix("\n"))
 
 
 def print_line(line: str, quiet: bool) -> None:
     """Print a line on standard output, unless `quiet` reserves it for JSON."""
     if not quiet:
-        print(line, flush=True)
+        write_line(line)
