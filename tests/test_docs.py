@@ -6,6 +6,8 @@ import ast
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 NAMED = re.compile(r"`(tests/[\w/]+\.py)::(\w+)`")
 
@@ -15,10 +17,11 @@ def functions(path: Path) -> set[str]:
     return {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
 
 
-def test_every_promise_names_a_test() -> None:
-    text = (ROOT / "docs" / "reliability.md").read_text()
+@pytest.mark.parametrize(("page", "least"), [("reliability", 50), ("security", 0)])
+def test_every_promise_names_a_test(page: str, least: int) -> None:
+    text = (ROOT / "docs" / f"{page}.md").read_text()
     named = NAMED.findall(text)
-    assert len(named) > 50
+    assert len(named) >= least
     absent = [
         f"{file}::{name}" for file, name in named
         if not (ROOT / file).is_file() or name not in functions(ROOT / file)
@@ -30,5 +33,4 @@ def test_every_promise_names_a_test() -> None:
 def promises(text: str) -> list[str]:
     """The rows of the tables that are headed so."""
     tables = re.findall(r"^\| promise \| test \|\n\|.*\n((?:\|.*\n)+)", text, re.MULTILINE)
-    assert len(tables) > 5
     return [row for table in tables for row in table.splitlines()]
