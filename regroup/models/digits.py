@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,6 +15,8 @@ from regroup.models.classifier import Normalisation, Normalize
 from regroup.models.weights import build_seeded, file_or_random
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -71,8 +74,9 @@ def train_digits_cnn(
 ) -> nn.Module:
     """Train the demo's network; return it in eval state.
 
-    Adam under a one-cycle learning rate. The result depends on the arguments and on torch's thread
-    count alone. Save it with `save_weights(module, path, DIGITS_METADATA)`.
+    Adam under a one-cycle learning rate. The result depends on the arguments, on torch's release
+    and on the kind of CPU (its vector instructions), not on the number of threads. Save it with
+    `save_weights(module, path, DIGITS_METADATA)`.
 
     Args:
         images: (n, 3, S, S) float32 in [0, 1].
@@ -80,7 +84,13 @@ def train_digits_cnn(
         seed: of the initial weights and the order of batches.
         epochs: passes over the images.
     """
-    pixels, classes = torch.from_numpy(images), torch.from_numpy(labels.astype("int64"))
+    with _one_thread():
+        return _trained(
+            torch.from_numpy(images), torch.from_numpy(labels.astype("int64")), seed, epochs
+        )
+
+
+def _trained(pixels: Tensor, classes: Tensor, seed: int, epochs: int) -> nn.Module:
     network = build_seeded(DigitsCNN, seed)
     normalize = Normalize(DIGITS_NORMALISATION)
     generator = torch.Generator().manual_seed(seed)
@@ -96,3 +106,14 @@ def train_digits_cnn(
         optimizer.step()
         schedule.step()
     return network.eval()
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compute on one thread: a sum over the batch is split by threads, and rounded accordingly."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

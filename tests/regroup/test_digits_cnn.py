@@ -48,3 +48,20 @@ def test_the_demo_network_learns_the_digits_and_again_the_same(
     for key, tensor in one.state_dict().items():
         assert torch.equal(tensor, again.state_dict()[key])
     assert not torch.equal(one.get_parameter("linear.weight"), other.get_parameter("linear.weight"))
+
+
+def test_the_weights_do_not_depend_on_the_number_of_threads(digits: Digits) -> None:
+    before = torch.get_num_threads()
+    try:
+        states = [_state_by(threads, digits) for threads in (1, 2, 4)]
+    finally:
+        torch.set_num_threads(before)
+    for key, tensor in states[0].items():
+        assert all(torch.equal(tensor, other[key]) for other in states[1:]), key
+
+
+def _state_by(threads: int, digits: Digits) -> dict[str, torch.Tensor]:
+    torch.set_num_threads(threads)
+    trained = train_digits_cnn(digits[0][:200], digits[1][:200], seed=5, epochs=1)
+    assert torch.get_num_threads() == threads, "those of the caller are restored"
+    return trained.state_dict()
