@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from regroup.errors import ConfigurationError
 from regroup.models.assemble import BuiltNetwork, preprocessing_of
+from regroup.models.class_names import network_class_names
 from regroup.models.classifier import Normalisation
 from regroup.models.weights import build_seeded, file_or_random, state_sha256
 
@@ -23,8 +24,8 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     """Build the user's classifier by calling the factory.
 
     The returned module may have the attributes normalize_mean, normalize_std, preprocessing and
-    class_names (one per output, to which a dataset's folders map). With weights None, the factory
-    has loaded them itself; the sha256 is then over the tensors.
+    class_names (one per output, to which a dataset's classes map; see `read_class_names`). With
+    weights None, the factory has loaded them itself; the sha256 is then over the tensors.
 
     Raises:
         ConfigurationError: the factory cannot be found, fails, or does not return a classifier.
@@ -41,21 +42,8 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     )
     preprocessing = preprocessing_of(spec, getattr(network, "preprocessing", None))
     classes = _outputs(spec, network, preprocessing.crop)
-    names = _class_names(spec, network, classes)
+    names = network_class_names(network, classes, spec.name)
     return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, normalisation, names)
-
-
-def _class_names(spec: ModelSpec, network: nn.Module, classes: int) -> tuple[str, ...] | None:
-    names = getattr(network, "class_names", None)
-    if names is None:
-        return None
-    names = tuple(str(name) for name in names)
-    if not len(set(names)) == len(names) == classes:
-        raise ConfigurationError(
-            f"model {spec.name} has {classes} outputs and {len(set(names))} different class_names: "
-            "give one for each output"
-        )
-    return names
 
 
 def _find(spec: ModelSpec) -> Callable[[], object]:

@@ -66,7 +66,8 @@ def build_digits_cnn(spec: ModelSpec) -> BuiltNetwork:
     sha256, weights = file_or_random(network, spec.weights, spec.name)
     normalisation = normalisation_of(weights.metadata, DIGITS_NORMALISATION)
     preprocessing = Preprocessing(DIGITS_SIDE, resize=DIGITS_SIDE)
-    return BuiltNetwork(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation)
+    names = tuple("0123456789") if classes == 10 else None
+    return BuiltNetwork(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation, names)
 
 
 def train_digits_cnn(

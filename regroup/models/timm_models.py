@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import INTERPOLATIONS, Interpolation, Preprocessing
 from regroup.models.assemble import BuiltNetwork
+from regroup.models.class_names import network_class_names
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.weights import build_seeded, file_or_random, state_sha256
@@ -42,7 +43,8 @@ def build_timm(spec: ModelSpec) -> BuiltNetwork:
     config = timm.data.resolve_model_data_config(network)
     classes = int(network.num_classes)  # type: ignore[arg-type]
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
-    preprocessing, names = _preprocessing(spec, config), imagenet_names(classes)
+    preprocessing = _preprocessing(spec, config)
+    names = network_class_names(network, classes, spec.name) or imagenet_names(classes)
     return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, normalisation, names)
 
 

@@ -13,7 +13,9 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"regroup", "regroup_store", "regroup_cluster", "regroup_pipelines"}
 DATA = (
+    "regroup/imagenet_names.txt",
     "regroup/imagenet_wnids.txt",
+    "regroup_store/sources/imagenet_wnids.txt",
     "regroup_pipelines/schema/paper_values.toml",
     "regroup_pipelines/studies/demo.toml",
     "regroup_pipelines/report_pages/templates/base.html",

@@ -31,7 +31,8 @@ LARGEST_FILE = 1 << 26
 @cache
 def wnids() -> tuple[str, ...]:
     """The 1000 classes of ILSVRC 2012 in the order of every network's class indices."""
-    return tuple(files("regroup").joinpath("imagenet_wnids.txt").read_text("ascii").split())
+    file = files("regroup_store").joinpath("sources/imagenet_wnids.txt")
+    return tuple(file.read_text("ascii").split())
 
 
 @cache
