@@ -43,6 +43,14 @@ def choose_k(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
     Raises:
         ConfigurationError: a threshold outside (0, 1], or accuracies outside [0, 1].
     """
+    choice = apply_rule(tap_accuracy, threshold)
+    if not choice.reached:
+        warnings.warn(fallback_sentence(tap_accuracy, choice), stacklevel=2)
+    return choice
+
+
+def apply_rule(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
+    """Choose k like `choose_k`, without the warning."""
     accuracy = np.asarray(tap_accuracy, np.float64)
     if not 0 < threshold <= 1:
         raise ConfigurationError(f"threshold {threshold} of k: it must be above 0 and at most 1")
@@ -53,11 +61,13 @@ def choose_k(tap_accuracy: ArrayLike, threshold: float = THRESHOLD) -> KChoice:
     below = np.flatnonzero(~reaching[:-1])
     run = len(reaching) - 1 - (below[-1] + 1 if len(below) else 0)
     reached = bool(run or reaching[-1])
-    if not reached:
-        where = f"none of the last, only {count} earlier" if count else "no tap"
-        warnings.warn(
-            f"choosing k: {where} reaches an accuracy of {threshold:g} alone (best "
-            f"{accuracy.max():.3f}); k is 1, the logits: lower the threshold or set k",
-            stacklevel=2,
-        )
     return KChoice(int(run) + 1, count, threshold, reached)
+
+
+def fallback_sentence(tap_accuracy: ArrayLike, choice: KChoice) -> str:
+    """Say why the rule fell back to k = 1, and what to do."""
+    where = f"none of the last, only {choice.count} earlier" if choice.count else "no tap"
+    return (
+        f"choosing k: {where} reaches an accuracy of {choice.threshold:g} alone (best "
+        f"{np.max(tap_accuracy):.3f}); k is 1, the logits: lower the threshold or set k"
+    )

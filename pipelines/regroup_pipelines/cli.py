@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import tyro
 
 from regroup_pipelines.help_page import HELP
+from regroup_pipelines.log import log, log_warnings
 from regroup_pipelines.output import discard_output, write_line
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ def _execute(command: str, config: Any) -> int:
     """Run a command, print its summary as JSON where --json is given, return the exit status."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        summary = program_of(command)(config)
+        with log_warnings():
+            summary = program_of(command)(config)
     except (KeyboardInterrupt, SystemExit) as stop:
         terminated = isinstance(stop, SystemExit)
-        print(
+        log(
             f"regroup {command}: {'terminated' if terminated else 'interrupted'}: the blocks that "
-            "were committed stay in the store; run the same command again to continue",
-            file=sys.stderr,
+            "were committed stay in the store; run the same command again to continue"
         )
         return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
     except Exception as error:
@@ -59,7 +60,7 @@ def _execute(command: str, config: Any) -> int:
         if status is None:
             raise
         _print_summary(config, getattr(error, "summary", None))
-        print(f"regroup {command}: {error}", file=sys.stderr)
+        log(f"regroup {command}: {error}")
         return int(status)
     _print_summary(config, summary)
     return 0
@@ -80,7 +81,7 @@ def run_command(command: str, args: list[str] | None = None) -> None:
         config = _parse(lambda: tyro.cli(kind, args=words, prog=prog))
     except SystemExit as stop:
         for line in nearest_options(kind, words) if stop.code else ():
-            print(f"{prog}: {line}", file=sys.stderr)
+            log(f"{prog}: {line}")
         raise
     sys.exit(_execute(command, config))
 
@@ -138,7 +139,7 @@ def _refuse(word: str) -> int:
     what = "option" if word.startswith("-") else "command"
     near = get_close_matches(word, [*_configs(), "--help", *COMPLETIONS], 1)
     advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
-    print(f"regroup: there is no {what} {word!r}: {advice}", file=sys.stderr)
+    log(f"regroup: there is no {what} {word!r}: {advice}")
     return 2
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,9 @@ from regroup_store.format.store import open_store
 from tests.pipelines.conftest import Run
 from tests.pipelines.small_study import write_index, write_small_study
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PACKAGES = [ROOT / name for name in ("regroup", "store", "cluster", "pipelines")]
 
 
 def examples(kind: type[Any]) -> list[list[str]]:
@@ -31,14 +35,39 @@ def examples(kind: type[Any]) -> list[list[str]]:
 
 
 def documented() -> list[str]:
-    """The commands in fenced blocks of docs/cli.md and docs/exports.md."""
-    lines = [
-        line.partition("  #")[0].strip()
-        for name in ("cli.md", "exports.md")
-        for block in re.findall(r"^```\n(.*?)^```", (DOCS / name).read_text(), re.DOTALL | re.M)
-        for line in block.splitlines()
+    """The commands in fenced blocks of README and docs/, and in the heads of shipped studies."""
+    pages = [ROOT / "README.md", *DOCS.rglob("*.md")]
+    fenced = [block for page in pages for block in re.findall(
+        r"^```\w*\n(.*?)^```", page.read_text(), re.DOTALL | re.M
+    )]  # fmt: skip
+    studies = (ROOT / "pipelines" / "regroup_pipelines" / "studies").glob("*.toml")
+    heads = [re.sub(r"^#", "", path.read_text(), flags=re.M) for path in studies]
+    return sorted({line for text in (*fenced, *heads) for line in commands_in(text)})
+
+
+def commands_in(text: str) -> list[str]:
+    """The lines that begin with `regroup`, with the variables that the text sets filled in."""
+    text = re.sub(r"\\\n\s*", " ", text)
+    for name, value in re.findall(r"\b([A-Z]+)=(\"[^\"]*\"|\S+)", text):
+        text = text.replace(f"${name}", value.strip('"'))
+    lines = [line.partition("  #")[0].strip() for line in text.splitlines()]
+    return [line for line in lines if re.match(r"regroup [a-z][\w-]*( |$)", line)]
+
+
+def hinted() -> list[str]:
+    """What the sentences of the sources name between backticks: `regroup ...`."""
+    texts = [
+        "".join(
+            each.value if isinstance(each, ast.Constant) and isinstance(each.value, str) else "1"
+            for each in (node.values if isinstance(node, ast.JoinedStr) else [node])
+        )
+        for package in PACKAGES
+        for path in package.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant | ast.JoinedStr)
     ]
-    return [line for line in lines if line.startswith("regroup ") and "--tyro" not in line]
+    found = {each for text in texts for each in re.findall(r"`(regroup [a-z][^`]*)`", text)}
+    return sorted(" ".join(each.split()) for each in found)
 
 
 def parse(words: list[str]) -> object:
@@ -80,7 +109,24 @@ def test_a_stale_example_is_noticed() -> None:
 
 @pytest.mark.parametrize("line", documented())
 def test_commands_in_the_docs_parse(line: str) -> None:
-    parse(shlex.split(line))
+    if "..." in line:
+        assert unknown_options(line) == set()
+    else:
+        parse(shlex.split(line))
+
+
+@pytest.mark.parametrize("line", hinted())
+def test_what_the_sentences_tell_to_run_is_known(line: str) -> None:
+    """A hint may leave out what the reader has just given, but names nothing that is not there."""
+    assert unknown_options(line) == set()
+
+
+def unknown_options(line: str) -> set[str]:
+    """Those that a command's parser would refuse."""
+    _, command, *words = shlex.split(line)
+    known = {"--" + field.name.replace("_", "-") for field in fields(CONFIGS[command])}
+    known |= {option for name, option in ALONE if name == command}
+    return {word for word in words if word.startswith("--")} - known
 
 
 def test_help_is_one_screen_and_names_every_command(run: Run) -> None:

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from regroup_cluster.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -162,7 +164,10 @@ class ProgressCounts:
 
 
 class JsonLinesProgress:
-    """Prints a JSON line every `every_s` seconds, one per failed attempt, and a last one."""
+    """Prints a JSON line every `every_s` seconds, and one per attempt that is made again.
+
+    How a step ended, and why blocks failed for good, the driver says in sentences.
+    """
 
     def __init__(
         self, counts: ProgressCounts, stream: TextIO, every_s: float = LINE_EVERY_S
@@ -187,19 +192,15 @@ class JsonLinesProgress:
     def retry(self, block: int, reason: str) -> None:
         """Print a failed attempt."""
         self._counts.retries += 1
-        self._print(self._attempt("retry", block, reason))
+        said = {"step": self._counts.step, "block": block, "reason": last(reason)}
+        self._print({"event": "retry", **said})
 
-    def failure(self, block: int, reason: str) -> None:
-        """Print a failed block."""
+    def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
+        """Count a failed block."""
         self._counts.failed_blocks += 1
-        self._print(self._attempt("failure", block, reason))
 
     def close(self) -> None:
-        """Print the last line."""
-        self._print({"event": "end", **self._counts.describe()})
-
-    def _attempt(self, event: str, block: int, reason: str) -> dict[str, str | int]:
-        return {"event": event, "step": self._counts.step, "block": block, "reason": last(reason)}
+        """Do nothing: the step's sentence follows."""
 
     def _print(self, line: object) -> None:
         print(json.dumps(line), file=self._stream, flush=True)
@@ -228,7 +229,9 @@ class TerminalProgress:
         """Show the bar."""
         self._counts.start(blocks)
         total = self._counts.total_samples
-        self._task = self._bar.add_task(self._counts.step, total=total, counts=self._summary())
+        self._task = self._bar.add_task(
+            printable(self._counts.step), total=total, counts=self._summary()
+        )
         self._bar.start()
 
     def update(self, report: BlockReport) -> None:
@@ -244,17 +247,18 @@ class TerminalProgress:
         self._counts.retries += 1
         self._print(f"block {block} is tried again: {last(reason)}")
 
-    def failure(self, block: int, reason: str) -> None:
-        """Print a failed block above the bar."""
+    def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
+        """Count a failed block."""
         self._counts.failed_blocks += 1
-        self._print(f"block {block} FAILED: {last(reason)}")
+        self._show()
 
     def close(self) -> None:
         """Remove the bar."""
         self._bar.stop()
 
     def _print(self, line: str) -> None:
-        self._bar.console.print(f"{self._counts.step}: {line}", markup=False, highlight=False)
+        shown = printable(f"{self._counts.step}: {line}")
+        self._bar.console.print(shown, markup=False, emoji=False, highlight=False)
         self._show()
 
     def _show(self) -> None:

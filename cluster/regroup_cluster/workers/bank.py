@@ -73,8 +73,12 @@ class BankWorker:
             mixtures = np.sum([*self._mixtures(tap)], axis=0)
         with clock.phase("write"):
             self._work.writer.write_tap(tap, mixtures)
-        samples = sum(len(selection.rows) for selection in self._work.selections)
-        return BlockOutcome(committed=True, samples=samples)
+        return BlockOutcome(committed=True, samples=self._share(block))
+
+    def _share(self, block: int) -> int:
+        """Return the samples that a tap counts for, so that all taps together make each once."""
+        samples, taps = sum(len(s.rows) for s in self._work.selections), len(self._work.taps)
+        return samples * (block + 1) // taps - samples * block // taps
 
     def _mixtures(self, tap: str) -> Iterator[NDArray[np.float64]]:
         """Yield what each features element adds to the mixtures of `tap`, (2, M, C) float64."""

@@ -101,7 +101,7 @@ class LatencyWorker:
             times = time_both(classifier, robust, pixels)
         with clock.phase("write"):
             committed = self._write(times)
-        return BlockOutcome(committed, images_timed(len(pixels)))
+        return BlockOutcome(committed, len(pixels))
 
     def _robust(self, classifier: Classifier) -> REGroupClassifier:
         bank = load_bank(self._work.store_uri, self._work.bank_ref, self._work.taps)

@@ -106,7 +106,7 @@ def _reduce(
     )
     # The widest taps first: started last, one would keep a worker busy while the others are idle.
     order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
-    report = session.run_tasks(step, work, order, len(taps) * len(draw.samples.rows))
+    report = session.run_tasks(step, work, order, len(draw.samples.rows))
     session.record(step, writer.ref, report, 0, started)
     log_failures(step, report)
     refuse_failures(step, report)

@@ -10,7 +10,7 @@ import numpy as np
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.table import csv_text
 from regroup_pipelines.render.terminal import print_line, show
-from regroup_pipelines.results.accuracy import rule_of_k
+from regroup_pipelines.results.accuracy import chosen_k
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.curve import choose_size, curve_of, curve_points
 from regroup_pipelines.steps.clean_features import clean_index, features_of
@@ -67,8 +67,8 @@ def main(config: CurveConfig) -> JsonObject:
             ),
         ]
         clean, attacked = (score(session, each, bank, config) for each in features)
-        k = check_k(config.k, taps) if config.k is not None else None
-        k = k or rule_of_k(VoteSummary.of(clean), config.threshold).k
+        given = check_k(config.k, taps) if config.k is not None else None
+        _, k = chosen_k(VoteSummary.of(clean), config.threshold, given)
         rows = curve_points(curve_of(made, size, clean, attacked, config.signs, k))
         if config.output:
             _write_csv(Path(config.output), rows)

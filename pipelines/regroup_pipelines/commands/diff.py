@@ -182,24 +182,22 @@ def _compare_members(
 
 
 def _tree(title: str, found: tuple[Difference, ...]) -> Tree:
-    from rich.markup import escape
     from rich.tree import Tree
 
-    tree = Tree(escape(title), highlight=False)
+    tree = Tree(title, highlight=False)
     _grow(tree, found)
     return tree
 
 
 def _grow(tree: Tree, found: tuple[Difference, ...]) -> None:
-    from rich.markup import escape
 
     for each in found:
         if each.because:
-            _grow(tree.add(escape(f"{each.key} differs because")), each.because)
+            _grow(tree.add(f"{each.key} differs because"), each.because)
         else:
             note = f" ({each.note})" if each.note else ""
             values = f"A {_shown(each.a)}, B {_shown(each.b)}{note}"
-            tree.add(escape(f"{each.key}: {values}"))
+            tree.add(f"{each.key}: {values}")
 
 
 def _shown(value: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from regroup_pipelines.render.grids import accuracy_grid
 from regroup_pipelines.render.terminal import show
-from regroup_pipelines.results.accuracy import accuracy_row, rule_of_k, tap_accuracy
+from regroup_pipelines.results.accuracy import accuracy_row, chosen_k, tap_accuracy
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.records import ChosenK
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
@@ -53,8 +53,7 @@ def main(config: EvaluateConfig) -> JsonObject:
         features += [extract_adversarials(session, network, a, config.batch) for a in attacked]
         votes = [score(session, f, bank, config) for f in features]
         summaries = [VoteSummary.of(v) for v in votes]
-        rule = rule_of_k(summaries[0], config.threshold)
-        k = config.k or rule.k
+        rule, k = chosen_k(summaries[0], config.threshold, config.k)
         rows = [
             accuracy_row(v.name, s, k, config.signs) for v, s in zip(votes, summaries, strict=True)
         ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.printable import printable
 from regroup_pipelines.render.element_state import reasons, state_of
 from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import show
@@ -54,12 +55,12 @@ def main(config: InspectConfig) -> JsonObject:
 
 def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tree:
     """Return a tree of the manifest and the state of the element."""
-    from rich.markup import escape
+    from rich.text import Text
     from rich.tree import Tree
 
-    tree = Tree(f"[bold]{escape(location.folder)}[/bold]", highlight=False)
+    tree = Tree(Text(printable(location.folder), "bold"), highlight=False)
     for line in _state_lines(store, location, manifest):
-        tree.add(escape(line))
+        tree.add(line)
     _grow(tree.add("inputs (hashed)"), manifest["inputs"])
     recorded = manifest.get("recorded") or {}
     _grow(tree.add("recorded"), {k: v for k, v in recorded.items() if v not in ({}, None)})
@@ -84,13 +85,11 @@ def _state_lines(store: Store, location: Location, manifest: Mapping[str, Any]) 
 
 def _grow(tree: Tree, value: Mapping[str, Any]) -> None:
     """Add a JSON object to a tree, one branch per member."""
-    from rich.markup import escape
-
     for key, item in value.items():
         if isinstance(item, dict) and item:
-            _grow(tree.add(escape(f"{key}")), item)
+            _grow(tree.add(f"{key}"), item)
         else:
-            tree.add(escape(f"{key}: {shortened(item)}"))
+            tree.add(f"{key}: {shortened(item)}")
 
 
 def shortened(value: object) -> str:
@@ -114,14 +113,12 @@ def _relatives(head: str, found: Sequence[Relative]) -> Tree:
 
 def _add(tree: Tree, found: Sequence[Relative], seen: set[tuple[str, str]]) -> None:
     """Add relatives and their relatives to a tree; repeated ones are not expanded again."""
-    from rich.markup import escape
-
     for each in found:
         ref = each.location.ref if each.location else short_fingerprint(each.fingerprint)
         key = (each.kind, each.fingerprint)
         again = each.relatives and key in seen
         note = f" ({each.problem})" if each.problem else " (as above)" if again else ""
-        branch = tree.add(escape(f"{each.kind}/{ref}{note}"))
+        branch = tree.add(f"{each.kind}/{ref}{note}")
         if not again:
             seen.add(key)
             _add(branch, each.relatives, seen)

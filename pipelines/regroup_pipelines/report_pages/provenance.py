@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import MISSING, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from tyro.conf import Positional, UseAppendAction
 
 from regroup_pipelines.configs.table import CONFIGS
 from regroup_pipelines.render.table import Cell, Table, text_cell
@@ -126,7 +128,8 @@ def command_line(run: JsonObject) -> str:
 
     A password or a query in a URI is masked.
     """
-    known, words = _defaults(str(run["command"])), ["regroup", str(run["command"])]
+    command = str(run["command"])
+    known, markers, words = _defaults(command), _markers(command), ["regroup", command]
     options = public(run.get("options") or {})
     for name, value in options.items():
         default = known.get(name, MISSING)
@@ -136,7 +139,7 @@ def command_line(run: JsonObject) -> str:
             else (value == default)
         )
         if not same and value is not None:
-            words += _option(name, value)
+            words += _option(name, value, markers.get(name, ()))
     return " ".join(shlex.quote(word) for word in words)
 
 
@@ -144,18 +147,30 @@ def _listed(value: Any) -> bool:
     return isinstance(value, list | tuple)
 
 
-def _option(name: str, value: Any) -> list[str]:
-    """Return the words of one option; a study is positional."""
+def _option(name: str, value: Any, markers: tuple[object, ...]) -> list[str]:
+    """Return the words of one option, as the command's own options say that it is written."""
     flag = f"--{name.replace('_', '-')}"
-    if name == "study":
-        return [str(value)]
     if isinstance(value, bool):
         return [flag if value else f"--no-{flag[2:]}"]
-    if name == "set":
-        return [word for each in value for word in (flag, str(each))]
-    if isinstance(value, list):
-        return [flag, *map(str, value)]
-    return [flag, str(value)]
+    values = [str(each) for each in (value if _listed(value) else [value])]
+    if Positional in markers:
+        return values
+    if UseAppendAction in markers or not _listed(value):
+        return [word for each in values for word in _pair(flag, each)]
+    return [flag, *values]
+
+
+def _pair(flag: str, value: str) -> list[str]:
+    """Return an option with its value: as one word where the value looks like an option."""
+    return [f"{flag}={value}"] if value.startswith("-") else [flag, value]
+
+
+def _markers(command: str) -> dict[str, tuple[object, ...]]:
+    """Return what marks each option of a command: positional, given once per value."""
+    if command not in CONFIGS:
+        return {}
+    hints = get_type_hints(CONFIGS[command], include_extras=True)
+    return {name: getattr(hint, "__metadata__", ()) for name, hint in hints.items()}
 
 
 def _defaults(command: str) -> JsonObject:

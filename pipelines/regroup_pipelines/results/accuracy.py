@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from regroup.choose_k import KChoice, choose_k
+from regroup.choose_k import KChoice, apply_rule, fallback_sentence
+from regroup_pipelines.log import log
 from regroup_pipelines.results.base import Accuracies, Accuracy
 from regroup_pipelines.results.records import KRow, MeasuredImages, TapRow
 from regroup_store.kinds.votes import SIGN_CHOICES
@@ -89,4 +90,15 @@ def tap_accuracy(counts: GroupCounts, signs: str = "both") -> NDArray[np.float64
 
 def rule_of_k(clean: VoteSummary, threshold: float) -> KChoice:
     """Choose k by the 75 % rule from the summary of clean votes (paper, section 3.2)."""
-    return choose_k(tap_accuracy(clean.correct), threshold)
+    return apply_rule(tap_accuracy(clean.correct), threshold)
+
+
+def chosen_k(clean: VoteSummary, threshold: float, given: int | None) -> tuple[KChoice, int]:
+    """Return what the rule chooses and the k that counts: the one `given`, else the rule's.
+
+    Logs that the rule fell back to k = 1 where that counts.
+    """
+    rule = rule_of_k(clean, threshold)
+    if not rule.reached and given is None:
+        log(fallback_sentence(tap_accuracy(clean.correct), rule))
+    return rule, given or rule.k

@@ -5,9 +5,11 @@ Every error is one sentence; for an unknown attack, preset or parameter it sugge
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from difflib import get_close_matches
 from fractions import Fraction
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
@@ -25,7 +27,25 @@ OPTIONS = (
     "norm", "protocol", "epsilon", "steps", "targeted", "confidence", "growth_limit", "bisections",
     "seed",
 )  # fmt: skip
+# A decimal number, or the quotient of two; an exponent of more digits would fill the memory.
+_DECIMAL = r"(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][+-]?\d{1,3})?"
+_QUOTIENT = re.compile(rf"([+-]?{_DECIMAL})(?:/({_DECIMAL}))?", re.ASCII)
 UNITS = "epsilon is in [0,1] pixel units: did you mean"
+
+
+def parse_number(text: str) -> float:
+    """Parse a decimal number, or the quotient of two: "4/255", "0.5 / 255", "1e-3".
+
+    Raises:
+        ValueError: it is neither, or no finite float.
+    """
+    found = _QUOTIENT.fullmatch("".join(text.split()))
+    if found is None or not Fraction(found[2] or "1"):
+        raise ValueError(text)
+    try:
+        return float(Fraction(found[1]) / Fraction(found[2] or "1"))
+    except OverflowError:
+        raise ValueError(text) from None
 
 
 def parse_epsilon(text: str) -> float:
@@ -34,12 +54,11 @@ def parse_epsilon(text: str) -> float:
     Raises:
         UsageError: the text is not such a number.
     """
-    cleaned = text.replace(" ", "")
-    if cleaned.endswith("%"):
+    if text.rstrip().endswith("%"):
         raise UsageError(f"epsilon {text!r} is a percentage: {UNITS} 4/255?")
     try:
-        epsilon = float(Fraction(cleaned))
-    except (ValueError, ZeroDivisionError, OverflowError):
+        epsilon = parse_number(text)
+    except ValueError:
         raise UsageError(
             f"epsilon {text!r} is not a number: give a fraction such as 4/255 or a decimal"
         ) from None
@@ -180,7 +199,7 @@ def typed(name: str, annotation: str, value: object) -> object:
         if kind in kinds:
             try:
                 return convert(value)
-            except (ValueError, TypeError, KeyError, ZeroDivisionError):
+            except (ValueError, TypeError, KeyError):
                 raise UsageError(
                     f"the parameter {name} takes {_WORDS[kind]}, not {value!r}"
                 ) from None
@@ -200,8 +219,11 @@ def _whole(value: object) -> int:
 
 def _number(value: object) -> float:
     if isinstance(value, str):
-        return float(Fraction(value.replace(" ", "")))
-    return float(_is(float, float(value) if type(value) is int else value))
+        return parse_number(value)
+    number = float(_is(float, float(value) if type(value) is int else value))
+    if not isfinite(number):
+        raise ValueError(value)
+    return number
 
 
 def _is(kind: type[Any], value: object) -> Any:

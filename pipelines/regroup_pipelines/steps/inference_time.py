@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from regroup_cluster.resources import WorkerResources
-from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork, images_timed
+from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork
 from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_failures
 from regroup_store.kinds.studies import read_timing, timing_ref
@@ -142,7 +142,7 @@ def _measure(session: Session, timed: TimedPrediction, device: str) -> Timing | 
     started, step, ref = time.perf_counter(), _step(device), timed.ref(device)
     share = (session.options.gpus_per_worker or 1) if device == "cuda" else 0
     resources = WorkerResources(workers=1, cpus=session.options.cpus_per_worker, gpus=share)
-    images = images_timed(min(timed.batch, timed.index.rows_count))
+    images = min(timed.batch, timed.index.rows_count)
     report = session.run_tasks(
         step, timed.work(session, device), [0], images, resources=resources, ref=ref
     )

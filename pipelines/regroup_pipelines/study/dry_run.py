@@ -127,12 +127,12 @@ class DryRunSession(Session):
         resources: WorkerResources | None = None,  # noqa: ARG002
         ref: str = "",
     ) -> DispatchReport:
-        """Enter the tasks into the ledger; each reads all samples.
+        """Enter the tasks into the ledger.
 
         Raises:
             NotYetError: always, since the next step needs what the tasks would make.
         """
-        self._plan(step, ref, len(blocks), done, rows // len(blocks))
+        self._plan(step, ref, len(blocks), done, rows)
         raise NotYetError(step)
 
     def finish(

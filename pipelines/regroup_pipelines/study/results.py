@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regroup.bank import SIGN_CHOICES
 from regroup_pipelines.errors import IncompleteError
-from regroup_pipelines.results.accuracy import accuracy_row, k_rows, rule_of_k, tap_rows
+from regroup_pipelines.results.accuracy import accuracy_row, chosen_k, k_rows, tap_rows
 from regroup_pipelines.results.attack_summary import attack_summary
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.records import (
@@ -146,9 +146,9 @@ class ResultsBuilder:
             return tuple(TimingNotRun(device=device, reason=str(error)) for device in DEVICES)
 
     def _choose_k(self, clean: VoteSummary, taps: int) -> tuple[KChoice, int]:
-        rule, k = rule_of_k(clean, self.study.scoring.threshold), self.study.scoring.k
-        check_study_k(k or 1, taps)
-        return rule, k or rule.k
+        scoring = self.study.scoring
+        check_study_k(scoring.k or 1, taps)
+        return chosen_k(clean, scoring.threshold, scoring.k)
 
     def _accuracy_row(self, name: str, votes: dict[str, BlockElement], k: int) -> AccuracyRow:
         if name not in votes:

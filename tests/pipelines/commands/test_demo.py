@@ -58,6 +58,12 @@ def test_rescoring_made_no_forward_pass_and_the_rest_did(finished_demo: Finished
     assert sum(s.samples for s in extracted) == 720 + 599 + 48 + 48
 
 
+def test_a_bank_counts_each_of_its_samples_once(finished_demo: FinishedDemo) -> None:
+    (bank,) = (s for s in finished_demo.results.steps if s.step.startswith("bank"))
+    assert bank.blocks == len(finished_demo.taps) == 8
+    assert bank.samples == 10 * 50, "not samples times taps"
+
+
 def test_every_k_and_sign_is_tabulated(finished_demo: FinishedDemo) -> None:
     results = finished_demo.evaluation
     rows = {(r.k, r.signs): r.accuracy for r in results.accuracy_against_k}

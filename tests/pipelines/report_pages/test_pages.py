@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import csv
+import html
 import io
 import json
 import re
+import shlex
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
+import tyro
 
 from regroup.intervals import wilson
+from regroup_pipelines.configs.steps import BuildBankConfig
+from regroup_pipelines.configs.stored import ReportConfig, RescoreConfig
+from regroup_pipelines.configs.studies import RunConfig
+from regroup_pipelines.configs.table import CONFIGS, command_of
 from regroup_pipelines.report_pages import cost, failures
 from regroup_pipelines.report_pages.curves import budget_curve, minimal_curve
 from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
 from regroup_pipelines.report_pages.outcomes import outcomes_of
+from regroup_pipelines.report_pages.provenance import command_line
 from regroup_store.format.element import BlockElement
 from tests.pipelines.records import measured
 from tests.pipelines.reported import IMAGE, Reported, evaluation_of, study_of
@@ -158,6 +168,37 @@ def test_provenance_names_every_element_and_command(reported: Reported) -> None:
     assert "--store" in runs[0]["command"]
     assert "regroup rescore --store" in page
     assert "regroup curve --store" in page
+
+
+def test_every_command_of_the_report_parses(reported: Reported) -> None:
+    """The footers', of every page, those of the runs, and those that reproduce the numbers."""
+    found = set[str]()
+    for page in reported.output.rglob("*.html"):
+        told = re.findall(r"<code>(regroup .*?)</code>", page.read_text(), re.S)
+        assert told, page
+        found |= {html.unescape(each) for each in told}
+    found |= {row["command"] for row in download(reported.page("index.html"), "runs.csv")}
+    assert {shlex.split(each)[1] for each in found} >= {"report", "run", "rescore", "curve"}
+    for each in found:
+        _, command, *words = shlex.split(each)
+        assert tyro.cli(CONFIGS[command], args=words)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        ReportConfig(store="s", output="out", study="colours", json=True),
+        ReportConfig(store="-s", output="a 'b'", images=3),
+        RunConfig(study="a.toml", set=("a.b=[1, 2]", "--c=1"), dry_run=True),
+        RunConfig(study="demo", cpus_per_worker=0.5, allow_missing=True),
+        RescoreConfig(store="s", bank="b", k=(1, 3), deltas=(1e-20, 0.5), per_class=(4,)),
+        BuildBankConfig(store="s", dataset="d", model="m", classes="dataset", decoder="pil"),
+    ],
+)
+def test_a_recorded_command_parses_to_its_options(config: Any) -> None:
+    recorded = json.loads(json.dumps({"command": command_of(config), "options": asdict(config)}))
+    _, command, *words = shlex.split(command_line(recorded))
+    assert tyro.cli(CONFIGS[command], args=words) == config
 
 
 def test_names_from_the_store_are_text_on_every_page(reported: Reported) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from regroup_pipelines.results.accuracy import accuracies, accuracy_row, tap_accuracy
+from regroup_pipelines.results.accuracy import accuracies, accuracy_row, chosen_k, tap_accuracy
 from regroup_pipelines.results.base import MEASURES, Accuracies
 from regroup_pipelines.results.counts import GroupCounts, VoteSummary, summarise
 from regroup_store.format.element import BlockElement
@@ -89,6 +91,21 @@ def test_counts_by_hand(
         assert correct(found) == (*softmax, top1[k - 1], top5[k - 1])
         assert {found.of(measure).total for measure in MEASURES} == {n}
     np.testing.assert_allclose(tap_accuracy(counts), np.array(top1[::-1]) / n)
+
+
+def test_a_rule_that_falls_back_is_one_sentence_unless_k_is_given(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    clean = summary_of(SUCCESS)  # one tap alone is right on one of the two correct samples
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert chosen_k(clean, 0.75, None)[1] == 1
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith("choosing k: no tap reaches an accuracy of 0.75 alone (best 0.500)")
+        rule, k = chosen_k(clean, 0.75, 2)
+        assert (rule.k, rule.reached, k) == (1, False, 2)
+        assert chosen_k(clean, 0.5, None)[1] == 2, "both taps reach a half"
+    assert capsys.readouterr().err == ""
 
 
 def test_signs_are_counted_apart() -> None:

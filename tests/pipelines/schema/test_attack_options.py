@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -87,9 +88,31 @@ def test_a_preset_whose_single_parameters_are_changed() -> None:
         spec_of(preset="table2-pgd-4", attack="pgd")
 
 
-@pytest.mark.parametrize(("text", "value"), [("4/255", 4 / 255), ("0.03", 0.03), ("2", 2.0)])
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("4/255", 4 / 255), ("0.03", 0.03), ("2", 2.0), ("8 / 255", 8 / 255), ("1e-3", 1e-3),
+        ("0.5/255", 1 / 510), (".5/255", 1 / 510), ("0.1/255", 1 / 2550), ("2/2.55e2", 2 / 255),
+        ("\t1.5 /\t255", 1 / 170), ("+1./4", 0.25),
+    ],
+)  # fmt: skip
 def test_an_epsilon(text: str, value: float) -> None:
     assert parse_epsilon(text) == value
+    assert typed("x", "float", text) == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "4/0", "4/0.0", "4/255/2", "1_0/255", "inf", "-inf", "4/nan", "1e999", "1e999999999", "",
+        "/255", "4/", "4//255", "0x4/255", "4,5/255", "4/-255", "٤/255", "1" * 5000,
+    ],
+)  # fmt: skip
+def test_no_epsilon(text: str) -> None:
+    with pytest.raises(UsageError, match="is not a number: give a fraction such as 4/255"):
+        parse_epsilon(text)
+    with pytest.raises(UsageError, match="the parameter x takes a number, not"):
+        typed("x", "float", text)
 
 
 def test_an_l2_distance_may_be_above_1() -> None:
@@ -153,7 +176,9 @@ def test_values_of_a_study_keep_their_type(
     assert type(found) is type(expected)
 
 
-@pytest.mark.parametrize(("annotation", "value"), [("int", True), ("int", 1.5), ("bool", 1)])
+@pytest.mark.parametrize(
+    ("annotation", "value"), [("int", True), ("int", 1.5), ("bool", 1), ("float", math.nan)]
+)
 def test_values_of_another_type(annotation: str, value: object) -> None:
     with pytest.raises(UsageError, match="the parameter x takes"):
         typed("x", annotation, value)

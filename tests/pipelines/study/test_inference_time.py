@@ -90,6 +90,7 @@ def test_a_dry_run_tells_the_step_and_its_passes(timed: Timed) -> None:
 def test_the_run_does_that_and_nothing_else(timed: Timed) -> None:
     worked = [step for step in timed.results.steps if step.blocks]
     assert [step.step for step in worked] == ["time inference, cpu"]
+    assert worked[0].samples == 12, "each image counts once, however often it is predicted"
     assert worked[0].forward_passes == timed.results.forward_passes == 2 * 6 * (12 + 8)
     planned = next(each for each in timed.planned["plan"] if not each["done"])
     assert planned["ref"] == worked[0].ref
