@@ -27,6 +27,7 @@ from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
 from regroup_store.sources import SourceRow
+from regroup_store.sources.left_out import LeftOut
 
 TAPS = (("conv-1", 3), ("logits", 2))
 MODEL = {"name": "tiny", "weights": "none"}
@@ -72,7 +73,7 @@ VOTES: dict[str, list[Any]] = {
 class Pets:
     """A source of three images, one of which cannot be read."""
 
-    spec, class_names = "imagefolder:pets", ("cat", "dog")
+    spec, class_names, left_out = "imagefolder:pets", ("cat", "dog"), LeftOut()
 
     def rows(self) -> Iterator[SourceRow]:
         """The images as they are listed."""

@@ -237,14 +237,14 @@ def test_parquet_keeps_the_order_asked_for_and_reads_each_row_group_once(
     shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[list[int]] = []
-    whole = pq.ParquetFile.read_row_groups
+    whole = pq.ParquetFile.iter_batches
 
-    def counted(self: object, groups: list[int], **options: object) -> object:
-        read.append(groups)
-        return whole(self, groups, **options)
+    def counted(self: object, rows: int, row_groups: list[int], **options: object) -> object:
+        read.append(row_groups)
+        return whole(self, rows, row_groups, **options)
 
     source = open_source(f"parquet:{shards}/*.parquet")
-    monkeypatch.setattr(pq.ParquetFile, "read_row_groups", counted)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", counted)
     asked = [
         "a.parquet#4",
         "b.parquet#1",
@@ -331,8 +331,9 @@ def test_parquet_label_that_is_no_class_index_creates_no_names(tmp_path: Path) -
 
 
 def test_parquet_missing_columns_say_what_was_found(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"picture": [b"x"], "label": [0]}), tmp_path / "a.parquet")
-    with pytest.raises(StoreUsageError, match="picture: binary, label: int64"):
+    table = pa.table({"picture": [b"x"], "mask": [b"y"], "label": [0]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    with pytest.raises(StoreUsageError, match="picture: binary, mask: binary, label: int64"):
         open_source(f"parquet:{tmp_path}/a.parquet")
     pq.write_table(pa.table({"image": [b"x"], "label": ["cat"]}), tmp_path / "b.parquet")
     with pytest.raises(StoreUsageError, match=r"integer column 'label'.*label: string"):

@@ -145,7 +145,7 @@ def test_opening_and_reading_scan_no_archive(
 ) -> None:
     layouts.train_in_archive(tmp_path)
     row = list(open_source(f"imagenet:train:{tmp_path}").rows())[-1]
-    monkeypatch.setattr("regroup_store.sources.tar_members.tarfile.open", None)
+    monkeypatch.setattr("regroup_store.sources.tar_entries.tarfile.open", None)
     assert open_source(f"imagenet:train:{tmp_path}").read([row.locator]) == [
         expected("train")[-1][2]
     ]

@@ -94,7 +94,7 @@ def test_they_travel_to_workers_and_are_read_from_several_threads(
     copy = pickle.loads(pickle.dumps(source))  # noqa: S301 - what Ray does
     monkeypatch.chdir("/")
     monkeypatch.setattr(
-        "regroup_store.sources.tar_members.tarfile.open", None
+        "regroup_store.sources.tar_entries.tarfile.open", None
     )  # nothing is scanned
     for worker in (copy, open_source(source.spec)):
         with ThreadPoolExecutor(8) as threads:
@@ -137,7 +137,7 @@ def test_a_forged_size_is_not_read_into_memory(shards: Path) -> None:
         file.truncate(1 << 40)  # a hole, which takes no space
     (found,) = open_source(f"webdataset:{shards}/s-09.tar").read([f"s-09.tar#0+{1 << 40}"])
     assert isinstance(found, OSError)
-    assert "is larger than" in str(found)
+    assert "has 1099511627776 bytes, above the limit of 256 MB" in str(found)
 
 
 def refused(spec: str) -> str:
@@ -172,7 +172,7 @@ def test_a_bad_label_names_shard_and_key(extension: str, label: bytes, tmp_path:
          r"s.tar: sample '2' has an image but no label \(cls json\) next to it"),
         ([("1.jpg", b"x"), ("1.txt", b"0")], "sample '1' has an image but no label"),
         ([("1.cls", b"0"), ("2.jpg", b"x"), ("2.cls", b"0")],
-         r"s.tar: sample '1' has a label but no image \(jpg jpeg png\) next to it"),
+         r"s.tar: sample '1' has a label but no image \(jpg jpeg png webp ...\) next to it"),
         ([("2.jpg", b"x"), ("2.cls", b"0"), ("1.json", b"{}")], "sample '1' has a label but no"),
         ([("1.jpg", b"x"), ("2.jpg", b"x"), ("1.cls", b"0")], "sample '1' has an image but no"),
         ([("1.jpg", b"x"), ("1.png", b"x"), ("1.cls", b"0")], "sample '1' has 2 images: jpg png"),

@@ -2,7 +2,8 @@
 
 A source is named by a spec: ``digits``, ``digits:train``, ``digits:val``, ``imagefolder:PATH``,
 ``imagenet:train:PATH``, ``imagenet:val:PATH``, ``parquet:GLOB`` or ``webdataset:GLOB``, each but
-the digits in a folder or at ``s3://bucket/...``. Opening a source is cheap, since every worker does
+the digits in a folder or at ``s3://bucket/...``. ``parquet[COLUMN]:`` and ``webdataset[COLUMN]:``
+name where the labels are. Opening a source is cheap, since every worker does
 it; ``rows()`` reads the labels.
 """
 
@@ -14,8 +15,9 @@ from regroup_store.errors import StoreUsageError
 from regroup_store.sources.digits import DigitsSource
 from regroup_store.sources.imagefolder import ImageFolderSource
 from regroup_store.sources.imagenet import ImageNetSource
+from regroup_store.sources.limits import DEFAULT_LARGEST
 from regroup_store.sources.parquet import ParquetSource
-from regroup_store.sources.source import Source, SourceRow
+from regroup_store.sources.source import Source, SourceRow, split_spec
 from regroup_store.sources.webdataset import WebDatasetSource
 
 if TYPE_CHECKING:
@@ -27,23 +29,34 @@ KNOWN = (
     "digits, digits:train, digits:val, imagefolder:PATH, imagenet:train:PATH, imagenet:val:PATH, "
     "parquet:GLOB, webdataset:GLOB"
 )
-LOCATED: Mapping[str, Callable[[str], Source]] = {
-    "imagefolder": ImageFolderSource,
-    "imagenet": ImageNetSource,
+LOCATED: Mapping[str, Callable[[str, str | None, int], Source]] = {
+    "imagefolder": lambda place, _, largest: ImageFolderSource(place, largest=largest),
+    "imagenet": lambda place, _, largest: ImageNetSource(place, largest),
     "parquet": ParquetSource,
     "webdataset": WebDatasetSource,
 }
+# The kinds whose labels lie beside the images, in a column that may be named.
+LABELLED = ("parquet", "webdataset")
 
 
-def open_source(spec: str) -> Source:
+def open_source(spec: str, largest: int = DEFAULT_LARGEST) -> Source:
     """Open the dataset that `spec` names.
+
+    Args:
+        spec: of the dataset; ``parquet[fine_label]:GLOB`` names its column of labels.
+        largest: bytes that a single sample, page or part of a row group may cost.
 
     Raises:
         StoreUsageError: an unknown kind of dataset, or nothing usable at its location.
     """
-    kind, separator, location = spec.partition(":")
-    if kind == "digits" and bool(separator) == bool(location):
+    kind, label_column, location = split_spec(spec)
+    if label_column is not None and kind not in LABELLED:
+        raise StoreUsageError(
+            f"{spec!r} names a column of labels ({label_column!r}), which only datasets of the "
+            f"kinds {' and '.join(LABELLED)} have; leave it out"
+        )
+    if kind == "digits" and (":" in spec) == bool(location):
         return DigitsSource(location)
     if kind in LOCATED and location:
-        return LOCATED[kind](location)
+        return LOCATED[kind](location, label_column, largest)
     raise StoreUsageError(f"{spec!r} is not a dataset: use one of {KNOWN}")

@@ -6,6 +6,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from regroup_store.errors import StoreUsageError
+from regroup_store.sources.left_out import LeftOut
 from regroup_store.sources.source import SourceRow
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class DigitsSource:
             raise StoreUsageError(f"digits has no split {split!r}: use digits:train or digits:val")
         self.spec = f"digits:{split}" if split else "digits"
         self.class_names = tuple(str(digit) for digit in range(10))
+        self.left_out = LeftOut()
         self._split = split
 
     def rows(self) -> Iterator[SourceRow]:

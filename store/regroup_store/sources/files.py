@@ -1,20 +1,28 @@
-"""The files of a dataset: listed, found by name, and read many at a time."""
+"""The files of a dataset: listed and read many at a time."""
 
 from __future__ import annotations
 
+import errno
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup_store.errors import StoreUsageError
+from regroup_store.sources.limits import TooLargeError
+from regroup_store.sources.s3_files import S3Files
 from regroup_store.sources.source import error_message, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Sequence
 
 # Files read at once: an object store answers late, but many requests at a time.
 READERS = 16
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff")
+# Of every format that is decoded (`regroup.images.preprocessing.FORMATS`).
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".png", ".ppm", ".pgm", ".bmp", ".webp", ".tif", ".tiff", ".gif"),
+    *(".jpe", ".jfif", ".apng", ".pbm", ".pnm", ".pfm"),
+    *(".jp2", ".j2k", ".jpc", ".jpf", ".jpx", ".j2c"),
+)
 
 Place = TypeVar("Place")
 
@@ -38,7 +46,9 @@ def list_folder(fs: Any, path: str) -> list[tuple[str, dict[str, Any]]]:
     try:
         found: list[dict[str, Any]] = fs.ls(path, detail=True)
     except OSError as error:
-        raise StoreUsageError(f"{path} cannot be listed: {error_message(error)}") from error
+        raise StoreUsageError(
+            f"{path} cannot be listed: {error_message(error)}; check that this user may read it"
+        ) from error
     return [(file_name(entry["name"]), entry) for entry in found]
 
 
@@ -62,38 +72,6 @@ def require_utf8(path: str, where: str) -> str:
     return path
 
 
-def find_by_name(fs: Any, patterns: Iterable[str], spec: str, example: str) -> dict[str, str]:
-    """Find the files that the glob patterns match: their paths by name, sorted by name.
-
-    Args:
-        fs: the file system.
-        patterns: globs on it.
-        spec: of the source, for errors.
-        example: of a valid spec, for errors.
-
-    Raises:
-        StoreUsageError: a pattern matches nothing, or two files share their name.
-    """
-    matches = [path for pattern in patterns for path in _matches(fs, pattern, spec, example)]
-    paths: dict[str, str] = {}
-    for path in sorted(sorted(set(matches)), key=file_name):
-        if (name := file_name(path)) in paths:
-            raise StoreUsageError(
-                f"{spec}: {paths[name]} and {path} have the same name, which "
-                "sample ids are made of; rename one, or index them as two datasets"
-            )
-        paths[name] = path
-    return paths
-
-
-def _matches(fs: Any, pattern: str, spec: str, example: str) -> list[str]:
-    found = [path for path in fs.glob(pattern) if fs.isfile(path)]
-    if not found:
-        missing = "" if spec.endswith(pattern) else f" {file_name(pattern)}"
-        raise StoreUsageError(f"{spec}: no file matches{missing}; name files, as in {example!r}")
-    return found
-
-
 def read_concurrently(
     read: Callable[[Place], bytes | OSError], places: Sequence[Place]
 ) -> list[bytes | OSError]:
@@ -102,8 +80,10 @@ def read_concurrently(
         return list(readers.map(read, places))
 
 
-def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[bytes | OSError]:
-    """Read the files at these paths below `root`.
+def read_files(
+    fs: Any, root: str, locators: Sequence[str], spec: str, largest: int
+) -> list[bytes | OSError]:
+    """Read the files at these paths below `root`, none of more than `largest` bytes.
 
     Raises:
         StoreUsageError: a path leaves the root.
@@ -114,11 +94,30 @@ def read_files(fs: Any, root: str, locators: Sequence[str], spec: str) -> list[b
     def read(locator: str) -> bytes | OSError:
         """The bytes of one file, or why it cannot be read."""
         try:
-            return bytes(fs.cat_file(f"{root}/{locator}"))
+            return read_whole(fs, f"{root}/{locator}", largest)
+        except TooLargeError as error:
+            return OSError(f"{locator} {error}")
         except OSError as error:
             return unreadable(locator, error)
 
     return read_concurrently(read, locators)
+
+
+def read_whole(fs: Any, path: str, largest: int) -> bytes:
+    """Read a file whose size is looked at before.
+
+    Raises:
+        TooLargeError: it has more than `largest` bytes.
+        OSError: it cannot be read, or is neither a file nor a link to one.
+    """
+    if isinstance(fs, S3Files):
+        return bytes(fs.cat_file(path, largest=largest))
+    entry = fs.info(path)
+    if entry["type"] == "other":  # a pipe would wait, and a device not end
+        raise OSError(errno.EINVAL, "it is no file")
+    if entry["size"] is not None and entry["size"] > largest:
+        raise TooLargeError(entry["size"], largest)
+    return bytes(fs.cat_file(path))
 
 
 def _check_inside(locator: str, spec: str) -> None:

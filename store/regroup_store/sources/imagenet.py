@@ -22,6 +22,9 @@ from regroup_store.sources.imagenet_labels import (
     validation_labels,
     wnids,
 )
+from regroup_store.sources.left_out import HIDDEN, NO_IMAGE, LeftOut, is_hidden
+from regroup_store.sources.limits import DEFAULT_LARGEST
+from regroup_store.sources.places import require_folder, some_names
 from regroup_store.sources.source import SourceRow, absolute, error_message, file_system, stamp
 from regroup_store.sources.tar_members import Archives, TarMember, members
 
@@ -43,11 +46,12 @@ class ImageNetSource:
     ``<archive>#<first byte>+<bytes>``.
     """
 
-    def __init__(self, location: str) -> None:
+    def __init__(self, location: str, largest: int = DEFAULT_LARGEST) -> None:
         """Find the split's folder or archive; the images are only listed by `rows`.
 
         Args:
             location: ``train:ROOT`` or ``val:ROOT``.
+            largest: bytes that one image may have.
 
         Raises:
             StoreUsageError: no split is named, or ROOT holds neither its folder nor its archive.
@@ -58,6 +62,8 @@ class ImageNetSource:
                 f"imagenet:{location} names no split: write imagenet:train:PATH or "
                 "imagenet:val:PATH"
             )
+        self._largest = largest
+        self.left_out = LeftOut()
         self._fs, root = file_system(root, f"imagenet:{location}")
         self._root = root.rstrip("/")
         self.spec = f"imagenet:{self._split}:{absolute(self._fs, self._root)}"
@@ -76,9 +82,10 @@ class ImageNetSource:
             StoreUsageError: no images, classes that are not ImageNet's, archives that are damaged
                 or half unpacked, validation images without labels or that do not fit them.
         """
+        self.left_out.clear()
         if not self._in_folder:
             return self._archived_classes() if self._split == "train" else self._archived_images()
-        entries = list_folder(self._fs, self._path)
+        entries = self._shown(list_folder(self._fs, self._path))
         folders = [name for name, entry in entries if is_folder(self._fs, entry)]
         loose = sorted((name, entry) for name, entry in entries if name not in set(folders))
         if self._split == "val" and not folders:
@@ -93,8 +100,22 @@ class ImageNetSource:
             StoreUsageError: a locator cannot be one of this split.
         """
         if self._in_folder:
-            return read_files(self._fs, self._path, locators, self.spec)
-        return Archives(self._fs, self.spec, {self._archive: self._path}).read(locators)
+            return read_files(self._fs, self._path, locators, self.spec, self._largest)
+        paths = {self._archive: self._path}
+        return Archives(self._fs, self.spec, paths, self._largest).read(locators)
+
+    def _shown(self, entries: list[tuple[str, dict[str, Any]]]) -> list[tuple[str, dict[str, Any]]]:
+        """The entries that are not hidden; those that are count as left out."""
+        for name in sorted(name for name, _ in entries if is_hidden(name)):
+            self.left_out.add(HIDDEN, name)
+        return [(name, entry) for name, entry in entries if not is_hidden(name)]
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a file is an image; one that is not counts as left out."""
+        if is_hidden(name) or not is_image(name):
+            self.left_out.add(HIDDEN if is_hidden(name) else NO_IMAGE, name)
+            return False
+        return True
 
     def _find(self) -> tuple[str, bool]:
         """Where the images are, and whether that is a folder."""
@@ -103,12 +124,11 @@ class ImageNetSource:
                 return f"{place}/{self._split}", True
             if self._fs.isfile(f"{place}/{self._archive}"):
                 return f"{place}/{self._archive}", False
-        if not self._fs.isdir(self._root):
-            raise StoreUsageError(f"{self.spec}: there is no such folder")
+        require_folder(self._fs, self._root, self.spec, f"the folder above {self._split!r}")
         found = sorted(name for name, _ in list_folder(self._fs, self._root))
         raise StoreUsageError(
             f"{self.spec}: expected the folder {self._split!r} or {self._archive} there, or below "
-            f"ILSVRC/Data/CLS-LOC; found {_some(found)}"
+            f"ILSVRC/Data/CLS-LOC; found {some_names(found)}"
         )
 
     def _check_unpacked(self, folders: list[str], loose: list[str]) -> None:
@@ -117,19 +137,21 @@ class ImageNetSource:
         if packed := [name for name in loose if name.endswith(".tar")]:
             raise StoreUsageError(
                 f"{where} is half unpacked: {len(folders)} class folders beside {len(packed)} "
-                f"archives that are not ({_some(packed)}); unpack each into a folder of its name"
+                f"archives that are not ({some_names(packed)}); unpack each into a folder of its "
+                "name"
             )
         if images := [name for name in loose if is_image(name)]:
             raise StoreUsageError(
-                f"{where} holds {len(images)} images ({_some(images)}) beside {len(folders)} class "
-                "folders; expected all of them in class folders"
+                f"{where} holds {len(images)} images ({some_names(images)}) beside {len(folders)} "
+                "class folders; expected all of them in class folders"
             )
         if not folders:
-            raise StoreUsageError(f"{where} holds no class folder; found {_some(loose)}")
+            raise StoreUsageError(f"{where} holds no class folder; found {some_names(loose)}")
         check_wnids(sorted(folders), where, "class folder")
 
     def _class_folders(self) -> Iterator[SourceRow]:
-        folder = ImageFolderSource(absolute(self._fs, self._path), self.spec)
+        folder = ImageFolderSource(absolute(self._fs, self._path), self.spec, self._largest)
+        folder.left_out = self.left_out
         first: dict[str, str] = {}
         for row in folder.rows():
             if self._split == "val":
@@ -150,7 +172,7 @@ class ImageNetSource:
         return self._labelled(
             (require_utf8(name, self.spec), name, stamp(self._fs, entry))
             for name, entry in entries
-            if is_image(name)
+            if self._is_image(name)
         )
 
     def _archived_images(self) -> Iterator[SourceRow]:
@@ -158,8 +180,8 @@ class ImageNetSource:
         with self._open() as (file, size, version):
             found = [
                 (file_name(member.name), member.locator(self._archive), version)
-                for member in members(file, self._archive, 0, size)
-                if is_image(member.name)
+                for member in members(file, self._archive, 0, size, self.left_out)
+                if self._is_image(member.name)
             ]
         return self._labelled(found)
 
@@ -192,7 +214,10 @@ class ImageNetSource:
     def _class_archives(self, file: BinaryIO, size: int) -> dict[str, TarMember]:
         """Where in the training archive the archive of each wnid is."""
         found: dict[str, TarMember] = {}
-        for member in members(file, f"{self.spec}: {self._archive}", 0, size):
+        for member in members(file, f"{self.spec}: {self._archive}", 0, size, self.left_out):
+            if is_hidden(member.name):
+                self.left_out.add(HIDDEN, member.name)
+                continue
             name = file_name(member.name)
             wnid = name.removesuffix(".tar")
             if wnid == name:
@@ -214,8 +239,8 @@ class ImageNetSource:
         """File name and place of the images of one class, sorted by name."""
         where = f"{self.spec}: {wnid}.tar in {self._archive}"
         found: dict[str, TarMember] = {}
-        for member in members(file, where, archive.offset, archive.end):
-            if is_image(name := file_name(member.name)):
+        for member in members(file, where, archive.offset, archive.end, self.left_out):
+            if self._is_image(name := file_name(member.name)):
                 if name in found:
                     raise StoreUsageError(f"{where} holds {name!r} twice")
                 found[name] = member
@@ -239,8 +264,3 @@ class ImageNetSource:
 
 def _stem(name: str) -> str:
     return name.rpartition(".")[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    """A few of the names, for a sentence."""
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "") or "nothing"

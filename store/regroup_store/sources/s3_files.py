@@ -10,6 +10,7 @@ from fsspec.spec import AbstractBufferedFile
 from obstore.fsspec import FsspecStore
 
 from regroup_store.backends.s3 import s3_client, s3_errors
+from regroup_store.sources.limits import TooLargeError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,10 +35,27 @@ class S3Files(FsspecStore):
         return s3_client(bucket)
 
     async def _cat_file(
-        self, path: str, start: int | None = None, end: int | None = None, **options: Any
+        self,
+        path: str,
+        start: int | None = None,
+        end: int | None = None,
+        largest: int | None = None,
+        **options: Any,
     ) -> bytes:
+        """Read an object, or a range of it.
+
+        Raises:
+            TooLargeError: it has more than `largest` bytes; they are not fetched.
+        """
         with _s3_errors(path):
-            return await super()._cat_file(path, start, end, **options)
+            if largest is None:
+                return await super()._cat_file(path, start, end, **options)
+            bucket, key = self._split_path(path)
+            found = await self._construct_store(bucket).get_async(key)
+            size = int(found.meta["size"])
+            if size <= largest:
+                return bytes(await found.bytes_async())
+        raise TooLargeError(size, largest)
 
     async def _info(self, path: str, **options: Any) -> dict[str, Any]:
         with _s3_errors(path):

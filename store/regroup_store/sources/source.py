@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,6 +14,12 @@ from regroup_store.sources.s3_files import S3Files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+
+    from regroup_store.sources.left_out import LeftOut
+
+# Without names the largest label gives the number of classes: beyond this it cannot be one.
+MAX_CLASSES = 1_000_000
+_SPEC = re.compile(r"([a-z]+)(?:\[([^\]]+)\])?:(.*)", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,10 @@ class Source(Protocol):
     def class_names(self) -> tuple[str, ...]:
         """Names in the order of the class indices."""
 
+    @property
+    def left_out(self) -> LeftOut:
+        """What is no sample; complete once all of `rows` were taken."""
+
     def rows(self) -> Iterator[SourceRow]:
         """All images, always in the same order.
 
@@ -58,6 +69,17 @@ class Source(Protocol):
         """
 
 
+def spec_of(kind: str, label_column: str | None, location: str) -> str:
+    """The spec of a dataset: ``kind:location``, or ``kind[label column]:location``."""
+    return f"{kind}[{label_column}]:{location}" if label_column else f"{kind}:{location}"
+
+
+def split_spec(spec: str) -> tuple[str, str | None, str]:
+    """Kind, label column if one is named, and location; the location is "" where none is named."""
+    match = _SPEC.fullmatch(spec)
+    return (match[1], match[2], match[3]) if match else (spec, None, "")
+
+
 def file_system(location: str, spec: str) -> tuple[Any, str]:
     """Open the file system of `location`, and resolve the absolute path on it.
 
@@ -69,6 +91,9 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
     Raises:
         StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
     """
+    if "://" not in location and not location.startswith("file:"):
+        fs = fsspec.filesystem("file")  # fsspec itself takes "::" in a path for a chain
+        return fs, str(fs._strip_protocol(location))
     if location.startswith("s3://"):
         if not (path := S3Files._strip_protocol(location)):
             raise StoreUsageError(f"{spec}: names no bucket; write s3://bucket/path")

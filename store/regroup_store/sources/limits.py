@@ -1,0 +1,23 @@
+"""How much memory one sample, header, name or row group may cost; bytes unless it says MB."""
+
+from __future__ import annotations
+
+# In MB: the default of --sample-memory.
+SAMPLE_MEMORY = 256
+DEFAULT_LARGEST = SAMPLE_MEMORY << 20
+# Of a path on Linux; no file of a longer name can be unpacked.
+LONGEST_NAME = 4096
+# Of all headers before one file of an archive. Real ones have some thousands.
+LARGEST_HEADER = 1 << 20
+
+
+class TooLargeError(OSError):
+    """A sample has more bytes than it may cost; the message begins with a verb."""
+
+    def __init__(self, size: int, largest: int) -> None:
+        super().__init__(f"has {size} bytes, {above(largest)}")
+
+
+def above(largest: int) -> str:
+    """Say which limit is passed, and the option that raises it."""
+    return f"above the limit of {largest >> 20} MB per sample (--sample-memory)"
