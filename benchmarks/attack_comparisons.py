@@ -76,21 +76,20 @@ class Comparison:
 def pgd_budget(subject: Subject, sizes: Sizes) -> Comparison:
     """PGD inside one ball with all steps."""
     subject, steps = subject.first(sizes.images), sizes.pgd_steps
-    spec = make_attack("pgd", epsilon=EPSILON, protocol="budget", steps=steps)
+    spec = PGD(epsilon=EPSILON, protocol="budget", steps=steps)
     rivals: dict[str, Attack] = {}
     missing: dict[str, str] = {}
-    step_ratio = PGD().step_ratio
     try:
         from foolbox.attacks import LinfPGD
 
-        attack = LinfPGD(rel_stepsize=step_ratio, steps=steps, random_start=True)
+        attack = LinfPGD(rel_stepsize=spec.ratio, steps=steps, random_start=True)
         rivals["foolbox"] = _foolbox(attack, subject, EPSILON)
     except ImportError as error:
         missing["foolbox"] = str(error)
     try:
         import torchattacks
 
-        theirs = torchattacks.PGD(subject.model, EPSILON, step_ratio * EPSILON, steps)
+        theirs = torchattacks.PGD(subject.model, EPSILON, spec.ratio * EPSILON, steps)
         rivals["torchattacks"] = _torchattacks(theirs, subject, subject.rows)
     except ImportError as error:
         missing["torchattacks"] = str(error)

@@ -108,6 +108,6 @@ def _one_try(
         kept[met], success = x[met], success | met
         if bool((success | ~going).all()):
             break
-        stepped = x + spec.step_ratio * epsilon * gradient.sign() - clean
+        stepped = x + spec.ratio * epsilon * gradient.sign() - clean
         x = (clean + stepped.clamp(-epsilon, epsilon)).clamp(0, 1)
     return kept, success

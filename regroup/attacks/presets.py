@@ -15,21 +15,30 @@ if TYPE_CHECKING:
     from regroup.attacks.spec import AttackSpec
 
 LEVELS = 255  # The paper gives its L-infinity budgets in steps of an 8-bit image.
+FIRST = 0.3  # Foolbox 2.3's epsilon, where targeted and confident attacks begin: steps of 1/30.
 SWEEP = "figure2-pgd-"
 SWEPT = range(1, 41)
 
 
-def _pgd(name: str, level: int, **more: bool) -> dict[str, AttackSpec]:
-    """Return PGD in both protocols; `level` in 255ths."""
+def _pgd(name: str, level: int, first: float | None = None, **more: bool) -> dict[str, AttackSpec]:
+    """Return PGD in both protocols, with the default step of each.
+
+    Args:
+        name: of the preset.
+        level: the budget, in 255ths.
+        first: where `minimal` begins; None: at the budget.
+        more: other parameters.
+    """
+    epsilon = level / LEVELS
     return {
-        f"{name}{suffix}": make_attack("pgd", epsilon=level / LEVELS, protocol=protocol, **more)
-        for suffix, protocol in (("", "minimal"), ("-budget", "budget"))
+        name: make_attack("pgd", epsilon=first or epsilon, protocol="minimal", **more),
+        f"{name}-budget": make_attack("pgd", epsilon=epsilon, protocol="budget", **more),
     }
 
 
 def _confident(**more: bool) -> AttackSpec:
     """Return PGD without a limit, until the wrong class's probability is 0.9."""
-    return make_attack("pgd", protocol="minimal", confidence=0.9, **more)
+    return make_attack("pgd", epsilon=FIRST, protocol="minimal", confidence=0.9, **more)
 
 
 PRESETS: dict[str, AttackSpec] = {
@@ -40,12 +49,13 @@ PRESETS: dict[str, AttackSpec] = {
     "table2-trust-region": make_attack("trust-region"),
     "table2-boundary": make_attack("boundary"),
     "table2-spatial": make_attack("spatial"),
-    **_pgd("table3-pgd-4-targeted", 4, targeted=True),
+    **_pgd("table3-pgd-4-targeted", 4, FIRST, targeted=True),
     "table3-carlini-wagner-targeted": make_attack("carlini-wagner", targeted=True),
     "table4-pgd-confident": _confident(),
     "table4-pgd-confident-targeted": _confident(targeted=True),
     "table5-spsa-4": make_attack("spsa", epsilon=4 / LEVELS),
     "table5-spsa-8": make_attack("spsa", epsilon=8 / LEVELS),
+    "released-demo-pgd-2": make_attack("pgd", epsilon=2 / 256, protocol="minimal", keep="linf"),
     "v10c-cadv": make_attack("cadv"),
     "standard-autoattack-4": make_attack("autoattack", epsilon=4 / LEVELS),
     **{name: spec for n in SWEPT for name, spec in _pgd(f"{SWEEP}{n}", n).items()},

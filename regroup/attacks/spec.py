@@ -7,7 +7,7 @@ The two protocols are described in docs/protocols.md.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 from regroup.errors import ConfigurationError
@@ -134,6 +134,10 @@ class AttackSpec(ABC):
         group = {} if self.facts.group is None else {"group": self.facts.group}
         version = {"kernel_version": self.kernel_version}
         return {"name": self.name, **asdict(self), **group, **version}
+
+    def given(self) -> dict[str, object]:
+        """Return the parameters by which it was made, to change some of them and make another."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @property
     def stream(self) -> str:

@@ -107,7 +107,12 @@ def test_budget_towards_a_target_ends_where_foolbox_ends(norm: Any) -> None:
     wrapped = PyTorchModel(model.eval(), bounds=(0, 1), device="cpu")
     criterion = TargetedMisclassification(targets)
     _, theirs, success = oracle(wrapped, pixels, criterion, epsilons=epsilon)
-    spec = PGD(norm=norm, protocol="budget", epsilon=epsilon, targeted=True, random_start=False)
+    parameters: dict[str, Any] = {
+        "protocol": "budget",
+        "step_ratio": 0.01 / 0.3,
+        "random_start": False,
+    }
+    spec = PGD(norm=norm, epsilon=epsilon, targeted=True, **parameters)
     ours = attack(spec, model, pixels, targets.tolist())
     assert 0.1 < success.float().mean() < 0.9  # the comparison is not of saturated rates
     np.testing.assert_array_equal(ours.claimed, success.numpy())
@@ -232,10 +237,11 @@ def test_what_describes_an_untargeted_linf_attack_is_what_it_always_was() -> Non
         "bisections": 20,
         "kernel_version": 1,
     }
-    assert PGD().describe() == always
+    before: dict[str, Any] = {"step_ratio": 1 / 30}  # every PGD's, until each protocol got its own
+    assert PGD(**before).describe() == always
     assert type(PGD().describe()["growth_limit"]) is int
     budget = {k: v for k, v in always.items() if k not in ("growth_limit", "bisections")}
-    assert PGD(protocol="budget").describe() == {**budget, "protocol": "budget"}
+    assert PGD(protocol="budget", **before).describe() == {**budget, "protocol": "budget"}
 
 
 def test_a_limit_of_growth_is_described_as_it_is_applied() -> None:

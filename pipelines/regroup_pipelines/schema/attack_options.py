@@ -103,7 +103,7 @@ def _base(options: AttackOptions) -> JsonObject:
             f"--preset {options.preset} is an attack already: leave --attack {options.attack} out"
         )
     found = preset(options.preset)
-    return {"name": found.name, **{f.name: getattr(found, f.name) for f in fields(found)}}
+    return {"name": found.name, **found.given()}
 
 
 def _given(options: AttackOptions) -> JsonObject:

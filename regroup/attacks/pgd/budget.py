@@ -55,7 +55,7 @@ def _full_steps(
     """Run one batch of the network: images kept, (N,) whether they succeed, (N,) who failed."""
     criterion, (climbed, classes) = Criterion.of(spec), objective(spec, labels, targets)
     # A float32 product, as for the rows of `minimal`.
-    size = float(spec.step_ratio * torch.tensor(spec.radius, dtype=clean.dtype))
+    size = float(spec.ratio * torch.tensor(spec.radius, dtype=clean.dtype))
     kept, found = x.clone(), torch.zeros_like(labels, dtype=torch.bool)
     failed = found.clone()
     for _ in range(spec.steps):

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from regroup.attacks.network import AttackedNetwork
     from regroup.attacks.pgd.spec import PGDSpec
 
+_PIXELS = (1, 2, 3)
+
 
 @dataclass
 class EpsilonSearch:
@@ -86,14 +88,14 @@ class MinimalSearch:
         self.step = torch.zeros_like(labels)  # within the current try
         self.steps, self.queries = torch.zeros_like(labels), torch.zeros_like(labels)
         self.best = clean.clone()
-        self.best_mse = torch.full(
+        self.best_size = torch.full(
             labels.shape, torch.inf, dtype=torch.float64, device=clean.device
         )
-        self.best_epsilon = torch.full_like(self.best_mse, torch.nan)
+        self.best_epsilon = torch.full_like(self.best_size, torch.nan)
         self.failures: dict[int, str] = {}
 
     def run(self) -> KernelOutcome:
-        """Return every sample's smallest perturbation (mean squared), or the clean image."""
+        """Return every sample's smallest perturbation (see `keep`), or the clean image."""
         active = torch.arange(len(self.batch), device=self.clean.device)
         for row in active.tolist():
             self._begin_try(row)
@@ -102,7 +104,7 @@ class MinimalSearch:
             rows, waiting = active[:size], active[size:]
             # Round robin: the network's batches stay full as long as enough searches continue.
             active = torch.cat((waiting, self._tick(rows)))
-        found = self.best_mse.isfinite()
+        found = self.best_size.isfinite()
         # Every forward pass is followed by its backward pass, also the last of a try.
         passes = self.queries
         return KernelOutcome(
@@ -129,7 +131,7 @@ class MinimalSearch:
         # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.
         success = self.criterion.met(logits, labels, targets)[:count] & (step > 0)
         self._keep_smaller(rows, success, x, clean)
-        size = self.spec.step_ratio * epsilon
+        size = self.spec.ratio * epsilon
         stepped, usable = self.spec.ball.step(x, clean, gradient, size, epsilon)
         going = ~success & (step < self.spec.steps)
         failed = going & ~usable[:count]
@@ -144,10 +146,13 @@ class MinimalSearch:
         """Keep smaller successes; x and clean with padding: a mean's bits may differ with N."""
         if not success.any():
             return
-        mse = (x.double() - clean).square().mean(dim=(1, 2, 3))[: len(rows)]
-        smaller = success & (mse < self.best_mse[rows])
+        difference = x.double() - clean
+        linf = self.spec.keep == "linf"
+        sizes = difference.abs().amax(dim=_PIXELS) if linf else difference.square().mean(_PIXELS)
+        size = sizes[: len(rows)]
+        smaller = success & (size < self.best_size[rows])
         rows = rows[smaller]
-        self.best[rows], self.best_mse[rows] = self.x[rows], mse[smaller]
+        self.best[rows], self.best_size[rows] = self.x[rows], size[smaller]
         self.best_epsilon[rows] = self.epsilon[rows].flatten().double()
 
     def _move(self, rows: Tensor, stepped: Tensor) -> None:
@@ -168,7 +173,7 @@ class MinimalSearch:
     def _fail(self, rows: Tensor) -> list[int]:
         """Record no verdict for these rows, whatever an earlier try of theirs found."""
         self.best[rows] = self.clean[rows]
-        self.best_mse[rows], self.best_epsilon[rows] = torch.inf, torch.nan
+        self.best_size[rows], self.best_epsilon[rows] = torch.inf, torch.nan
         failed: list[int] = rows.tolist()
         self.failures.update(dict.fromkeys(failed, self.spec.ball.failure))
         return failed
