@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
+from regroup.attacks.pgd.spec import PGDSpec
+from regroup.attacks.presets import PRESETS
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.cli import main
 from regroup_pipelines.results.records import StudyResults
@@ -144,6 +146,12 @@ def flat(row: dict[str, Any]) -> dict[str, Any]:
     return {**{key: row[key] for key in ("k", "signs")}, **row["accuracy"]}
 
 
+def attacks_found(old: OldStore, *options: str) -> set[str]:
+    """The attacks of the study `small` that its dry run finds in the store."""
+    planned = old.say("run", "small.toml", "--dry-run", "--gpus-per-worker", 0, *options)["plan"]
+    return {line["ref"] for line in planned if line["step"].startswith("attack") and line["done"]}
+
+
 def blocks(steps: list[dict[str, Any]]) -> dict[str, int]:
     """How many blocks were computed, by the step, of the steps that computed any."""
     return {step["step"]: step["blocks"] for step in steps if step["blocks"]}
@@ -191,11 +199,24 @@ class OldStore:
         return results
 
 
+# The step ratio that PGD had in both protocols; a study that gives it finds what it had made.
+FORMER_RATIO = 1 / 30
+
+
 @pytest.fixture
-def unstamped(
+def former_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PGD takes the steps of the old code where a study gives none."""
+    for name in ("table2-pgd-4", "table1-pgd-16-budget"):
+        former = replace(PRESETS[name], step_ratio=FORMER_RATIO)  # type: ignore[call-arg]
+        monkeypatch.setitem(PRESETS, name, former)
+    monkeypatch.setattr(PGDSpec, "_own_ratio", lambda _: FORMER_RATIO)
+
+
+@pytest.fixture
+def copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> OldStore:
-    """The copy, with the scikit-learn that is installed: its digits count as looked at anew."""
+    """The copy as this release finds it, with the scikit-learn that is installed."""
     folder = Path(shutil.copytree(FIXTURE, tmp_path / "copy"))
     monkeypatch.chdir(folder)
     monkeypatch.syspath_prepend(str(folder))  # where the study's own network is
@@ -203,12 +224,24 @@ def unstamped(
 
 
 @pytest.fixture
-def old(unstamped: OldStore, monkeypatch: pytest.MonkeyPatch) -> OldStore:
+def unstamped(copy: OldStore, former_steps: None) -> OldStore:
+    """The copy with the attacks of the old code: its digits count as looked at anew."""
+    return copy
+
+
+@pytest.fixture
+def stamped(copy: OldStore, monkeypatch: pytest.MonkeyPatch) -> OldStore:
     """The copy, with digits of the scikit-learn that the listings are of."""
-    part = next(unstamped.store.glob("listings/digits-val-*/part-00000.parquet"))
+    part = next(copy.store.glob("listings/digits-val-*/part-00000.parquet"))
     (stamp,) = set(pq.read_table(part, columns=["stamp"])["stamp"].to_pylist())
     monkeypatch.setattr("sklearn.__version__", stamp.removeprefix("scikit-learn "))
-    return unstamped
+    return copy
+
+
+@pytest.fixture
+def old(stamped: OldStore, former_steps: None) -> OldStore:
+    """The copy, with those digits, and with the attacks of the old code."""
+    return stamped
 
 
 @pytest.fixture(scope="module")
@@ -257,6 +290,14 @@ def test_a_dry_run_plans_nothing(old: OldStore) -> None:
     made = {element["ref"] for element in old.elements() if element["kind"] == "adversarials"}
     held = {line["ref"] for line in planned["plan"]}
     assert len(made - held) == 1, "that of the other study"
+
+
+def test_the_former_step_ratio_is_given_by_its_number(stamped: OldStore) -> None:
+    """What the old code attacked is found again by the number that it used, and only by it."""
+    keys = ("attacks.least", "attacks.strong", "sweeps.levels")
+    given = [f"--set={key}.parameters.step_ratio=1/30" for key in keys]
+    assert len(attacks_found(stamped, *given)) == 4
+    assert attacks_found(stamped) == set()
 
 
 @pytest.mark.parametrize("name", BORDA)
