@@ -13,7 +13,8 @@ import torch
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.kernels.sign_sums import sign_sums
 from regroup.models.classifier import Classifier
-from regroup.taps import TapRecorder, check_evaluation_mode, logits_of, plan_taps, respond
+from regroup.models.outputs import logits_of
+from regroup.taps import TapRecorder, check_evaluation_mode, plan_taps, respond
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

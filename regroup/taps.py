@@ -30,6 +30,7 @@ from torch.overrides import TorchFunctionMode
 from regroup.channel_axes import ChannelAxisTracker, function_name
 from regroup.errors import ConfigurationError, RegroupError
 from regroup.models.classifier import Classifier
+from regroup.models.outputs import logits_of
 from regroup.module_path import ModulePath
 
 if TYPE_CHECKING:
@@ -306,25 +307,8 @@ def respond(model: nn.Module, pixels: Tensor) -> object:
     A restriction decides which classes can win. The responses of the logits tap, as those of every
     other, are the network's own.
     """
-    return model.all_logits(pixels) if isinstance(model, Classifier) else model(pixels)
-
-
-def logits_of(output: object, sample_count: int) -> Tensor:
-    """Return the logits (N, M) in a classifier's output: a tensor, `.logits`, or a tuple's first.
-
-    Raises:
-        ConfigurationError: that is not a tensor of shape (`sample_count`, M).
-    """
-    logits = getattr(output, "logits", output)
-    if isinstance(logits, (tuple, list)) and logits:
-        logits = logits[0]
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or logits.shape[0] != sample_count:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigurationError(
-            f"the model returned {found} for {sample_count} samples where logits of shape "
-            f"({sample_count}, classes) are needed: wrap it so that it returns those"
-        )
-    return logits
+    # A copy: a network of anybody's may write into its input, which is the caller's.
+    return model.all_logits(pixels) if isinstance(model, Classifier) else model(pixels.clone())
 
 
 def check_evaluation_mode(model: nn.Module) -> None:

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from regroup.errors import ConfigurationError
+from regroup.models.classifier import Classifier
+from regroup.models.outputs import logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,7 +68,7 @@ class AttackedNetwork:
     def logits(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W), N > 0, to logits (N, M), without a gradient."""
         with torch.no_grad():
-            return _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
+            return _joined([self._logits(b)[:n] for n, (b,) in self.batches(pixels)])
 
     def differentiable(self, pixels: Tensor) -> Tensor:
         """Compute `logits`, with a gradient if `pixels` has one; for library kernels.
@@ -74,10 +76,17 @@ class AttackedNetwork:
         Raises:
             ConfigurationError: `pixels` has a gradient and the network has none.
         """
-        logits = _joined([self.network(b)[:n] for n, (b,) in self.batches(pixels)])
+        logits = _joined([self._logits(b)[:n] for n, (b,) in self.batches(pixels)])
         if pixels.requires_grad and torch.is_grad_enabled():
             _with_gradient(logits)
         return logits
+
+    def _logits(self, batch: Tensor) -> Tensor:
+        if isinstance(self.network, Classifier):
+            logits: Tensor = self.network(batch)
+            return logits
+        # A copy: a network of anybody's may write into its input, here a leaf of the gradient.
+        return logits_of(self.network(batch.clone()), len(batch))
 
     def predictions(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) to classes (N,) int64."""
@@ -113,7 +122,7 @@ class AttackedNetwork:
     ) -> tuple[Tensor, Tensor]:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
-            logits = _with_gradient(self.network(leaf))
+            logits = _with_gradient(self._logits(leaf))
             # A sum: the gradient of a sample must not depend on the size of its batch.
             total = loss(logits, *each).sum()
         (gradient,) = torch.autograd.grad(total, leaf)
@@ -144,7 +153,7 @@ class AttackedNetwork:
     ) -> tuple[Tensor, Tensor]:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
-            logits = _with_gradient(self.network(leaf))
+            logits = _with_gradient(self._logits(leaf))
             totals = losses(logits, *each).sum(dim=0).unbind()
         # One backward pass after the other: torch's batched ones were no faster on a CPU, and not
         # every layer has them.

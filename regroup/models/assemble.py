@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
 from regroup.images.preprocessing import Preprocessing
-from regroup.models.classifier import Classifier, Normalisation
+from regroup.models.classifier import Classifier, Normalisation, check_normalisation
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -19,7 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BuiltNetwork:
-    """A network and its defaults, as its family of architectures built it."""
+    """A network and its defaults, as its family of architectures built it.
+
+    Attributes:
+        network: in eval state.
+        architecture: its name.
+        num_classes: M.
+        weights_sha256: 64 hex characters.
+        preprocessing: the default.
+        normalisation: the default.
+        class_names: of the M classes, if known.
+        notes: sentences about it for the log.
+    """
 
     network: nn.Module
     architecture: str
@@ -28,23 +39,31 @@ class BuiltNetwork:
     preprocessing: Preprocessing | None
     normalisation: Normalisation
     class_names: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
-    """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts classes."""
+    """Wrap a network; `spec` overrides preprocessing and normalisation, and restricts classes.
+
+    Raises:
+        ConfigurationError: the normalisation cannot be one of pixels in [0, 1].
+    """
+    normalisation = Normalisation(
+        spec.mean or built.normalisation.mean, spec.std or built.normalisation.std
+    )
+    check_normalisation(normalisation, spec.name)
     return Classifier(
         built.network,
         name=spec.name,
         architecture=built.architecture,
         preprocessing=preprocessing_of(spec, built.preprocessing),
-        normalisation=Normalisation(
-            spec.mean or built.normalisation.mean, spec.std or built.normalisation.std
-        ),
+        normalisation=normalisation,
         num_classes=built.num_classes,
         weights_sha256=built.weights_sha256,
         class_names=built.class_names,
         classes=spec.classes,
         compute=spec.compute,
+        notes=built.notes,
     )
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional
 from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import BuiltNetwork, normalisation_of
 from regroup.models.classifier import IMAGENET_NORMALISATION
-from regroup.models.weights import build_seeded, file_or_random
+from regroup.models.weights import built_to_fit
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
@@ -73,8 +73,11 @@ def build_cifar_resnet(spec: ModelSpec) -> BuiltNetwork:
 
     A file without that metadata is assumed to be normalised as ImageNet, like the public weights.
     """
-    classes = spec.num_classes or 10
-    network = build_seeded(lambda: CifarResNet(DEPTHS[spec.name], classes), spec.seed)
-    sha256, weights = file_or_random(network, spec.weights, spec.name)
+    network, classes, weights = built_to_fit(
+        lambda classes: CifarResNet(DEPTHS[spec.name], classes), spec, 10, spec.weights
+    )
     normalisation = normalisation_of(weights.metadata, IMAGENET_NORMALISATION)
-    return BuiltNetwork(network, spec.name, classes, sha256, Preprocessing(32), normalisation)
+    return BuiltNetwork(
+        network, spec.name, classes, weights.sha256, Preprocessing(32), normalisation,
+        notes=weights.notes,
+    )  # fmt: skip

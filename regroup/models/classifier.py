@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,11 @@ from torch import Tensor, nn
 from regroup.errors import ConfigurationError
 from regroup.forward_passes import count_forward_pass
 from regroup.models.compute import Compute
+from regroup.models.outputs import logits_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from regroup.images.preprocessing import Preprocessing
 
 
@@ -29,6 +33,25 @@ class Normalisation:
 
 
 IMAGENET_NORMALISATION = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def check_normalisation(found: Normalisation, model: str) -> None:
+    """Raise ConfigurationError unless `found` can be the normalisation of pixels in [0, 1]."""
+    for name, values, most in (("mean", found.mean, 1.0), ("std", found.std, 2.0)):
+        what = f"the normalisation of model {model} has the {name} {_numbers(values)}"
+        if not all(math.isfinite(value) for value in values):
+            raise ConfigurationError(f"{what}: each value must be finite")
+        if name == "std" and min(values) <= 0:
+            raise ConfigurationError(f"{what}: each value must be positive")
+        if max(abs(value) for value in values) > most:
+            raise ConfigurationError(
+                f"{what}, and pixels are in [0, 1] here: divide the values of a scale of 0 to 255 "
+                "by 255"
+            )
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
 
 
 class Normalize(nn.Module):
@@ -62,6 +85,7 @@ class Classifier(nn.Module):
             are then of these alone. The network's responses do not depend on them: see
             `all_logits`.
         compute: precision and memory format.
+        notes: sentences about the network for the log.
 
     Attributes:
         samples_forwarded: how many samples this Classifier has seen.
@@ -83,6 +107,7 @@ class Classifier(nn.Module):
         class_names: tuple[str, ...] | None = None,
         classes: tuple[int, ...] | None = None,
         compute: Compute = Compute(),  # noqa: B008 - frozen
+        notes: tuple[str, ...] = (),
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=compute.memory_format)
@@ -95,6 +120,7 @@ class Classifier(nn.Module):
         self.class_names = class_names
         self.classes = classes
         self.compute = compute
+        self.notes = notes
         self.weights_sha256 = weights_sha256
         self._kept: Tensor | None
         self.register_buffer("_kept", self._restrict(classes), False)
@@ -106,13 +132,16 @@ class Classifier(nn.Module):
         return self.candidates(self.all_logits(pixels)).float()
 
     def all_logits(self, pixels: Tensor) -> Tensor:
-        """Map pixels (N, 3, H, W) in [0, 1] to the network's own output, for all its classes."""
+        """Map pixels (N, 3, H, W) in [0, 1] to logits of all of the network's classes, as they are.
+
+        Raises:
+            ConfigurationError: the network's output holds no logits: see `logits_of`.
+        """
         self.samples_forwarded += len(pixels)
         count_forward_pass(len(pixels))
         normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
         with self.compute.autocast(pixels.device):
-            logits: Tensor = self.network(normalized)
-        return logits
+            return logits_of(self.network(normalized), len(pixels))
 
     def candidates(self, logits: Tensor) -> Tensor:
         """Select the candidates' logits, (N, M), from those of all of the network's classes."""

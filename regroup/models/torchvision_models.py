@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.error import URLError
@@ -16,14 +17,7 @@ from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.spec import RANDOM_WEIGHTS
-from regroup.models.weights import (
-    Weights,
-    build_seeded,
-    is_file_name,
-    load_into,
-    read_weights,
-    state_sha256,
-)
+from regroup.models.weights import Weights, fitted, is_file_name, read_weights
 
 if TYPE_CHECKING:
     from regroup.models.spec import ModelSpec
@@ -48,20 +42,18 @@ def build_torchvision(spec: ModelSpec) -> BuiltNetwork:
 
     enum = torchvision.models.get_model_weights(spec.name)
     member = _member(spec, enum)
-    classes = spec.num_classes or len(member.meta["categories"])
-    network = build_seeded(
-        lambda: torchvision.models.get_model(
+    network, classes, weights = fitted(
+        lambda classes: torchvision.models.get_model(
             spec.name, weights=None, num_classes=classes, **_OPTIONS.get(spec.name, {})
         ),
-        spec.seed,
+        spec,
+        len(member.meta["categories"]),
+        None if spec.weights == RANDOM_WEIGHTS else _read(spec, member),
     )
-    sha256 = state_sha256(network) if spec.weights == RANDOM_WEIGHTS else ""
-    if not sha256:
-        weights = _read(spec, member)
-        load_into(network, weights, spec.name)
-        sha256 = weights.sha256
     name, names = f"torchvision.{spec.name}", imagenet_names(classes)
-    return BuiltNetwork(network, name, classes, sha256, *_preset(member), names)
+    return BuiltNetwork(
+        network, name, classes, weights.sha256, *_preset(member), names, weights.notes
+    )
 
 
 def _member(spec: ModelSpec, enum: Any) -> Any:
@@ -92,7 +84,7 @@ def _read(spec: ModelSpec, member: Any) -> Weights:
     weights = read_weights(spec.weights if local and spec.weights else _downloaded(spec, member))
     # DenseNet's published files carry the module names of an older torchvision.
     tensors = {_OLD_DENSENET_KEY.sub(r"\1\2", key): t for key, t in weights.tensors.items()}
-    return Weights(weights.source, tensors, weights.sha256, weights.metadata)
+    return replace(weights, tensors=tensors)
 
 
 def _downloaded(spec: ModelSpec, member: Any) -> Path:

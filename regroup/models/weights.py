@@ -5,32 +5,35 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 import tempfile
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from regroup.errors import ConfigurationError
+from regroup.errors import ConfigurationError, one_line
+from regroup.models.checkpoints import SUFFIXES, check_file, read_state
 from regroup.models.spec import RANDOM_WEIGHTS
+from regroup.models.state_names import head_classes, matched, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+    from regroup.models.spec import ModelSpec
 
 
 @dataclass(frozen=True)
 class Weights:
-    """A state dict, the sha256 of the file's bytes and the file's own metadata."""
+    """A state dict, the sha256 of the file's bytes, its own metadata, and notes for the log."""
 
     source: str
-    tensors: Mapping[str, Tensor]
+    tensors: Mapping[str, Any]
     sha256: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def is_file_name(weights: str) -> bool:
@@ -39,19 +42,21 @@ def is_file_name(weights: str) -> bool:
 
 
 def read_weights(path: str | Path) -> Weights:
-    """Read a .safetensors file, or a .pth/.pt state dict with `weights_only=True`.
+    """Read a safetensors file, or what `torch.save` wrote (with `weights_only=True`).
 
     Raises:
-        ConfigurationError: the file does not exist, has another suffix, is damaged, or is not a
+        ConfigurationError: the file does not exist, has another suffix, is damaged, or holds no
             state dict.
     """
     path = Path(path)
-    if path.suffix not in SUFFIXES:
-        raise ConfigurationError(f"weights file {path}: expected one of {', '.join(SUFFIXES)}")
-    if not path.is_file():
-        raise ConfigurationError(f"weights file {path} does not exist")
-    tensors, metadata = _read_safetensors(path) if path.suffix == SUFFIXES[0] else _read_pth(path)
-    return Weights(str(path), tensors, file_sha256(path), metadata)
+    check_file(path)
+    try:
+        tensors, metadata, notes = read_state(path)
+        return Weights(str(path), tensors, file_sha256(path), metadata, notes)
+    except OSError as error:
+        raise ConfigurationError(
+            f"weights file {path} cannot be read: {error.strerror or one_line(error)}"
+        ) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -60,39 +65,53 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise ConfigurationError(f"weights file {path} cannot be read: {error}") from error
-
-
-def _read_pth(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigurationError(
-            f"weights file {path} is not a plain state dict of tensors: {reason}"
-        ) from error
-    if not isinstance(loaded, dict) or not all(isinstance(v, Tensor) for v in loaded.values()):
-        raise ConfigurationError(
-            f"weights file {path} holds {type(loaded).__name__}, not a state dict of tensors: "
-            "save model.state_dict() alone"
-        )
-    return dict(loaded), {}
-
-
 def state_sha256(network: nn.Module) -> str:
-    """Return the sha256 over names, dtypes, shapes and bytes of all tensors of a state dict."""
+    """Return the sha256 over names, dtypes, shapes and bytes of all members of a state dict.
+
+    Raises:
+        ConfigurationError: a member is neither a tensor nor made of tensors and plain values.
+    """
     digest = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for name, value in sorted(network.state_dict().items()):
+        for part in _described(name, value):
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _described(name: str, value: Any) -> Iterator[Any]:
+    """Yield bytes that determine a member of a state dict: a tensor, or a quantised layer's."""
+    if isinstance(value, Tensor):
+        yield from _tensor_bytes(name, value)
+    elif isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from _described(f"{name}.{key}", value[key])
+    elif isinstance(value, tuple | list):
+        for position, member in enumerate(value):
+            yield from _described(f"{name}.{position}", member)
+    elif value is None or isinstance(value, str | bytes | int | float | torch.dtype | torch.Size):
+        yield f"{name} {value!r}\n".encode()
+    else:
+        raise ConfigurationError(
+            f"the state of the network has {name} of type {type(value).__name__}, which cannot be "
+            "compared from run to run: keep tensors and numbers in its state_dict"
+        )
+
+
+def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[Any]:
+    kind = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
+    try:
+        if tensor.layout != torch.strided:
+            kind, tensor = f"{kind} {tensor.layout}", tensor.to_dense()
+        if tensor.is_quantized:
+            kind, tensor = f"{kind} {tensor.qscheme()} {tensor.dequantize()}", tensor.int_repr()
+        plain = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+        yield f"{kind}\n".encode()
+        yield plain.view(torch.uint8).numpy()
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        raise ConfigurationError(
+            f"the network's tensor {name} ({type(tensor).__name__}) cannot be read: "
+            f"{one_line(error)}: make it a plain tensor"
+        ) from error
 
 
 def build_seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -102,33 +121,59 @@ def build_seeded(factory: Callable[[], nn.Module], seed: int) -> nn.Module:
         return factory()
 
 
-def load_into(network: nn.Module, weights: Weights, model: str) -> None:
-    """Copy `weights` into `network`.
+def load_into(network: nn.Module, weights: Weights, model: str) -> Weights:
+    """Copy `weights` into `network`; return them with notes on what was chosen of the file.
 
     Raises:
         ConfigurationError: the weights are of another architecture than `model`.
     """
     expected = network.state_dict()
-    missing = [k for k in expected if k not in weights.tensors and "num_batches_tracked" not in k]
-    unexpected = [key for key in weights.tensors if key not in expected]
-    shapes = [
-        f"{key} is {tuple(tensor.shape)} instead of {tuple(expected[key].shape)}"
-        for key, tensor in weights.tensors.items()
-        if key in expected and tensor.shape != expected[key].shape
-    ]
-    parts = (("missing", missing), ("unexpected", unexpected), ("shapes", shapes))
-    found = "; ".join(f"{what}: {_few(names)}" for what, names in parts if names)
-    if found:
+    given, notes = matched(expected, weights.tensors, weights.source)
+    parts = (
+        ("missing", [k for k in expected if k not in given and "num_batches_tracked" not in k]),
+        ("unexpected", [k for k, t in given.items() if k not in expected and _is_tensor(t)]),
+        ("shapes", [each for k in expected if (each := _unlike(k, expected[k], given.get(k)))]),
+    )
+    if found := "; ".join(f"{what}: {shown(names)}" for what, names in parts if names):
         raise ConfigurationError(
             f"weights file {weights.source} does not fit {model}: {found}. "
-            "Give the weights of this architecture, or the name of the model they belong to"
+            f"{_advice(expected, given)}"
         )
-    network.load_state_dict(dict(weights.tensors), strict=False)
+    network.load_state_dict(
+        {key: _dense(t, expected[key]) for key, t in given.items() if key in expected}, strict=False
+    )
+    return replace(weights, notes=(*weights.notes, *notes))
 
 
-def _few(names: list[str], limit: int = 3) -> str:
-    shown = ", ".join(names[:limit])
-    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor)
+
+
+def _unlike(key: str, expected: Any, given: Any) -> str:
+    """Say how a tensor of a file differs from the network's in kind; "" if it fits."""
+    if not (_is_tensor(expected) and _is_tensor(given)):
+        return ""
+    if given.shape != expected.shape:
+        return f"{key} is {tuple(given.shape)} instead of {tuple(expected.shape)}"
+    if given.is_meta:
+        return f"{key} has no values (meta device)"
+    if expected.is_floating_point() != given.is_floating_point():
+        return f"{key} is {given.dtype} instead of {expected.dtype}"
+    return ""
+
+
+def _dense(given: Any, expected: Any) -> Any:
+    both = _is_tensor(given) and _is_tensor(expected)
+    sparse = both and given.layout != torch.strided and expected.layout == torch.strided
+    return given.to_dense() if sparse else given
+
+
+def _advice(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    sizes = {t.shape[0] for t in expected.values() if _is_tensor(t) and t.dim()}
+    found = {each for size in sizes if (each := head_classes(expected, given, size))}
+    if found:
+        return f"It has another number of classes: give --num-classes {found.pop()}"
+    return "Give the weights of this architecture, or the name of the model they belong to"
 
 
 def file_or_random(network: nn.Module, weights: str | None, model: str) -> tuple[str, Weights]:
@@ -140,16 +185,59 @@ def file_or_random(network: nn.Module, weights: str | None, model: str) -> tuple
     Raises:
         ConfigurationError: neither a file nor random weights were requested.
     """
+    read = _named(weights, model)
+    if read is None:
+        return state_sha256(network), Weights(RANDOM_WEIGHTS, {}, "")
+    read = load_into(network, read, model)
+    return read.sha256, read
+
+
+def built_to_fit(
+    make: Callable[[int], nn.Module], spec: ModelSpec, usual: int, weights: str | None
+) -> tuple[nn.Module, int, Weights]:
+    """Build a network of as many classes as its weights file has, and load that.
+
+    Args:
+        make: builds the network for a number of classes.
+        spec: of the classifier; its `num_classes`, if given, is the number.
+        usual: the number of classes of a file that does not say another.
+        weights: the file, or "random".
+
+    Returns:
+        The network, its number of classes, and the weights (of random ones the sha256 alone).
+
+    Raises:
+        ConfigurationError: the file is not of this architecture, or no weights were requested.
+    """
+    return fitted(make, spec, usual, _named(weights, spec.name))
+
+
+def fitted(
+    make: Callable[[int], nn.Module], spec: ModelSpec, usual: int, read: Weights | None
+) -> tuple[nn.Module, int, Weights]:
+    """Do as `built_to_fit` with weights that were read; None: keep the random ones."""
+    classes = spec.num_classes or usual
+    network = build_seeded(lambda: make(classes), spec.seed)
+    if read is None:
+        return network, classes, Weights(RANDOM_WEIGHTS, {}, state_sha256(network))
+    state = network.state_dict()
+    given, _ = matched(state, read.tensors, read.source)
+    own = None if spec.num_classes else head_classes(state, given, classes)
+    if own is not None:
+        network = build_seeded(lambda: make(own), spec.seed)
+        note = f"weights file {read.source} is of {own} classes, not the usual {classes}"
+        read = replace(read, notes=(*read.notes, note))
+    return network, own or classes, load_into(network, read, spec.name)
+
+
+def _named(weights: str | None, model: str) -> Weights | None:
+    """Return what the named file holds, None for random weights."""
     if weights is None:
         raise ConfigurationError(
             f"{model} needs weights: give a file ({', '.join(SUFFIXES)}), "
             f"or {RANDOM_WEIGHTS!r} for an untrained network"
         )
-    if weights == RANDOM_WEIGHTS:
-        return state_sha256(network), Weights(RANDOM_WEIGHTS, {}, "")
-    read = read_weights(weights)
-    load_into(network, read, model)
-    return read.sha256, read
+    return None if weights == RANDOM_WEIGHTS else read_weights(weights)
 
 
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -160,8 +248,10 @@ def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str
     """
     from safetensors.torch import save
 
+    # Clones: the library refuses tensors that share memory, as tied weights do.
     tensors = {
-        key: tensor.detach().cpu().contiguous() for key, tensor in module.state_dict().items()
+        key: tensor.detach().cpu().contiguous().clone()
+        for key, tensor in module.state_dict().items()
     }
     _write_atomically(Path(path), _with_sorted_header(save(tensors, dict(metadata))))
 

@@ -110,17 +110,17 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
     ("weights", "message"),
     [
         ("gone.safetensors", "does not exist"),
-        ("net.bin", "expected one of .safetensors, .pth, .pt"),
+        ("net.onnx", "expected one of .safetensors, .pth, .pt"),
         ("broken.safetensors", "cannot be read"),
         ("broken.pth", "not a plain state dict"),
         ("pickled.pth", "not a plain state dict"),
-        ("nested.pth", "not a state dict of tensors: save model.state_dict"),
+        ("nested.pth", "does not fit cifar-resnet20: missing: "),
     ],
 )
 def test_a_file_that_is_no_weights_file_is_refused(
     tmp_path: Path, weights: str, message: str
 ) -> None:
-    for name in ("net.bin", "broken.safetensors", "broken.pth"):
+    for name in ("net.onnx", "broken.safetensors", "broken.pth"):
         (tmp_path / name).write_bytes(b"not weights at all")
     torch.save(DigitsCNN(), tmp_path / "pickled.pth")
     torch.save({"state_dict": DigitsCNN().state_dict(), "epoch": 3}, tmp_path / "nested.pth")

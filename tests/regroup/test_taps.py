@@ -1,7 +1,6 @@
 """Finding taps: order, names, channel axes, and every refusal."""
 
 import re
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +10,7 @@ import torchvision.models as zoo
 from torch import Tensor, nn
 
 from regroup.errors import ConfigurationError, RegroupError
-from regroup.taps import Tap, TapPolicy, TapRecorder, discover_taps, logits_of, plan_taps
+from regroup.taps import Tap, TapPolicy, TapRecorder, discover_taps, plan_taps
 
 PIXELS = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
 
@@ -309,12 +308,3 @@ def test_hooks_are_removed() -> None:
     model = zoo.resnet18().eval()
     discover_taps(model, PIXELS, "linear")
     assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
-
-
-def test_logits_of_every_kind_of_output() -> None:
-    logits = torch.rand(2, 5)
-    for output in (logits, (logits, None), [logits], SimpleNamespace(logits=logits)):
-        assert logits_of(output, 2) is logits
-    for wrong in (logits[0], torch.rand(2, 3, 4), {"a": logits}, (), None, torch.rand(3, 5)):
-        with pytest.raises(ConfigurationError, match=r"logits of shape \(2, classes\)"):
-            logits_of(wrong, 2)
