@@ -12,9 +12,12 @@ from PIL import Image
 from torch import Tensor
 
 from regroup.errors import ConfigurationError
+from regroup.images.depth import UnreadableImageError
 from regroup.images.preprocessing import (
+    LIMITS,
+    DecodingLimits,
     Preprocessing,
-    UnreadableImageError,
+    check_memory,
     check_size,
     decode_image,
 )
@@ -48,20 +51,22 @@ class Decoder(Protocol):
         """Decode `images`; `each` applies the decoding of single images on the CPU."""
 
 
-def open_decoder(preprocessing: Preprocessing, device: str) -> Decoder:
+def open_decoder(
+    preprocessing: Preprocessing, device: str, limits: DecodingLimits = LIMITS
+) -> Decoder:
     """Return the decoder that `preprocessing` names, for a network on the torch device `device`.
 
     Raises:
         ConfigurationError: the decoder needs a GPU and `device` is not one.
     """
     if preprocessing.decoder == "pil":
-        return PilDecoder(preprocessing)
+        return PilDecoder(preprocessing, limits)
     if not device.startswith("cuda"):
         raise ConfigurationError(
             f"decoder cuda: images can be decoded on a GPU only, and this worker computes on "
             f"{device}; give the workers GPUs, or decode with PIL (--decoder pil)"
         )
-    return TorchvisionDecoder(preprocessing, device)
+    return TorchvisionDecoder(preprocessing, device, limits)
 
 
 class PilDecoder:
@@ -70,8 +75,8 @@ class PilDecoder:
     Pillow releases the GIL while it decompresses and resizes, so several threads help.
     """
 
-    def __init__(self, preprocessing: Preprocessing) -> None:
-        self._preprocessing = preprocessing
+    def __init__(self, preprocessing: Preprocessing, limits: DecodingLimits = LIMITS) -> None:
+        self._preprocessing, self._limits = preprocessing, limits
 
     def __call__(self, images: Sequence[bytes], each: Each = map) -> Decoded:
         """Decode `images`."""
@@ -84,7 +89,7 @@ class PilDecoder:
 
     def _decode(self, data: bytes) -> np.ndarray[Any, np.dtype[np.float32]] | str:
         try:
-            return decode_image(data, self._preprocessing)
+            return decode_image(data, self._preprocessing, self._limits)
         except UnreadableImageError as error:
             return str(error)
 
@@ -99,19 +104,23 @@ class TorchvisionDecoder:
     truncated.
     """
 
-    def __init__(self, preprocessing: Preprocessing, device: str) -> None:
+    def __init__(
+        self, preprocessing: Preprocessing, device: str, limits: DecodingLimits = LIMITS
+    ) -> None:
         """Try out the decoder.
 
         Args:
             preprocessing: sizes in px, and the interpolation.
             device: a torch device; on "cpu" torchvision decodes with libjpeg.
+            limits: what is refused.
 
         Raises:
             ConfigurationError: this torchvision cannot decode there.
         """
         self._preprocessing = preprocessing
         self._device = torch.device(device)
-        self._pil = PilDecoder(preprocessing)
+        self._pil = PilDecoder(preprocessing, limits)
+        self._limits = limits
         self._try_out()
 
     def __call__(self, images: Sequence[bytes], each: Each = map) -> Decoded:
@@ -147,6 +156,7 @@ class TorchvisionDecoder:
         try:
             with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
                 check_size(*image.size, self._preprocessing)
+                check_memory(image, self._limits)
                 return image.format == "JPEG" and image.mode in ("L", "RGB")
         except Exception:  # PIL reports what is wrong with it
             return False

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import warnings
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Literal, get_args
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from regroup.errors import ConfigurationError, RegroupError
+from regroup.errors import ConfigurationError
+from regroup.images.depth import FORMATS, UnreadableImageError, eight_bits, has_deep_mode
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,12 +21,32 @@ INTERPOLATIONS: tuple[Interpolation, ...] = get_args(Interpolation)
 DecoderName = Literal["pil", "cuda"]
 DECODERS: tuple[DecoderName, ...] = get_args(DecoderName)
 
-# Listed explicitly, because Pillow also opens formats that start another program (EPS).
-FORMATS = ("JPEG", "PNG", "PPM", "WEBP", "BMP", "GIF", "TIFF", "JPEG2000")
+# Said in a sentence by `check_memory`, where the limit can be raised.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Bytes per pixel that Pillow keeps, by mode; others have four.
+_KEPT = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
+_RGB, _SCALED = 4, 10
+# Bytes per pixel that a decoder needs besides: canvases of WebP and GIF, openjpeg's integers,
+# strips of a TIFF; of a JPEG the coefficients of all scans.
+_DECODER = {"WEBP": 8, "GIF": 4, "JPEG2000": 16, "TIFF": 4}
+_SCANS = 6
 
 
-class UnreadableImageError(RegroupError):
-    """One image cannot be turned into pixels; the message is a one-line reason."""
+@dataclass(frozen=True)
+class DecodingLimits:
+    """What is not decoded, and becomes a failed row.
+
+    Attributes:
+        largest: bytes that decoding one image may cost.
+        deep: whether grey of more than 8 bits is decoded. False for an index that does not declare
+            such images: earlier releases took them for 8 bits, under the same fingerprints.
+    """
+
+    largest: int = 256 << 20
+    deep: bool = True
+
+
+LIMITS = DecodingLimits()
 
 
 @dataclass(frozen=True)
@@ -77,15 +99,19 @@ class Preprocessing:
         return described
 
 
-def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float32]:
+def decode_image(
+    data: bytes, preprocessing: Preprocessing, limits: DecodingLimits = LIMITS
+) -> NDArray[np.float32]:
     """Decode one image with PIL, exactly as torchvision's PIL path does.
 
     That is ``Resize``, ``CenterCrop`` and ``ToTensor`` on ``Image.convert("RGB")``. EXIF rotation
-    is ignored, as there. Of several frames the first is used.
+    and transparency are ignored, as there: the colour beneath shows. Of several frames the first is
+    used. Grey of more than 8 bits, which ``convert`` clips, is scaled.
 
     Args:
         data: the encoded image (JPEG, PNG, PPM/PGM, WebP, BMP, GIF, TIFF or JPEG 2000).
         preprocessing: sizes in px.
+        limits: what is refused.
 
     Returns:
         (3, crop, crop) float32 in [0, 1], C-contiguous.
@@ -94,17 +120,20 @@ def decode_image(data: bytes, preprocessing: Preprocessing) -> NDArray[np.float3
         UnreadableImageError: truncated, not an image, too large to decode, or of another size than
             ``crop`` without a resize.
     """
-    image = _resize(_decode_rgb(data), preprocessing)
+    image = _resize(_decode_rgb(data, limits), preprocessing)
     square = np.asarray(_center_crop(image, preprocessing.crop)).transpose(2, 0, 1)
     return np.ascontiguousarray(square, dtype=np.float32) / np.float32(255)
 
 
-def _decode_rgb(data: bytes) -> Image.Image:
+def _decode_rgb(data: bytes, limits: DecodingLimits) -> Image.Image:
     if not data:
         raise UnreadableImageError("the image has no bytes")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            return image.convert("RGB")
+            check_memory(image, limits)
+            return _rgb(image, limits)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError:
         # Pillow's own message names a memory address, which would differ between attempts.
         raise UnreadableImageError(
@@ -117,6 +146,32 @@ def _decode_rgb(data: bytes) -> Image.Image:
         # IndexError ...), and one bad image must cost its row, not its block.
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UnreadableImageError(f"the image cannot be decoded: {reason}") from error
+
+
+def _rgb(image: Image.Image, limits: DecodingLimits) -> Image.Image:
+    if has_deep_mode(image):
+        if not limits.deep:
+            raise UnreadableImageError(
+                "the image has more than 8 bits per channel, which its index does not declare: "
+                "remove the folders of this dataset in digests/ of the store, and index it again"
+            )
+        return eight_bits(image).convert("RGB")
+    image.info.pop("transparency", None)  # of which Pillow would warn
+    return image.convert("RGB")
+
+
+def check_memory(image: Image.Image, limits: DecodingLimits) -> None:
+    """Raise UnreadableImageError for an opened image whose decoding would cost too much memory."""
+    bytes_per_pixel = _KEPT.get(image.mode, 4) + _DECODER.get(image.format or "", 0)
+    bytes_per_pixel += _SCALED if has_deep_mode(image) else 0
+    bytes_per_pixel += 0 if image.mode == "RGB" else _RGB
+    bytes_per_pixel += _SCANS if image.info.get("progressive") else 0
+    width, height = image.size
+    if (cost := width * height * bytes_per_pixel) > limits.largest:
+        raise UnreadableImageError(
+            f"the image is {width} x {height} px and would take {cost >> 20} MB to decode, above "
+            f"the limit of {limits.largest >> 20} MB per sample (--sample-memory)"
+        )
 
 
 def check_size(width: int, height: int, preprocessing: Preprocessing) -> None:

@@ -262,7 +262,7 @@ def test_decode_workers_decode_at_once(
 ) -> None:
     three = threading.Barrier(3, timeout=30)
 
-    def together(data: bytes, preprocessing: Preprocessing) -> object:
+    def together(data: bytes, preprocessing: Preprocessing, *rest: object) -> object:
         three.wait()  # breaks where fewer than three images are decoded at a time
         return decode_image(data, preprocessing)
 

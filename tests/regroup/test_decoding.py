@@ -18,10 +18,10 @@ from torchvision.transforms import v2
 
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, PilDecoder, TorchvisionDecoder, open_decoder
+from regroup.images.depth import UnreadableImageError
 from regroup.images.preprocessing import (
     INTERPOLATIONS,
     Preprocessing,
-    UnreadableImageError,
     decode_image,
 )
 from regroup.models import ModelSpec, load_classifier

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 
 from regroup.images.decoding import open_decoder
+from regroup.images.preprocessing import DecodingLimits
 from regroup_cluster.errors import ClusterUsageError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.sources import open_source
+from regroup_store.sources import DEFAULT_LARGEST, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -111,11 +112,13 @@ class IndexSpec:
         ref: the index.
         labels: the model's class of each label of the dataset; None where they are the same.
         decode_workers: see `decode_threads`.
+        largest: bytes that one image may cost.
     """
 
     ref: str
     labels: tuple[int, ...] | None = None
     decode_workers: DecodeWorkers = "auto"
+    largest: int = DEFAULT_LARGEST
 
     def open(
         self, store_uri: str, element: BlockElement, preprocessing: Preprocessing, device: str
@@ -123,7 +126,14 @@ class IndexSpec:
         """See `ImagesSpec.open`."""
         rows = element.plan.block_rows
         return IndexImages(
-            store_uri, self.ref, rows, preprocessing, device, self.decode_workers, self.labels
+            store_uri,
+            self.ref,
+            rows,
+            preprocessing,
+            device,
+            self.decode_workers,
+            self.labels,
+            self.largest,
         )
 
 
@@ -181,6 +191,7 @@ class IndexImages:
         device: str,
         decode_workers: DecodeWorkers = "auto",
         labels: tuple[int, ...] | None = None,
+        largest: int = DEFAULT_LARGEST,
     ) -> None:
         """Open the index and its source.
 
@@ -192,16 +203,18 @@ class IndexImages:
             device: torch device that the pixels should be on.
             decode_workers: see `decode_threads`.
             labels: see `IndexSpec`.
+            largest: see `IndexSpec`.
 
         Raises:
             ClusterUsageError: a number of threads below 0.
             ConfigurationError: a decoder that this device does not have.
         """
         self._threads = decode_threads(decode_workers, device)
-        self._decoder = open_decoder(preprocessing, device)
         self._device = device
         self._index = SampleIndex.open(open_store(store_uri), index_ref)
-        self._source = open_source(self._index.source_spec)
+        limits = DecodingLimits(largest, self._index.deep)
+        self._decoder = open_decoder(preprocessing, device, limits)
+        self._source = open_source(self._index.source_spec, largest)
         self._block_rows = block_rows
         self._labels = labels
 

@@ -19,7 +19,7 @@ def main(config: BuildBankConfig) -> JsonObject:
     """Index and extract what is missing, and build the bank."""
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:
-        index = index_dataset(session, config.dataset)
+        index = index_dataset(session, config.dataset, label_column=config.label_column)
         network = network_for(network, index, config.classes)
         bank = build_bank(session, network, index, config, config.batch)
         return {

@@ -44,7 +44,7 @@ def main(config: EvaluateConfig) -> JsonObject:
         if config.classes == "all":
             check_network(bank, network)
         attacked = [_adversarials(session, ref) for ref in config.adversarials]
-        index = index_dataset(session, config.dataset)
+        index = index_dataset(session, config.dataset, label_column=config.label_column)
         network = network_for(network, index, config.classes)
         check_network(bank, network)
         for element in attacked:

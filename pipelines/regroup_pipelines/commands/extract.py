@@ -18,7 +18,7 @@ def main(config: ExtractConfig) -> JsonObject:
     """Index the dataset where needed, and extract the missing features."""
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:
-        index = index_dataset(session, config.dataset)
+        index = index_dataset(session, config.dataset, label_column=config.label_column)
         network = network_for(network, index, config.classes)
         element = extract_index(session, network, index, config.batch)
         return {

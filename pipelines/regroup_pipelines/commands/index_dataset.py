@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def main(config: IndexConfig) -> JsonObject:
     """Index one dataset and report its size."""
     with Session(config) as session:
-        index = index_dataset(session, config.dataset, config.name)
+        index = index_dataset(session, config.dataset, config.name, config.label_column)
         return {
             "index": index.ref,
             "samples": index.rows_count,

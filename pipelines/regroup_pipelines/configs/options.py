@@ -47,6 +47,24 @@ class ClusterOptions(StoreOptions):
     decode_workers: int | Literal["auto"] = "auto"
     """Threads per worker that decode images ahead of the network (auto: 1; with a GPU all CPUs of
     the worker but one). 0: decode between batches. Results are identical."""
+    sample_memory: int = 256
+    """Memory that a single image, or a part of a Parquet row group, may cost to read and decode, in
+    MB. One that would take more is a failed row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetOptions:
+    """How a dataset is read."""
+
+    label_column: str | None = None
+    """Where parquet: and webdataset: have their labels: a column, an extension, or a field of the
+    json (default: label or labels, or the only ClassLabel; cls, or label in the json)."""
+
+
+def with_label_column(dataset: str, label_column: str | None) -> str:
+    """Return the dataset with its column of labels in its name: `parquet[fine_label]:GLOB`."""
+    kind, separator, location = dataset.partition(":")
+    return f"{kind}[{label_column}]{separator}{location}" if label_column else dataset
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from regroup_pipelines.configs.options import (
     AttackOptions,
     BankOptions,
     ClusterOptions,
+    DatasetOptions,
     GapOptions,
     ModelOptions,
     SignsName,
@@ -16,7 +17,7 @@ from regroup_pipelines.configs.options import (
 
 
 @dataclass(frozen=True, kw_only=True)
-class IndexConfig(ClusterOptions):
+class IndexConfig(ClusterOptions, DatasetOptions):
     """Index a dataset: one row per image with its id, label and digest.
 
     Example: regroup index-dataset --store runs --dataset imagefolder:photos/val
@@ -32,7 +33,7 @@ class IndexConfig(ClusterOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
+class ExtractConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions):
     """Extract the features of a dataset: one forward pass per image, stored and reused.
 
     Example: regroup extract --store runs --dataset digits:val --model digits-cnn
@@ -44,7 +45,7 @@ class ExtractConfig(ClusterOptions, ModelOptions, GapOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
+class BuildBankConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, BankOptions):
     """Build the class-conditional mixtures of every voter from clean training images.
 
     Example: regroup build-bank --store runs --dataset digits:train --model digits-cnn
@@ -56,7 +57,7 @@ class BuildBankConfig(ClusterOptions, ModelOptions, GapOptions, BankOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(ClusterOptions, ModelOptions, GapOptions, AttackOptions):
+class AttackConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, AttackOptions):
     """Attack the correctly classified images of a dataset and store the adversarials.
 
     Example: regroup attack --store runs --dataset digits:val --model digits-cnn
@@ -87,7 +88,7 @@ class AttackListConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ClusterOptions, ModelOptions, GapOptions, VotingOptions):
+class EvaluateConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, VotingOptions):
     """Print the accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
 
     Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn

@@ -24,6 +24,7 @@ from regroup_pipelines.configs.options import (
     TapPolicyName,
     TieBreakName,
     VotingOptions,
+    with_label_column,
 )
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.schema.attacks import (
@@ -40,7 +41,7 @@ from regroup_pipelines.schema.paper_values import read_paper_values
 from regroup_pipelines.schema.spelling import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 TableName = Literal[
@@ -50,6 +51,8 @@ TableName = Literal[
 FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
 DATA = "{data}"
 SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
+# The kinds whose labels lie beside the images, in a column that may be named.
+LABELLED = ("parquet:", "webdataset:")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -136,6 +139,7 @@ class Study:
         data: replaces `{data}` in datasets and weights.
         paper_values: file of published values to show next to the measured ones.
         block_rows: samples per block.
+        label_columns: where the labels of a dataset are, by its name.
         taps: tap policies; correctly classified samples are chosen by features of the first.
         model: the classifier.
         datasets: source of every dataset, by name.
@@ -155,6 +159,7 @@ class Study:
     taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
     model: Model
     datasets: dict[str, Text]
+    label_columns: dict[str, Text] = Field(default_factory=dict)
     banks: Annotated[dict[str, DeclaredBank], Field(min_length=1)]
     subsets: dict[str, Subset] = Field(default_factory=dict)
     attacks: dict[str, Attack] = Field(default_factory=dict)
@@ -199,7 +204,9 @@ class Study:
 
     def source(self, dataset: str) -> str:
         """Return the source spec of a dataset, such as "imagefolder:data/val"."""
-        return self.located(self.datasets[dataset])
+        return with_label_column(
+            self.located(self.datasets[dataset]), self.label_columns.get(dataset)
+        )
 
     def model_options(self, policy: TapPolicyName) -> ModelOptions:
         """Return the model's options with the tap policy `policy` and `{data}` replaced."""
@@ -220,6 +227,8 @@ class Study:
                 _check_name((section, name), name)
         for name, source in self.datasets.items():
             _check_source(("datasets", name), source)
+        for name in self.label_columns:
+            _check_labelled(name, self.datasets)
         for path, dataset in self._references():
             if dataset not in self.datasets:
                 raise MistakeError(
@@ -300,7 +309,17 @@ def _check_name(path: tuple[str, ...], name: str) -> None:
 
 def _check_source(path: tuple[str, ...], source: str) -> None:
     kind, _, location = source.partition(":")
+    kind = kind.partition("[")[0]
     if kind not in SOURCES:
         raise MistakeError(path, f"there is no kind of dataset {suggestion(kind, SOURCES)}")
     if not location and source != "digits":
         raise MistakeError(path, f"{source!r} has no location: give {kind}:LOCATION")
+
+
+def _check_labelled(name: str, datasets: Mapping[str, str]) -> None:
+    path = ("label_columns", name)
+    if name not in datasets:
+        raise MistakeError(path, f"there is no dataset {suggestion(name, datasets)}")
+    if not datasets[name].startswith(LABELLED):
+        known = " and ".join(kind.rstrip(":") for kind in LABELLED)
+        raise MistakeError(path, f"only datasets of the kinds {known} have columns: leave it out")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from regroup_cluster.workers.attack import AttackWork
 from regroup_cluster.workers.extraction import example_pixels
-from regroup_cluster.workers.images import IndexSpec
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.log import log
 from regroup_pipelines.results.attack_summary import summarise_attack
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
+from regroup_pipelines.steps.extraction import index_images
 from regroup_pipelines.steps.network import label_map
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import adversarials_spec
@@ -113,7 +113,7 @@ def attack_index(
     work = AttackWork(
         store_uri=session.store.uri,
         adversarials_ref=element.ref,
-        images=IndexSpec(index.ref, labels, session.options.decode_workers),
+        images=index_images(session, index, labels),
         model=network.spec,
         attack=spec,
         batch=batch,

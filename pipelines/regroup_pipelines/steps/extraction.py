@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from regroup_cluster.workers.extraction import ExtractionWork
 from regroup_cluster.workers.images import AdversarialsSpec, IndexSpec
 from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.steps.indexing import largest_sample
 from regroup_pipelines.steps.network import label_map
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import features_spec
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
     from regroup_pipelines.steps.session import Session
     from regroup_store.format.element_spec import ElementSpec
     from regroup_store.kinds.indexes import SampleIndex
+
+
+def index_images(session: Session, index: SampleIndex, labels: tuple[int, ...] | None) -> IndexSpec:
+    """Return where workers find the images of an index, and how they read them."""
+    options = session.options
+    return IndexSpec(index.ref, labels, options.decode_workers, largest_sample(options))
 
 
 def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
@@ -33,7 +40,7 @@ def extract_index(
     """Extract the features of an index under `network`; computes only missing blocks."""
     spec = index_features_spec(network, index, session.options.block_rows)
     labels = label_map(index, network)
-    images = IndexSpec(index.ref, labels, session.options.decode_workers)
+    images = index_images(session, index, labels)
     return _extract(session, network, spec, images, batch)
 
 

@@ -15,7 +15,7 @@ from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
-from regroup_pipelines.steps.indexing import index_dataset
+from regroup_pipelines.steps.indexing import index_dataset, largest_sample
 from regroup_pipelines.steps.inference_time import TABLE, TimedPrediction, time_inference
 from regroup_pipelines.steps.network import network_for, open_network
 from regroup_pipelines.steps.scoring import score
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
     from regroup_store.kinds.indexes import SampleIndex
+    from regroup_store.sources import Source
 
 _T = TypeVar("_T")
 
@@ -118,7 +119,7 @@ class StudySteps:
         classes: dict[str, tuple[str, ...]] = {}
         for name in self.study.used:
             try:
-                classes[name] = open_source(self.study.source(name)).class_names
+                classes[name] = self._source(name).class_names
             except StoreUsageError as error:
                 raise MistakeError(("datasets", name), str(error)) from error
         for name, subset in self.study.subsets.items():
@@ -132,6 +133,9 @@ class StudySteps:
                     f"its {len(classes[name])} classes are not the {len(classes[first])} of "
                     f'{first}: with model.classes = "dataset" all datasets need the same',
                 )
+
+    def _source(self, dataset: str) -> Source:
+        return open_source(self.study.source(dataset), largest_sample(self.session.options))
 
     def steps(self) -> Iterator[Step]:
         """Yield every step; those that need the network come first, then those run by tasks.

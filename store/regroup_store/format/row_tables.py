@@ -185,7 +185,7 @@ class Draft(Generic[_T]):
         found = find_location(backend, kind, fingerprint)
         location = found or new_location(kind, self.name, fingerprint)
         manifest = self._manifest(location, fingerprint, recorded)
-        if not (found and _same_place(read_manifest(backend, found), manifest)):
+        if not (found and _same_record(read_manifest(backend, found), manifest, recorded)):
             for number, part in enumerate(self.spool.parts()):
                 backend.replace(location.key(part_name(number)), part)
             backend.replace(location.key("manifest.json"), seal(manifest))
@@ -209,8 +209,13 @@ class Draft(Generic[_T]):
         }
 
 
-def _same_place(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-    return all(old[key] == new[key] for key in ("source_spec", "parts"))
+def _same_record(
+    old: Mapping[str, object], new: Mapping[str, object], recorded: Mapping[str, object]
+) -> bool:
+    """Whether a table lies where it did, and has the same to record beside its environment."""
+    before: Any = old["recorded"]
+    same = all(old[key] == new[key] for key in ("source_spec", "parts"))
+    return same and all((before.get(key) or None) == (recorded[key] or None) for key in recorded)
 
 
 @dataclass

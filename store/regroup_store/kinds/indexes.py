@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
 from regroup_store.format.row_tables import RowTable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from regroup_store.format.store import Store
 
@@ -24,6 +25,10 @@ COLUMNS = pa.schema(
         pa.field("digest", pa.string(), nullable=False),
     ]
 )
+# What an index declares that holds images of more than 8 bits: their pixels are other ones than
+# those of releases that clipped them.
+_DEPTH = "depth"
+_SCALED = {_DEPTH: "more than 8 bits per channel are scaled to 8"}
 
 
 class SampleIndex(RowTable):
@@ -32,6 +37,22 @@ class SampleIndex(RowTable):
     kind: ClassVar[str] = KIND
     columns: ClassVar[pa.Schema] = COLUMNS
     hashed: ClassVar[tuple[str, ...]] = ("sample_id", "label", "digest")
+
+    @property
+    def deep(self) -> bool:
+        """Whether it declares images of more than 8 bits per channel, which are then scaled."""
+        return _DEPTH in self._inputs
+
+    @property
+    def left_out(self) -> dict[str, object]:
+        """What of the dataset is no sample: counts and first names, by reason."""
+        recorded: Any = self.manifest["recorded"]
+        return dict(recorded.get("left_out", {}))
+
+    @property
+    def _inputs(self) -> dict[str, object]:
+        inputs: Any = self.manifest["inputs"]
+        return dict(inputs)
 
     @classmethod
     def write(
@@ -42,6 +63,7 @@ class SampleIndex(RowTable):
         class_names: Sequence[str],
         source_spec: str,
         recorded: Mapping[str, object] | None = None,
+        deep: Callable[[], bool] | None = None,
     ) -> SampleIndex:
         """Write the rows and open their index.
 
@@ -55,12 +77,16 @@ class SampleIndex(RowTable):
             class_names: of labels 0, 1, ...
             source_spec: where the images are.
             recorded: more to record.
+            deep: asked once all rows are read: whether there are images of more than 8 bits per
+                channel; hashed where there are.
 
         Raises:
             StoreUsageError: no rows, a repeated sample_id, or a label without a class name.
         """
         inputs = {"class_names": list(class_names)}
         with cls._drafted(name, rows, inputs, source_spec) as draft:
+            if deep is not None and deep():
+                draft = replace(draft, inputs={**draft.inputs, **_SCALED})
             return draft.write(store, recorded or {})
 
     def derive(
@@ -78,6 +104,7 @@ class SampleIndex(RowTable):
             "class_names": list(self.class_names),
             "parent": self.fingerprint,
             "selection": dict(selection),
+            **({_DEPTH: self._inputs[_DEPTH]} if self.deep else {}),
         }
         with self._drafted(name, self.take(rows), inputs, self.source_spec) as draft:
             return draft.write(store, {})

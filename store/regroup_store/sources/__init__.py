@@ -23,7 +23,7 @@ from regroup_store.sources.webdataset import WebDatasetSource
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["Source", "SourceRow", "open_source"]
+__all__ = ["DEFAULT_LARGEST", "Source", "SourceRow", "open_source", "split_spec"]
 
 KNOWN = (
     "digits, digits:train, digits:val, imagefolder:PATH, imagenet:train:PATH, imagenet:val:PATH, "
