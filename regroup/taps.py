@@ -48,6 +48,7 @@ ACTIVATIONS = frozenset(
     tanhshrink threshold""".split()  # noqa: SIM905
 )
 _ATTENTION = "multi_head_attention_forward"
+_QUANTISED = ("torch.ao.nn.quantized", "torch.ao.nn.intrinsic.quantized")
 LINEARS = frozenset(
     [f"conv{kind}{rank}d" for kind in ("", "_transpose") for rank in (1, 2, 3)]
     + ["linear", _ATTENTION]
@@ -196,6 +197,8 @@ class TapRecorder(_CallWatcher):
         if call.tap is None:
             return
         response = _samples_first(function, response.detach())
+        if response.is_quantized:
+            response = response.dequantize()
         self._check(call.tap, call.rows, response)
         self._receive(self._tap, response)
         self._tap += 1
@@ -288,7 +291,7 @@ def plan_taps(
             f"unknown tap policy {policy!r}: choose from {', '.join(TAP_POLICIES)}"
         )
     check_evaluation_mode(model)
-    _refuse_opaque(model)
+    _refuse_opaque(model, policy)
     provenance = ChannelAxisTracker([*model.parameters(), *model.buffers()])
     with torch.no_grad(), ModulePath(model, root_module or model) as path:
         discoverer = _Discoverer(policy, provenance, path)
@@ -321,13 +324,30 @@ def check_evaluation_mode(model: nn.Module) -> None:
             )
 
 
-def _refuse_opaque(model: nn.Module) -> None:
+def _refuse_opaque(model: nn.Module, policy: TapPolicy) -> None:
     for path, module in model.named_modules():
-        if isinstance(module, torch.jit.ScriptModule) or hasattr(module, "_orig_mod"):
+        if _is_quantised(module, policy):
+            raise ConfigurationError(
+                f"the layer {path or 'itself'!r} is quantised, and its responses cannot be tapped "
+                f"under policy {policy!r}: give the network from before its quantisation"
+                + (", or use policy 'preactivation'" if policy == "linear" else "")
+            )
+        compiled = getattr(module, "_compiled_call_impl", None) or hasattr(module, "_orig_mod")
+        if isinstance(module, torch.jit.ScriptModule) or compiled:
             raise ConfigurationError(
                 f"module {path or 'itself'!r} of the model is scripted or compiled, so its layers "
                 "cannot be tapped; pass the model from before torch.jit or torch.compile"
             )
+
+
+def _is_quantised(module: nn.Module, policy: TapPolicy) -> bool:
+    """Whether a module computes a response of `policy` by quantised kernels, which are no calls."""
+    kind = type(module)
+    if not kind.__module__.startswith(_QUANTISED):
+        return False
+    if policy == "linear":
+        return callable(getattr(module, "weight", None))
+    return "ReLU" in kind.__name__ or "activation" in kind.__module__
 
 
 def _refuse_empty(model: nn.Module, plan: TapPlan) -> None:

@@ -125,8 +125,8 @@ class AttackedNetwork:
             logits = _with_gradient(self._logits(leaf))
             # A sum: the gradient of a sample must not depend on the size of its batch.
             total = loss(logits, *each).sum()
-        (gradient,) = torch.autograd.grad(total, leaf)
-        return logits.detach(), gradient
+        (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
+        return logits.detach(), _used(gradient)
 
     def gradients(
         self, pixels: Tensor, losses: Callable[..., Tensor], *each: Tensor
@@ -159,7 +159,7 @@ class AttackedNetwork:
         # every layer has them.
         last = len(totals) - 1
         gradients = [
-            torch.autograd.grad(total, leaf, retain_graph=k < last)[0]
+            _used(torch.autograd.grad(total, leaf, retain_graph=k < last, allow_unused=True)[0])
             for k, total in enumerate(totals)
         ]
         return logits.detach(), torch.stack(gradients, dim=1)
@@ -167,11 +167,22 @@ class AttackedNetwork:
 
 def _with_gradient(logits: Tensor) -> Tensor:
     if not logits.requires_grad:
-        raise ConfigurationError(
-            "the network gives no gradient with respect to its input: "
-            "this attack needs one (is forward under torch.no_grad?)"
-        )
+        raise _no_gradient()
     return logits
+
+
+def _used(gradient: Tensor | None) -> Tensor:
+    """Return a gradient that is None where the logits do not come from the pixels."""
+    if gradient is None:
+        raise _no_gradient()
+    return gradient
+
+
+def _no_gradient() -> ConfigurationError:
+    return ConfigurationError(
+        "the network gives no gradient with respect to its input: this attack needs one (is "
+        "forward under torch.no_grad, or a layer quantised?)"
+    )
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

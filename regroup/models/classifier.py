@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,6 +17,7 @@ from regroup.models.outputs import logits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from regroup.images.preprocessing import Preprocessing
 
@@ -142,6 +144,15 @@ class Classifier(nn.Module):
         normalized = self.normalize(pixels).contiguous(memory_format=self.compute.memory_format)
         with self.compute.autocast(pixels.device):
             return logits_of(self.network(normalized), len(pixels))
+
+    def without_gradients(self) -> AbstractContextManager[None]:
+        """Return the context of forward passes that nothing is differentiated through.
+
+        Inference mode, or where tensors are sparse, which it does not take, `torch.no_grad`.
+        """
+        tensors = chain(self.network.parameters(), self.network.buffers())
+        plain = all(tensor.layout == torch.strided for tensor in tensors)
+        return torch.inference_mode() if plain else torch.no_grad()
 
     def candidates(self, logits: Tensor) -> Tensor:
         """Select the candidates' logits, (N, M), from those of all of the network's classes."""

@@ -193,5 +193,5 @@ class ExtractionWorker:
         return BlockOutcome(committed, len(images.rows.sample_ids), buffer.failed)
 
     def _forward(self, batch: ImageBatch) -> Extraction:
-        with torch.inference_mode():
+        with self._classifier.without_gradients():
             return self._extractor(batch.pixels.to(self._work.device))
