@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,22 @@ def test_corrupt_image_is_a_failed_row_and_counted(
     assert outcome.status == 0
     assert (outcome.json["samples"], outcome.json["failed"]) == (4, 1)
     assert "1 FAILED" in outcome.err
+    told = "1 of 4 samples failed: .*not an image.*the first: class1/1.png"
+    assert len(re.findall(told, outcome.err)) == 1, outcome.err
+
+
+def test_when_no_image_can_be_decoded_the_command_fails_and_says_why(
+    run: Run, local_ray: None, tmp_path: Path, weights: Path
+) -> None:
+    root = image_folder(tmp_path / "photos", images=3)
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        path.write_bytes(path.read_bytes()[:60] if number else b"not an image")
+    command = ("extract", "--store", tmp_path / "s", "--dataset", f"imagefolder:{root}", *MODEL)
+    for _ in range(2):  # also where the store holds the failed rows already
+        outcome = run(*command, weights)
+        assert outcome.status == 1
+        assert "all 6 samples failed: " in sentence(outcome)
+        assert re.search(r"\(5, the first: class0/1.png\); .*\(1, the first", sentence(outcome))
 
 
 def test_weights_of_another_architecture(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.render.escapes import csv_table
 from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import print_line
 from regroup_pipelines.results.records import AttackNotRun, StudyResults
@@ -147,7 +148,7 @@ def _csv(
 
     plain = pa.schema([(f.name, pa.string() if f.type == WORD else f.type) for f in SCHEMA])
     with _replaced(folder / f"{study}-samples.csv") as path, csv.CSVWriter(path, plain) as writer:
-        yield lambda table: writer.write_table(table.cast(plain))
+        yield lambda table: writer.write_table(csv_table(table.cast(plain)))
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.printable import printable
 from regroup_pipelines.render.plots import SIGN_STYLES, per_cent, pyplot, save_figure
 from regroup_pipelines.render.study_tables import NAMES
 from regroup_pipelines.results.base import MEASURES
@@ -81,7 +82,7 @@ def figure_3(results: StudyResults, evaluation: EvaluationResults, path: Path) -
             if share is None and number == 1:
                 why = "not run" if found is None else "no samples"
                 axis.text(x, 3, why, rotation=90, ha="center", va="bottom")
-    axis.set_xticks(range(len(names)), names, rotation=30, ha="right")
+    axis.set_xticks(range(len(names)), [*map(printable, names)], rotation=30, ha="right")
     title = f"{evaluation.taps} taps, k = {evaluation.k}; attacked images: over #S"
     axis.set(ylim=(0, 102), ylabel="REGroup top-1, %", title=title)
     _legend_beside(axis)

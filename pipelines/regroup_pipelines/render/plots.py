@@ -5,6 +5,8 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.printable import printable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
@@ -86,6 +88,7 @@ def pyplot() -> Any:
 
     mpl.use("Agg")
     mpl.rcParams["svg.hashsalt"] = "regroup"
+    mpl.rcParams["text.parse_math"] = False  # a name with two $ is no formula
     import matplotlib.pyplot as plt
 
     return plt
@@ -93,7 +96,11 @@ def pyplot() -> Any:
 
 def save_figure(figure: Any, path: Path) -> None:
     """Write a figure as a PNG to `path` and as an SVG next to it, without a date."""
+    from matplotlib.text import Text
+
     path.parent.mkdir(parents=True, exist_ok=True)
+    for each in figure.findobj(Text):
+        each.set_text(printable(each.get_text()))
     figure.tight_layout()
     figure.savefig(path, dpi=150)
     figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.render.attack_table import attacks_table
 from regroup_pipelines.render.caption import caption, image_lines
+from regroup_pipelines.render.escapes import markdown_text
 from regroup_pipelines.render.inference_table import inference_table
 from regroup_pipelines.render.paper_figures import figure_2, figure_3, figure_4
 from regroup_pipelines.render.paper_tables import (
@@ -49,15 +50,16 @@ def write_report(results: StudyResults, report: Report, output: Path) -> list[Pa
 
 def caption_of(results: StudyResults, evaluation: EvaluationResults) -> str:
     """Return the text below every Markdown table: caption and list of the sets of images."""
-    return "\n".join([caption(results, evaluation), "", *image_lines(results)]) + "\n"
+    lines = [*caption(results, evaluation).splitlines(), "", *image_lines(results)]
+    return "".join(f"{markdown_text(line)}\n" for line in lines)
 
 
 def _write_table(stem: Path, tables: list[Table], below: str) -> list[Path]:
     """Write the first table as Markdown, CSV, JSON and LaTeX, and append the others as text."""
     first, *others = tables
-    parts = [f"# {first.title}", "", first.markdown, first.note, ""]
+    parts = [f"# {markdown_text(first.title)}", "", first.markdown, markdown_text(first.note), ""]
     for table in others:
-        parts += [f"{table.title}: {table.note}", "", table.markdown]
+        parts += [markdown_text(f"{table.title}: {table.note}"), "", table.markdown]
     written = [
         _write(stem.with_suffix(".md"), "\n".join([*parts, below])),
         _write(stem.with_suffix(".csv"), first.csv),
@@ -69,7 +71,7 @@ def _write_table(stem: Path, tables: list[Table], below: str) -> list[Path]:
 
 def _write(path: Path, text: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

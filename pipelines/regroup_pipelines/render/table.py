@@ -8,9 +8,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from regroup_pipelines.render.escapes import csv_value, markdown_text
 from regroup_pipelines.render.latex import latex_table
 from regroup_pipelines.results.base import NOT_RUN
 
@@ -75,7 +77,7 @@ class Table:
     def markdown(self) -> str:
         """The table as Markdown; the first column is left-aligned, all others right-aligned."""
         lines = [self.heads, ["---"] + ["---:"] * (len(self.heads) - 1), *self.texts]
-        return "".join(f"| {' | '.join(map(_escaped, line))} |\n" for line in lines)
+        return "".join(f"| {' | '.join(map(markdown_text, line))} |\n" for line in lines)
 
     @property
     def csv(self) -> str:
@@ -99,14 +101,15 @@ def csv_text(rows: Sequence[FlatRow]) -> str:
     """Format rows with the same keys as CSV; "" where there are none."""
     text = io.StringIO()
     if rows:
-        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        writer = csv.writer(text, lineterminator="\n")
+        for line in (rows[0].keys(), *(row.values() for row in rows)):
+            writer.writerow([_quotable(csv_value(value)) for value in line])
     return text.getvalue()
 
 
-def _escaped(cell: str) -> str:
-    return cell.replace("|", "\\|")
+def _quotable(value: object) -> object:
+    """Return `value` with newlines for carriage returns, which Python's writer does not quote."""
+    return re.sub("\r\n?", "\n", value) if isinstance(value, str) else value
 
 
 def text_cell(value: object, href: str | None = None) -> Cell:

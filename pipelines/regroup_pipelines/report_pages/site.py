@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.printable import printable
 from regroup_pipelines.report_pages.tables import headline_table
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class Site:
             undefined=StrictUndefined,
             trim_blocks=True,
             lstrip_blocks=True,
+            finalize=lambda value: printable(value) if type(value) is str else value,
         )
         # No spaces in JSON: the explorer's numbers make up most of its page.
         environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
@@ -150,4 +152,4 @@ def _script(path: Path, content: Any) -> None:
 
 
 def _text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")

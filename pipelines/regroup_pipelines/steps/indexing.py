@@ -10,6 +10,7 @@ from regroup_cluster.workers.indexing import DEEP, IndexingWork, digested
 from regroup_pipelines.configs.options import with_label_column
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.results.records import LedgerEntry
+from regroup_pipelines.steps.failed_rows import Reasons
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import Listing
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 # Images whose depth is looked at where a store does not say how many are deep.
 LOOKED_AT = 16
+_NAMING = ("sample_id", "locator")
 
 
 def dataset_name(dataset: str) -> str:
@@ -50,6 +52,9 @@ def index_dataset(
     An unreadable image keeps its row, with an empty digest, and becomes a failed row of everything
     that is made from the index. What of the dataset is no sample is counted, in the log and in the
     index's manifest.
+
+    Raises:
+        IncompleteError: no image can be read.
     """
     started = time.perf_counter()
     dataset = with_label_column(dataset, label_column)
@@ -74,6 +79,7 @@ def index_dataset(
     _log(session, index, rows.unreadable, index.ref not in known, started)
     if left_out[1]:
         session.announce(f"index {index.ref}: left out: {left_out[1]}")
+    rows.unreadable.refuse_all(f"index {index.ref}", index.rows_count)
     return index
 
 
@@ -108,13 +114,13 @@ class _IndexRows:
     """Iterates over the rows of an index, one block at a time.
 
     Attributes:
-        unreadable: images without a digest.
+        unreadable: why images have no digest.
         deep: images of more than 8 bits per channel.
     """
 
     def __init__(self, listing: Listing, digests: BlockElement, source: Source) -> None:
         self._listing, self._digests, self._source = listing, digests, source
-        self.unreadable = 0
+        self.unreadable = Reasons()
         self.deep = 0
 
     def has_deep(self) -> bool:
@@ -128,8 +134,7 @@ class _IndexRows:
             listed = self._listing.rows(self._digests.plan.span(block))
             digests = self._digests.read_table(block, ["digest"])["digest"].to_pylist()
             self._count_deep(block, listed["locator"].to_pylist())
-            digests = self._retried(listed["locator"].to_pylist(), digests)
-            self.unreadable += digests.count("")
+            digests = self._retried(listed, digests)
             column = pa.array(digests, pa.string())
             yield listed.drop_columns("stamp").append_column(
                 pa.field("digest", pa.string(), nullable=False), column
@@ -142,18 +147,22 @@ class _IndexRows:
             found = digested(self._source, locators[:LOOKED_AT])[1]
         self.deep += int(str(found or 0))
 
-    def _retried(self, locators: list[str], digests: list[str]) -> list[str]:
+    def _retried(self, listed: pa.Table, digests: list[str]) -> list[str]:
         """Read unreadable images once more: the cause may be gone though the stamp is unchanged."""
         bad = [row for row, digest in enumerate(digests) if not digest]
-        found, deep = digested(self._source, [locators[row] for row in bad])
+        named = (listed[name].to_pylist() for name in _NAMING)
+        samples, locators = ([names[row] for row in bad] for names in named)
+        found, deep = digested(self._source, locators)
         self.deep += deep
-        for row, digest in zip(bad, found, strict=True):
+        for row, sample, digest in zip(bad, samples, found, strict=True):
             digests[row] = "" if isinstance(digest, OSError) else digest
+            if isinstance(digest, OSError):
+                self.unreadable.add(sample, str(digest))
         return digests
 
 
 def _log(
-    session: Session, index: SampleIndex, unreadable: int, created: bool, started: float
+    session: Session, index: SampleIndex, unreadable: Reasons, created: bool, started: float
 ) -> None:
     rows, seconds = index.rows_count, time.perf_counter() - started
     samples = rows if created else 0
@@ -164,13 +173,14 @@ def _log(
             blocks=int(created),
             skipped=int(not created),
             samples=samples,
-            failed=unreadable,
+            failed=unreadable.counts.total(),
             forward_passes=0,
             seconds=seconds,
         )
     )
     state = "written" if created else "already in the store"
-    warning = f", {unreadable} UNREADABLE images keep their rows" if unreadable else ""
+    failed = unreadable.counts.total()
+    warning = f", {failed} UNREADABLE images keep their rows: {unreadable}" if failed else ""
     session.announce(
         f"index {index.ref}: {rows} images, {len(index.class_names)} classes, {state}{warning}"
     )

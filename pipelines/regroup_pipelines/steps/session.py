@@ -19,6 +19,7 @@ from regroup_pipelines.configs.table import command_of
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.log import log
 from regroup_pipelines.results.records import LedgerEntry, found_entry
+from regroup_pipelines.steps.failed_rows import FailedRows
 from regroup_pipelines.steps.run_record import RunRecord
 from regroup_store.format.block_plan import format_blocks
 from regroup_store.format.store import open_store
@@ -53,6 +54,7 @@ class Session:
     create: bool = True
     allow_missing: bool = False
     ledger: list[LedgerEntry] = field(default_factory=list)
+    _failed_rows: FailedRows = field(default_factory=FailedRows)
     _stack: ExitStack = field(default_factory=ExitStack)
     _pool: WorkerPool | None = None
     _joined: bool = False
@@ -224,6 +226,7 @@ class Session:
 
         Raises:
             GapError: blocks are missing, and the session does not allow that.
+        IncompleteError: all rows failed.
         """
         missing, summary = element.missing(), element.summary()
         if missing and self.allow_missing:
@@ -232,6 +235,11 @@ class Session:
             gaps = element.gaps if self.allow_missing else []
             element.finalise(summarise(element), without=gaps)
         warn_missing(step, element)
+        self._tell_failed(step, element)
+
+    def _tell_failed(self, step: str, element: BlockElement) -> None:
+        """Log why rows failed; raises IncompleteError where all did."""
+        self._failed_rows.tell(step, element)
 
     def record(
         self, step: str, ref: str, report: DispatchReport, skipped: int, started: float

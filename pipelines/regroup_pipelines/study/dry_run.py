@@ -145,6 +145,9 @@ class DryRunSession(Session):
         if not element.missing():
             super().finish(step, element, summarise)
 
+    def _tell_failed(self, step: str, element: BlockElement) -> None:
+        """Log nothing: the run that made the element did."""
+
     def announce(self, line: str) -> None:
         """Log nothing: a dry run does not do what `line` reports."""
 

@@ -18,7 +18,8 @@ from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.studies import RunConfig
 from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.render import paper_figures
-from regroup_pipelines.render.latex import escaped, latex_table
+from regroup_pipelines.render.escapes import latex_text
+from regroup_pipelines.render.latex import latex_table
 from regroup_pipelines.render.paper_tables import (
     PAPER_TABLES,
     paper_note,
@@ -356,7 +357,7 @@ def test_latex_of_the_papers_tables(paper: Paper) -> None:
 
 
 def test_latex_escapes_every_special_letter() -> None:
-    assert escaped("a_b & 5 % #1 $x$ {y} ~ ^ \\") == (
+    assert latex_text("a_b & 5 % #1 $x$ {y} ~ ^ \\") == (
         r"a\_b \& 5 \% \#1 \$x\$ \{y\} \textasciitilde{} \textasciicircum{} \textbackslash{}"
     )
     lines = latex_table(["h"], [["[1]"]], "t", "n", "tab:x").splitlines()
