@@ -102,8 +102,9 @@ def csv_text(rows: Sequence[FlatRow]) -> str:
     text = io.StringIO()
     if rows:
         writer = csv.writer(text, lineterminator="\n")
-        for line in (rows[0].keys(), *(row.values() for row in rows)):
-            writer.writerow([_quotable(csv_value(value)) for value in line])
+        keys = list(rows[0])
+        for line in ({key: key for key in keys}, *rows):
+            writer.writerow([_quotable(csv_value(line[key])) for key in keys])
     return text.getvalue()
 
 
