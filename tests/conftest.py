@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -17,6 +18,9 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 _HOME = tempfile.mkdtemp(prefix="regroup-tests-home-")
 for _name in [name for name in os.environ if name.startswith("XDG_")]:
     del os.environ[_name]
+# A shell without job control ignores it for `pytest &`: nothing could be interrupted then.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 os.environ.update(HOME=_HOME, RAY_USAGE_STATS_ENABLED="0", RAY_AUTH_MODE="token")
 
 

@@ -6,26 +6,34 @@ Importing this module does not import ray, so that the commands start quickly.
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import secrets
 import signal
 import socket
 import sys
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from regroup_cluster.code_version import check_one_source, shipped_folders
-from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.errors import ClusterError, ClusterUsageError
+from regroup_cluster.head_watch import watched_head
+from regroup_cluster.printable import printable
+from regroup_cluster.session_folder import session_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
-# Ray replaces 127.0.0.1 by the machine's external address; other loopback addresses are kept.
-LOOPBACK = "127.0.0.2"
+LOOPBACK = "127.0.0.1"
+LOCAL_NAMES = (LOOPBACK, "localhost", "::1")
 CLIENT_PORT = 10001
+# Of a reason of Ray's, which may hold pages of its logs.
+SENTENCE_CHARACTERS = 300
+_TERMINAL_CODES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 CONNECT_TIMEOUT_S = 10.0
 
 
@@ -46,17 +54,30 @@ class SessionConfig:
     ships: tuple[Path, ...] = field(default_factory=shipped_folders)
 
 
+def say(sentence: str) -> int:
+    """Print a sentence on standard error; return the status of a failure."""
+    print(sentence, file=sys.stderr, flush=True)
+    return 1
+
+
 @contextmanager
-def ray_session(config: SessionConfig) -> Iterator[None]:
+def ray_session(config: SessionConfig, on_loss: Callable[[str], int] = say) -> Iterator[None]:
     """Start or join Ray for the duration of the context; one that is already in use stays running.
+
+    Args:
+        config: which Ray.
+        on_loss: called, in another thread, with a sentence where Ray's head is lost meanwhile; the
+            process is ended then, with the status that this returns.
 
     Raises:
         ClusterUsageError: no cluster answers at the address, the token is missing or wrong, or
             `num_cpus` is given for an existing cluster, or two copies of our packages are mixed in
             this process.
+        ClusterError: Ray does not start, or fails.
     """
     _prepare_environment()
     import ray
+    from ray.exceptions import RayError
 
     if ray.is_initialized():
         yield
@@ -66,7 +87,13 @@ def ray_session(config: SessionConfig) -> Iterator[None]:
     _send_messages_to_stderr()
     _connect(address, config)
     try:
-        yield
+        with watched_head(address, on_loss):
+            yield
+    except RayError as error:
+        raise ClusterError(
+            f"Ray failed ({_one_line(error)}): what was committed is kept: run the same command "
+            "again"
+        ) from error
     finally:
         ray.shutdown()
 
@@ -87,37 +114,58 @@ def _prepare_environment() -> None:
 
 
 def _send_messages_to_stderr() -> None:
-    """Send the cluster's messages (a worker died) to standard error.
+    """Send the cluster's messages (a worker died) to standard error, the first line of each.
 
-    Ray prints them on standard output, where our JSON goes, and no option turns that off, not even
-    `log_to_driver=False`.
+    Ray prints them on standard output, where our JSON goes, with pages of its logs, and no option
+    turns that off, not even `log_to_driver=False`.
     """
     from ray._private import worker
 
-    printer = worker.print_to_stdstream
-    if printer.__module__ == worker.__name__:
-        worker.print_to_stdstream = lambda data, ignore_prefix: printer(
-            {**data, "is_err": True}, ignore_prefix
-        )
+    worker.print_to_stdstream = _say_message
+
+
+def _say_message(data: Any, ignore_prefix: bool = False) -> None:  # noqa: ARG001 - Ray's
+    line = _one_line(" ".join(str(each) for each in data["lines"]).partition("\n")[0])
+    say(printable(f"Ray: {line}"))
 
 
 def _connect(address: str, config: SessionConfig) -> None:
     num_cpus = config.num_cpus
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "WARNING"}
+    # Until Ray runs, its errors are told in our sentence alone.
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
     quiet |= _shipment(config.ships)
     if address == "local":
         if os.environ["RAY_AUTH_MODE"] == "token":
             _ensure_token()
         here = {"_node_ip_address": LOOPBACK, "include_dashboard": False}
-        _init(address, num_cpus=num_cpus, **here, **quiet)
+        with _loopback_kept():
+            _init(address, num_cpus=num_cpus, _temp_dir=str(session_folder()), **here, **quiet)
         return
     if num_cpus is not None:
         raise ClusterUsageError(
             f"num_cpus={num_cpus} cannot be set for the existing cluster at {address!r}: leave it "
             "out"
         )
-    _probe(address)
-    _init(address, **quiet)
+    host = _probe(address)
+    with _loopback_kept() if host in LOCAL_NAMES else nullcontext():
+        _init(address, **quiet)
+
+
+@contextmanager
+def _loopback_kept() -> Iterator[None]:
+    """Have Ray take 127.0.0.1 as it is: every port of a node with that address is on loopback.
+
+    Ray replaces it by the machine's external address, and listens on all interfaces then, except
+    where it does not support clusters (Windows, macOS): this switches to what it does there.
+    """
+    from ray._private import ray_constants
+
+    enabled = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = enabled
 
 
 def _shipment(folders: tuple[Path, ...]) -> dict[str, Any]:
@@ -136,11 +184,12 @@ def _shipment(folders: tuple[Path, ...]) -> dict[str, Any]:
 
 def _init(address: str, **options: Any) -> None:
     import ray
-    from ray.exceptions import AuthenticationError, RayError
+    from ray.exceptions import AuthenticationError
 
     handler = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(address, **options)
+        logging.getLogger("ray").setLevel(logging.WARNING)
         _restore(handler)
     except AuthenticationError as error:
         raise ClusterUsageError(
@@ -148,17 +197,23 @@ def _init(address: str, **options: Any) -> None:
             "~/.ray/auth_token or RAY_AUTH_TOKEN, or set RAY_AUTH_MODE=disabled if that cluster "
             "runs without tokens"
         ) from error
-    except (ConnectionError, RayError, RuntimeError, ValueError) as error:
-        raise ClusterUsageError(_refusal(address, error)) from error
+    except Exception as error:  # Ray raises bare ones, where its processes do not answer in time
+        _restore(handler)
+        raise (_start_error if address == "local" else _join_error)(address, error) from error
 
 
-def _refusal(address: str, error: Exception) -> str:
-    if address == "local":
-        return (
-            f"Ray could not be started on this machine ({_one_line(error)}): check the free memory "
-            "and the space in /tmp, or join a running cluster with --address"
-        )
-    return (
+def _start_error(address: str, error: Exception) -> Exception:  # noqa: ARG001
+    """Why Ray did not start here; a failure, unless Ray refused what it was told."""
+    kind = ClusterUsageError if isinstance(error, ValueError) else ClusterError
+    return kind(
+        f"Ray could not be started on this machine ({_one_line(error)}): check the free memory, "
+        "the limits of `ulimit -a` and the load, and try again, or join a running cluster with "
+        "--address"
+    )
+
+
+def _join_error(address: str, error: Exception) -> Exception:
+    return ClusterUsageError(
         f"the Ray cluster at {address!r} could not be joined ({_one_line(error)}): check the "
         "address (--address, RAY_ADDRESS), that the cluster runs, and that ~/.ray/auth_token or "
         "RAY_AUTH_TOKEN holds its token"
@@ -171,13 +226,14 @@ def _restore(handler: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
-def _probe(address: str) -> None:
-    """Refuse an address where nothing listens; Ray would retry for a minute or abort."""
+def _probe(address: str) -> str:
+    """Return the host; refuse one where nothing listens: Ray would retry for a minute or abort."""
     if address == "auto":
-        return
+        return ""
     host, port = _split(address)
     try:
         socket.create_connection((host, port), CONNECT_TIMEOUT_S).close()
+        return host
     except OSError as error:
         raise ClusterUsageError(
             f"no Ray cluster answers at {address!r} ({_one_line(error)}): check the address "
@@ -226,5 +282,6 @@ def _link(draft: Path, path: Path) -> None:
         draft.unlink()
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+def _one_line(error: BaseException | str) -> str:
+    text = " ".join(_TERMINAL_CODES.sub("", str(error)).split())
+    return text[:SENTENCE_CHARACTERS].rstrip(".") or type(error).__name__

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
+from regroup_pipelines.errors import explained, interruption, signal_behind, stop_at_signals
 from regroup_pipelines.help_page import HELP
 from regroup_pipelines.log import log, log_warnings
-from regroup_pipelines.output import discard_output, write_line
+from regroup_pipelines.output import lasting_streams, write_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,31 +38,21 @@ def _configs() -> dict[str, type[Any]]:
     return CONFIGS
 
 
-def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
-    """Handle SIGTERM (sent by `ray job stop`): unwind, so that workers end and files are closed."""
-    sys.exit(128 + number)
-
-
 def _execute(command: str, config: Any) -> int:
     """Run a command, print its summary as JSON where --json is given, return the exit status."""
-    signal.signal(signal.SIGTERM, _terminate)
+    stop_at_signals()
     try:
         with log_warnings():
             summary = program_of(command)(config)
-    except (KeyboardInterrupt, SystemExit) as stop:
-        terminated = isinstance(stop, SystemExit)
-        log(
-            f"regroup {command}: {'terminated' if terminated else 'interrupted'}: the blocks that "
-            "were committed stay in the store; run the same command again to continue"
-        )
-        return 128 + (signal.SIGTERM if terminated else signal.SIGINT)
-    except Exception as error:
-        status = getattr(error, "exit_status", None)
-        if status is None:
+    except BaseException as error:
+        if number := signal_behind(error):
+            log(f"regroup {command}: {interruption(number)}")
+            return 128 + number
+        if (known := explained(error)) is None:
             raise
         _print_summary(config, getattr(error, "summary", None))
-        log(f"regroup {command}: {error}")
-        return int(status)
+        log(f"regroup {command}: {known[1]}")
+        return known[0]
     _print_summary(config, summary)
     return 0
 
@@ -74,16 +65,60 @@ def _print_summary(config: Any, summary: Any) -> None:
 
 def run_command(command: str, args: list[str] | None = None) -> None:
     """Parse the options of one command, run it and exit with its status."""
-    kind, prog = _configs()[command], f"regroup {command}"
     words = sys.argv[1:] if args is None else args
-    _run_alone(command, words)
+    _exit_with(lambda: _run(command, words), words)
+
+
+def _exit_with(run: Callable[[], int], words: list[str]) -> None:
+    """Exit with the status of `run`, or with that of what cannot be told or read."""
+    with lasting_streams() as output:
+        status = _undecodable(words) or _status(run)
+        output.flush()
+        if output.lost and not status:
+            log(
+                f"regroup: standard output cannot be written ({output.lost.strerror}): the work is "
+                "done, but what was printed is lost: run the same command again with another output"
+            )
+            status = 1
+    sys.exit(status)
+
+
+def _status(run: Callable[[], int]) -> Any:
     try:
-        config = _parse(lambda: tyro.cli(kind, args=words, prog=prog))
+        return run()
+    except SystemExit as stop:  # of the parser
+        return stop.code or 0
+    except KeyboardInterrupt:  # before the command began
+        log("regroup: interrupted: nothing was done")
+        return 128 + signal.SIGINT
+
+
+def _undecodable(words: list[str]) -> int:
+    """Refuse words that are no text: what is named so could not be recorded in a store."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError:
+            shown = word.encode(errors="backslashreplace").decode()
+            log(
+                f"regroup: {shown} is not UTF-8, so that no record could name it: rename the file, "
+                "or reach it by a link with another name"
+            )
+            return 2
+    return 0
+
+
+def _run(command: str, words: list[str]) -> int:
+    kind, prog = _configs()[command], f"regroup {command}"
+    if (alone := _run_alone(command, words)) is not None:
+        return alone
+    try:
+        config = tyro.cli(kind, args=words, prog=prog)
     except SystemExit as stop:
         for line in nearest_options(kind, words) if stop.code else ():
             log(f"{prog}: {line}")
         raise
-    sys.exit(_execute(command, config))
+    return _execute(command, config)
 
 
 def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
@@ -95,40 +130,34 @@ def nearest_options(kind: type[Any], words: list[str]) -> list[str]:
     return [f"{word}: did you mean {found[0]}?" for word, found in near.items() if found]
 
 
-def _run_alone(command: str, words: list[str]) -> None:
-    """Run and exit where `words` hold an option that needs no others, such as `attack --list`."""
+def _run_alone(command: str, words: list[str]) -> int | None:
+    """Run where `words` hold an option that needs no others, such as `attack --list`; else None."""
     from regroup_pipelines.configs.table import ALONE
 
     for (name, option), (program, kind) in ALONE.items():
         if name == command and option in words:
             known = [word for word in words if word in (option, "--json", "--help")]
-            config = _parse(lambda: tyro.cli(kind, args=known, prog=f"regroup {command}"))  # noqa: B023
-            sys.exit(_execute(program, config))
-
-
-def _parse(parse: Callable[[], Any]) -> Any:
-    """Return what `parse` returns; exit quietly where the reader of the help is gone (`| head`)."""
-    try:
-        config = parse()
-        sys.stdout.flush()
-    except BrokenPipeError:
-        discard_output()
-        sys.exit(0)
-    return config
+            return _execute(program, tyro.cli(kind, args=known, prog=f"regroup {command}"))
+    return None
 
 
 def main(args: list[str] | None = None) -> None:
     """Run the `regroup` command with `args` (default: those of the process)."""
     words = sys.argv[1:] if args is None else args
+    _exit_with(lambda: _main(words), words)
+
+
+def _main(words: list[str]) -> int:
     first = words[0] if words else ""
     if first in ("-h", "--help", "help"):
-        sys.exit(_parse(lambda: print(HELP)))
-    elif first in _configs():
-        run_command(first, words[1:])
-    elif first in COMPLETIONS:
-        _parse(lambda: _print_completion(words))
-    else:
-        sys.exit(_refuse(first))
+        print(HELP)
+        return 0
+    if first in _configs():
+        return _run(first, words[1:])
+    if first in COMPLETIONS:
+        _print_completion(words)
+        return 0
+    return _refuse(first)
 
 
 def _refuse(word: str) -> int:

@@ -197,9 +197,8 @@ def test_tasks_find_room_beside_a_pool(tmp_path: Path) -> None:
 def test_a_worker_that_cannot_be_built_ends_the_job(tmp_path: Path) -> None:
     with pytest.raises(ClusterError, match="no worker could be started") as error:
         dispatch_to_actors(BrokenWork(fail, tmp_path), [0], TWO, POLICY, Recorder())
-    first, second = str(error.value).splitlines()[:2]
-    assert first.endswith("UnpicklableError: bad and luck")
-    assert second.startswith("Traceback")
+    assert str(error.value).endswith("UnpicklableError: bad and luck")
+    assert error.value.__notes__[0].startswith("Traceback")
     assert len(list(tmp_path.iterdir())) == 3
     assert not isinstance(error.value, ClusterUsageError)
 

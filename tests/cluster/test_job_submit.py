@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,12 +18,12 @@ from pathlib import Path
 
 import pytest
 
-from regroup_cluster.session import LOOPBACK
 from regroup_pipelines.steps.demo_model import train_demo_model
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_S, JOB_S = 60, 90
+LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's external address
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ def wait_for(condition: Callable[[], bool], seconds: float, what: str) -> None:
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """A head on loopback with ports, home, token and session folder of its own."""
+    sessions = tempfile.mkdtemp(prefix="j", dir="/tmp")  # the path of a socket is short
     home = tmp_path_factory.mktemp("home")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     gcs, dashboard, agent, client = free_ports(4)
@@ -85,6 +88,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_API_SERVER_ADDRESS": url,
+        "RAY_TMPDIR": sessions,
     }
     head = Head(environment, url)
     assert head.ray("get-auth-token", "--generate").status == 0
@@ -104,6 +108,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
         yield head
     finally:
         end(process)
+        shutil.rmtree(sessions, ignore_errors=True)
 
 
 def answers(port: int) -> bool:

@@ -102,6 +102,18 @@ def test_attempts_that_are_made_again_are_lines_and_the_rest_is_told_once_by_the
     }
 
 
+def test_a_reason_is_printed_once_however_many_blocks_it_stops() -> None:
+    stream = io.StringIO()
+    progress = JsonLinesProgress(ProgressCounts("extract x", 40, 0, clock=Clock()), stream)
+    progress.start(4)
+    for block in range(4):
+        progress.retry(block, f"Traceback ...\nOSError: worker {block} of pid 4{block}7: no route")
+        progress.retry(block, "ValueError: something else")
+    told = [(line["event"], line["block"], line["reason"][:7]) for line in lines(stream)]
+    assert told == [("retry", 0, "OSError"), ("retry", 0, "ValueEr")]
+    assert progress._counts.retries == 8
+
+
 def test_the_bar_shows_samples_and_failures() -> None:
     stream = Terminal()
     progress = make_progress("attack [pgd]", 20, 3, stream)

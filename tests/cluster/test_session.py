@@ -6,12 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 from textwrap import dedent
+from typing import Any
 
 import pytest
 import ray
 
-from regroup_cluster.errors import ClusterUsageError
+from regroup_cluster.errors import ClusterError, ClusterUsageError
 from regroup_cluster.session import LOOPBACK, SessionConfig, ray_session
+from tests.cluster.listening import address, family, listening
 
 JOIN = """
     import sys
@@ -50,6 +52,83 @@ def test_a_local_ray_keeps_to_this_machine_and_asks_for_a_token(ray_home: Path) 
     assert list(token.parent.iterdir()) == [token]
     mode = ray.remote(lambda: os.environ["RAY_AUTH_MODE"])
     assert ray.get(mode.remote()) == "token"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_every_port_of_a_local_ray_is_on_loopback() -> None:
+    """Of the driver, of Ray's services and of a worker that is at work."""
+    node: Any = ray._private.worker._global_node
+    services = [info.process.pid for infos in node.all_processes.values() for info in infos]
+    worker = ray.get(ray.remote(lambda: os.getpid()).remote())
+    ours = family(services) | {os.getpid(), worker}
+    found = sorted(listening(ours))
+    assert len(found) > 5, "each of driver, gcs_server, raylet, its agents and workers has some"
+    assert {"gcs_server", "raylet"} <= {name for name, _ in found}
+    open_ones = [(name, where) for name, where in found if not where.split()[1].startswith("127.")]
+    assert open_ones == []
+
+
+def test_addresses_are_read_as_the_kernel_writes_them() -> None:
+    assert address("0100007F:1F90") == "127.0.0.1 port 8080"
+    assert address("00000000:0016") == "0.0.0.0 port 22"
+    assert address("0" * 24 + "01000000:0050") == "::1 port 80"
+    assert address("0" * 16 + "FFFF0000" + "0100007F:0050") == "127.0.0.1 port 80"
+    assert address("0" * 32 + ":0050") == ":: port 80"
+
+
+@pytest.mark.usefixtures("local_ray")
+def test_nobody_else_can_read_a_sessions_folder_or_reach_its_sockets() -> None:
+    node: Any = ray._private.worker._global_node
+    session = Path(node.get_session_dir_path())
+    sockets = [node.plasma_store_socket_name, node.raylet_socket_name]
+    for path in (session, *map(Path, sockets)):
+        private = [f for f in path.parents if stat.S_IMODE(f.stat().st_mode) & 0o077 == 0]
+        assert private, path
+        assert all(folder.stat().st_uid == os.getuid() for folder in private)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (Exception("The current node timed out during startup."), "timed out during startup"),
+        (
+            RuntimeError("Failed to start GCS.\n\x1b[31mLast 10 lines:\x1b[0m\nx"),
+            "Last 10 lines: x",
+        ),
+        (RuntimeError("Traceback\n" + "line of a log\n" * 1000), "Traceback line of a log"),
+        (AssertionError(), "AssertionError"),
+    ],
+)
+def test_a_ray_that_does_not_start_is_one_sentence(
+    error: Exception, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    refused = pytest.raises(ClusterError, match="Ray could not be started on this machine")
+    with refused as told, ray_session(SessionConfig()):
+        pass
+    sentence = str(told.value)
+    assert said in sentence
+    assert len(sentence) < 700
+    assert not set(sentence) & {"\n", "\x1b"}
+    assert told.value.exit_status == 1
+
+
+def test_an_error_of_ray_in_the_midst_of_a_run_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.init", lambda *_, **__: None)
+    monkeypatch.setattr("ray.is_initialized", lambda: False)
+    monkeypatch.setattr("ray.shutdown", lambda: None)
+    said = r"Ray failed \(.*the raylet is gone.*\): what was committed"
+    with pytest.raises(ClusterError, match=said), ray_session(SessionConfig()):
+        raise ray.exceptions.RayError("the raylet\nis gone")
 
 
 @pytest.mark.usefixtures("local_ray")
@@ -107,8 +186,8 @@ def test_bad_addresses_are_one_sentence_each(tmp_path: Path) -> None:
     addresses = ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere", "http://x:1", "x:99999"]
     told = python(JOIN, tmp_path, *addresses).splitlines()
     assert len(told) == len(addresses)
-    for address, sentence in zip(addresses, told, strict=True):
-        assert repr(address) in sentence
+    for given, sentence in zip(addresses, told, strict=True):
+        assert repr(given) in sentence
     assert all("no Ray cluster answers at" in sentence for sentence in told[:2])
     assert all("is not a Ray address: use auto, host:port" in sentence for sentence in told[2:])
 

@@ -18,6 +18,7 @@ from regroup_cluster.dispatch.attempt import (
     is_usage_error,
     traceback_text,
 )
+from regroup_cluster.dispatch.progress import last
 from regroup_cluster.dispatch.scheduler import ANSWER_S, TICK_S
 from regroup_cluster.errors import ClusterError, ClusterUsageError
 
@@ -237,11 +238,12 @@ class ActorSlots:
         if any(handle.state != "starting" for handle in active):
             self._alive_at = now
         elif not active:
-            last = self._error.strip().splitlines()[-1]
-            raise ClusterError(
+            hopeless = ClusterError(
                 f"no worker could be started, {self._failures} attempts failed, the last with: "
-                f"{last}\n{self._error}"
+                f"{last(self._error)}"
             )
+            hopeless.add_note(self._error)
+            raise hopeless
         elif now - self._alive_at > self._dispatch.ready_s:
             raise ClusterError(
                 f"no worker became ready within {self._dispatch.ready_s:g} s: the cluster has no "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 import time
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.blocks import BlockReport
 
 LINE_EVERY_S = 30.0
+_NUMBERS = re.compile(r"(0x)?[0-9a-f]*\d[0-9a-f]*")
 
 
 class Progress(Protocol):
@@ -127,6 +129,7 @@ class ProgressCounts:
     retries: int = 0
     failed_blocks: int = 0
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    _told: set[str] = field(default_factory=set, repr=False)
 
     def __post_init__(self) -> None:
         self.started = self.clock()
@@ -141,6 +144,13 @@ class ProgressCounts:
         self.blocks += 1
         self.samples += report.samples
         self.failed_samples += report.failed
+
+    def is_news(self, reason: str) -> bool:
+        """Return whether no attempt is known yet that failed for that reason, numbers apart."""
+        key = without_numbers(last(reason))
+        new = key not in self._told
+        self._told.add(key)
+        return new
 
     def describe(self) -> dict[str, str | int | float | None]:
         """Return the counts as plain JSON, with samples/s and the seconds left (None: unknown)."""
@@ -164,7 +174,7 @@ class ProgressCounts:
 
 
 class JsonLinesProgress:
-    """Prints a JSON line every `every_s` seconds, and one per attempt that is made again.
+    """Prints a JSON line every `every_s` seconds, and one per reason why attempts are made again.
 
     How a step ended, and why blocks failed for good, the driver says in sentences.
     """
@@ -190,10 +200,11 @@ class JsonLinesProgress:
             self._print({"event": "progress", **self._counts.describe()})
 
     def retry(self, block: int, reason: str) -> None:
-        """Print a failed attempt."""
+        """Print a failed attempt, unless one was printed with the same reason."""
         self._counts.retries += 1
-        said = {"step": self._counts.step, "block": block, "reason": last(reason)}
-        self._print({"event": "retry", **said})
+        if self._counts.is_news(reason):
+            said = {"step": self._counts.step, "block": block, "reason": last(reason)}
+            self._print({"event": "retry", **said})
 
     def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
         """Count a failed block."""
@@ -245,7 +256,8 @@ class TerminalProgress:
     def retry(self, block: int, reason: str) -> None:
         """Print a failed attempt above the bar."""
         self._counts.retries += 1
-        self._print(f"block {block} is tried again: {last(reason)}")
+        if self._counts.is_news(reason):
+            self._print(f"block {block} is tried again: {last(reason)}")
 
     def failure(self, block: int, reason: str) -> None:  # noqa: ARG002
         """Count a failed block."""
@@ -273,6 +285,11 @@ class TerminalProgress:
             + (f", {skipped} blocks skipped" if skipped else "")
             + (f", {failed} blocks FAILED" if failed else "")
         )
+
+
+def without_numbers(reason: str) -> str:
+    """Return a reason with its numbers (of a block, a process, an address) made alike."""
+    return _NUMBERS.sub("#", reason)
 
 
 def last(reason: str) -> str:

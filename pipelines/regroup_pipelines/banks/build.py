@@ -10,7 +10,7 @@ from regroup_cluster.workers.bank import BankWork
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.steps.session import log_failures, refuse_failures
+from regroup_pipelines.steps.session import refuse_failures
 from regroup_store.kinds.banks import BankSpec, create_bank
 
 if TYPE_CHECKING:
@@ -108,5 +108,4 @@ def _reduce(
     order = sorted(range(len(taps)), key=lambda tap: -taps[tap][1])
     report = session.run_tasks(step, work, order, len(draw.samples.rows))
     session.record(step, writer.ref, report, 0, started)
-    log_failures(step, report)
     refuse_failures(step, report)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork
 from regroup_pipelines.results.timings import Timing, TimingNotRun
-from regroup_pipelines.steps.session import NotYetError, log_failures, refuse_failures
+from regroup_pipelines.steps.session import NotYetError, refuse_failures
 from regroup_store.kinds.studies import read_timing, timing_ref
 
 if TYPE_CHECKING:
@@ -146,7 +146,6 @@ def _measure(session: Session, timed: TimedPrediction, device: str) -> Timing | 
     report = session.run_tasks(
         step, timed.work(session, device), [0], images, resources=resources, ref=ref
     )
-    log_failures(step, report)
     session.record(step, ref, report, 0, started)
     refuse_failures(step, report)
     return _kept(session, timed, device)

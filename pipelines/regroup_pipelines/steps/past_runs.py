@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from regroup_pipelines.steps.driver_process import is_gone
 from regroup_pipelines.steps.run_record import FOLDER
 from regroup_store.errors import DamagedError
 from regroup_store.format.fingerprint import parse_record
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 # A driver updates progress.json every few seconds while blocks are processed, but not while it
 # lists a large dataset or summarises a large element.
 RECENT = timedelta(hours=1)
+# A driver that has a heartbeat is dead after so many of them were left out.
+MISSED_BEATS = 10
 
 
 @dataclass(frozen=True)
@@ -29,17 +32,22 @@ class PastRun:
         state: as in its record, or "unreadable".
         updated: when its record was last written, or None.
         refs: the elements that its steps made or found.
+        recent: how old `updated` may be while the run is active.
+        gone: whether its process is known to have ended.
     """
 
     id: str
     state: str
     updated: datetime | None
     refs: frozenset[str]
+    recent: timedelta = RECENT
+    gone: bool = False
 
     def in_progress(self, now: datetime) -> bool:
         """Return whether the run may still be active: not recorded as ended, and updated lately."""
-        updated = self.updated or now
-        return self.state in ("running", "unreadable") and now - updated < RECENT
+        if self.gone or self.state not in ("running", "unreadable"):
+            return False
+        return now - (self.updated or now) < self.recent
 
 
 def past_runs(store: Store) -> list[PastRun]:
@@ -57,8 +65,20 @@ def _run(store: Store, name: str) -> Iterator[PastRun]:
         except DamagedError:
             yield PastRun(name, "unreadable", None, frozenset())
             return
-        yield PastRun(name, str(record.get("state")), _updated(record), frozenset(_refs(record)))
+        yield PastRun(
+            name,
+            str(record.get("state")),
+            _updated(record),
+            frozenset(_refs(record)),
+            _recent(record),
+            is_gone(record.get("process")),
+        )
         return
+
+
+def _recent(record: Mapping[str, object]) -> timedelta:
+    beat = record.get("heartbeat_s")
+    return MISSED_BEATS * timedelta(seconds=beat) if isinstance(beat, float | int) else RECENT
 
 
 def _updated(record: Mapping[str, object]) -> datetime | None:

@@ -14,13 +14,17 @@ import secrets
 import signal
 import socket
 import sys
+import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.dispatch.attempt import traceback_text
 from regroup_cluster.dispatch.progress import ProgressCounts
 from regroup_cluster.dispatch.stopwatch import peak_rss_bytes
+from regroup_pipelines.errors import explained, signal_behind
+from regroup_pipelines.steps.driver_process import this_process
 from regroup_store.errors import StoreError
 from regroup_store.format.environment import environment_record, git_dirty
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 FOLDER = "runs"
 EVERY_S, EVERY_S_REMOTE = 2.0, 15.0
+# Also between steps, while a large dataset is listed or a large element summarised.
+HEARTBEAT_S = 60.0
 # In a URI: user and password, and a query (which may contain a signature).
 _SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=\S)\?[^\s]*(?=\s|$)")
 
@@ -59,6 +65,8 @@ class RunRecord:
     _complained: bool = False
     _peak_worker: int = 0
     _writer: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1))
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _over: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
         self._started = datetime.now(UTC)
@@ -71,9 +79,15 @@ class RunRecord:
             "user": _user(),
             "host": socket.gethostname(),
             "started": self._started.isoformat(timespec="seconds"),
+            "process": this_process(),
         }
         self._how = environment_record(extra)
         del self._how["created"]
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def _beat(self) -> None:
+        while not self._over.wait(HEARTBEAT_S):
+            self.show()
 
     def step(self, step: str, samples: int, skipped: int) -> StepProgress:
         """Begin a step; return the progress that keeps progress.json up to date during it."""
@@ -82,20 +96,25 @@ class RunRecord:
 
     def show(self) -> None:
         """Write progress.json in the background unless the last one is still being written."""
-        if self._pending is None or self._pending.done():
-            data = self._progress("running")
-            self._pending = self._writer.submit(self._write, "progress.json", data)
+        with self._lock:
+            if not self._over.is_set() and (self._pending is None or self._pending.done()):
+                data = self._progress("running")
+                self._pending = self._writer.submit(self._write, "progress.json", data)
 
     def note_memory(self, peak: int) -> None:
         """Note the peak memory of a worker in bytes."""
         self._peak_worker = max(self._peak_worker, peak)
 
     def finish(self, error: BaseException | None) -> None:
-        """Write the last progress.json, and run.json.
+        """Write the last progress.json, and run.json; only the first call does.
 
         Args:
             error: what ended the run, or None where it succeeded.
         """
+        with self._lock:
+            if self._over.is_set():
+                return
+            self._over.set()
         state, status = outcome(error)
         self._writer.shutdown()
         self._write("progress.json", self._progress(state))
@@ -105,6 +124,7 @@ class RunRecord:
         return {
             **self._head,
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
+            "heartbeat_s": HEARTBEAT_S,
             "state": state,
             "ray_job": _ray_job(),
             "steps_done": self.ledger(),
@@ -115,6 +135,8 @@ class RunRecord:
         ended, steps = datetime.now(UTC), self.ledger()
         unfinished = self._step if self._step and not self._step.complete else None
         reason = public(str(error).splitlines()[0]) if str(error or "") else None
+        if error is not None and (number := signal_behind(error)):
+            reason = signal.Signals(number).name
         return {
             **self._head,
             "ended": ended.isoformat(timespec="seconds"),
@@ -122,6 +144,7 @@ class RunRecord:
             "state": state,
             "exit_status": status,
             "error": reason,
+            "details": details(error),
             "ray_job": _ray_job(),
             **self._how,
             "steps": steps,
@@ -188,14 +211,20 @@ class StepProgress:
 
 def outcome(error: BaseException | None) -> tuple[str, int]:
     """Return the state and the exit status of a run that ended with `error` (None: success)."""
-    # The same status as of the CLI. Ray may raise its own SystemExit instead of the handler's.
     if error is None:
         return "done", 0
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 128 + signal.SIGINT
-    if isinstance(error, SystemExit):
-        return "interrupted", 128 + signal.SIGTERM
-    return "failed", int(getattr(error, "exit_status", 1))
+    if number := signal_behind(error):
+        return "interrupted", 128 + number
+    return "failed", (explained(error) or (1, ""))[0]
+
+
+def details(error: BaseException | None) -> list[str]:
+    """Return what an error's sentence leaves out: tracebacks of workers, or its own."""
+    if error is None or signal_behind(error):
+        return []
+    unforeseen = getattr(error, "exit_status", None) is None
+    notes = [*getattr(error, "__notes__", ())]
+    return [public(note) for note in (notes + [traceback_text(error)] * unforeseen)]
 
 
 def public(value: Any) -> Any:

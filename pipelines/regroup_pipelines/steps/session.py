@@ -10,17 +10,23 @@ from typing import TYPE_CHECKING, Any
 
 from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.dispatch.metrics import MetricsProgress
-from regroup_cluster.dispatch.progress import Broadcast, make_progress
+from regroup_cluster.dispatch.progress import Broadcast, last, make_progress, without_numbers
 from regroup_cluster.dispatch.stopwatch import add_seconds
 from regroup_cluster.dispatch.worker_log import DispatchLabel
+from regroup_cluster.errors import ClusterError
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.session import SessionConfig, ray_session
 from regroup_pipelines.configs.table import command_of
-from regroup_pipelines.errors import IncompleteError
+from regroup_pipelines.errors import (
+    IncompleteError,
+    TerminatedError,
+    interruption,
+    received_signal,
+)
 from regroup_pipelines.log import log
 from regroup_pipelines.results.records import LedgerEntry, found_entry
 from regroup_pipelines.steps.failed_rows import FailedRows
-from regroup_pipelines.steps.run_record import RunRecord
+from regroup_pipelines.steps.run_record import RunRecord, outcome
 from regroup_store.format.block_plan import format_blocks
 from regroup_store.format.store import open_store
 
@@ -29,7 +35,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from regroup_cluster.dispatch.actor_pool import WorkerPool
-    from regroup_cluster.dispatch.blocks import BlockWork, DispatchReport
+    from regroup_cluster.dispatch.blocks import BlockFailure, BlockWork, DispatchReport
     from regroup_cluster.dispatch.progress import Progress
     from regroup_pipelines.configs.options import ClusterOptions
     from regroup_store.format.element import BlockElement
@@ -96,9 +102,27 @@ class Session:
 
     def _join(self) -> None:
         """Start or join Ray, once."""
-        if not self._joined:
-            self._stack.enter_context(ray_session(SessionConfig(self.options.address)))
-            self._joined = True
+        if self._joined:
+            return
+        try:
+            config = SessionConfig(self.options.address)
+            self._stack.enter_context(ray_session(config, self._tell_loss))
+        except BaseException:
+            self._recorded()  # so that the run's end is recorded, before its first work
+            raise
+        self._joined = True
+
+    def _tell_loss(self, sentence: str) -> int:
+        """Say and record that Ray is lost; return the status to end with, in another thread.
+
+        Where a signal ended Ray's processes together with this one, that is what ends the run.
+        """
+        error: BaseException = ClusterError(sentence)
+        if number := received_signal():
+            error, sentence = TerminatedError(number), interruption(number)
+        log(f"regroup {command_of(self.options)}: {sentence}")
+        self._recorded().finish(error)
+        return outcome(error)[1]
 
     def workers(self) -> WorkerPool:
         """Return the pool of worker actors, started on first use and kept for the session."""
@@ -209,9 +233,11 @@ class Session:
         if missing:
             rows = sum(element.plan.size(block) for block in missing)
             report = dispatch(missing, rows, skipped)
-            quarantine_failures(step, element, report)
+            quarantine_failures(element, report)
             self.record(step, element.ref, report, skipped, started)
-            if not self.allow_missing:
+            if self.allow_missing:
+                log_failures(step, report)
+            else:
                 refuse_failures(step, report, allow=hasattr(self.options, "allow_missing"))
         else:
             self.record_found(step, element.ref, skipped, started)
@@ -283,18 +309,26 @@ class Session:
         return [entry.plain() for entry in self.ledger]
 
 
-def quarantine_failures(step: str, element: BlockElement, report: DispatchReport) -> None:
-    """Log why blocks failed, and store the reasons with the element until they are committed."""
-    log_failures(step, report)
+def quarantine_failures(element: BlockElement, report: DispatchReport) -> None:
+    """Store with the element why blocks failed, until they are committed."""
     for failure in report.failures:
         element.quarantine(failure.block, failure.attempts, failure.reason)
     element.clear_quarantine()
 
 
 def log_failures(step: str, report: DispatchReport) -> None:
-    """Log the full reason for every failed block."""
+    """Log why blocks failed: each reason once, whichever blocks it stopped."""
+    for failures in _by_reason(report):
+        blocks, first = format_blocks([failure.block for failure in failures]), failures[0]
+        log(f"{step}: block {blocks} failed {first.attempts} times: {last(first.reason)}")
+
+
+def _by_reason(report: DispatchReport) -> list[list[BlockFailure]]:
+    """Group the failures whose reasons differ in numbers alone."""
+    groups: dict[str, list[BlockFailure]] = {}
     for failure in report.failures:
-        log(f"{step}: block {failure.block} failed {failure.attempts} times:\n{failure.reason}")
+        groups.setdefault(without_numbers(last(failure.reason)), []).append(failure)
+    return list(groups.values())
 
 
 def warn_missing(step: str, element: BlockElement) -> None:
@@ -321,12 +355,18 @@ def refuse_failures(step: str, report: DispatchReport, *, allow: bool = False) -
     if not report.failures:
         return
     blocks = ", ".join(str(f.block) for f in report.failures[:10])
-    last = report.failures[0].reason.strip().splitlines()[-1]
-    raise IncompleteError(
-        f"{step}: {len(report.failures)} of {len(report.failures) + len(report.reports)} blocks "
-        f"failed (block {blocks}), the first with: {last}; the others are committed: run the same "
-        f"command again to retry only the failed ones{ALLOW_MISSING_HINT if allow else ''}"
+    groups, total = _by_reason(report), len(report.failures) + len(report.reports)
+    if len(groups) > 1:
+        log_failures(step, report)
+    reason = f"{'the first' if len(groups) > 1 else 'each'} with: {last(report.failures[0].reason)}"
+    error = IncompleteError(
+        f"{step}: {len(report.failures)} of {total} blocks failed (block {blocks}), {reason}; the "
+        "others are committed: run the same command again to retry only the failed ones"
+        f"{ALLOW_MISSING_HINT if allow else ''}"
     )
+    for failures in groups:
+        error.add_note(failures[0].reason)
+    raise error
 
 
 class NotYetError(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from regroup_cluster.dispatch.blocks import BlockOutcome, BlockReport, BlockWork
 from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.errors import ClusterUsageError
 from regroup_pipelines.configs.options import ClusterOptions
+from regroup_pipelines.errors import TerminatedError
 from regroup_pipelines.steps import run_record
 from regroup_pipelines.steps.run_record import RunRecord, outcome, public
 from regroup_pipelines.steps.session import Session, refuse_failures
@@ -163,7 +165,10 @@ def test_on_an_object_store_it_is_written_less_often(tmp_path: Path) -> None:
 def test_what_ended_a_run() -> None:
     assert outcome(None) == ("done", 0)
     assert outcome(KeyboardInterrupt()) == ("interrupted", 130)
-    assert outcome(SystemExit()) == ("interrupted", 143)
+    assert outcome(TerminatedError(signal.SIGTERM)) == ("interrupted", 143)
+    assert outcome(TerminatedError(signal.SIGHUP)) == ("interrupted", 129)
+    assert outcome(SystemExit(signal.SIGTERM)) == ("interrupted", 143)  # Ray's, while it starts
+    assert outcome(SystemExit("of a model's module")) == ("failed", 1)
     assert outcome(StoreError("full")) == ("failed", 1)
     assert outcome(RuntimeError("a bug")) == ("failed", 1)
 
