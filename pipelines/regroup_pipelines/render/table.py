@@ -103,8 +103,8 @@ def csv_text(rows: Sequence[FlatRow]) -> str:
     if rows:
         writer = csv.writer(text, lineterminator="\n")
         keys = list(rows[0])
-        for line in ({key: key for key in keys}, *rows):
-            writer.writerow([_quotable(csv_value(line[key])) for key in keys])
+        writer.writerow([_quotable(csv_value(key)) for key in keys])
+        writer.writerows([[_quotable(csv_value(row[key])) for key in keys] for row in rows])
     return text.getvalue()
 
 
