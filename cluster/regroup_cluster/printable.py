@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import re
 
+from regroup_store.secrets import without_secrets
+
 # Controls (C0 without tab and newline, DEL, C1), lone surrogates, separators of lines, and what
 # changes the direction of writing or is not seen at all.
 _UNSEEN = re.compile(
@@ -17,8 +19,8 @@ _UNSEEN = re.compile(
 
 
 def printable(text: str) -> str:
-    r"""Return `text` with every character that acts, or is not seen, written as in `\x1b`."""
-    return _UNSEEN.sub(_spelt, text)
+    r"""Return `text` without credentials, and with what acts or is not seen written as `\x1b`."""
+    return _UNSEEN.sub(_spelt, without_secrets(text))
 
 
 def _spelt(found: re.Match[str]) -> str:

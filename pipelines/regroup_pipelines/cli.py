@@ -6,12 +6,14 @@ import importlib
 import json
 import signal
 import sys
+import traceback
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
 
 import tyro
 
+from regroup_cluster.printable import printable
 from regroup_pipelines.errors import explained, interruption, signal_behind, stop_at_signals
 from regroup_pipelines.help_page import HELP
 from regroup_pipelines.log import log, log_warnings
@@ -38,9 +40,16 @@ def _configs() -> dict[str, type[Any]]:
     return CONFIGS
 
 
+def _show_crash(kind: type[BaseException], error: BaseException, trace: Any) -> None:
+    """Show the traceback of an unforeseen error, with whatever its message quotes made harmless."""
+    text = "".join(traceback.format_exception(kind, error, trace))
+    print(printable(text), end="", file=sys.stderr)
+
+
 def _execute(command: str, config: Any) -> int:
     """Run a command, print its summary as JSON where --json is given, return the exit status."""
     stop_at_signals()
+    sys.excepthook = _show_crash
     try:
         with log_warnings():
             summary = program_of(command)(config)

@@ -11,6 +11,7 @@ from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.dispatch.worker_log import AttemptLog
 from regroup_cluster.errors import ClusterError
+from regroup_store.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +92,9 @@ def attempt(
         report = measured(opened(), block)
     except Exception as error:
         reason = traceback_text(error)
-        log.failure(f"{type(error).__name__}: {error}"[:REASON_CHARACTERS], reason)
-        fatal = str(error) if getattr(error, "fatal", False) else None
+        said = without_secrets(str(error))
+        log.failure(f"{type(error).__name__}: {said}"[:REASON_CHARACTERS], reason)
+        fatal = said if getattr(error, "fatal", False) else None
         return AttemptError(reason, fatal, is_usage_error(error))
     log.end("committed" if report.committed else "another attempt had committed")
     return report
@@ -114,8 +116,8 @@ def measured(worker: BlockWorker, block: int) -> BlockReport:
 
 
 def traceback_text(error: BaseException) -> str:
-    """Return the traceback of `error` as text, its end where it is long."""
-    return "".join(traceback.format_exception(error))[-REASON_CHARACTERS:]
+    """Return the traceback of `error` as text without credentials, its end where it is long."""
+    return without_secrets("".join(traceback.format_exception(error)))[-REASON_CHARACTERS:]
 
 
 def is_usage_error(error: BaseException) -> bool:

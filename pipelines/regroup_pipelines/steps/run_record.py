@@ -9,7 +9,6 @@ from __future__ import annotations
 import getpass
 import json
 import os
-import re
 import secrets
 import signal
 import socket
@@ -27,6 +26,7 @@ from regroup_pipelines.errors import explained, signal_behind
 from regroup_pipelines.steps.driver_process import this_process
 from regroup_store.errors import StoreError
 from regroup_store.format.environment import environment_record, git_dirty
+from regroup_store.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,8 +39,6 @@ FOLDER = "runs"
 EVERY_S, EVERY_S_REMOTE = 2.0, 15.0
 # Also between steps, while a large dataset is listed or a large element summarised.
 HEARTBEAT_S = 60.0
-# In a URI: user and password, and a query (which may contain a signature).
-_SECRETS = re.compile(r"(?<=://)[^/\s@]+@|(?<=\S)\?[^\s]*(?=\s|$)")
 
 
 @dataclass
@@ -230,14 +228,10 @@ def details(error: BaseException | None) -> list[str]:
 def public(value: Any) -> Any:
     """Return `value`, plain JSON, with possible secrets in URIs masked."""
     if isinstance(value, str):
-        return _SECRETS.sub(_mask, value) if "://" in value else value
+        return without_secrets(value)
     if isinstance(value, dict):
         return {key: public(item) for key, item in value.items()}
     return [public(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _mask(found: re.Match[str]) -> str:
-    return "***@" if found[0].endswith("@") else "?***"
 
 
 def _user() -> str | None:

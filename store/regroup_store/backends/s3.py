@@ -13,6 +13,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 from obstore.store import S3Store
 
 from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.secrets import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,7 +49,8 @@ def s3_client(bucket: str, prefix: str = "") -> S3Store:
             REGROUP_S3_RETRY_SECONDS is not a valid number of seconds.
     """
     if not _BUCKET.fullmatch(bucket):
-        raise StoreUsageError(f"{bucket!r} cannot name a bucket: write s3://bucket/prefix")
+        named = without_secrets(f"s3://{bucket}")
+        raise StoreUsageError(f"{named} names no bucket: write s3://bucket/prefix, without a key")
     return S3Store(
         bucket,
         prefix=prefix or None,
@@ -87,10 +89,20 @@ def _plain_http() -> bool:
     for name in ENDPOINT_VARIABLES:
         if endpoint := os.environ.get(name):
             parts = urlsplit(endpoint)
-            if parts.scheme not in ("http", "https") or not parts.netloc:
-                raise StoreUsageError(f"{name}={endpoint} is not a URL: write https://host[:port]")
+            if parts.scheme not in ("http", "https") or not _host(endpoint):
+                shown = without_secrets(endpoint)
+                raise StoreUsageError(f"{name}={shown} is not a URL: write https://host[:port]")
             plain = plain or parts.scheme == "http"
     return plain
+
+
+def _host(endpoint: str) -> str | None:
+    """Return the host of a URL, None without one or where its port is no number."""
+    try:
+        parts = urlsplit(endpoint)
+        return parts.hostname if parts.port is None or parts.port else None
+    except ValueError:
+        return None
 
 
 @contextlib.contextmanager
@@ -113,7 +125,7 @@ def s3_errors(what: str) -> Iterator[None]:
 
 def store_error(what: str, error: Exception) -> StoreError:
     """Convert an error of obstore into one of the store."""
-    text = str(error)
+    text = without_secrets(str(error))
     code = match[1] if (match := _CODE.search(text)) else ""
     message = f"{what}: {_reason(text, code) or type(error).__name__}"
     if _METADATA.search(text.split("\n", 1)[0]):

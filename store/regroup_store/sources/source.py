@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import fsspec
 
 from regroup_store.errors import StoreUsageError
+from regroup_store.secrets import without_secrets
 from regroup_store.sources.s3_files import S3Files
 
 if TYPE_CHECKING:
@@ -89,8 +90,15 @@ def file_system(location: str, spec: str) -> tuple[Any, str]:
         The fsspec file system, and the path.
 
     Raises:
-        StoreUsageError: no file system is installed for this kind of URI, or no bucket is named.
+        StoreUsageError: no file system is installed for this kind of URI, no bucket is named, or
+            the URI holds a password or a signature.
     """
+    if (shown := without_secrets(spec)) != spec:
+        raise StoreUsageError(
+            f"{shown}: its address holds a password or a signature, which manifests would record: "
+            "leave that out, and give it as your object store's client reads it (for s3:// the "
+            "AWS_* variables)"
+        )
     if "://" not in location and not location.startswith("file:"):
         fs = fsspec.filesystem("file")  # fsspec itself takes "::" in a path for a chain
         return fs, str(fs._strip_protocol(location))

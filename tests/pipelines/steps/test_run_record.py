@@ -180,6 +180,7 @@ def test_what_ended_a_run() -> None:
         ("s3://bucket/x?X-Amz-Signature=abc", "s3://bucket/x?***"),
         ("no store at s3://k:s@h/b?t=1 today", "no store at s3://***@h/b?*** today"),
         ("parquet:/data/shard-??.parquet", "parquet:/data/shard-??.parquet"),
+        ("parquet:s3://b/shard-??.parquet", "parquet:s3://b/shard-??.parquet"),
         ("someone@example.org", "someone@example.org"),
     ],
 )
