@@ -8,6 +8,7 @@ from regroup.classifier import REGroupClassifier
 from regroup_cluster.workers.extraction import example_pixels
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_cluster.workers.scoring import load_bank
+from regroup_pipelines.steps.bank_labels import check_bank_names
 from regroup_pipelines.steps.network import open_network, restricted
 from regroup_pipelines.steps.scoring import check_network
 from regroup_store.format.store import open_store
@@ -35,7 +36,8 @@ def load_robust_classifier(
         signs: which voters of a tap count: "both", "positive" or "negative".
 
     Raises:
-        UsageError: the bank belongs to another model or tap policy.
+        UsageError: the bank belongs to another model or tap policy, or names its classes
+            differently.
         StoreError: the store or the bank is missing or damaged.
         ConfigurationError: `k` is out of range, `signs` is unknown, or the model cannot be built.
     """
@@ -45,6 +47,7 @@ def load_robust_classifier(
     if model.classes == "dataset" and "classes" in description:
         network = restricted(network, tuple(description["classes"]))
     check_network(stored, network)
+    check_bank_names(stored, network)
     classifier = fetch_classifier(network.spec)
     return REGroupClassifier(
         classifier,

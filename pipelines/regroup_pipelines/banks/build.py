@@ -10,10 +10,13 @@ from regroup_cluster.workers.bank import BankWork
 from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.labels import labels_for
 from regroup_pipelines.steps.session import refuse_failures
 from regroup_store.kinds.banks import BankSpec, create_bank
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from regroup_pipelines.banks.rounds import BankDraw
     from regroup_pipelines.configs.options import BankOptions
     from regroup_pipelines.steps.network import Network
@@ -50,12 +53,21 @@ def build_bank(
     draw = draw or draw_bank(session, network, index, options, batch)
     recipe, described = BankRecipe.of(options), {"model": network.description}
     inputs = {**described, "policy": network.policy, **recipe.inputs(), **draw.inputs()}
+    labels = labels_for(index, network)
+    if labels.forced:
+        inputs["label_order"] = labels.by
     name = f"{index.name}-{network.label}"
     spec = BankSpec(name, inputs, network.taps, class_names(network, index))
-    return reduce_bank(session, spec, draw, recipe)
+    return reduce_bank(session, spec, draw, recipe, {"labels": labels.by})
 
 
-def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRecipe) -> str:
+def reduce_bank(
+    session: Session,
+    spec: BankSpec,
+    draw: BankDraw,
+    recipe: BankRecipe,
+    recorded: Mapping[str, object],
+) -> str:
     """Reduce the samples of `draw` to the bank of `spec`, without a forward pass; return its ref.
 
     Raises:
@@ -67,7 +79,7 @@ def reduce_bank(session: Session, spec: BankSpec, draw: BankDraw, recipe: BankRe
         session.record_found(step, writer.ref, len(spec.taps), started)
     else:
         _reduce(session, step, writer, draw, recipe, started)
-        writer.finish(draw.counts.tolist())
+        writer.finish(draw.counts.tolist(), recorded)
     log_short_classes(draw, spec.class_names, recipe.per_class)
     return writer.ref
 

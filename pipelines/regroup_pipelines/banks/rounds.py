@@ -17,7 +17,7 @@ from regroup.candidates import CandidateSampler, first_depth, next_depths
 from regroup_pipelines.log import log
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.extraction import extract_index, index_features_spec
-from regroup_pipelines.steps.network import label_map
+from regroup_pipelines.steps.labels import label_map
 from regroup_pipelines.steps.votes import source_of
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import features_of_index

@@ -13,6 +13,7 @@ from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import CandidateLookup, candidates_of
 from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.bank_labels import recorded_labels
 from regroup_pipelines.steps.session import warn_missing
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import features_of_index, holds_candidates
@@ -108,14 +109,16 @@ class BankOrigin:
             return self.bank
         draw = found.draw(self.bank.class_names, recipe.replicate)
         known: JsonObject = self.bank.inputs
-        inputs = {"model": known["model"], "policy": known["policy"]}
+        kept = ("model", "policy", "label_order")
+        inputs = {key: known[key] for key in kept if key in known}
+        recorded = recorded_labels(self.bank.manifest)
         spec = BankSpec(
             "-".join([str(self.bank.manifest["name"]), *_suffixes(own, recipe)]),
             {**inputs, **recipe.inputs(), **draw.inputs()},
             tuple((str(tap), int(channels)) for tap, channels in known["taps"]),
             self.bank.class_names,
         )
-        return read_bank(session.store, reduce_bank(session, spec, draw, recipe))
+        return read_bank(session.store, reduce_bank(session, spec, draw, recipe, recorded))
 
 
 def minimal_depths(

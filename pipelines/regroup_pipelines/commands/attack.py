@@ -10,9 +10,10 @@ from regroup_pipelines.render.terminal import print_line
 from regroup_pipelines.results.attack_summary import attack_summary, summary_lines
 from regroup_pipelines.schema.attack_options import attack_spec
 from regroup_pipelines.steps.attacking import attack_index, check_attackable, correct_samples
+from regroup_pipelines.steps.bank_labels import network_on
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def main(config: AttackConfig) -> JsonObject:
     options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
     with Session(options, allow_missing=config.allow_missing) as session:
         index = index_dataset(session, config.dataset, label_column=config.label_column)
-        network = network_for(network, index, config.classes)
+        network = network_on(session.store, network, index, config.classes)
         features = extract_index(session, network, index, config.batch)
         subset = correct_samples(session, index, features, config.limit, config.seed)
         rows = config.block_rows or None

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.banks.build import build_bank
+from regroup_pipelines.steps.bank_labels import network_on
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Session
 from regroup_store.kinds.banks import bank_counts
 
@@ -20,7 +21,7 @@ def main(config: BuildBankConfig) -> JsonObject:
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:
         index = index_dataset(session, config.dataset, label_column=config.label_column)
-        network = network_for(network, index, config.classes)
+        network = network_on(session.store, network, index, config.classes)
         bank = build_bank(session, network, index, config, config.batch)
         return {
             "index": index.ref,

@@ -59,9 +59,10 @@ def main(config: CurveConfig) -> JsonObject:
         made = BlockElement.open(session.store, "adversarials", config.adversarials)
         size = choose_size(made, config.size)
         warn_missing(f"curve {made.name}", made)
-        source = {"index": clean_index(session, made)}
+        source, labels = {"index": clean_index(session, made)}, made.inputs.get("labels")
+        what = f"the clean images that {made.ref} come from"
         features = [
-            features_of(session, bank, source, f"the clean images that {made.ref} come from"),
+            features_of(session, bank, source, what, labels),
             features_of(
                 session, bank, {"adversarials": made.fingerprint}, f"the adversarials {made.ref}"
             ),

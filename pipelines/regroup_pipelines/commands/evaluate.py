@@ -12,10 +12,15 @@ from regroup_pipelines.render.terminal import show
 from regroup_pipelines.results.accuracy import accuracy_row, chosen_k, tap_accuracy
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.records import ChosenK
+from regroup_pipelines.steps.bank_labels import (
+    check_bank_names,
+    check_labels,
+    network_of_bank,
+)
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.network import network_for, open_network
-from regroup_pipelines.steps.scoring import check_k, check_labels, check_network, score
+from regroup_pipelines.steps.network import open_network
+from regroup_pipelines.steps.scoring import check_k, check_network, score
 from regroup_pipelines.steps.session import Session, warn_missing
 from regroup_pipelines.steps.votes import voting_taps
 from regroup_store.format.element import BlockElement
@@ -45,10 +50,11 @@ def main(config: EvaluateConfig) -> JsonObject:
             check_network(bank, network)
         attacked = [_adversarials(session, ref) for ref in config.adversarials]
         index = index_dataset(session, config.dataset, label_column=config.label_column)
-        network = network_for(network, index, config.classes)
+        network = network_of_bank(network, bank, index, config.classes)
         check_network(bank, network)
+        check_bank_names(bank, network)
         for element in attacked:
-            check_labels(element, index, network)
+            check_labels(session.store, element, network)
         features = [extract_index(session, network, index, config.batch)]
         features += [extract_adversarials(session, network, a, config.batch) for a in attacked]
         votes = [score(session, f, bank, config) for f in features]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regroup_pipelines.steps.bank_labels import network_on
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Session
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ def main(config: ExtractConfig) -> JsonObject:
     network = open_network(config)
     with Session(config, allow_missing=config.allow_missing) as session:
         index = index_dataset(session, config.dataset, label_column=config.label_column)
-        network = network_for(network, index, config.classes)
+        network = network_on(session.store, network, index, config.classes)
         element = extract_index(session, network, index, config.batch)
         return {
             "index": index.ref,

@@ -8,6 +8,7 @@ from typing import Literal
 TapPolicyName = Literal["preactivation", "linear"]
 SignsName = Literal["both", "positive", "negative"]
 ClassesName = Literal["all", "dataset"]
+LabelsName = Literal["name", "position"]
 PrecisionName = Literal["fp32", "bf16", "fp16"]
 DecoderOption = Literal["pil", "cuda"]
 WeightingName = Literal["softmax", "uniform"]
@@ -76,7 +77,16 @@ class GapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelOptions:
+class LabelsOptions:
+    """What a dataset's labels go by."""
+
+    labels: LabelsName = "name"
+    """What labels go by: the names of the dataset's classes and of the model's, or position (label
+    0 is the model's class 0, whatever it is called)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOptions(LabelsOptions):
     """Which classifier, with which weights and taps."""
 
     model: str
@@ -122,7 +132,7 @@ class BankOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class VotingOptions:
+class VotingOptions(LabelsOptions):
     """How features are scored."""
 
     rule: RuleName = "borda"

@@ -17,6 +17,7 @@ from regroup_pipelines.configs.options import (
     BankOptions,
     ClassesName,
     DecoderOption,
+    LabelsName,
     ModelOptions,
     PrecisionName,
     RuleName,
@@ -65,6 +66,7 @@ class Model:
     resize: Count | None = None
     crop: Count | None = None
     classes: ClassesName = "all"
+    labels: LabelsName = "name"
     dtype: PrecisionName = "fp32"
     channels_last: bool = False
     tf32: bool = False
@@ -207,6 +209,13 @@ class Study:
         return with_label_column(
             self.located(self.datasets[dataset]), self.label_columns.get(dataset)
         )
+
+    @property
+    def voting(self) -> VotingOptions:
+        """The options that determine the votes, and what labels go by."""
+        from dataclasses import replace
+
+        return replace(self.scoring.voting, labels=self.model.labels)
 
     def model_options(self, policy: TapPolicyName) -> ModelOptions:
         """Return the model's options with the tap policy `policy` and `{data}` replaced."""

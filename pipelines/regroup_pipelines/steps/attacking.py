@@ -18,7 +18,7 @@ from regroup_pipelines.results.attack_summary import summarise_attack
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
 from regroup_pipelines.steps.extraction import index_images
-from regroup_pipelines.steps.network import label_map
+from regroup_pipelines.steps.labels import labels_for, log_made_anew
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import adversarials_spec
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from regroup.attacks import AttackSpec
     from regroup.models import ModelSpec
+    from regroup_pipelines.steps.labels import Labels
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
     from regroup_store.kinds.indexes import SampleIndex
@@ -108,12 +109,12 @@ def attack_index(
         UsageError: the network cannot be attacked with this attack.
     """
     check_attackable(network, spec)
-    labels, name = label_map(index, network), element_name(index, spec)
+    labels, name = labels_for(index, network), element_name(index, spec)
     element = _element(session, network, index, spec, labels, block_rows)
     work = AttackWork(
         store_uri=session.store.uri,
         adversarials_ref=element.ref,
-        images=index_images(session, index, labels),
+        images=index_images(session, index, labels.classes),
         model=network.spec,
         attack=spec,
         batch=batch,
@@ -129,7 +130,7 @@ def _element(
     network: Network,
     index: SampleIndex,
     spec: AttackSpec,
-    labels: tuple[int, ...] | None,
+    labels: Labels,
     block_rows: int | None,
 ) -> BlockElement:
     """Open the adversarials, or create them where the store has none."""
@@ -141,12 +142,14 @@ def _element(
         image_shape=(3, network.side, network.side),
         rows=index.rows_count,
         block_rows=1,
-        labels=labels,
+        labels=labels.classes,
+        label_order=labels.by if labels.forced else None,
     )
+    log_made_anew(session.store, element_spec)
     if session.store.find("adversarials", element_spec.fingerprint) is None:
         rows = planned_rows(session, network, spec, block_rows)
         element_spec = replace(element_spec, block_rows=rows)
-    return BlockElement.create(session.store, element_spec, {})
+    return BlockElement.create(session.store, element_spec, {"labels": labels.by})
 
 
 def element_name(index: SampleIndex, spec: AttackSpec) -> str:

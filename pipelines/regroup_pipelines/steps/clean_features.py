@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def features_of(
-    session: Session, bank: StoredBank, source: dict[str, str], what: str
+    session: Session, bank: StoredBank, source: dict[str, str], what: str, labels: object = None
 ) -> BlockElement:
     """Return the finalised features of `source` under the bank's model and tap policy.
 
@@ -24,6 +24,7 @@ def features_of(
         bank: the bank.
         source: what the features were extracted from, as in their inputs.
         what: `source` in words, for the error.
+        labels: the model's class of every label, as in the inputs of what comes from an index.
 
     Raises:
         UsageError: the store holds none.
@@ -31,7 +32,8 @@ def features_of(
     for info in session.store.elements("features"):
         element = BlockElement.open(session.store, "features", info.ref)
         same = all(bank.inputs[key] == element.inputs[key] for key in ("model", "policy"))
-        if info.finalised and same and element.inputs["source"] == source:
+        same &= element.inputs["source"] == source and element.inputs.get("labels") == labels
+        if info.finalised and same:
             return element
     raise UsageError(
         f"the store holds no features of {what} under the model and taps of the bank {bank.ref}: "
@@ -57,4 +59,5 @@ def clean_features(session: Session, bank: StoredBank, features: BlockElement) -
         return features
     made = BlockElement.open(session.store, "adversarials", attacked)
     source = {"index": clean_index(session, made)}
-    return features_of(session, bank, source, f"the clean images that {made.ref} come from")
+    what, labels = f"the clean images that {made.ref} come from", made.inputs.get("labels")
+    return features_of(session, bank, source, what, labels)

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING
 from regroup_cluster.workers.extraction import ExtractionWork
 from regroup_cluster.workers.images import AdversarialsSpec, IndexSpec
 from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.steps.bank_labels import recorded_labels
 from regroup_pipelines.steps.indexing import largest_sample
-from regroup_pipelines.steps.network import label_map
+from regroup_pipelines.steps.labels import labels_for, log_made_anew
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import features_spec
 
 if TYPE_CHECKING:
     from regroup_cluster.workers.images import ImagesSpec
     from regroup_pipelines.json_types import JsonObject
+    from regroup_pipelines.steps.labels import Labels
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
     from regroup_store.format.element_spec import ElementSpec
@@ -30,7 +32,7 @@ def index_images(session: Session, index: SampleIndex, labels: tuple[int, ...] |
 def index_features_spec(network: Network, index: SampleIndex, block_rows: int) -> ElementSpec:
     """Return the spec of the features of an index under `network`."""
     source = {"index": index.fingerprint}
-    name, labels = f"{index.name}-{network.label}", label_map(index, network)
+    name, labels = f"{index.name}-{network.label}", labels_for(index, network)
     return _spec(network, name, source, {}, index.rows_count, block_rows, labels)
 
 
@@ -39,9 +41,9 @@ def extract_index(
 ) -> BlockElement:
     """Extract the features of an index under `network`; computes only missing blocks."""
     spec = index_features_spec(network, index, session.options.block_rows)
-    labels = label_map(index, network)
-    images = index_images(session, index, labels)
-    return _extract(session, network, spec, images, batch)
+    labels = labels_for(index, network)
+    images = index_images(session, index, labels.classes)
+    return _extract(session, network, spec, images, batch, {"labels": labels.by})
 
 
 def extract_adversarials(
@@ -52,7 +54,8 @@ def extract_adversarials(
     rows, block_rows = adversarials.plan.rows, adversarials.plan.block_rows
     gaps = adversarials.gap_inputs()
     spec = _spec(network, adversarials.name, source, gaps, rows, block_rows, None)
-    return _extract(session, network, spec, AdversarialsSpec(adversarials.ref), batch)
+    images = AdversarialsSpec(adversarials.ref)
+    return _extract(session, network, spec, images, batch, recorded_labels(adversarials.manifest))
 
 
 def _spec(
@@ -62,7 +65,7 @@ def _spec(
     gaps: dict[str, object],
     rows: int,
     block_rows: int,
-    labels: tuple[int, ...] | None,
+    labels: Labels | None,
 ) -> ElementSpec:
     return features_spec(
         name=name,
@@ -72,7 +75,8 @@ def _spec(
         num_classes=network.num_classes,
         source=source,
         gaps=gaps,
-        labels=labels,
+        labels=labels.classes if labels else None,
+        label_order=labels.by if labels and labels.forced else None,
         dtype=network.spec.compute.dtype_name,
         rows=rows,
         block_rows=block_rows,
@@ -85,8 +89,10 @@ def _extract(
     spec: ElementSpec,
     images: ImagesSpec,
     batch: int,
+    recorded: dict[str, object],
 ) -> BlockElement:
-    element = BlockElement.create(session.store, spec, {})
+    log_made_anew(session.store, spec)
+    element = BlockElement.create(session.store, spec, recorded)
     work = ExtractionWork(
         store_uri=session.store.uri,
         features_ref=element.ref,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
-from regroup_pipelines.steps.network import label_map
 from regroup_pipelines.steps.tap_weights import tap_weights
 from regroup_pipelines.steps.votes import check_same_model, fill_votes
 
@@ -15,7 +14,6 @@ if TYPE_CHECKING:
     from regroup_pipelines.steps.session import Session
     from regroup_store.format.element import BlockElement
     from regroup_store.kinds.banks import StoredBank
-    from regroup_store.kinds.indexes import SampleIndex
 
 
 def score(
@@ -42,20 +40,6 @@ def check_network(bank: StoredBank, network: Network) -> None:
     """
     described = {"model": network.description, "policy": network.policy}
     check_same_model(bank, described, f"the model {network.spec.name}")
-
-
-def check_labels(adversarials: BlockElement, index: SampleIndex, network: Network) -> None:
-    """Check that adversarials number their classes as `network` numbers those of `index`.
-
-    Raises:
-        UsageError: they do not.
-    """
-    ours, theirs = label_map(index, network), adversarials.inputs.get("labels")
-    if (list(ours) if ours else None) != theirs:
-        raise UsageError(
-            f"the adversarials {adversarials.ref} number their classes differently from the model "
-            f"{network.spec.name} on {index.ref}: give --classes as in the attack"
-        )
 
 
 def check_k(k: int, taps: tuple[str, ...]) -> int:

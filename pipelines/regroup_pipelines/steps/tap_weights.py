@@ -31,7 +31,9 @@ def tap_weights(
         GapError: the clean votes are incomplete.
     """
     clean = clean_features(session, bank, features)
-    alone = VotingOptions(delta=options.delta, voting_taps=options.voting_taps)
+    alone = VotingOptions(
+        delta=options.delta, voting_taps=options.voting_taps, labels=options.labels
+    )
     votes = fill_votes(session, clean, bank, alone, None)
     if votes.summary() is None:
         raise GapError(f"the votes {votes.ref}, which weight the taps, are incomplete")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_cluster.workers.scoring import ScoringWork
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.results.counts import summarise
+from regroup_pipelines.steps.bank_labels import check_stored_labels
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.votes import votes_spec
 
@@ -37,9 +38,12 @@ def fill_votes(
         weights: one per voting tap, for a rule with weights; else None.
 
     Raises:
-        UsageError: features and bank come from different models or tap policies.
+        UsageError: features and bank come from different models or tap policies, or number their
+            classes differently.
     """
     check_same_model(bank, features.inputs, f"the features {features.ref}")
+    if options.labels == "name":
+        check_stored_labels(session.store, features, bank)
     taps = voting_taps(bank, options.voting_taps)
     element = _open_votes(session, features, bank, options, taps, weights)
     work = ScoringWork(

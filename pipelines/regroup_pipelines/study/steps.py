@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from regroup.errors import ConfigurationError
+from regroup.models.class_matching import match_names
 from regroup_pipelines.banks.build import build_bank, check_covered
 from regroup_pipelines.banks.rounds import draw_bank
 from regroup_pipelines.errors import UsageError
@@ -17,7 +18,8 @@ from regroup_pipelines.steps.attacking import attack_index, check_attackable, co
 from regroup_pipelines.steps.extraction import extract_adversarials, extract_index
 from regroup_pipelines.steps.indexing import index_dataset, largest_sample
 from regroup_pipelines.steps.inference_time import TABLE, TimedPrediction, time_inference
-from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.labels import log_labels, named_by, network_for
+from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.scoring import score
 from regroup_pipelines.steps.session import NotYetError
 from regroup_pipelines.study.subsets import draw_subset
@@ -104,34 +106,56 @@ class StudySteps:
         """Open every dataset and build the network before any work begins.
 
         Raises:
-            MistakeError: a dataset or the network cannot be opened.
+            MistakeError: a dataset or the network cannot be opened, or labels do not fit it.
             UsageError: the network cannot be attacked as declared.
         """
         self._check_datasets()
         try:
-            network = self._opened(self.study.taps[0])
+            network = self._named(self.study.taps[0])
         except (ConfigurationError, UsageError) as error:
             raise MistakeError(("model",), str(error)) from error
+        self._check_labels(network)
         for name in self.attacks:
             check_attackable(network, self.study.attacks[name].spec())
 
+    def _class_names(self, dataset: str) -> tuple[str, ...]:
+        return self._once(("names", dataset), lambda: self._source(dataset).class_names)
+
     def _check_datasets(self) -> None:
-        classes: dict[str, tuple[str, ...]] = {}
         for name in self.study.used:
             try:
-                classes[name] = self._source(name).class_names
+                self._class_names(name)
             except StoreUsageError as error:
                 raise MistakeError(("datasets", name), str(error)) from error
         for name, subset in self.study.subsets.items():
-            if subset.dataset in classes:
-                subset.check_classes(("subsets", name), classes[subset.dataset])
-        first, *others = classes
+            if subset.dataset in self.study.used:
+                subset.check_classes(("subsets", name), self._class_names(subset.dataset))
+        first, *others = self.study.used
         for name in others if self.study.model.classes == "dataset" else ():
-            if classes[name] != classes[first]:
+            ours, theirs = self._class_names(name), self._class_names(first)
+            by_name = self.study.model.labels == "name"
+            if len(ours) != len(theirs) or (by_name and match_names(ours, theirs).unmatched):
                 raise MistakeError(
                     ("datasets", name),
-                    f"its {len(classes[name])} classes are not the {len(classes[first])} of "
-                    f'{first}: with model.classes = "dataset" all datasets need the same',
+                    f"its {len(ours)} classes are not the {len(theirs)} of {first}: with "
+                    'model.classes = "dataset" all datasets need the same',
+                )
+
+    def _check_labels(self, network: Network) -> None:
+        """Check that the labels of every dataset fit the network, and log what they go by."""
+        for name in self.study.used:
+            names = self._class_names(name)
+            try:
+                log_labels(names, name, network)
+            except UsageError as error:
+                raise MistakeError(("datasets", name), str(error)) from error
+            if self.study.model.classes == "dataset" and name == self.study.used[0]:
+                # Restricted to the classes of the first, which `_check_datasets` found in the rest.
+                network = replace(
+                    network,
+                    class_names=names,
+                    names_of=f"the dataset {name}",
+                    num_classes=len(names),
                 )
 
     def _source(self, dataset: str) -> Source:
@@ -210,7 +234,13 @@ class StudySteps:
 
     def _network(self, policy: TapPolicyName) -> Network:
         index = self.index(self.study.scoring.dataset)
-        return network_for(self._opened(policy), index, self.study.model.classes)
+        return network_for(self._named(policy), index, self.study.model.classes)
+
+    def _named(self, policy: TapPolicyName) -> Network:
+        """Return the complete network; one without names takes those of a bank's dataset."""
+        dataset = next(iter(self.study.banks.values())).dataset
+        names, whose = self._class_names(dataset), f"the dataset {dataset}"
+        return named_by(self._opened(policy), names, whose)
 
     def clean(self, policy: TapPolicyName, dataset: str) -> BlockElement:
         """Return the features of a dataset's clean images."""
@@ -294,7 +324,7 @@ class StudySteps:
         def vote() -> BlockElement:
             """Score the features."""
             features, stored = self.features(policy, images), self.bank(policy, bank)
-            return score(self.session, features, stored, self.study.scoring.voting)
+            return score(self.session, features, stored, self.study.voting)
 
         return self._once(("votes", policy, bank, images), vote)
 

@@ -49,6 +49,7 @@ def adversarials_spec(
     rows: int,
     block_rows: int,
     labels: Sequence[int] | None = None,
+    label_order: str | None = None,
 ) -> ElementSpec:
     """Describe adversarials: images (channel, height, width) float32 in [0, 1].
 
@@ -61,6 +62,7 @@ def adversarials_spec(
         rows: number of samples.
         block_rows: samples per block.
         labels: the model's class for every label of the index, where they differ.
+        label_order: "position" where labels go by it although names say otherwise.
     """
     inputs: dict[str, object] = {
         "model": dict(model),
@@ -68,6 +70,7 @@ def adversarials_spec(
         "index": index_fingerprint,
         "columns": COLUMNS_VERSION,
         **({"labels": list(labels)} if labels else {}),
+        **({"label_order": label_order} if label_order else {}),
     }
     arrays = (ArraySpec(IMAGES, image_shape, "float32"),)
     return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from regroup_store.errors import DamagedError, StoreUsageError
+from regroup_store.errors import DamagedError, StoreError, StoreUsageError
 from regroup_store.format.arrays import (
     ArraySpec,
     create_array,
@@ -23,6 +24,7 @@ from regroup_store.format.manifests import (
     element_fingerprint,
     find_location,
     locate,
+    locations,
     new_location,
     read_manifest,
 )
@@ -223,6 +225,24 @@ def bank_counts(store: Store, ref: str) -> dict[str, int]:
     assert isinstance(inputs, dict)
     assert isinstance(counts, list)
     return dict(zip(inputs["class_names"], counts, strict=True))
+
+
+def banks_of_model(store: Store, model: Mapping[str, object]) -> list[tuple[str, tuple[str, ...]]]:
+    """List the banks of a model whose classes go by name: their refs and class names.
+
+    Those whose manifest cannot be read are left out.
+
+    Args:
+        store: where to look.
+        model: what determines the network, as in the inputs of its banks.
+    """
+    found = []
+    for location in locations(store.backend, KIND):
+        with suppress(StoreError, FileNotFoundError):
+            inputs: Any = read_manifest(store.backend, location)["inputs"]
+            if inputs["model"] == model and "label_order" not in inputs:
+                found.append((location.ref, tuple(inputs["class_names"])))
+    return found
 
 
 def read_bank(

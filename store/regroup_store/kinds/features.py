@@ -46,6 +46,7 @@ def features_spec(
     dtype: str = "float32",
     gaps: Mapping[str, object] | None = None,
     labels: Sequence[int] | None = None,
+    label_order: str | None = None,
 ) -> ElementSpec:
     """Describe features: one accumulators array per tap, and the logits.
 
@@ -61,6 +62,7 @@ def features_spec(
         dtype: what the network computed in.
         gaps: the source's `gap_inputs()`.
         labels: the model's class for every label of the index, where they differ.
+        label_order: "position" where labels go by it although names say otherwise.
     """
     if len(source) != 1 or not set(source) <= {"index", "adversarials"}:
         raise ValueError(f"features come from one index or one adversarials, not {source}")
@@ -72,6 +74,7 @@ def features_spec(
         "dtype": dtype,
         "source": dict(source),
         **({"labels": list(labels)} if labels else {}),
+        **({"label_order": label_order} if label_order else {}),
         **(gaps or {}),
     }
     arrays = [ArraySpec(accumulators_path(tap), (2, channels), "float32") for tap, channels in taps]

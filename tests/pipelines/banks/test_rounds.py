@@ -22,7 +22,8 @@ from regroup_pipelines.banks.variants import BankOrigin, minimal_depths
 from regroup_pipelines.configs.options import BankOptions, ClusterOptions, ModelOptions
 from regroup_pipelines.steps.extraction import extract_index
 from regroup_pipelines.steps.indexing import index_dataset
-from regroup_pipelines.steps.network import network_for, open_network
+from regroup_pipelines.steps.labels import network_for
+from regroup_pipelines.steps.network import open_network
 from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
