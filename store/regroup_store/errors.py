@@ -42,3 +42,7 @@ class GapError(StoreError):
 
 class DamagedError(StoreError):
     """Stored bytes do not match their checksum or their commit record."""
+
+
+class LinkError(StoreError):
+    """A file or folder of the store is a link, which is never followed."""

@@ -65,6 +65,11 @@ class Reported:
     summary: dict[str, Any]
 
     @property
+    def dataset(self) -> tuple[str, ...]:
+        """Whose clean images a report may show."""
+        return (f"imagefolder:{self.data}/val",)
+
+    @property
     def results(self) -> StudyResults:
         return read_results(self.store, "colours")
 
@@ -85,7 +90,10 @@ def make_report(folder: Path) -> Reported:
     results = read_results(store, "colours").plain()
     results["images"][1]["title"] = TITLE
     write_study(store, "colours", results)
-    config = ReportConfig(store=where["store"], output=str(folder / "report"), json=True)
+    config = ReportConfig(
+        store=where["store"], output=str(folder / "report"), json=True,
+        dataset=(f"imagefolder:{folder}/val",),
+    )  # fmt: skip
     return Reported(store, folder, folder / "report", report.main(config))
 
 

@@ -14,6 +14,7 @@ from regroup_pipelines.configs.options import AttackOptions
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.grids import accuracy_grid, k_grid
+from regroup_pipelines.render.output_folder import output_file
 from regroup_pipelines.render.study_files import write_report
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_pipelines.schema.attack_options import attack_spec
@@ -84,7 +85,7 @@ def _print(
 def main(config: DemoConfig) -> JsonObject:
     """Run the missing steps of the demo, print its tables and write its files."""
     started, output, study = time.perf_counter(), Path(config.output), demo_study(config)
-    trained = train_demo_model(output / "digits-cnn.safetensors", config.seed)
+    trained = train_demo_model(output_file(output, output / "digits-cnn.safetensors"), config.seed)
     with Session(config) as session:
         steps = StudySteps(session, study)
         results, failures = run_study(session, steps, started)

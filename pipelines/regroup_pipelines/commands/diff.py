@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.commands.inspect import shortened
-from regroup_pipelines.errors import UsageError
+from regroup_pipelines.errors import DamageFoundError, UsageError
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_store.errors import StoreError
 from regroup_store.format.fingerprint import short_fingerprint
@@ -41,6 +41,7 @@ class Difference:
         because: where the setting is the fingerprint of a parent, what differs in the parents'
             own inputs.
         note: a remark, such as that a parent is missing from its store.
+        damaged: whether the remark is that the parent cannot be read.
     """
 
     key: str
@@ -48,6 +49,14 @@ class Difference:
     b: Any
     because: tuple[Difference, ...] = ()
     note: str | None = None
+    damaged: bool = False
+
+    def unreadable(self) -> Iterator[str]:
+        """Yield why parents cannot be read."""
+        if self.damaged and self.note:
+            yield self.note
+        for other in self.because:
+            yield from other.unreadable()
 
     def flat(self, above: tuple[str, ...] = ()) -> Iterator[JsonObject]:
         """Yield the leaves of the difference as plain JSON; absent values are left out."""
@@ -62,7 +71,11 @@ class Difference:
 
 
 def main(config: DiffConfig) -> JsonObject:
-    """Compare two elements and print what differs."""
+    """Compare two elements and print what differs.
+
+    Raises:
+        DamageFoundError: what their parents differ in cannot be read.
+    """
     from rich.table import Table
 
     stores = (
@@ -82,7 +95,10 @@ def main(config: DiffConfig) -> JsonObject:
             config.json,
         )
     settings = [line for difference in found for line in difference.flat()]
-    return {"a": names[0], "b": names[1], "same": not found, "differences": settings}
+    summary = {"a": names[0], "b": names[1], "same": not found, "differences": settings}
+    if unread := [line for difference in found for line in difference.unreadable()]:
+        raise DamageFoundError(f"not compared: {'; '.join(unread)}", summary)
+    return summary
 
 
 def _located(stores: tuple[Store, Store], config: DiffConfig) -> tuple[Location, Location]:
@@ -149,7 +165,7 @@ def _followed(
             return Difference(found.key, found.a, found.b, note=note)
         because = tuple(compare_elements(stores, (places[0], places[1]), seen))
     except (StoreError, FileNotFoundError) as error:
-        return Difference(found.key, found.a, found.b, note=str(error))
+        return Difference(found.key, found.a, found.b, note=str(error), damaged=True)
     return Difference(found.key, found.a, found.b, because)
 
 

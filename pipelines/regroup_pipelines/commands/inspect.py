@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from regroup_cluster.printable import printable
-from regroup_pipelines.render.element_state import reasons, state_of
+from regroup_pipelines.render.element_state import reasons, refuse_unreadable, state_of
 from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import show
 from regroup_store.format.fingerprint import short_fingerprint
@@ -31,7 +31,11 @@ _SHOWN = 4
 
 
 def main(config: InspectConfig) -> JsonObject:
-    """Print one element."""
+    """Print one element.
+
+    Raises:
+        DamageFoundError: its children were asked for, and some element cannot be read.
+    """
     from rich.console import Group
     from rich.table import Table
 
@@ -45,12 +49,16 @@ def main(config: InspectConfig) -> JsonObject:
     trees = [_relatives(head, found) for head, found in families]
     page.add_row(Group(_facts(store, location, manifest), *trees))
     show(page, config.json)
-    return {
+    summary = {
         **asdict(store.info(location)),
         "manifest": manifest,
         "parents": [_plain(each) for each in parents],
         **({"children": [_plain(each) for each in children]} if config.children else {}),
     }
+    if config.children:
+        # What they come from is unknown: one of them may be a child.
+        refuse_unreadable(store.elements(), summary=summary)
+    return summary
 
 
 def _facts(store: Store, location: Location, manifest: Mapping[str, Any]) -> Tree:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regroup_pipelines.render.element_state import reasons, state_of
+from regroup_pipelines.render.element_state import reasons, refuse_unreadable, state_of
 from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import print_line, show
 from regroup_store.format.store import open_store
@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def main(config: LsConfig) -> JsonObject:
-    """Print one row per element of the store."""
+    """Print one row per element of the store.
+
+    Raises:
+        DamageFoundError: an element cannot be read; its row says why.
+    """
     from dataclasses import asdict
 
     from rich.table import Table
@@ -34,4 +38,6 @@ def main(config: LsConfig) -> JsonObject:
     show(table, config.json)
     for line in reasons(elements) if config.reasons else []:
         print_line(line, config.json)
-    return {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
+    summary = {"store": config.store, "elements": [asdict(e) for e in elements], "runs": runs}
+    refuse_unreadable(elements, summary=summary)
+    return summary

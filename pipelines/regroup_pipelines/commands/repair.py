@@ -13,7 +13,8 @@ from regroup_store.errors import StoreError
 from regroup_store.format.block_plan import format_blocks
 from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.lineage import holds_candidates, parents
-from regroup_store.format.manifests import ROW_KINDS, locate, read_manifest
+from regroup_store.format.manifests import KINDS, ROW_KINDS, locate, read_manifest
+from regroup_store.kinds.studies import STUDIES
 from regroup_store.maintenance.repair import apply_repair, kept_elements, plan_repairs
 from regroup_store.maintenance.verify import open_to_verify
 
@@ -25,11 +26,15 @@ if TYPE_CHECKING:
     from regroup_store.maintenance.repair import Repair
 
 # The order in which the commands have to be run: parents first.
-COMMAND_ORDER = ("index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore")
+COMMAND_ORDER = (
+    "index-dataset", "extract", "attack", "evaluate", "build-bank", "rescore", "run",
+)  # fmt: skip
 
 
 def command_for(store: Store, location: Location) -> tuple[str, str]:
     """Return the command that wrote an element and those of its options that are known, quoted."""
+    if location.kind == STUDIES:
+        return "run", shlex.quote(location.ref)
     try:
         manifest: Any = read_manifest(store.backend, location)
     except (StoreError, FileNotFoundError):
@@ -112,9 +117,14 @@ def repaired_element(store: Store, repair: Repair) -> RepairedElement:
         removed=list(repair.removed),
         rewritten=list(repair.rewritten),
         kept=[location.folder for location in kept_elements(store, repair)],
-        command=command if repair.action not in ("rewrite", "forget") else None,
+        command=command if _needs_a_run(repair) else None,
         options=options,
     )
+
+
+def _needs_a_run(repair: Repair) -> bool:
+    of_a_run = repair.location is not None and repair.location.kind not in (*KINDS, STUDIES)
+    return repair.action not in ("rewrite", "forget") and not of_a_run
 
 
 def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
@@ -127,6 +137,8 @@ def sentences(done: RepairedElement, dry_run: bool) -> list[str]:
         "rebuild": "its manifest is removed, so that the next run writes it again (blocks stay)",
         "summarise": "the next run writes its summary again and computes no block",
         "forget": "the unreadable reason of a failed block is removed; the next run retries it",
+        "rerun": "its results are replaced by its next run, which computes only what is gone",
+        "discard": "what nothing else depends on is removed; timings are measured again",
     }[done.action]
     lines = [f"{done.element}: {what}"]
     if done.removed:

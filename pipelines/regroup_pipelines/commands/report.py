@@ -7,11 +7,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from regroup_pipelines.errors import UsageError
+from regroup_pipelines.errors import DamageFoundError, UsageError
 from regroup_pipelines.render.formatting import human_size
 from regroup_pipelines.render.terminal import print_line
 from regroup_pipelines.report_pages.cost import read_runs
-from regroup_pipelines.report_pages.evaluation import ReportedStudy
+from regroup_pipelines.report_pages.evaluation import ReportedStudy, damage_noted
 from regroup_pipelines.report_pages.folder import check_output, replaced_folder
 from regroup_pipelines.report_pages.pages import StudyPages
 from regroup_pipelines.report_pages.provenance import command_line
@@ -19,8 +19,10 @@ from regroup_pipelines.report_pages.site import Site
 from regroup_pipelines.results.stored import read_results
 from regroup_pipelines.schema.spelling import suggestion
 from regroup_pipelines.steps.run_record import public
+from regroup_store.errors import StoreUsageError
 from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import study_names
+from regroup_store.sources import open_source
 
 if TYPE_CHECKING:
     from regroup_pipelines.configs.stored import ReportConfig
@@ -33,20 +35,24 @@ REPORT_BYTES, SPARE_BYTES = 15_000_000, 100_000
 
 
 def main(config: ReportConfig) -> JsonObject:
-    """Write the report."""
+    """Write the report.
+
+    Raises:
+        DamageFoundError: a page of it says that something is damaged.
+    """
     if config.images < 0:
         raise UsageError(f"--images {config.images}: give 0 or more")
     started = time.perf_counter()
     store = open_store(config.store, writable=False)
     names, output = choose_studies(store, config), Path(config.output)
     check_output(output)
-    with replaced_folder(output) as draft:
+    with replaced_folder(output) as draft, damage_noted() as damage:
         write_site(store, names, config, draft)
     seconds, size = time.perf_counter() - started, size_of(output)
     pages = sum(path.suffix == ".html" for path in output.rglob("*"))
     print_line(f"{output / 'index.html'}: {pages} pages, {human_size(size)}", config.json)
     print_line(f"0 forward passes, {seconds:.1f} s", config.json)
-    return {
+    summary = {
         "output": str(output),
         "index": str(output / "index.html"),
         "studies": names,
@@ -55,6 +61,12 @@ def main(config: ReportConfig) -> JsonObject:
         "forward_passes": 0,
         "seconds": seconds,
     }
+    if damage:
+        raise DamageFoundError(
+            f"the report is written, but its pages lack what is damaged: {'; '.join(damage)}",
+            {**summary, "damaged": [*damage]},
+        )
+    return summary
 
 
 def choose_studies(store: Store, config: ReportConfig) -> list[str]:
@@ -78,10 +90,9 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     """Write all pages of the named studies into an empty folder."""
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()
-    found, runs = (
-        [ReportedStudy(store, read_results(store, name)) for name in names],
-        read_runs(store),
-    )
+    datasets = named_datasets(config.dataset)
+    found = [ReportedStudy(store, read_results(store, name), datasets) for name in names]
+    runs = read_runs(store)
     site.write_root(found)
     pages = [StudyPages(site, study, runs, config.images, config.seed) for study in found]
     for each in pages:
@@ -89,6 +100,18 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     for number, each in enumerate(pages):
         left = REPORT_BYTES - SPARE_BYTES - size_of(folder)
         each.write_explorer(left // (len(pages) - number))
+
+
+def named_datasets(specs: tuple[str, ...]) -> frozenset[str]:
+    """Return where the named datasets are, as an index states it.
+
+    Raises:
+        UsageError: there is no such dataset.
+    """
+    try:
+        return frozenset(open_source(spec).spec for spec in specs)
+    except StoreUsageError as error:
+        raise UsageError(f"--dataset: {error}") from error
 
 
 def size_of(folder: Path) -> int:

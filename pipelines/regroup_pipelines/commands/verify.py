@@ -8,31 +8,45 @@ from typing import TYPE_CHECKING
 from regroup_pipelines.errors import DamageFoundError
 from regroup_pipelines.log import log
 from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.results.recount import check_summary
 from regroup_store.format.block_plan import format_blocks
-from regroup_store.maintenance.verify import (
-    check_element,
-    check_marker,
-    open_to_verify,
-    select_locations,
-)
+from regroup_store.maintenance.element_checks import check_element
+from regroup_store.maintenance.findings import merged
+from regroup_store.maintenance.other_checks import check_others
+from regroup_store.maintenance.verify import check_marker, open_to_verify, select_locations
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rich.table import Table
 
     from regroup_pipelines.configs.maintenance import VerifyConfig
     from regroup_pipelines.json_types import JsonObject
+    from regroup_store.format.manifests import Location
     from regroup_store.format.store import Store
     from regroup_store.maintenance.findings import Finding
 
 
 def find_all(store: Store, refs: tuple[str, ...]) -> list[Finding]:
-    """Check the elements that `refs` name and return every finding; logs one line per element."""
+    """Check what `refs` name (default: all there is), and return every finding.
+
+    Logs one line per element.
+    """
     locations = select_locations(store, refs)
-    findings = list(check_marker(store))
+    found = [*check_marker(store), *merged(_of_elements(store, locations))]
+    if not refs:
+        log("verify: studies, runs, and whatever else there is")
+        found += check_others(store)
+    return found
+
+
+def _of_elements(store: Store, locations: list[Location]) -> Iterator[Finding]:
     for location in locations:
         log(f"verify: {location.folder}")
-        findings += check_element(store, location)
-    return findings
+        found = list(check_element(store, location))
+        yield from found
+        if all(each.level == "note" for each in found):
+            yield from check_summary(store, location)
 
 
 def findings_table(findings: list[Finding], title: str) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from tyro.conf import arg
+from tyro.conf import UseAppendAction, arg
 
 from regroup_pipelines.configs.options import (
     ClusterOptions,
@@ -87,6 +87,9 @@ class ReportConfig(StoreOptions):
     """Folder of the report; an existing report is replaced, anything else is refused."""
     study: str = ""
     """Only this study (default: all in the store)."""
+    dataset: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
+    """A dataset whose clean images may be shown, as in `index-dataset`; may be given several times.
+    A report reads no other place than the store, whatever the store's indexes name."""
     images: int = 200
     """Attacked samples per study to show with pictures and every voter's ranks; fewer where the
     report would exceed 15 MB."""

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from regroup_pipelines.errors import DamageFoundError
 from regroup_store.format.block_plan import format_blocks
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from regroup_pipelines.json_types import JsonObject
     from regroup_store.format.store import ElementInfo
 
 
@@ -28,3 +32,26 @@ def reasons(elements: list[ElementInfo]) -> list[str]:
         for info in elements
         for q in info.quarantined
     ]
+
+
+def refuse_unreadable(
+    infos: Iterable[ElementInfo], advice: str = "", summary: JsonObject | None = None
+) -> None:
+    """Name the elements that cannot be read, instead of leaving them out.
+
+    Args:
+        infos: of the elements that an answer is about.
+        advice: what to do instead of repairing them.
+        summary: the answer without them, for --json.
+
+    Raises:
+        DamageFoundError: there are some.
+    """
+    bad = [info for info in infos if info.problem]
+    if bad:
+        named = "; ".join(f"{info.kind}/{info.ref}: {info.problem}" for info in bad)
+        advice = f", or {advice}" if advice else ""
+        raise DamageFoundError(
+            f"{len(bad)} elements cannot be read: {named}; run `regroup repair`{advice}",
+            summary or {},
+        )

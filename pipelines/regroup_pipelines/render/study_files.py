@@ -10,6 +10,7 @@ from regroup_pipelines.render.attack_table import attacks_table
 from regroup_pipelines.render.caption import caption, image_lines
 from regroup_pipelines.render.escapes import markdown_text
 from regroup_pipelines.render.inference_table import inference_table
+from regroup_pipelines.render.output_folder import output_file
 from regroup_pipelines.render.paper_figures import figure_2, figure_3, figure_4
 from regroup_pipelines.render.paper_tables import (
     NO_QUOTED,
@@ -31,18 +32,23 @@ if TYPE_CHECKING:
 
 
 def write_report(results: StudyResults, report: Report, output: Path) -> list[Path]:
-    """Write results.json, and one folder of tables and figures per tap policy and bank."""
+    """Write results.json, and one folder of tables and figures per tap policy and bank.
+
+    Raises:
+        UsageError: a file or folder of these names is a link.
+    """
     plain = json.dumps(results.plain(), indent=2)
-    written = [_write(output / "results.json", plain + "\n")]
+    written = [_write(output, output / "results.json", plain + "\n")]
     for evaluation in results.evaluations:
         folder = output / key_of(evaluation)
         for name in report.tables:
             tables = study_tables(name, results, evaluation)
             none = f"{NO_QUOTED}\n\n" if name == "table-1" and len(tables) == 1 else ""
             below = none + caption_of(results, evaluation)
-            written += _write_table(folder / name, tables, below)
+            written += _write_table(output, folder / name, tables, below)
         for figure in report.figures:
-            path = folder / f"{figure}.png"
+            path = output_file(output, folder / f"{figure}.png")
+            output_file(output, path.with_suffix(".svg"))
             FIGURES[figure](results, evaluation, path)
             written += [path, path.with_suffix(".svg")]
     return written
@@ -54,24 +60,24 @@ def caption_of(results: StudyResults, evaluation: EvaluationResults) -> str:
     return "".join(f"{markdown_text(line)}\n" for line in lines)
 
 
-def _write_table(stem: Path, tables: list[Table], below: str) -> list[Path]:
+def _write_table(output: Path, stem: Path, tables: list[Table], below: str) -> list[Path]:
     """Write the first table as Markdown, CSV, JSON and LaTeX, and append the others as text."""
     first, *others = tables
     parts = [f"# {markdown_text(first.title)}", "", first.markdown, markdown_text(first.note), ""]
     for table in others:
         parts += [markdown_text(f"{table.title}: {table.note}"), "", table.markdown]
     written = [
-        _write(stem.with_suffix(".md"), "\n".join([*parts, below])),
-        _write(stem.with_suffix(".csv"), first.csv),
-        _write(stem.with_suffix(".json"), first.json),
+        _write(output, stem.with_suffix(".md"), "\n".join([*parts, below])),
+        _write(output, stem.with_suffix(".csv"), first.csv),
+        _write(output, stem.with_suffix(".json"), first.json),
     ]
     latex = "".join(table.latex for table in tables)
-    return written + ([_write(stem.with_suffix(".tex"), latex)] if latex else [])
+    return written + ([_write(output, stem.with_suffix(".tex"), latex)] if latex else [])
 
 
-def _write(path: Path, text: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+def _write(output: Path, path: Path, text: str) -> Path:
+    file = output_file(output, path)
+    file.write_text(text, encoding="utf-8", errors="backslashreplace")
     return path
 
 

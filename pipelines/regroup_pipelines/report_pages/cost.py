@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from regroup_cluster.dispatch.stopwatch import add_seconds
 from regroup_pipelines.render.table import Cell, Table, number_cell, text_cell
+from regroup_pipelines.report_pages.evaluation import note_damage
 from regroup_pipelines.results.records import MeasuredImages
 from regroup_pipelines.steps.run_record import FOLDER
+from regroup_store.errors import DamagedError, LinkError
+from regroup_store.format.fingerprint import unseal_if_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,16 +22,43 @@ if TYPE_CHECKING:
 
 
 def read_runs(store: Store) -> list[JsonObject]:
-    """Return the records of finished runs, oldest first, without unreadable ones."""
+    """Return the records of finished runs, oldest first; notes those that are damaged."""
     found = []
     for name in store.backend.children(FOLDER):
+        key = f"{FOLDER}/{name}/run.json"
         try:
-            record = json.loads(store.backend.read(f"{FOLDER}/{name}/run.json"))
-        except (FileNotFoundError, ValueError):
+            record = unseal_if_sealed(store.backend.read(key), key)
+        except FileNotFoundError:
             continue
-        if isinstance(record, dict) and isinstance(record.get("steps"), list):
+        except (DamagedError, LinkError) as error:
+            note_damage(str(error))
+            continue
+        if _is_readable(record):
             found.append(record)
+        else:
+            note_damage(f"{key} is damaged: it is not the record of a run")
     return sorted(found, key=lambda record: str(record.get("started")))
+
+
+def _is_readable(record: JsonObject) -> bool:
+    steps = record.get("steps")
+    known = isinstance(record.get("command"), str) and isinstance(record.get("options", {}), dict)
+    return known and isinstance(steps, list) and all(map(_is_step, steps))
+
+
+def _is_step(step: object) -> bool:
+    counts = ("samples", "forward_passes", "seconds", "peak_rss_bytes")
+    return (
+        isinstance(step, dict)
+        and isinstance(step.get("ref"), str)
+        and all(_is_count(step.get(name, 0)) for name in counts)
+        and isinstance(step.get("phases", {}), dict)
+        and all(map(_is_count, step.get("phases", {}).values()))
+    )
+
+
+def _is_count(value: object) -> bool:
+    return type(value) in (int, float) and value >= 0  # type: ignore[operator]
 
 
 def study_runs(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[JsonObject]:
@@ -65,9 +94,11 @@ def spent(study: ReportedStudy, runs: Iterable[JsonObject]) -> list[Spent]:
         phases: dict[str, float] = {}
         for step in mine:
             add_seconds(phases, step.get("phases", {}))
-        sums = {key: sum(step[key] for step in mine) for key in ("samples", "forward_passes")}
+        sums = {
+            key: sum(step.get(key, 0) for step in mine) for key in ("samples", "forward_passes")
+        }
         peak = max((step.get("peak_rss_bytes", 0) for step in mine), default=0)
-        seconds = float(sum(step["seconds"] for step in mine))
+        seconds = float(sum(step.get("seconds", 0) for step in mine))
         found.append(Spent(name, ref, **sums, seconds=seconds, phases=phases, peak_rss_bytes=peak))
     return found
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,13 +12,21 @@ from regroup.errors import RegroupError
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.study_tables import key_of
 from regroup_pipelines.results.records import AttackedImages, CleanImages
-from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.errors import (
+    DamagedError,
+    FingerprintMismatchError,
+    GapError,
+    LinkError,
+    SchemaVersionError,
+    StoreError,
+    StoreUsageError,
+)
 from regroup_store.format.element import BlockElement
 from regroup_store.format.manifests import find_location, locate, read_manifest
 from regroup_store.kinds.banks import KIND as BANKS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.results.records import EvaluationResults, StudyResults
@@ -37,20 +47,54 @@ class Missing:
     reason: str
 
 
+# Why what a page should show is damaged: collected while a report is written.
+_DAMAGE: ContextVar[dict[str, None]] = ContextVar("damage")
+_DAMAGING = (DamagedError, SchemaVersionError, FingerprintMismatchError, GapError, LinkError)
+
+
+@contextmanager
+def damage_noted() -> Iterator[dict[str, None]]:
+    """Yield the reasons, without duplicates, why pages say within the block that all is not well.
+
+    An element that was removed is not among them: its page says that it is gone.
+    """
+    reasons: dict[str, None] = {}
+    token = _DAMAGE.set(reasons)
+    try:
+        yield reasons
+    finally:
+        _DAMAGE.reset(token)
+
+
+def note_damage(reason: str) -> None:
+    """Note that something that belongs on a page is damaged."""
+    _DAMAGE.get({})[reason] = None
+
+
 def or_missing(read: Callable[[], _T]) -> _T | Missing:
     """Return what `read` returns, or `Missing` where a store or dataset can no longer be read."""
     try:
         return read()
     except (StoreError, UsageError, RegroupError, OSError) as error:
-        return Missing(" ".join(str(error).split()) or type(error).__name__)
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, _DAMAGING):
+            note_damage(reason)
+        return Missing(reason)
 
 
 @dataclass(frozen=True)
 class ReportedStudy:
-    """The results of one study, and the store that holds its elements."""
+    """The results of one study, and the store that holds its elements.
+
+    Attributes:
+        store: the store.
+        results: the results.
+        datasets: where clean images may be read, as indexes state it: those that the user named.
+    """
 
     store: Store
     results: StudyResults
+    datasets: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:

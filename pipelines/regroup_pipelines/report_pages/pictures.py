@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from regroup.images.preprocessing import Preprocessing, decode_image
+from regroup_pipelines.errors import UsageError
 from regroup_pipelines.report_pages.evaluation import Missing, or_missing
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.kinds.adversarials import IMAGES
 from regroup_store.kinds.indexes import SampleIndex
-from regroup_store.sources import open_source
+from regroup_store.sources import LOCATED, open_source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.report_pages.evaluation import ReportedStudy
     from regroup_store.format.element import BlockElement
+    from regroup_store.sources import Source
 
 # Images up to this side are stored losslessly as PNG; noisy larger ones would take too many bytes.
 LOSSLESS_SIDE = 64
@@ -104,16 +106,18 @@ class CleanPictures:
     Attributes:
         index: the index.
         preprocessing: the model's preprocessing.
+        datasets: where images may be read; what the index itself names is not trusted.
         problem: why no image can be read, or None.
     """
 
     index: SampleIndex
     preprocessing: JsonObject
+    datasets: frozenset[str]
     problem: str | None = None
     _rows: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        source = or_missing(lambda: open_source(self.index.source_spec))
+        source = or_missing(self._open)
         if isinstance(source, Missing):
             self.problem = source.reason
         self._source = source
@@ -121,6 +125,17 @@ class CleanPictures:
             name: row
             for row, name in enumerate(self.index.rows(None, ["sample_id"])[0].to_pylist())
         }
+
+    def _open(self) -> Source:
+        """Open the dataset that the index names, if the user named it too or it has no place.
+
+        Raises:
+            UsageError: nobody named it.
+        """
+        spec = self.index.source_spec
+        if spec not in self.datasets and spec.partition(":")[0] in LOCATED:
+            raise UsageError(f"a report reads no dataset that is not named: give --dataset {spec}")
+        return open_source(spec)
 
     def read(self, sample_id: str) -> NDArray[np.float32] | Missing:
         """Return the pixels, (3, H, W) float32 in [0, 1], or why they can no longer be read."""
@@ -154,7 +169,7 @@ def open_clean_images(
     Raises:
         StoreUsageError: the index is no longer in the store.
     """
-    return CleanPictures(SampleIndex.open(study.store, index_ref), preprocessing)
+    return CleanPictures(SampleIndex.open(study.store, index_ref), preprocessing, study.datasets)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from regroup_pipelines.results.records import RESULTS_VERSION, StudyResults
 from regroup_pipelines.results.version_1 import from_version_1
-from regroup_store.errors import SchemaVersionError, StoreUsageError
+from regroup_store.errors import DamagedError, SchemaVersionError, StoreUsageError
 from regroup_store.kinds.studies import read_study, study_names, write_study
 
 if TYPE_CHECKING:
@@ -72,14 +72,24 @@ def kept_results(store: Store, name: str) -> StudyResults | None:
 
     Raises:
         SchemaVersionError: they are of a later schema; an earlier release does not replace them.
-        DamagedError: they do not match their checksum.
     """
     try:
         return read_results(store, name) if name in study_names(store) else None
     except SchemaVersionError:
         raise
-    except StoreUsageError:
+    except (StoreUsageError, DamagedError):
         return None
+
+
+def damaged_results(store: Store, name: str) -> str | None:
+    """Say why the stored results of a study are not what was written; None where they are."""
+    try:
+        kept_results(store, name)
+        if name in study_names(store):
+            read_study(store, name)
+    except DamagedError as error:
+        return str(error)
+    return None
 
 
 def keep_results(store: Store, results: StudyResults) -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from regroup_cluster.workers.extraction import ExtractionWork
 from regroup_cluster.workers.images import AdversarialsSpec, IndexSpec
-from regroup_pipelines.results.blocks import tables
+from regroup_pipelines.results.outcome_summary import outcome_summary
 from regroup_pipelines.steps.bank_labels import recorded_labels
 from regroup_pipelines.steps.indexing import largest_sample
 from regroup_pipelines.steps.labels import labels_for, log_made_anew
@@ -15,7 +15,6 @@ from regroup_store.kinds.features import features_spec
 
 if TYPE_CHECKING:
     from regroup_cluster.workers.images import ImagesSpec
-    from regroup_pipelines.json_types import JsonObject
     from regroup_pipelines.steps.labels import Labels
     from regroup_pipelines.steps.network import Network
     from regroup_pipelines.steps.session import Session
@@ -102,16 +101,5 @@ def _extract(
         batch=batch,
     )
     session.fill_on_actors(f"extract {spec.name}", element, work)
-    session.finish(f"extract {spec.name}", element, _outcome_summary)
+    session.finish(f"extract {spec.name}", element, outcome_summary)
     return element
-
-
-def _outcome_summary(element: BlockElement) -> JsonObject:
-    counts = {"samples": 0, "failed": 0, "softmax_correct": 0}
-    for _, table in tables(element, ["status", "label", "prediction"]):
-        ok = table["status"].to_numpy() == "ok"
-        correct = table["label"].to_numpy() == table["prediction"].to_numpy()
-        counts["samples"] += len(ok)
-        counts["failed"] += int((~ok).sum())
-        counts["softmax_correct"] += int((ok & correct).sum())
-    return counts

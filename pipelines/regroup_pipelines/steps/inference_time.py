@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork
+from regroup_pipelines.log import log
 from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_pipelines.steps.session import NotYetError, refuse_failures
-from regroup_store.kinds.studies import read_timing, timing_ref
+from regroup_store.errors import DamagedError
+from regroup_store.kinds.studies import discard_timing, read_timing, timing_ref
 
 if TYPE_CHECKING:
     from regroup_pipelines.json_types import JsonObject
@@ -122,7 +124,12 @@ def _step(device: str) -> str:
 
 def _kept(session: Session, timed: TimedPrediction, device: str) -> Timing | None:
     ref, inputs = timed.ref(device), timed.inputs(device)
-    found = read_timing(session.store, timed.study, ref, inputs)
+    try:
+        found = read_timing(session.store, timed.study, ref, inputs)
+    except DamagedError as error:
+        log(f"{error}: measured again")
+        discard_timing(session.store, timed.study, ref)
+        return None
     return None if found is None else Timing.model_validate({"device": device, **found})
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from regroup_pipelines.steps.driver_process import is_gone
 from regroup_pipelines.steps.run_record import FOLDER
 from regroup_store.errors import DamagedError
-from regroup_store.format.fingerprint import parse_record
+from regroup_store.format.fingerprint import unseal_if_sealed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -59,7 +59,7 @@ def _run(store: Store, name: str) -> Iterator[PastRun]:
     for file in ("run.json", "progress.json"):
         key = f"{FOLDER}/{name}/{file}"
         try:
-            record = parse_record(store.backend.read(key), key)
+            record = unseal_if_sealed(store.backend.read(key), key)
         except FileNotFoundError:
             continue
         except DamagedError:
@@ -90,7 +90,8 @@ def _updated(record: Mapping[str, object]) -> datetime | None:
 
 
 def _refs(record: Mapping[str, Any]) -> Iterator[str]:
-    for step in record.get("steps") or record.get("steps_done") or ():
+    steps = record.get("steps") or record.get("steps_done")
+    for step in steps if isinstance(steps, list) else ():
         if isinstance(step, dict) and isinstance(step.get("ref"), str):
             yield step["ref"]
 

@@ -6,6 +6,8 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
+from regroup_pipelines.render.element_state import refuse_unreadable, state_of
 from regroup_pipelines.results.base import Record
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.steps.scoring import score
@@ -48,21 +50,28 @@ class RescoringCost(Record):
 def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> list[BlockElement]:
     """Open the named features, or all complete ones of the bank's model and tap policy.
 
-    Features of images that were only candidates for a bank are left out unless named.
+    Features of images that were only candidates for a bank are left out unless named; those that
+    are not finished too, and the log says which.
 
     Raises:
         UsageError: the store holds none.
+        DamageFoundError: features cannot be read, so that it is unknown whether they belong here.
     """
     if refs:
         return [BlockElement.open(session.store, "features", ref) for ref in refs]
-    complete = [info.ref for info in session.store.elements("features") if info.finalised]
-    elements = [BlockElement.open(session.store, "features", ref) for ref in complete]
-    found = [
-        e
-        for e in elements
+    infos = session.store.elements("features")
+    refuse_unreadable(infos, "name others with --features")
+    elements = {info: BlockElement.open(session.store, "features", info.ref) for info in infos}
+    mine = {
+        info: e
+        for info, e in elements.items()
         if _same_network(bank.inputs, e.inputs)
         and not holds_candidates(session.store, e.kind, e.inputs)
-    ]
+    }
+    for info in mine:
+        if not info.finalised:
+            log(f"features/{info.ref} are left out: {state_of(info)}")
+    found = [e for info, e in mine.items() if info.finalised]
     if not found:
         raise UsageError(
             f"the store holds no features of the model of {bank.ref}: run `regroup extract` or "
@@ -72,7 +81,7 @@ def find_features(session: Session, bank: StoredBank, refs: tuple[str, ...]) -> 
 
 
 def _same_network(bank: Mapping[str, Any], features: Mapping[str, Any]) -> bool:
-    return all(bank[key] == features[key] for key in ("model", "policy"))
+    return all(bank.get(key) == features.get(key) for key in ("model", "policy"))
 
 
 def rescore(

@@ -26,6 +26,7 @@ from regroup_pipelines.errors import explained, signal_behind
 from regroup_pipelines.steps.driver_process import this_process
 from regroup_store.errors import StoreError
 from regroup_store.format.environment import environment_record, git_dirty
+from regroup_store.format.fingerprint import seal
 from regroup_store.secrets import without_secrets
 
 if TYPE_CHECKING:
@@ -152,9 +153,11 @@ class RunRecord:
         }
 
     def _write(self, name: str, content: JsonObject) -> None:
-        data = json.dumps(content, indent=2, default=str).encode() + b"\n"
+        # What is no JSON (a path, a rate that is not finite) becomes text, or null.
+        text = json.dumps(content, default=str)
+        record = json.loads(text, parse_constant=lambda _: None)
         try:
-            self.store.backend.replace(f"{FOLDER}/{self.id}/{name}", data)
+            self.store.backend.replace(f"{FOLDER}/{self.id}/{name}", seal(record))
         except StoreError as error:
             if not self._complained:
                 self.log(f"the run continues without its record: {error}")

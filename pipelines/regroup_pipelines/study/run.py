@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import IncompleteError
 from regroup_pipelines.log import log
-from regroup_pipelines.results.stored import keep_results, kept_results
+from regroup_pipelines.results.stored import damaged_results, keep_results
 from regroup_pipelines.study.results import ResultsBuilder
 
 if TYPE_CHECKING:
@@ -58,7 +58,8 @@ def run_study(
     Raises:
         SchemaVersionError: the store has results of this study by a later release.
     """
-    kept_results(session.store, steps.study.name)  # raises before any work
+    if problem := damaged_results(session.store, steps.study.name):  # raises before any work
+        log(f"{problem}: this run replaces them")
     failures = _make(steps)
     cost = {
         "forward_passes": sum(entry.forward_passes for entry in session.ledger),

@@ -65,6 +65,9 @@ class Backend(Protocol):
     def partials(self, prefix: str) -> list[str]:
         """List the keys of unfinished writes below `prefix`, sorted; `keys` leaves them out."""
 
+    def links(self) -> list[str]:
+        """List the keys that are symbolic links, sorted; none is ever followed."""
+
     def size(self, prefix: str) -> int:
         """Sum the bytes stored below the folder `prefix`."""
 

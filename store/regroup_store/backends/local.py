@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 import struct
 import time
 import uuid
@@ -14,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from zarr.storage import LocalStore, StorePath
+from zarr.storage import StorePath
 
 from regroup_store.backends.base import PARTIAL_SUFFIX, validate_key, validate_prefix
-from regroup_store.errors import StoreError, StoreUnavailableError, StoreUsageError
+from regroup_store.backends.links import LinklessStore, files_below, require_no_link
+from regroup_store.errors import LinkError, StoreError, StoreUnavailableError, StoreUsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -27,6 +29,8 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 # A writer holds a slot for the seconds that one block's files take to write.
 LOCK_PATIENCE_S = 120.0
 SYNCS_AT_ONCE = 16
+# Of one file: no chunk, part or record reaches it (the compressor takes 2 GiB).
+MOST_BYTES = 2**31 + 2**26
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,7 @@ class LocalBackend:
     def read(self, key: str) -> bytes:
         """Read the file `key`."""
         with self.reads(key):
-            return self._path(key).read_bytes()
+            return _read_plain(self._path(key), key)
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a temporary file, then link it as `key`: the link fails if `key` exists."""
@@ -114,12 +118,12 @@ class LocalBackend:
         return found
 
     def keys(self, prefix: str = "") -> list[str]:
-        """List the files below `prefix`."""
+        """List the files below `prefix`, links among them."""
         return sorted(path.relative_to(self.root).as_posix() for path in self._files(prefix))
 
     def children(self, prefix: str = "") -> list[str]:
         """List the names in the folder `prefix`; none where there is no such folder."""
-        folder = self._folder(prefix)
+        folder = self._path(prefix) if prefix else self.root
         try:
             names = os.listdir(folder)  # noqa: PTH208  (names are what is wanted)
         except (FileNotFoundError, NotADirectoryError):
@@ -132,22 +136,29 @@ class LocalBackend:
         found = self._files(prefix, partial=True)
         return sorted(path.relative_to(self.root).as_posix() for path in found)
 
+    def links(self) -> list[str]:
+        """List the links at any depth, to files and to folders."""
+        found = (path for path in files_below(self.root) if path.is_symlink())
+        return sorted(path.relative_to(self.root).as_posix() for path in found)
+
     def size(self, prefix: str) -> int:
-        """Sum the sizes of the files below `prefix`."""
+        """Sum the sizes of the files below `prefix`; of a link that of the link."""
         total = 0
         for path in self._files(prefix):
             with contextlib.suppress(FileNotFoundError):
-                total += path.stat().st_size
+                total += path.lstat().st_size
         return total
 
     def delete(self, key: str) -> None:
-        """Remove the file `key` if it exists."""
+        """Remove the file `key` if it exists; of a link the link, never what it points to."""
+        path = self.root / validate_key(key)
+        require_no_link(self.root, path.parent)
         with self.writes(key):
-            self._path(key).unlink(missing_ok=True)
+            path.unlink(missing_ok=True)
 
     def prune(self, prefix: str) -> None:
         """Remove the empty folders, the deepest first; one that got a file meanwhile stays."""
-        for folder, _, _ in os.walk(self.root / validate_key(prefix), topdown=False):
+        for folder, _, _ in os.walk(self._path(prefix), topdown=False):
             with contextlib.suppress(OSError):
                 Path(folder).rmdir()
 
@@ -178,7 +189,7 @@ class LocalBackend:
         """Have the system read the files ahead, while others are decoded."""
         if hasattr(os, "posix_fadvise"):  # not on macOS
             for key in keys:
-                with contextlib.suppress(OSError):
+                with contextlib.suppress(OSError, LinkError):
                     _read_ahead(self._path(key))
 
     @contextlib.contextmanager
@@ -207,17 +218,19 @@ class LocalBackend:
 
     def zarr_store(self, prefix: str) -> StorePath:
         """Open zarr's client for the folder `prefix`."""
-        return StorePath(LocalStore(self.root), validate_key(prefix))
+        return StorePath(LinklessStore(self.root), validate_key(prefix))
 
     def _path(self, key: str) -> Path:
-        return self.root / validate_key(key)
-
-    def _folder(self, prefix: str) -> Path:
-        return self.root / validate_prefix(prefix)
+        """The path of `key`; raises LinkError where a part of it is a link."""
+        return require_no_link(self.root, self.root / validate_key(key))
 
     def _files(self, prefix: str, *, partial: bool = False) -> Iterator[Path]:
-        for folder, _, names in os.walk(self._folder(prefix)):
-            yield from (Path(folder, n) for n in names if n.endswith(PARTIAL_SUFFIX) == partial)
+        folder = self.root / validate_prefix(prefix)
+        if prefix:
+            require_no_link(self.root, folder.parent)
+        is_link = bool(prefix) and folder.is_symlink()
+        found = [folder] if is_link else files_below(folder)
+        return (path for path in found if path.name.endswith(PARTIAL_SUFFIX) == partial)
 
     def _parents(self, path: Path) -> list[Path]:
         return [folder for folder in path.parents if folder.is_relative_to(self.root)]
@@ -307,6 +320,19 @@ def _write_new(path: Path, data: bytes, *, durable: bool = True) -> None:
         if durable:
             file.flush()
             os.fsync(file.fileno())
+
+
+def _read_plain(path: Path, key: str) -> bytes:
+    """Read a plain file: a pipe would never end, and neither would what no store writes."""
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    with os.fdopen(os.open(path, flags), "rb") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise StoreError(
+                f"{path} is no file of a store: it is not a plain file of at most {MOST_BYTES} "
+                f"bytes; remove {key}, and run `regroup verify`"
+            )
+        return file.read()
 
 
 def _read_ahead(path: Path) -> None:

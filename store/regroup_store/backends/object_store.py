@@ -95,6 +95,10 @@ class ObjectBackend:
         """None: an object appears only once it is complete."""
         return []
 
+    def links(self) -> list[str]:
+        """None: an object store has no links."""
+        return []
+
     def size(self, prefix: str) -> int:
         """Sum the sizes of the objects below `prefix`."""
         return sum(size for _, size in self._objects(prefix))

@@ -74,6 +74,10 @@ class OverlayBackend:
         """List the unfinished writes in the store."""
         return self.below.partials(prefix) if self.below else []
 
+    def links(self) -> list[str]:
+        """List the links in the store."""
+        return self.below.links() if self.below else []
+
     def size(self, prefix: str) -> int:
         """Sum the bytes that the store holds below `prefix`."""
         return self.below.size(prefix) if self.below else 0

@@ -73,7 +73,14 @@ def create_array(
     zarr composes it in memory and the backend creates it, so that it is atomic and durable, and
     so that zarr does not turn every parent folder into a group.
     """
-    root, _, member = spec.path.partition("/")
+    root = spec.path.partition("/")[0]
+    for name, data in array_metadata(spec, rows, chunk_rows).items():
+        backend.create(location.key(root, name), data)
+
+
+def array_metadata(spec: ArraySpec, rows: int, chunk_rows: int) -> dict[str, bytes]:
+    """Compose the metadata of an array, and of its group if any, by name below its `<x>.zarr`."""
+    member = spec.path.partition("/")[2]
     memory = MemoryStore()
     if member:
         zarr.create_group(memory)
@@ -86,16 +93,24 @@ def create_array(
         fill_value=spec.fill,
         compressors=codecs(),
     )
-    for key, data in _contents(memory).items():
-        backend.create(location.key(root, key), data)
-
-
-def _contents(memory: MemoryStore) -> dict[str, bytes]:
     return {key: memory._store_dict[key].to_bytes() for key in memory._store_dict}
 
 
-def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int) -> ZarrArray:
+def open_array(
+    backend: Backend,
+    location: Location,
+    spec: ArraySpec,
+    rows: int,
+    chunk_rows: int | None = None,
+) -> ZarrArray:
     """Open an array of the element.
+
+    Args:
+        backend: of the store.
+        location: of the element.
+        spec: of the array.
+        rows: of the array.
+        chunk_rows: rows per block, or None where its metadata alone knows.
 
     Raises:
         DamagedError: the array is not what the manifest says.
@@ -117,6 +132,11 @@ def open_array(backend: Backend, location: Location, spec: ArraySpec, rows: int)
         raise DamagedError(
             f"{where} is {array.dtype} {array.shape}, but the manifest says "
             f"{spec.dtype} {spec.shape(rows)}"
+        )
+    planned = None if chunk_rows is None else spec.shape(min(chunk_rows, rows))
+    if planned not in (None, array.chunks):
+        raise DamagedError(
+            f"{where} has chunks of {array.chunks}, but the manifest's blocks are {planned}"
         )
     return array
 

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Bounds of what a manifest may claim: lists of blocks are kept in memory.
+MOST_PLANNED_ROWS = 2**40
+MOST_BLOCKS = 2**21
+
 
 @dataclass(frozen=True)
 class BlockPlan:
@@ -15,6 +19,11 @@ class BlockPlan:
     def __post_init__(self) -> None:
         if self.rows < 1 or self.block_rows < 1:
             raise ValueError(f"a block plan needs positive sizes, not {self}")
+        if self.rows > MOST_PLANNED_ROWS or self.blocks > MOST_BLOCKS:
+            raise ValueError(
+                f"{self.rows} rows in blocks of {self.block_rows} are more than {MOST_BLOCKS} "
+                f"blocks, or than {MOST_PLANNED_ROWS} rows"
+            )
 
     @property
     def blocks(self) -> int:

@@ -10,7 +10,13 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from regroup_store.errors import DamagedError, GapError
-from regroup_store.format.fingerprint import checksum_array, checksum_bytes, seal, unseal
+from regroup_store.format.fingerprint import (
+    checksum_array,
+    checksum_bytes,
+    seal,
+    short_fingerprint,
+    unseal,
+)
 from regroup_store.format.parquet_parts import failed_rows
 
 if TYPE_CHECKING:
@@ -25,6 +31,15 @@ if TYPE_CHECKING:
     from regroup_store.format.manifests import Location
 
 _FILE = re.compile(r"(\d{5,})\.json")
+_TYPES = {
+    "block": int,
+    "rows": int,
+    "failed": int,
+    "arrays": dict,
+    "table": str,
+    "report": dict,
+    "element": str,
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +53,7 @@ class Commit:
         arrays: xxh3_64 of the block's values, by the path of the array.
         table: xxh3_64 of the Parquet part's bytes.
         report: the attempt's own account (seconds, ...); nothing depends on it.
+        element: fingerprint of the element, or None in a record of before there was one.
     """
 
     block: int
@@ -46,6 +62,7 @@ class Commit:
     arrays: Mapping[str, str]
     table: str
     report: Mapping[str, object]
+    element: str | None = None
 
     def same_content(self, other: Commit) -> bool:
         """Whether two attempts stored the same bytes."""
@@ -58,6 +75,7 @@ def build_commit(
     table: pa.Table,
     part: bytes,
     report: Mapping[str, object],
+    element: str,
 ) -> Commit:
     """Build the record of what an attempt stored: arrays by path, a table and its file."""
     return Commit(
@@ -67,6 +85,7 @@ def build_commit(
         arrays={path: checksum_array(array) for path, array in values.items()},
         table=checksum_bytes(part),
         report=dict(report),
+        element=element,
     )
 
 
@@ -107,11 +126,29 @@ def read_commit(backend: Backend, location: Location, block: int) -> Commit:
             f"block {block} of {location.folder} in the store {backend.uri} is not committed: "
             "run the command that writes it again"
         ) from None
-    record = unseal(data, f"{key} of the store {backend.uri}")
-    try:
-        commit = Commit(**record)  # type: ignore[arg-type]
-    except TypeError as error:
-        raise DamagedError(f"{key} of the store {backend.uri} is damaged: {error}") from error
-    if commit.block != block:
-        raise DamagedError(f"{key} of the store {backend.uri} is the record of another block")
-    return commit
+    where = f"{key} of the store {backend.uri}"
+    record = unseal(data, where)
+    require_own(record, location, where)
+    if set(record) | {"element"} != set(_TYPES) or not all(
+        type(record[name]) is kind for name, kind in _TYPES.items() if name in record
+    ):
+        raise DamagedError(f"{where} is damaged: it is not the record of a block")
+    if record["block"] != block:
+        raise DamagedError(f"{where} is the record of another block")
+    return Commit(**record)  # type: ignore[arg-type]
+
+
+def require_own(record: Mapping[str, object], location: Location, where: str) -> None:
+    """Refuse a record that states the fingerprint of another element.
+
+    Records of before they stated one are taken as they are.
+
+    Raises:
+        DamagedError: it is another element's; the message begins with `where`.
+    """
+    stated = record.get("element")
+    if stated is not None and short_fingerprint(str(stated)) != location.short_fingerprint:
+        raise DamagedError(
+            f"{where} is the record of another element, {short_fingerprint(str(stated))}: it was "
+            "copied or moved here"
+        )

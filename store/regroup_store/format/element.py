@@ -32,6 +32,7 @@ from regroup_store.format.commits import (
 from regroup_store.format.element_reader import ElementReader
 from regroup_store.format.element_spec import ElementSpec, require_same
 from regroup_store.format.fingerprint import checksum_array, seal
+from regroup_store.format.manifest_checks import members_problem
 from regroup_store.format.manifests import (
     BLOCK_KINDS,
     find_location,
@@ -69,7 +70,7 @@ class BlockElement(ElementReader):
         """Create the element, or open the one with its fingerprint, whose block plan wins.
 
         Raises:
-            StoreUsageError: the name is invalid, or there are no rows.
+            StoreUsageError: the name is invalid, there are no rows, or blocks beyond all bounds.
             FingerprintMismatchError: the existing element has other rows, arrays or columns.
         """
         if spec.kind not in BLOCK_KINDS:
@@ -78,6 +79,11 @@ class BlockElement(ElementReader):
             raise StoreUsageError(
                 f"{spec.kind} {spec.name!r} would have {spec.rows} rows in blocks of "
                 f"{spec.block_rows}: both must be at least 1"
+            )
+        if problem := members_problem(spec.kind, spec.description()):
+            raise StoreUsageError(
+                f"{spec.kind} {spec.name!r} cannot be stored: {problem}; choose another "
+                "--block-rows"
             )
         backend = store.backend
         location = find_location(backend, spec.kind, spec.fingerprint)
@@ -139,7 +145,7 @@ class BlockElement(ElementReader):
                 require_blank(self._specs, values, self._failed(block, table))
             part = encode_table(table)
             self._backend.replace(self._part_key(block), part)
-            commit = build_commit(block, values, table, part, report)
+            commit = build_commit(block, values, table, part, report, self.fingerprint)
             if write_commit(self._backend, self._location, commit):
                 return True
         return self._lost_race(commit)
@@ -157,7 +163,7 @@ class BlockElement(ElementReader):
         """Write summary.json.
 
         Args:
-            summary: its content, as JSON.
+            summary: its content, as JSON; the element's fingerprint is added.
             without: gaps to accept, which the summary then lists as `missing_blocks`.
 
         Raises:
@@ -167,7 +173,8 @@ class BlockElement(ElementReader):
         nothing = len(missing) == self.plan.blocks
         self._refuse_gaps(missing if nothing else set(missing) - set(without))
         listed = {"missing_blocks": missing} if missing else {}
-        self._backend.replace(self._location.key("summary.json"), seal({**summary, **listed}))
+        record = {**summary, **listed, "element": self.fingerprint}
+        self._backend.replace(self._location.key("summary.json"), seal(record))
         self.__dict__.pop("listed_gaps", None)
 
     def _failed(self, block: int, table: pa.Table) -> NDArray[np.bool_]:

@@ -22,6 +22,7 @@ from regroup_store.format.commits import (
     commit_key,
     committed_blocks,
     read_commit,
+    require_own,
 )
 from regroup_store.format.fingerprint import unseal
 from regroup_store.format.gaps import accepted_gaps, failed_table, missing_blocks, rows_of_index
@@ -224,7 +225,8 @@ class ElementReader:
         if commit is None:
             rows = self._gap_rows(block)
             return rows if columns is None else rows.select([*columns])
-        return read_part(self._backend, self._part_key(block), commit.table, columns)
+        rows = self.plan.size(block)
+        return read_part(self._backend, self._part_key(block), commit.table, columns, rows)
 
     def samples(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read the rows of all blocks in order.
@@ -238,12 +240,24 @@ class ElementReader:
         return pa.concat_tables([self.read_table(block, columns) for block in blocks])
 
     def summary(self) -> dict[str, object] | None:
-        """Read what `finalise` wrote; None before that."""
+        """Read what `finalise` was given; None before that.
+
+        Raises:
+            DamagedError: it is not what was written, or another element's.
+        """
+        found = self.summary_record()
+        return found and {key: value for key, value in found.items() if key != "element"}
+
+    def summary_record(self) -> dict[str, object] | None:
+        """Read the summary as stored, with its element's fingerprint; None before there is one."""
         key = self._location.key("summary.json")
+        where = f"{key} of the store {self._backend.uri}"
         try:
-            return unseal(self._backend.read(key), f"{key} of the store {self._backend.uri}")
+            record = unseal(self._backend.read(key), where)
         except FileNotFoundError:
             return None
+        require_own(record, self._location, where)
+        return record
 
     def _refuse_gaps(self, missing: Collection[int]) -> None:
         if missing:
@@ -281,7 +295,7 @@ class ElementReader:
     def _array(self, spec: ArraySpec) -> ZarrArray:
         if spec.path not in self._arrays:
             self._arrays[spec.path] = open_array(
-                self._backend, self._location, spec, self.plan.rows
+                self._backend, self._location, spec, self.plan.rows, self.plan.block_rows
             )
         return self._arrays[spec.path]
 

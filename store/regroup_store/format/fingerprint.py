@@ -86,6 +86,10 @@ def seal(record: Mapping[str, object]) -> bytes:
     return json.dumps(sealed, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
 def parse_record(data: bytes, where: str) -> dict[str, object]:
     """Parse a JSON object without verifying its checksum.
 
@@ -93,7 +97,7 @@ def parse_record(data: bytes, where: str) -> dict[str, object]:
         DamagedError: `data` is not a JSON object; the message begins with `where`.
     """
     try:
-        record = json.loads(data)
+        record = json.loads(data, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
@@ -111,8 +115,18 @@ def unseal(data: bytes, where: str) -> dict[str, object]:
     expected = record.pop(_SEAL, None)
     try:
         actual = checksum_bytes(canonical_json(record))
-    except ValueError:
+    except (ValueError, RecursionError):
         actual = "not canonical"
     if expected != actual:
         raise DamagedError(f"{where} is damaged: its content does not match its own checksum")
     return record
+
+
+def unseal_if_sealed(data: bytes, where: str) -> dict[str, object]:
+    """Parse a record that earlier releases wrote without a checksum; verify it where it has one.
+
+    Raises:
+        DamagedError: it is not what was written; the message begins with `where`.
+    """
+    record = parse_record(data, where)
+    return unseal(data, where) if _SEAL in record else record

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from regroup_store.errors import StoreError
+from regroup_store.errors import SchemaVersionError, StoreError
 from regroup_store.format.fingerprint import short_fingerprint
 from regroup_store.format.manifests import KINDS, Location, find_location, locations, read_manifest
 
@@ -67,17 +67,20 @@ def features_of_index(store: Store, index: str, like: Mapping[str, Any]) -> list
     """List the refs of finalised features of an index, or of bank candidates from it.
 
     Those of candidates come first, by fingerprint, and those of the complete index last, so that a
-    bank keeps being built from the same features. Features with an unreadable manifest are left
-    out.
+    bank keeps being built from the same features. Those of a later schema, which have other
+    fingerprints, are left out.
 
     Args:
         store: where to look.
         index: fingerprint of the index.
         like: inputs of the features, except for `source`.
+
+    Raises:
+        StoreError: features cannot be read, so that it is unknown whether they are of the index.
     """
     found = []
     for location in locations(store.backend, "features"):
-        with suppress(StoreError, FileNotFoundError):
+        with suppress(SchemaVersionError, FileNotFoundError):
             images = _images_within(store, index, location, like)
             if images and store.backend.exists(location.key("summary.json")):
                 found.append((images == "all", location.short_fingerprint, location.ref))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from regroup_store.errors import (
     DamagedError,
     FingerprintMismatchError,
+    LinkError,
     SchemaVersionError,
     StoreUsageError,
 )
@@ -23,6 +24,7 @@ from regroup_store.format.fingerprint import (
     short_fingerprint,
     unseal,
 )
+from regroup_store.format.manifest_checks import require_members
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -122,7 +124,14 @@ def read_manifest(backend: Backend, location: Location) -> dict[str, object]:
     claimed = parse_record(data, where)
     require_schema_version(claimed.get("schema_version"), where)
     _require_fingerprint(claimed, location, where)
-    return unseal(data, where)
+    manifest = unseal(data, where)
+    require_members(location.kind, manifest, where)
+    if manifest.get("name") != location.name:
+        raise FingerprintMismatchError(
+            f"{where} is that of {str(manifest.get('name'))!r}: the folder was renamed; give it "
+            "its name back"
+        )
+    return manifest
 
 
 def _require_fingerprint(manifest: Mapping[str, object], location: Location, where: str) -> None:
@@ -161,9 +170,31 @@ def folders(backend: Backend, kind: str) -> list[Location]:
 
 
 def locations(backend: Backend, kind: str) -> list[Location]:
-    """List the elements of a kind that have a manifest, by name."""
+    """List the elements of a kind that have a manifest, by name; one behind a link may have it."""
+    return [location for location in folders(backend, kind) if _has_manifest(backend, location)]
+
+
+def _has_manifest(backend: Backend, location: Location) -> bool:
+    try:
+        return backend.exists(location.key("manifest.json"))
+    except LinkError:
+        return True
+
+
+def known_locations(backend: Backend, kind: str) -> list[Location]:
+    """List the elements of a kind, by name, with those that have lost their manifest."""
     found = folders(backend, kind)
-    return [location for location in found if backend.exists(location.key("manifest.json"))]
+    return [each for each in found if _has_manifest(backend, each) or has_lost(backend, each)]
+
+
+def has_lost(backend: Backend, location: Location) -> bool:
+    """Whether an element without a manifest has committed blocks, so that it had one."""
+    return location.kind in BLOCK_KINDS and bool(backend.children(location.key("commits")))
+
+
+def lost_manifest(location: Location) -> str:
+    """Say that an element has lost its manifest."""
+    return f"{location.key('manifest.json')} is missing, but blocks are committed"
 
 
 def locate(backend: Backend, kind: str, ref: str) -> Location:
@@ -176,10 +207,12 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
 
     Raises:
         StoreUsageError: none or several match; the message lists what there is.
+        DamagedError: its manifest is lost.
     """
-    known = locations(backend, kind)
+    known = known_locations(backend, kind)
     matching = matching_locations(known, ref)
     if len(matching) == 1:
+        require_kept(backend, matching[0])
         return matching[0]
     if matching:
         names = ", ".join(location.ref for location in matching)
@@ -190,6 +223,19 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
     raise StoreUsageError(
         f"there are no {kind} {ref!r} in the store {backend.uri}; it holds: {names}"
     )
+
+
+def require_kept(backend: Backend, location: Location) -> None:
+    """Check that an element still has its manifest.
+
+    Raises:
+        DamagedError: it has lost it.
+    """
+    if not _has_manifest(backend, location):
+        raise DamagedError(
+            f"{lost_manifest(location)} in the store {backend.uri}: `regroup verify` says what to "
+            "run again"
+        )
 
 
 def matching_locations(known: list[Location], ref: str) -> list[Location]:

@@ -41,12 +41,23 @@ def encode_table(table: pa.Table) -> bytes:
 
 
 def read_part(
-    backend: Backend, key: str, checksum: str, columns: Sequence[str] | None = None
+    backend: Backend,
+    key: str,
+    checksum: str,
+    columns: Sequence[str] | None = None,
+    rows: int | None = None,
 ) -> pa.Table:
     """Read a part, or some of its columns, after verifying the checksum of its bytes.
 
+    Args:
+        backend: of the store.
+        key: of the part.
+        checksum: of its bytes.
+        columns: to read (default: all).
+        rows: how many it must have, or None where nothing says.
+
     Raises:
-        DamagedError: the part is missing or does not match `checksum`.
+        DamagedError: the part is missing, does not match `checksum`, or is not such a table.
     """
     where = f"{key} of the store {backend.uri}"
     try:
@@ -55,7 +66,19 @@ def read_part(
         raise DamagedError(f"{where} is missing: repair or rewrite it") from None
     if checksum_bytes(data) != checksum:
         raise DamagedError(f"{where} does not match its checksum: repair or rewrite it")
-    return pq.read_table(pa.BufferReader(data), columns=None if columns is None else [*columns])
+    try:
+        return _parsed(data, rows, columns)
+    except (ValueError, KeyError, OSError, pa.ArrowException) as error:
+        raise DamagedError(f"{where} is damaged: {error}") from error
+
+
+def _parsed(data: bytes, rows: int | None, columns: Sequence[str] | None) -> pa.Table:
+    """Parse a part; raises ValueError where it states other rows, before any is decoded."""
+    file = pq.ParquetFile(pa.BufferReader(data))
+    if rows is not None and file.metadata.num_rows != rows:
+        raise ValueError(f"it has {file.metadata.num_rows} rows where {rows} are planned")
+    table = file.read(None if columns is None else [*columns])
+    return table if columns is None else table.select([*columns])
 
 
 def columns_to_json(schema: pa.Schema) -> list[dict[str, object]]:

@@ -141,7 +141,8 @@ class RowTable:
             if not isinstance(parts, list) or part >= len(parts):
                 raise DamagedError(f"{self._location.folder}/manifest.json lacks part {part}")
             key = self._location.key(part_name(part))
-            self._part = (part, read_part(self._backend, key, str(parts[part])))
+            rows = min(self._part_rows, self.rows_count - part * self._part_rows)
+            self._part = (part, read_part(self._backend, key, str(parts[part]), None, rows))
         return self._part[1]
 
     @classmethod

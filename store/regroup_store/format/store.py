@@ -17,7 +17,8 @@ from regroup_store.format.manifests import (
     Location,
     block_plan,
     find_location,
-    locations,
+    known_locations,
+    lost_manifest,
     read_manifest,
     require_schema_version,
 )
@@ -85,7 +86,11 @@ class Store:
         kinds = KINDS if kind is None else (kind,)
         if kind is not None and kind not in KINDS:
             raise StoreUsageError(f"unknown kind {kind!r}: choose one of {', '.join(KINDS)}")
-        return [self.info(location) for each in kinds for location in locations(self.backend, each)]
+        return [
+            self.info(location)
+            for each in kinds
+            for location in known_locations(self.backend, each)
+        ]
 
     def find(self, kind: str, fingerprint: str) -> str | None:
         """Find the ref of the element with exactly this fingerprint."""
@@ -97,11 +102,17 @@ class Store:
         size = self.backend.size(location.folder)
         try:
             manifest = read_manifest(self.backend, location)
+            return self._info(location, manifest, size)
+        except FileNotFoundError:
+            problem = lost_manifest(location)
         except StoreError as error:
-            return ElementInfo(
-                location.kind, location.ref, location.name, location.short_fingerprint,
-                0, 0, 0, False, size, str(error),
-            )  # fmt: skip
+            problem = str(error)
+        return ElementInfo(
+            location.kind, location.ref, location.name, location.short_fingerprint,
+            0, 0, 0, False, size, problem,
+        )  # fmt: skip
+
+    def _info(self, location: Location, manifest: dict[str, object], size: int) -> ElementInfo:
         rows = int(str(manifest.get("rows", 0)))
         # An index's or a bank's manifest is written last: it is one block, and there.
         info = ElementInfo(

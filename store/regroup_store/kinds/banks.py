@@ -134,7 +134,7 @@ class BankWriter:
             raise ValueError(f"mixtures of {tap} hold NaN or infinities")
         if self.finished:
             return
-        array = open_array(self.backend, self.location, spec, SIGNS)
+        array = open_array(self.backend, self.location, spec, SIGNS, 1)
         with self.backend.writes(f"{spec.path} of {self.location.folder}"):
             array[:] = mixtures
         keys = [self.location.key(spec.path, "c", str(sign), "0", "0") for sign in range(SIGNS)]
@@ -163,7 +163,7 @@ class BankWriter:
         return self.ref
 
     def _checksum(self, tap: str) -> str:
-        array = open_array(self.backend, self.location, self.spec.array(tap), SIGNS)
+        array = open_array(self.backend, self.location, self.spec.array(tap), SIGNS, 1)
         values = np.asarray(array[:])
         if np.isnan(values).any():
             folder = self.location.folder
@@ -292,6 +292,6 @@ def _mixtures_spec(tap: str, classes: int, channels: int) -> ArraySpec:
 def _read_mixtures(
     backend: Backend, location: Location, spec: ArraySpec, checksum: str
 ) -> NDArray[np.float64]:
-    array = open_array(backend, location, spec, SIGNS)
+    array = open_array(backend, location, spec, SIGNS, 1)
     values = read_checked(array, backend, location, spec, slice(0, SIGNS), checksum)
     return values.astype(np.float64, copy=False)

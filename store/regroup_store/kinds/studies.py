@@ -14,7 +14,7 @@ from regroup_store.errors import DamagedError, StoreUsageError
 from regroup_store.format.fingerprint import fingerprint, seal, short_fingerprint, unseal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from regroup_store.backends.base import Backend
     from regroup_store.format.store import Store
@@ -23,6 +23,8 @@ STUDIES = "studies"
 RESULTS = "results.json"
 TIMINGS = "timings"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+# Members of results that hold the ref of an element, and its kind.
+_REFS = {"bank_ref": "banks", "adversarials": "adversarials", "index": "indexes"}
 
 
 def write_study(store: Store, name: str, results: Mapping[str, object]) -> None:
@@ -101,6 +103,50 @@ def read_timing(
     if not isinstance(found, dict):
         raise DamagedError(f"{where} is damaged: it holds no timing")
     return found
+
+
+def require_timing(store: Store, study: str, file: str, key: str) -> None:
+    """Check a stored timing.
+
+    Raises:
+        DamagedError: it is not what was written, or that of another study, or of other inputs than
+            its name `file` says.
+        FileNotFoundError: there is none.
+    """
+    where = f"{key} of the store {store.uri}"
+    record = unseal(store.backend.read(key), where)
+    inputs, label = record.get("inputs"), file.removesuffix(".json").rpartition("-")[0]
+    own = isinstance(inputs, dict) and f"{timing_ref(label, inputs)}.json" == file
+    if not own or record.get("study") != study or not isinstance(record.get("found"), dict):
+        raise DamagedError(f"{where} is damaged: it is a timing of something else")
+
+
+def discard_timing(store: Store, study: str, ref: str) -> None:
+    """Remove a damaged timing, so that it is measured again."""
+    store.backend.delete(_timing_key(study, ref))
+
+
+def is_study_name(name: str) -> bool:
+    """Whether `name` can name a study, and so become a part of a file's name."""
+    return bool(_NAME.fullmatch(name))
+
+
+def named_elements(results: object) -> Iterator[tuple[str, str]]:
+    """Yield (kind, ref) of every element that a study's results name, without duplicates."""
+    yield from dict.fromkeys(_named(results))
+
+
+def _named(value: object) -> Iterator[tuple[str, str]]:
+    if isinstance(value, list):
+        for item in value:
+            yield from _named(item)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key == "votes" and isinstance(item, dict):
+            yield from (("votes", ref) for ref in item.values() if isinstance(ref, str))
+        elif key in _REFS and isinstance(item, str):
+            yield _REFS[key], item
+        else:
+            yield from _named(item)
 
 
 def _timing_key(study: str, ref: str) -> str:

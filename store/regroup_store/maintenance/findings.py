@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from regroup_store.errors import DamagedError, StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
 
     from regroup_store.backends.base import Backend
     from regroup_store.format.manifests import Location
@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 Level = Literal["damaged", "unreadable", "note"]
 What = Literal[
     "marker", "manifest", "metadata", "commit", "chunk", "part", "summary",
-    "quarantine", "gap", "leftover", "parent",
+    "quarantine", "gap", "leftover", "parent", "results", "timing", "run", "link", "stray",
+    "unnamed",
 ]  # fmt: skip
 
 
@@ -29,8 +30,8 @@ class Finding:
     Attributes:
         level: how bad it is.
         what: which part of an element it concerns.
-        kind: of the element; empty for the store's own marker.
-        ref: of the element; empty for the store's own marker.
+        kind: of the element, "studies" or "runs"; empty for what belongs to neither.
+        ref: of the element, or the name of the study or run; empty as `kind`.
         block: of a block element, or None.
         path: the key of the file or folder.
         problem: one sentence.
@@ -70,6 +71,24 @@ class Finding:
         """Make a finding from an error of reading the file `name` of an element."""
         problem = describe_error(error, location.key(name))
         return cls.at(level_of_error(error), what, location, name, problem, block)
+
+
+def merged(findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Yield the findings, those of elements that state no fingerprint as one, at the end."""
+    unnamed = []
+    for finding in findings:
+        if finding.what == "unnamed":
+            unnamed.append(finding)
+        else:
+            yield finding
+    if unnamed:
+        count, first = len(unnamed), unnamed[0]
+        problem = (
+            f"{count} elements have commits or summaries without their fingerprint (made before "
+            f"releases wrote it; {first.kind}/{first.ref} is the first): an exchange between them "
+            "would be noticed only where other counts give it away"
+        )
+        yield Finding("note", "unnamed", "", "", None, first.path, problem)
 
 
 def describe_error(error: Exception, key: str) -> str:

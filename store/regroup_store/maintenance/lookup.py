@@ -6,7 +6,13 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from regroup_store.errors import StoreUsageError
-from regroup_store.format.manifests import KINDS, Location, locations, matching_locations
+from regroup_store.format.manifests import (
+    KINDS,
+    Location,
+    known_locations,
+    matching_locations,
+    require_kept,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,8 +23,8 @@ SUGGESTED = 5
 
 
 def all_elements(store: Store) -> list[Location]:
-    """List the elements that have a manifest, in the order of KINDS."""
-    return [location for kind in KINDS for location in locations(store.backend, kind)]
+    """List the elements, in the order of KINDS, with those that have lost their manifest."""
+    return [location for kind in KINDS for location in known_locations(store.backend, kind)]
 
 
 def find_elements(store: Store, ref: str, kind: str | None = None) -> list[Location]:
@@ -49,6 +55,7 @@ def find_element(store: Store, ref: str, kind: str | None = None) -> Location:
 
     Raises:
         StoreUsageError: it names nothing, or several elements, which the message lists.
+        DamagedError: it has lost its manifest.
     """
     found = find_elements(store, ref, kind)
     if len(found) > 1:
@@ -56,6 +63,7 @@ def find_element(store: Store, ref: str, kind: str | None = None) -> Location:
         raise StoreUsageError(
             f"{ref!r} names {len(found)} elements in the store {store.uri}: say which of {names}"
         )
+    require_kept(store.backend, found[0])
     return found[0]
 
 

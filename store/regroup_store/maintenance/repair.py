@@ -9,7 +9,7 @@ from regroup_store.format.arrays import create_array
 from regroup_store.format.commits import commit_key
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import derived
-from regroup_store.format.manifests import BLOCK_KINDS, Location
+from regroup_store.format.manifests import BLOCK_KINDS, KINDS, Location
 from regroup_store.format.store import MARKER, Store, marker_bytes
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from regroup_store.maintenance.findings import Finding
 
-Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget"]
+Action = Literal["rewrite", "requeue", "rebuild", "summarise", "forget", "rerun", "discard"]
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,14 @@ class Repair:
     """The repair of one element or, with `location` None, of the store's marker.
 
     Attributes:
-        location: the element.
+        location: the element; or, of the kind "studies" or "runs", a study or a run.
         action: "rewrite": at once, from what is known. "requeue": the next run of the command
             computes `blocks`. "rebuild": the next run writes the manifest and, of a bank or an
             index, the rest. "summarise": the next run writes the summary from the blocks.
             "forget": the record of why a block failed is removed; nothing depends on it.
+            "rerun": the study's next run replaces its results; they stay until then, since they
+            name elements that `gc` must keep. "discard": a timing or the record of a run is
+            removed; the study's next run measures again.
         blocks: computed again by the next run.
         removed: keys that are deleted, in this order.
         rewritten: keys that are written again at once.
@@ -79,6 +82,8 @@ def kept_elements(store: Store, repair: Repair) -> list[Location]:
 def _plan(store: Store, location: Location | None, found: list[Finding]) -> Repair:
     if location is None:
         return Repair(None, "rewrite", rewritten=(MARKER,))
+    if location.kind not in KINDS:
+        return _plan_other(location, found)
     if location.kind not in BLOCK_KINDS or any(f.what == "manifest" for f in found):
         return Repair(location, "rebuild", removed=_remains(store, location))
     blocks = sorted({f.block for f in found if f.block is not None})
@@ -87,6 +92,12 @@ def _plan(store: Store, location: Location | None, found: list[Finding]) -> Repa
     summary = [location.key("summary.json")] if len(metadata) + len(reasons) < len(found) else []
     removed = (*summary, *(commit_key(location, block) for block in blocks), *reasons)
     return Repair(location, _action(blocks, summary, metadata), tuple(blocks), removed, metadata)
+
+
+def _plan_other(location: Location, found: list[Finding]) -> Repair:
+    """Plan the repair of a study or of the record of a run."""
+    removed = tuple(f.path for f in found if f.what in ("timing", "run"))
+    return Repair(location, "discard" if len(removed) == len(found) else "rerun", removed=removed)
 
 
 def _action(blocks: Sequence[int], summary: Sequence[str], metadata: Sequence[str]) -> Action:

@@ -175,16 +175,13 @@ def test_large_images_are_kept_small_and_the_album_has_an_end(tmp_path: Path) ->
     assert len(list((tmp_path / "pictures").iterdir())) == 2
 
 
-def test_images_that_are_gone_are_told_in_the_page(reported: Reported, tmp_path: Path) -> None:
-    val = reported.data / "val"
-    val.rename(reported.data / "away")
-    try:
-        report.main(ReportConfig(store=reported.store.uri, output=str(tmp_path / "r"), json=True))
-    finally:
-        (reported.data / "away").rename(val)
+def test_a_dataset_that_nobody_named_is_not_read(reported: Reported, tmp_path: Path) -> None:
+    """The index names it, but the index came with the store."""
+    report.main(ReportConfig(store=reported.store.uri, output=str(tmp_path / "r"), json=True))
     page = tmp_path / "r" / "colours" / "explorer.html"
     data = embedded(page, "explorer-data")
-    assert "Clean images of val cannot be read" in data["notes"][0]
+    refusal = f"a report reads no dataset that is not named: give --dataset {reported.dataset[0]}"
+    assert data["notes"][0] == f"Clean images of val cannot be read: {refusal}"
     assert "Clean images of val cannot be read" in page.read_text().split("explorer-data")[0]
     shown = data["pictures"]["strong"]
     assert len(shown) == 9
@@ -201,7 +198,8 @@ def test_one_changed_image_costs_its_picture_alone(reported: Reported, tmp_path:
     kept = path.read_bytes()
     Image.new("RGB", (8, 8), "white").save(path)
     try:
-        report.main(ReportConfig(store=reported.store.uri, output=str(tmp_path / "r"), json=True))
+        options = {"output": str(tmp_path / "r"), "dataset": reported.dataset, "json": True}
+        report.main(ReportConfig(store=reported.store.uri, **options))  # type: ignore[arg-type]
     finally:
         path.write_bytes(kept)
     shown = embedded(tmp_path / "r" / "colours" / "explorer.html", "explorer-data")["pictures"][
@@ -216,8 +214,9 @@ def test_fewer_images_and_another_seed(reported: Reported, tmp_path: Path) -> No
     for seed in (0, 1, 0):
         output = tmp_path / f"r{len(chosen)}"
         config = ReportConfig(
-            store=reported.store.uri, output=str(output), images=4, seed=seed, json=True
-        )
+            store=reported.store.uri, output=str(output), images=4, seed=seed, json=True,
+            dataset=reported.dataset,
+        )  # fmt: skip
         report.main(config)
         data = embedded(output / "colours" / "explorer.html", "explorer-data")
         attack = data["evaluations"][0]["attacks"][0]

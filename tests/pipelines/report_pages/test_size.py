@@ -69,7 +69,9 @@ def shown_of(page: Path) -> tuple[int, int, str]:
 def test_ten_thousand_samples_stay_below_15_mb(
     reported: Reported, tmp_path: Path, many: None
 ) -> None:
-    config = ReportConfig(store=reported.store.uri, output=str(tmp_path / "r"), json=True)
+    config = ReportConfig(
+        store=reported.store.uri, output=str(tmp_path / "r"), json=True, dataset=reported.dataset
+    )
     summary = report.main(config)
     page = tmp_path / "r" / "colours" / "explorer.html"
     data = embedded(page, "explorer-data")
@@ -101,7 +103,9 @@ def test_many_studies_together_stay_below_15_mb_and_say_what_they_show(
     store, names = open_store(str(copied)), [f"study-{n}" for n in range(11)]
     for name in names:
         write_study(store, name, {**reported.results.plain(), "study": name})
-    config = ReportConfig(store=str(copied), output=str(tmp_path / "r"), json=True)
+    config = ReportConfig(
+        store=str(copied), output=str(tmp_path / "r"), json=True, dataset=reported.dataset
+    )
     summary = report.main(config)
     assert len(summary["studies"]) == 12
     assert 12_000_000 < summary["bytes"] <= 15_000_000

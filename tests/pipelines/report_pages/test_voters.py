@@ -44,7 +44,8 @@ def by_the_rule(reported: Reported, rule: str, folder: Path) -> Reported:
         set=(f"scoring.rule={rule}", "scoring.signs=both"),
     )  # fmt: skip
     main(config)
-    told = report.main(ReportConfig(store=store, output=str(folder / "report"), json=True))
+    options = {"output": str(folder / "report"), "dataset": reported.dataset}
+    told = report.main(ReportConfig(store=store, json=True, **options))  # type: ignore[arg-type]
     return Reported(open_store(store), reported.data, folder / "report", told)
 
 

@@ -22,7 +22,13 @@ from regroup_pipelines.results.records import (
     MeasuredImages,
     StudyResults,
 )
-from regroup_pipelines.results.stored import keep_results, kept_results, parse_results, read_results
+from regroup_pipelines.results.stored import (
+    damaged_results,
+    keep_results,
+    kept_results,
+    parse_results,
+    read_results,
+)
 from regroup_pipelines.results.timings import Timing, TimingNotRun
 from regroup_store.errors import DamagedError, SchemaVersionError, StoreUsageError
 from regroup_store.format.store import Store, open_store
@@ -179,14 +185,16 @@ def test_a_later_version_is_refused_and_never_replaced() -> None:
     assert read_study(store, "small") == later
 
 
-def test_damage_is_no_reason_to_write() -> None:
+def test_damaged_results_are_not_read_and_do_not_block_the_next_run() -> None:
     store, results = small()
     key = "studies/small/results.json"
     store.backend.replace(key, store.backend.read(key).replace(b"pets", b"cats"))
     with pytest.raises(DamagedError, match=r"studies/small/results\.json"):
         read_results(store, "small")
-    with pytest.raises(DamagedError):
-        keep_results(store, results)
+    assert key in str(damaged_results(store, "small"))
+    keep_results(store, results)
+    assert damaged_results(store, "small") is None
+    assert read_results(store, "small") == results
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,28 @@
+"""The output folder of a command: its files stay inside it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from regroup_pipelines.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def output_file(folder: Path, path: Path) -> Path:
+    """Make the folders of `path`, a file below the output folder, and return it.
+
+    Raises:
+        UsageError: a part of it below `folder` is a link, which would lead the file elsewhere.
+    """
+    place = folder
+    for part in path.relative_to(folder).parts:
+        place = place / part
+        if place.is_symlink():
+            raise UsageError(
+                f"{place} is a link, and nothing is written outside of the output folder: remove "
+                "it, or name another folder"
+            )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
