@@ -7,6 +7,7 @@ folder on `sys.path` would offer `evaluate.py` and its neighbours under their ba
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -45,6 +46,7 @@ def launch(command: str) -> None:
     """Run `regroup COMMAND` with the program's arguments, and ship this clone's code to workers."""
     _check_clone()
     _put_first()
+    _note_commit()
     from regroup_cluster.code_version import ship
     from regroup_pipelines.cli import run_command
 
@@ -62,6 +64,16 @@ def _check_clone() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+
+
+def _note_commit() -> None:
+    """Say that nothing tells which commit this clone is of: a job's copy has no .git."""
+    if not (CLONE / ".git").exists() and not os.environ.get("REGROUP_COMMIT"):
+        print(
+            f"{sys.argv[0]}: this copy of the clone has no .git: manifests name the digests of "
+            "its code, but no commit: set REGROUP_COMMIT for the job (docs/cluster.md)",
+            file=sys.stderr,
+        )
 
 
 def _put_first() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -18,11 +19,13 @@ from pathlib import Path
 
 import pytest
 
+from regroup_cluster.code_version import code_digests
 from regroup_pipelines.steps.demo_model import train_demo_model
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 START_S, JOB_S = 60, 90
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's external address
 
 
@@ -55,7 +58,9 @@ class Head:
 
     def submit(self, name: str, *command: object, wait: bool = True) -> Done:
         """Submit one of our programs, with this repository as the working directory."""
-        options = ["--submission-id", name, "--working-dir", "."] + ["--no-wait"] * (not wait)
+        told = json.dumps({"env_vars": {"REGROUP_COMMIT": f"{COMMIT}-dirty"}})
+        options = ["--submission-id", name, "--working-dir", ".", "--runtime-env-json", told]
+        options += ["--no-wait"] * (not wait)
         return self.ray("job", "submit", *options, "--", "python", *map(str, command))
 
 
@@ -155,6 +160,19 @@ def test_a_bank_is_built_by_a_job(bank: Done, study: Path) -> None:
     assert "bank of 10 per class: trying 160 of 599 images, of 10 classes" in bank.out
     assert "extract digits-val-candidates-digits-cnn: 160 samples, 160 forward passes" in bank.out
     assert len(list((study / "store" / "banks").iterdir())) == 1
+
+
+def test_the_copy_of_a_job_records_the_commit_that_it_is_told_and_its_code(
+    bank: Done, study: Path
+) -> None:
+    """Ray leaves .git out of what it packs."""
+    manifests = [*(study / "store").glob("*/*/manifest.json")]
+    assert {path.parts[-3] for path in manifests} >= {"indexes", "features", "banks"}
+    for path in manifests:
+        recorded = json.loads(path.read_text())["recorded"]
+        assert (recorded["git_commit"], recorded["code"]) == (COMMIT, code_digests()), path
+    (run,) = (json.loads(path.read_text()) for path in (study / "store").glob("runs/*/run.json"))
+    assert (run["git_commit"], run["git_dirty"], run["code"]) == (COMMIT, True, code_digests())
 
 
 def test_a_wrong_option_fails_the_job(head: Head, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from regroup_cluster.code_version import code_digests
 from regroup_cluster.dispatch.blocks import RetryPolicy
 from regroup_cluster.dispatch.metrics import MetricsProgress
 from regroup_cluster.dispatch.progress import Broadcast, last, make_progress, without_numbers
@@ -28,6 +29,7 @@ from regroup_pipelines.results.records import LedgerEntry, found_entry
 from regroup_pipelines.steps.failed_rows import FailedRows
 from regroup_pipelines.steps.run_record import RunRecord, outcome
 from regroup_store.format.block_plan import format_blocks
+from regroup_store.format.environment import record_code
 from regroup_store.format.store import open_store
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class Session:
         Raises:
             StoreUsageError: it is no store, or does not exist and is not created.
         """
+        record_code(code_digests())
         return open_store(self.options.store, create=self.create)
 
     def __enter__(self) -> Session:
