@@ -7,6 +7,7 @@ import json
 import signal
 import sys
 import traceback
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import fields
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, cast
@@ -51,7 +52,7 @@ def _execute(command: str, config: Any) -> int:
     stop_at_signals()
     sys.excepthook = _show_crash
     try:
-        with log_warnings():
+        with log_warnings(), _json_alone(config):
             summary = program_of(command)(config)
     except BaseException as error:
         if number := signal_behind(error):
@@ -64,6 +65,11 @@ def _execute(command: str, config: Any) -> int:
         return known[0]
     _print_summary(config, summary)
     return 0
+
+
+def _json_alone(config: Any) -> AbstractContextManager[Any]:
+    """Send what others print (a network's module) to standard error where --json is given."""
+    return redirect_stdout(sys.stderr) if getattr(config, "json", False) else nullcontext()
 
 
 def _print_summary(config: Any, summary: Any) -> None:

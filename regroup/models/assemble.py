@@ -30,6 +30,7 @@ class BuiltNetwork:
         normalisation: the default.
         class_names: of the M classes, if known.
         notes: sentences about it for the log.
+        name: of the classifier; "": that of the spec.
     """
 
     network: nn.Module
@@ -40,6 +41,7 @@ class BuiltNetwork:
     normalisation: Normalisation
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    name: str = ""
 
 
 def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
@@ -54,7 +56,7 @@ def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
     check_normalisation(normalisation, spec.name)
     return Classifier(
         built.network,
-        name=spec.name,
+        name=built.name or spec.name,
         architecture=built.architecture,
         preprocessing=preprocessing_of(spec, built.preprocessing),
         normalisation=normalisation,

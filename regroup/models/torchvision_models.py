@@ -17,9 +17,11 @@ from regroup.models.assemble import BuiltNetwork
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import imagenet_names
 from regroup.models.spec import RANDOM_WEIGHTS
-from regroup.models.weights import Weights, fitted, is_file_name, read_weights
+from regroup.models.weights import Weights, build_seeded, fitted, is_file_name, read_weights
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from regroup.models.spec import ModelSpec
 
 # Their weights expect another normalisation than the preset's; torchvision converts inside.
@@ -42,14 +44,19 @@ def build_torchvision(spec: ModelSpec) -> BuiltNetwork:
 
     enum = torchvision.models.get_model_weights(spec.name)
     member = _member(spec, enum)
-    network, classes, weights = fitted(
-        lambda classes: torchvision.models.get_model(
-            spec.name, weights=None, num_classes=classes, **_OPTIONS.get(spec.name, {})
-        ),
-        spec,
-        len(member.meta["categories"]),
-        None if spec.weights == RANDOM_WEIGHTS else _read(spec, member),
-    )
+    usual = spec.num_classes or len(member.meta["categories"])
+    options = _OPTIONS.get(spec.name, {})
+
+    def make(classes: int) -> nn.Module:
+        """Build the network with `classes` outputs."""
+        network: nn.Module = torchvision.models.get_model(
+            spec.name, weights=None, num_classes=classes, **options
+        )
+        return network
+
+    network = build_seeded(lambda: make(usual), spec.seed)
+    read = None if spec.weights == RANDOM_WEIGHTS else _read(spec, member)
+    network, classes, weights = fitted(network, usual, make, spec, read)
     name, names = f"torchvision.{spec.name}", imagenet_names(classes)
     return BuiltNetwork(
         network, name, classes, weights.sha256, *_preset(member), names, weights.notes

@@ -209,15 +209,22 @@ def built_to_fit(
     Raises:
         ConfigurationError: the file is not of this architecture, or no weights were requested.
     """
-    return fitted(make, spec, usual, _named(weights, spec.name))
+    classes = spec.num_classes or usual
+    network = build_seeded(lambda: make(classes), spec.seed)
+    return fitted(network, classes, make, spec, _named(weights, spec.name))
 
 
 def fitted(
-    make: Callable[[int], nn.Module], spec: ModelSpec, usual: int, read: Weights | None
+    network: nn.Module,
+    classes: int,
+    make: Callable[[int], nn.Module],
+    spec: ModelSpec,
+    read: Weights | None,
 ) -> tuple[nn.Module, int, Weights]:
-    """Do as `built_to_fit` with weights that were read; None: keep the random ones."""
-    classes = spec.num_classes or usual
-    network = build_seeded(lambda: make(classes), spec.seed)
+    """Load weights that were read into `network` of `classes`, built anew if they have others.
+
+    Args and returns are those of `built_to_fit`; None for `read` keeps the random weights.
+    """
     if read is None:
         return network, classes, Weights(RANDOM_WEIGHTS, {}, state_sha256(network))
     state = network.state_dict()
@@ -230,6 +237,11 @@ def fitted(
     return network, own or classes, load_into(network, read, spec.name)
 
 
+def read_or_random(weights: str) -> Weights | None:
+    """Return what a weights file holds; None for "random"."""
+    return None if weights == RANDOM_WEIGHTS else read_weights(weights)
+
+
 def _named(weights: str | None, model: str) -> Weights | None:
     """Return what the named file holds, None for random weights."""
     if weights is None:
@@ -237,7 +249,7 @@ def _named(weights: str | None, model: str) -> Weights | None:
             f"{model} needs weights: give a file ({', '.join(SUFFIXES)}), "
             f"or {RANDOM_WEIGHTS!r} for an untrained network"
         )
-    return None if weights == RANDOM_WEIGHTS else read_weights(weights)
+    return read_or_random(weights)
 
 
 def save_weights(module: nn.Module, path: str | Path, metadata: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +30,8 @@ class Net(nn.Module):
 
 
 def quantised() -> nn.Module:
-    return torch.ao.quantization.quantize_dynamic(Net(), {nn.Linear}, dtype=torch.qint8)
+    quantise: Any = torch.ao.quantization.quantize_dynamic
+    return cast("nn.Module", quantise(Net(), {nn.Linear}, dtype=torch.qint8))
 
 
 def sparse_buffers() -> nn.Module:
@@ -48,10 +49,9 @@ def sparse_weight() -> nn.Module:
 
 
 def compiled() -> nn.Module:
-    net = torch.compile(Net())
+    net: Any = torch.compile(Net())
     net.normalize_mean = 0.5
-    assert isinstance(net, nn.Module)
-    return net
+    return cast("nn.Module", net)
 
 
 def compiled_in_place() -> nn.Module:
@@ -61,10 +61,10 @@ def compiled_in_place() -> nn.Module:
 
 
 def data_parallel() -> nn.Module:
-    net = nn.DataParallel(Net())
+    net: Any = nn.DataParallel(Net())
     net.preprocessing = Preprocessing(8)
     net.normalize_mean = [0.5] * 3
-    return net
+    return cast("nn.Module", net)
 
 
 def half() -> nn.Module:
@@ -93,8 +93,7 @@ class CastsItself(Net):
 def tied() -> nn.Module:
     net = Net()
     net.again = net.head
-    net.head.bias = nn.Parameter(net.conv.bias[:3].detach())
-    net.conv.bias = nn.Parameter(torch.zeros(4))
+    net.register_parameter("and_again", net.head.weight)
     return net
 
 

@@ -16,10 +16,12 @@ HERE = "tests.regroup.own_networks"
 IMAGES = torch.rand(3, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-def refused(name: str, **options: int) -> str:
+def refused(name: str, num_classes: int | None = None) -> str:
     """The sentence by which a model is refused."""
     with pytest.raises(ConfigurationError) as caught:
-        load_classifier(ModelSpec(name if ":" in name else f"{HERE}:{name}", **options))
+        load_classifier(
+            ModelSpec(name if ":" in name else f"{HERE}:{name}", num_classes=num_classes)
+        )
     sentence = str(caught.value)
     assert caught.value.exit_status == 2
     assert sentence.isprintable()

@@ -90,11 +90,14 @@ class ModelOptions(LabelsOptions):
     """Which classifier, with which weights and taps."""
 
     model: str
-    """A torchvision classifier, timm:NAME, cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn,
-    or package.module:factory for your own."""
+    """A torchvision classifier, timm:NAME (also timm:local-dir:PATH, timm:hf-hub:ORG/NAME),
+    cifar-resnet20/32/44/56, efficientnet-lite0, digits-cnn, or package.module:factory for your own,
+    of an installed package or the working folder."""
     weights: str | None = None
-    """A weights enum (IMAGENET1K_V2), a .safetensors, .pth or .pt file (s3://bucket/key too), or
-    "random"."""
+    """A weights enum (IMAGENET1K_V2), a .safetensors, .pth, .pt, .ckpt or .bin file
+    (s3://bucket/key too), or "random"."""
+    num_classes: int | None = None
+    """Number of the network's classes (default: those of the weights file)."""
     resize: int | None = None
     """Size in px of the shorter side before the crop (default: the model's own)."""
     crop: int | None = None

@@ -63,6 +63,7 @@ class Model:
 
     name: Text
     weights: Text | None = None
+    num_classes: Count | None = None
     resize: Count | None = None
     crop: Count | None = None
     classes: ClassesName = "all"

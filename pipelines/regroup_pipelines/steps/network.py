@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from regroup.models import Compute, ModelSpec
+from regroup.models.own.factory import refused_failures
 from regroup_cluster.workers.extraction import build_extractor
 from regroup_cluster.workers.remote_weights import fetch_classifier
+from regroup_pipelines.log import log
 
 if TYPE_CHECKING:
     from regroup.taps import TapPolicy
     from regroup_pipelines.configs.options import LabelsName, ModelOptions
     from regroup_pipelines.json_types import JsonObject
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
+_LONGEST_LABEL = 100
 
 
 @dataclass(frozen=True)
@@ -46,25 +53,29 @@ class Network:
     @property
     def label(self) -> str:
         """Short name of the model in elements and tables."""
-        return self.spec.name.replace(":", ".").replace("/", "-")
+        name = str(self.description.get("name", self.spec.name))
+        return _UNSAFE.sub("-", name.replace(":", "."))[:_LONGEST_LABEL]
 
 
 def open_network(options: ModelOptions) -> Network:
     """Build the classifier with all of its classes on the CPU and trace its taps."""
     spec = ModelSpec(
-        name=options.model,
+        name=_located_model(options.model),
         weights=_located(options.weights),
         resize=options.resize,
         crop=options.crop,
         compute=Compute(options.dtype, options.channels_last, options.tf32),
         decoder=options.decoder,
+        num_classes=options.num_classes,
     )
     return replace(_trace(spec, options.taps), labels=options.labels)
 
 
 def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
     classifier = fetch_classifier(spec)
-    taps = build_extractor(classifier, policy, "cpu").taps
+    _announce(f"model {classifier.name}", classifier.notes)
+    with refused_failures(f"model {spec.name} fails while its taps are sought"):
+        taps = build_extractor(classifier, policy, "cpu").taps
     return Network(
         spec=spec,
         description=classifier.describe(),
@@ -74,6 +85,19 @@ def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
         side=classifier.preprocessing.crop,
         class_names=classifier.class_names,
     )
+
+
+@cache
+def _announce(what: str, notes: tuple[str, ...]) -> None:
+    """Log what is to be known of a network, once per process."""
+    for note in notes:
+        log(f"{what}: {note}")
+
+
+def _located_model(name: str) -> str:
+    """Return a model's name with the absolute path of its folder, if it names one."""
+    prefix, found, folder = name.partition("local-dir:")
+    return f"{prefix}{found}{Path(folder).resolve()}" if found and prefix == "timm:" else name
 
 
 def _located(weights: str | None) -> str | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, RegroupError, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -70,7 +70,7 @@ def refused_failures(what: str, advice: str = "") -> Iterator[None]:
     """
     try:
         yield
-    except (KeyboardInterrupt, GeneratorExit, ConfigurationError):
+    except (KeyboardInterrupt, GeneratorExit, RegroupError):
         raise
     except SystemExit as stop:
         if isinstance(stop.code, int) and stop.code > _SIGNALLED:
