@@ -91,9 +91,13 @@ def _unpickled(path: Path) -> Any:
     """Read what `torch.save` wrote: tensors, containers and plain values, nothing else."""
     _refuse_archives(path)
     try:
-        with warnings.catch_warnings(), torch.serialization.safe_globals(_HARMLESS):
+        with (
+            path.open("rb") as file,
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals(_HARMLESS),
+        ):
             warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused_pickle(path) from error
     except Exception as error:  # damaged files raise many types
@@ -112,8 +116,8 @@ def _refused_pickle(path: Path) -> ConfigurationError:
             "here wrote it; save model.state_dict() with torch.save or safetensors"
         )
     load = (
-        f"import pickle, torch; c = torch.load({json.dumps(str(path))}, 'cpu', pickle); "
-        "c = c.get('state_dict', c.get('model', c)) if isinstance(c, dict) else c; "
+        f'import pickle, torch; c = torch.load({json.dumps(str(path))}, "cpu", pickle); '
+        'c = c.get("state_dict", c.get("model", c)) if isinstance(c, dict) else c; '
         "c = c if isinstance(c, dict) else c.state_dict(); "
     )
     return ConfigurationError(
@@ -150,7 +154,7 @@ def _command(before: str, state: str, path: Path) -> str:
     """Return the shell command that writes `state`, an expression, as safetensors."""
     output = json.dumps(str(path.with_suffix(SUFFIXES[0])))
     code = before + _SAVE.format(state=state, output=output)
-    return f"python -c {shlex.quote(code.replace(chr(39), chr(34)))}"
+    return f"python -c {shlex.quote(code)}"
 
 
 def state_in(loaded: Any, path: Path) -> tuple[State, tuple[str, ...]]:

@@ -44,7 +44,7 @@ def matched(expected: State, given: State, source: str) -> tuple[dict[str, Any],
     prefix, notes = _prefix(wanted, tensors, source)
     behind = {key.removeprefix(prefix): t for key, t in tensors.items() if key.startswith(prefix)}
     if left := [key for key in tensors if not key.startswith(prefix)]:
-        notes = (*notes, f"{source}: the tensors behind {prefix} are used, not {shown(left)}")
+        notes = (*notes, f"{source}: the tensors behind {prefix}* are used, not {shown(left)}")
     return {names.get(name, name): tensor for name, tensor in behind.items()}, notes
 
 
@@ -66,9 +66,10 @@ def _prefix(
     if "" in whole or not whole:
         return ("" if "" in whole or not found else found.most_common(1)[0][0]), ()
     if len(whole) > 1 and len(averages) != 1:
+        places = one_line(", ".join(f"{prefix}*" for prefix in sorted(whole)))
         raise ConfigurationError(
-            f"weights file {source} holds the network several times, behind "
-            f"{one_line(', '.join(sorted(whole)))}: save the one that you mean alone"
+            f"weights file {source} holds the network several times, behind {places}: save the one "
+            "that you mean alone"
         )
     return (averages or whole)[0], ()
 

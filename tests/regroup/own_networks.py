@@ -93,7 +93,7 @@ class CastsItself(Net):
 def tied() -> nn.Module:
     net = Net()
     net.again = net.head
-    net.register_parameter("and_again", net.head.weight)
+    net.register_parameter("and_again", cast("nn.Parameter", net.head.weight))
     return net
 
 
