@@ -47,7 +47,8 @@ class HeadWatch:
     """Looks at the head's processes where they are our own, and asks it whether it is there."""
 
     def __init__(self, address: str, tell: Callable[[str], int], over: threading.Event) -> None:
-        self._address, self._tell, self._over = address, tell, over
+        self._ray = f"the Ray {'of this run' if address == 'local' else f'cluster at {address!r}'}"
+        self._tell, self._over = tell, over
         self._looked = time.monotonic()
         self._silent = 0.0
 
@@ -63,19 +64,17 @@ class HeadWatch:
         """Return why the head is lost, in a sentence; None while it is there or may come back."""
         if ended := _ended_process():
             return (
-                f"the Ray of this run is lost: {ended}; what was committed is kept: check the free "
+                f"{self._ray} is lost: {ended}; what was committed is kept: check the free "
                 "memory, then run the same command again"
             )
         before, self._silent = self._silent, self._seconds_of_silence()
         if before < NOTICE_S <= self._silent:
-            wait = f"waiting up to {PATIENCE_S:g} s for it"
-            print(f"the Ray cluster at {self._address!r} does not answer: {wait}", file=sys.stderr)
+            print(f"{self._ray} does not answer: waiting {PATIENCE_S:g} s for it", file=sys.stderr)
         if self._silent < PATIENCE_S:
             return None
         return (
-            f"the Ray cluster at {self._address!r} is lost: its head has not answered for "
-            f"{self._silent:.0f} s; what was committed is kept: check that the cluster runs, then "
-            "run the same command again"
+            f"{self._ray} is lost: its head has not answered for {self._silent:.0f} s; what was "
+            "committed is kept: check that it runs, then run the same command again"
         )
 
     def _seconds_of_silence(self) -> float:

@@ -135,8 +135,8 @@ def test_the_bar_shows_samples_and_failures() -> None:
 
 
 def read_until(reader: int, words: str) -> str:
-    """What a terminal was sent until it showed `words`, or for ten seconds."""
-    shown, deadline = "", time.monotonic() + 10
+    """What a terminal was sent until it showed `words`, or for a minute."""
+    shown, deadline = "", time.monotonic() + 60
     while words not in shown and time.monotonic() < deadline:
         if select.select([reader], [], [], 0.1)[0]:
             shown += os.read(reader, 65536).decode()

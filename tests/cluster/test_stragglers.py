@@ -19,6 +19,7 @@ from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.resources import Capacity, ResolvedResources
 from regroup_cluster.workers.bank import BankWork
+from tests.cluster.jumping_clock import JUMP_S, jump_when
 from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
     TWO,
@@ -31,11 +32,16 @@ from tests.cluster.test_dispatch import (
 from tests.cluster.workers import FaultyWork, fail, hang
 
 pytestmark = pytest.mark.usefixtures("local_ray")
-SOON = RetryPolicy(1, 60, 60, straggler_factor=1, straggler_s=1)
+# Only a clock that jumps makes a straggler of a block, not a busy machine.
+SOON = RetryPolicy(1, 1e9, 900, straggler_factor=1, straggler_s=JUMP_S / 2)
 
 
 def nap() -> None:
-    time.sleep(3)
+    time.sleep(1)
+
+
+def has_begun(folder: Path, block: int) -> bool:
+    return attempts(folder)[block] > 0
 
 
 @dataclass(frozen=True)
@@ -51,10 +57,12 @@ class FailInPairs:
 
 
 @both_ways
-def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Path) -> None:
-    seen, started = Recorder(), time.monotonic()
+def test_the_first_answer_wins_and_counts_once(
+    dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = Recorder()
+    jump_when(monkeypatch, lambda: int(sorted(seen.done) == [0, 2, 3] and has_begun(tmp_path, 1)))
     report = dispatch(FaultyWork(tmp_path, {1: hang}), range(4), SOON, seen)
-    assert time.monotonic() - started < 40
     assert [r.block for r in report.reports] == list(range(4))
     assert report.failures == ()
     assert (seen.retries, seen.failures, sorted(seen.done)) == ([], [], list(range(4)))
@@ -63,10 +71,18 @@ def test_the_first_answer_wins_and_counts_once(dispatch: Dispatch, tmp_path: Pat
 
 
 @both_ways
-def test_two_attempts_at_once_are_one_try(dispatch: Dispatch, tmp_path: Path) -> None:
-    work = FaultyWork(tmp_path, {0: FailInPairs(tmp_path)}, times=99)
+def test_two_attempts_at_once_are_one_try(
+    dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, seen = FaultyWork(tmp_path, {0: FailInPairs(tmp_path)}, times=99), Recorder()
     policy = replace(SOON, attempts=2)
-    report = dispatch(work, range(3), policy, Recorder())
+
+    def tries() -> int:
+        """How many tries at block 0 were begun, once the others are done."""
+        return (attempts(tmp_path)[0] + 1) // 2 if sorted(seen.done) == [1, 2] else 0
+
+    jump_when(monkeypatch, tries)
+    report = dispatch(work, range(3), policy, seen)
     (failure,) = report.failures
     assert "UnpicklableError" in failure.reason
     assert (failure.block, failure.attempts) == (0, 2)
@@ -88,21 +104,36 @@ class Overwriting(FaultyWork):
 
 
 @both_ways
-def test_no_duplicates_of_what_is_not_duplicable(dispatch: Dispatch, tmp_path: Path) -> None:
+def test_no_duplicates_of_what_is_not_duplicable(
+    dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert BankWork.duplicable is False
-    dispatch(Overwriting(tmp_path, {0: nap}), range(4), SOON, Recorder())
+    seen = Recorder()
+    jump_when(monkeypatch, lambda: int(len(seen.done) >= 3))
+    dispatch(Overwriting(tmp_path, {0: nap}), range(4), SOON, seen)
     assert attempts(tmp_path) == Counter(range(4))
 
 
-def breathe() -> None:
-    time.sleep(0.4)
+@dataclass(frozen=True)
+class UntilTheLast:
+    """Takes until the last of the other blocks was begun."""
+
+    folder: Path
+    last: int
+
+    def __call__(self) -> None:
+        wait_for(lambda: has_begun(self.folder, self.last), "the last block")
 
 
-def test_no_duplicates_while_others_wait(tmp_path: Path) -> None:
-    others = dict.fromkeys(range(1, 12), breathe)
-    work = FaultyWork(tmp_path, {0: nap, **others})
-    dispatch_as_tasks(work, range(12), TWO, SOON, Recorder())
-    assert attempts(tmp_path) == Counter(range(12))
+def test_no_duplicates_while_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = Recorder()
+    jump_when(monkeypatch, lambda: int(len(seen.done) >= 2))
+    work = FaultyWork(tmp_path, {0: UntilTheLast(tmp_path, 11)})
+    dispatch_as_tasks(work, range(12), TWO, SOON, seen)
+    begun = sorted(tmp_path.iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    blocks = [int(path.name.split(".")[0]) for path in begun]
+    while_others_waited = blocks[: blocks.index(11) + 1]
+    assert Counter(while_others_waited) == Counter(range(12))
 
 
 @dataclass

@@ -43,7 +43,7 @@ def test_every_attempt_is_logged_by_its_worker(
         dispatch_to_actors(work, range(3), TWO, POLICY, Recorder(), label)
     else:
         dispatch_as_tasks(work, range(3), TWO, POLICY, Recorder(), label)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(lines := logged(label.run)) < 8 and time.monotonic() < deadline:
         time.sleep(0.1)
     assert len(lines) == 8
@@ -59,7 +59,7 @@ def test_every_attempt_is_logged_by_its_worker(
     assert "in fail" in failure["traceback"]
     (end, *_) = [line for line in lines if line["event"] == "end"]
     assert (end["outcome"], end["level"]) == ("committed", "info")
-    assert 0 <= end["seconds"] < 20
+    assert 0 <= end["seconds"] < 600
     time.sleep(2)  # what Ray forwards to drivers comes within a second
     assert label.run not in "".join(capfd.readouterr())
 
