@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,16 +22,17 @@ if TYPE_CHECKING:
 
 # The targeted "difference of logits ratio" loss takes the four largest logits.
 _FEWEST_CLASSES = 4
-# Takes the package's remarks on zero gradients; without a logger it warns.
-_SILENT = logging.Logger(LIBRARY, logging.CRITICAL + 1)
+# Forward passes of the checks that come before the attacks.
+_CHECKS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoAttack(AttackSpec):
     """AutoAttack's standard version (Croce & Hein 2020), by its authors' own package.
 
-    The package's checks for randomised and dynamic defences are left out: they set the tracing
-    function of the entire process, and cost each group eight passes.
+    The package's own checks run on each group: whether the network is randomised, gives
+    probabilities, or takes gradients itself; whether gradients are zero; and which samples Square
+    alone breaks. Their remarks are the outcome's `flags`.
 
     Attributes:
         epsilon: radius of the ball; for "l2" a distance, such as 0.5.
@@ -75,7 +75,7 @@ class AutoAttack(AttackSpec):
         Raises:
             ConfigurationError: the network has fewer than four classes.
         """
-        return run_sequentially(self, network, batch, self._kernels)
+        return run_sequentially(self, network, batch, self._kernels, checks=True)
 
     def _kernels(self, seen: CountedNetwork, seed: int) -> list[Kernel]:
         targets = self._targets(seen.look(seen.clean).shape[1])
@@ -89,8 +89,8 @@ class AutoAttack(AttackSpec):
         steps: dict[str, Any] = {"n_iter": self.steps, **shared}
         aims: dict[str, Any] = {"n_target_classes": targets, **steps}
         return [
-            apgd.APGDAttack(seen, logger=_SILENT, **steps).perturb,
-            apgd.APGDAttack_targeted(seen, logger=_SILENT, **aims).perturb,
+            apgd.APGDAttack(seen, logger=seen.logger, **steps).perturb,
+            apgd.APGDAttack_targeted(seen, logger=seen.logger, **aims).perturb,
             fab.FABAttack_PT(seen, targeted=True, **aims).perturb,
             square.SquareAttack(
                 seen, n_queries=self.squares, p_init=0.8, resc_schedule=False, **shared
@@ -109,13 +109,14 @@ class AutoAttack(AttackSpec):
     def cost(self) -> Cost:
         """Return the cost of a sample that no kernel breaks, with all requested target classes.
 
-        First, the classes are counted. Each kernel looks at the clean image first, and we look at
-        its result; APGD also has a gradient at its start; each target is chosen by a look, FAB
-        looks twice; and FAB looks after each step, and at the end. For Square, see its own cost.
+        First come the checks, and the classes are counted. Each kernel looks at the clean image
+        first, and we look at its result; APGD also has a gradient at its start; each target is
+        chosen by a look, FAB looks twice; and FAB looks after each step, and at the end. For
+        Square, see its own cost.
         """
         apgd = self.steps + 1
         fab = 2 + 2 * self.steps + 1
-        forward = 1 + (2 + apgd) + (2 + self.target_classes * (1 + apgd))
+        forward = _CHECKS + 1 + (2 + apgd) + (2 + self.target_classes * (1 + apgd))
         forward += (2 + self.target_classes * fab) + (self.squares + 4)
         backward = apgd + self.target_classes * (apgd + self.steps)
         return Cost(forward + 1, backward)

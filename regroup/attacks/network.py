@@ -8,6 +8,7 @@ ever sees batches of one fixed size, the last one padded with zeros.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,6 +22,8 @@ from regroup.models.outputs import logits_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from regroup.attacks.gradient_watch import GradientWatch
+
 _CPU_ROWS, _DEVICE_ROWS = 16, 64
 
 
@@ -31,10 +34,15 @@ class AttackedNetwork:
     Attributes:
         network: pixels in [0, 1] to logits.
         rows: images in each batch that the network sees; None: 16 on a CPU, 64 elsewhere.
+        watch: looks at every gradient; None: nobody does.
+        samples: (n,) int64, the watched samples whose images come first in every call, whatever
+            fills its batch up; None: all.
     """
 
     network: nn.Module
     rows: int | None = None
+    watch: GradientWatch | None = None
+    samples: Tensor | None = None
 
     @property
     def device(self) -> torch.device:
@@ -52,6 +60,12 @@ class AttackedNetwork:
         if group is None:
             return self
         return replace(self, rows=min(self.fixed_rows, group))
+
+    def of(self, samples: Tensor) -> AttackedNetwork:
+        """Return the network whose calls are about `samples`, positions (n,) among this one's."""
+        if self.watch is None:
+            return self
+        return replace(self, samples=samples if self.samples is None else self.samples[samples])
 
     def batches(self, *tensors: Tensor) -> Iterator[tuple[int, list[Tensor]]]:
         """Cut `tensors`, (N, ...) each, into batches of one size: (rows that count, padded parts).
@@ -76,9 +90,14 @@ class AttackedNetwork:
         Raises:
             ConfigurationError: `pixels` has a gradient and the network has none.
         """
-        logits = _joined([self._logits(b)[:n] for n, (b,) in self.batches(pixels)])
-        if pixels.requires_grad and torch.is_grad_enabled():
+        gradient = pixels.requires_grad and torch.is_grad_enabled()
+        # A view: its gradient is the network's alone, whatever else a loss is made of.
+        entering = pixels.view_as(pixels) if gradient else pixels
+        logits = _joined([self._logits(b)[:n] for n, (b,) in self.batches(entering)])
+        if gradient:
             _with_gradient(logits)
+            entering.register_hook(partial(self._see, None))  # type: ignore[no-untyped-call]
+        self._see(logits.detach(), None)
         return logits
 
     def _logits(self, batch: Tensor) -> Tensor:
@@ -87,6 +106,29 @@ class AttackedNetwork:
             return logits
         # A copy: a network of anybody's may write into its input, here a leaf of the gradient.
         return logits_of(self.network(batch.clone()), len(batch))
+
+    def _see(self, logits: Tensor | None, gradient: Tensor | None) -> None:
+        """Show logits (n, M), then gradients (n, ...), to who watches."""
+        given = gradient if logits is None else logits
+        if self.watch is None or given is None:
+            return
+        rows = self._watched(len(given))
+        if logits is not None:
+            self.watch.finish(rows, logits[: len(rows)])
+        if gradient is not None:
+            self.watch.see(rows, gradient[: len(rows)])
+
+    def _watched(self, count: int) -> Tensor:
+        """Return the samples that the first of `count` images are of."""
+        if self.samples is not None:
+            return self.samples
+        assert self.watch is not None
+        everyone = len(self.watch.batch)
+        if count != everyone:
+            raise ValueError(
+                f"{count} images of {everyone} samples: say which these are, by network.of(rows)"
+            )
+        return torch.arange(everyone, device=self.watch.finished.device)
 
     def predictions(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, C, H, W) to classes (N,) int64."""
@@ -115,7 +157,9 @@ class AttackedNetwork:
             seen, gradient = self._gradient(batch, loss, others)
             logits.append(seen[:count])
             gradients.append(gradient[:count])
-        return _joined(logits), _joined(gradients)
+        found = _joined(logits), _joined(gradients)
+        self._see(*found)
+        return found
 
     def _gradient(
         self, pixels: Tensor, loss: Callable[..., Tensor], each: list[Tensor]
@@ -146,7 +190,9 @@ class AttackedNetwork:
             seen, gradient = self._gradients(batch, losses, others)
             logits.append(seen[:count])
             gradients.append(gradient[:count])
-        return _joined(logits), _joined(gradients)
+        found = _joined(logits), _joined(gradients)
+        self._see(*found)
+        return found
 
     def _gradients(
         self, pixels: Tensor, losses: Callable[..., Tensor], each: list[Tensor]

@@ -31,6 +31,8 @@ class KernelOutcome:
         backward: (N,) int64, backward passes of this sample.
         failures: row -> one-line reason why the kernel itself failed there (a library's exception,
             NaN). That is no verdict about the network; such rows are stored as failed.
+        flags: (N,) int64, what the kernel's library remarks (`libraries.autoattack_checks.Remark`);
+            None: nothing.
     """
 
     images: Tensor
@@ -40,6 +42,7 @@ class KernelOutcome:
     queries: Tensor
     backward: Tensor
     failures: Mapping[int, str] = field(default_factory=dict)
+    flags: Tensor | None = None
 
     @classmethod
     def unsuccessful(cls, batch: AttackBatch) -> Self:

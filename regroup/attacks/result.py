@@ -31,6 +31,12 @@ class AttackResult:
         queries: (N,) int64, forward passes of this sample (padding not counted), including the one
             that finds it to be correct beforehand.
         backward_passes: (N,) int64.
+        gradients: (N,) int64, gradients of a loss with respect to this sample's image, until an
+            image of it first met the criterion; see `GradientWatch`.
+        zero_gradients: (N,) int64, those among them that were zero everywhere.
+        not_finite_gradients: (N,) int64, those with NaN or infinity.
+        flags: (N,) int64, remarks of the attack's library, bit by bit
+            (`libraries.autoattack_checks.Remark`).
         seconds: (N,) float64, wall time of the batch, divided in proportion to passes.
         failures: row -> one-line reason why the kernel failed: no verdict about the network.
     """
@@ -45,6 +51,10 @@ class AttackResult:
     steps: NDArray[np.int64]
     queries: NDArray[np.int64]
     backward_passes: NDArray[np.int64]
+    gradients: NDArray[np.int64]
+    zero_gradients: NDArray[np.int64]
+    not_finite_gradients: NDArray[np.int64]
+    flags: NDArray[np.int64]
     seconds: NDArray[np.float64]
     failures: Mapping[int, str]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from regroup.attacks.batch import AttackBatch
+from regroup.attacks.criterion import Criterion
+from regroup.attacks.gradient_watch import GradientWatch
 from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.result import AttackResult, distances
@@ -60,12 +63,15 @@ def run_attack(
         raise ConfigurationError(f"{spec.name} is untargeted here: give no targets, or targeted")
     if len(clean) == 0:
         batch = AttackBatch(clean, true, true, ())
-        return _result(batch, KernelOutcome.unsuccessful(batch), 0.0)
+        nothing = KernelOutcome.unsuccessful(batch)
+        return _result(nothing, GradientWatch(Criterion.of(spec), batch), 0.0)
     logits = network.logits(clean)
     _check_correct(logits.argmax(dim=1) == true, sample_ids)
     aims = _targets(spec, targets, true, sample_ids, logits.shape[1])
     batch = AttackBatch(clean, true, aims, tuple(sample_ids))
-    return _result(batch, spec.attack(network, batch), time.perf_counter() - started)
+    watch = GradientWatch(Criterion.of(spec), batch)
+    outcome = spec.attack(replace(network, watch=watch), batch)
+    return _result(outcome, watch, time.perf_counter() - started)
 
 
 def _check(clean: Tensor, labels: Tensor, sample_ids: Sequence[str]) -> None:
@@ -109,7 +115,9 @@ def _targets(
     return aims
 
 
-def _result(batch: AttackBatch, outcome: KernelOutcome, seconds: float) -> AttackResult:
+def _result(outcome: KernelOutcome, watch: GradientWatch, seconds: float) -> AttackResult:
+    batch = watch.batch
+    flags = torch.zeros_like(batch.labels) if outcome.flags is None else outcome.flags
     images = outcome.images.detach().cpu().numpy()
     measured = distances(images, batch.clean.cpu().numpy())
     queries, backward = (x.cpu().numpy() for x in (outcome.queries + 1, outcome.backward))
@@ -125,6 +133,10 @@ def _result(batch: AttackBatch, outcome: KernelOutcome, seconds: float) -> Attac
         steps=outcome.steps.cpu().numpy(),
         queries=queries,
         backward_passes=backward,
+        gradients=watch.gradients.cpu().numpy(),
+        zero_gradients=watch.zero.cpu().numpy(),
+        not_finite_gradients=watch.not_finite.cpu().numpy(),
+        flags=flags.cpu().numpy(),
         seconds=seconds * passes / max(passes.sum(), 1.0),
         failures=dict(outcome.failures),
     )

@@ -44,9 +44,10 @@ def test_success_exactly_where_the_ball_reaches_another_class(norm: Any) -> None
     assert (size <= epsilon * (1 + 1e-4)).all()
     assert (size[result.claimed] > needed[result.claimed] * 0.999).all()
     assert (size[~result.claimed] == 0).all()  # nothing found: the clean image
-    # The first kernel reaches the corner of the ball: the check, the count of classes, a look, 11
-    # gradients, our look, and the last one. The others take all that `cost` promises.
-    assert result.queries[result.claimed].tolist() == [1 + 1 + 1 + 11 + 1 + 1] * 8
+    # The first kernel reaches the corner of the ball: the check, the package's own seven, the count
+    # of classes, a look, 11 gradients, our look, and the last one. The others take all that `cost`
+    # promises.
+    assert result.queries[result.claimed].tolist() == [1 + 7 + 1 + 1 + 11 + 1 + 1] * 8
     assert result.backward_passes[result.claimed].tolist() == [11] * 8
     assert result.queries[~result.claimed].tolist() == [1 + spec.cost().forward] * 8
     assert result.backward_passes[~result.claimed].tolist() == [spec.cost().backward] * 8

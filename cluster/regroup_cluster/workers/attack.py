@@ -172,7 +172,7 @@ class AttackWorker:
 
         def verified_table(stored: Mapping[str, NDArray[np.generic]]) -> pa.Table:
             """Make the table of the block from its images as read back from the store."""
-            return buffer.table(self._verify(buffer, stored[IMAGES]))
+            return buffer.table(self._verify(buffer, stored[IMAGES]), self._element.column_names)
 
         images = buffer.images
         images[[*buffer.errors]] = np.nan

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from regroup_store.kinds.adversarials import COLUMNS
+from regroup_store.kinds.adversarials import COLUMNS, LATER
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from numpy.typing import NDArray
 
@@ -28,6 +28,7 @@ OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "steps": (np.int64, 0),
     "queries": (np.int64, 0),
     "backward_passes": (np.int64, 0),
+    **{name: (np.int64, 0) for name in LATER},
 }
 # Cleared where there is no image; cost and target stay.
 _OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse")
@@ -86,11 +87,12 @@ class AttackBlockBuffer:
         n = len(self.rows.sample_ids)
         return np.array([row for row in range(n) if row not in self.errors], np.int64)
 
-    def table(self, verified: Verification) -> pa.Table:
+    def table(self, verified: Verification, names: Collection[str] = COLUMNS.names) -> pa.Table:
         """Return the samples table of the block.
 
         Args:
             verified: of the stored images of the `good` rows.
+            names: the element's columns; one of an earlier release has fewer.
         """
         n, good = len(self.rows.sample_ids), self.good
         verdicts = {
@@ -108,4 +110,4 @@ class AttackBlockBuffer:
             **self.outcome,
             **verdicts,
         }
-        return pa.table(columns, schema=COLUMNS)
+        return pa.table(columns, schema=COLUMNS).select([n for n in COLUMNS.names if n in names])

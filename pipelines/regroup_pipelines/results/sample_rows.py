@@ -164,8 +164,7 @@ class Evaluated:
     def _attacked(self, block: int, votes: pa.Table) -> dict[str, pa.Array]:
         """Return the attack's columns, null for clean images and where older elements lack them."""
         made, names = self._adversarials, (*_ATTACK, *_EFFORT)
-        listed: Any = made.manifest["columns"] if made else []
-        there = [column["name"] for column in listed if column["name"] in names]
+        there = [name for name in made.column_names if name in names] if made else []
         table = self._aligned(made, block, votes, there) if made else None
         none = {name: pa.nulls(votes.num_rows, SCHEMA.field(name).type) for name in names}
         found = {name: _known(table[name]) for name in there} if table else {}

@@ -9,7 +9,7 @@ colouriser's output is misclassified. Neither network's weights change.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -223,7 +223,8 @@ class Recolouring:
         rows = _CPU_ROWS if on_cpu else min(network.fixed_rows, _DEVICE_ROWS)
         recolour = Recolour(colouriser)
         self.recolour = AttackedNetwork(recolour, rows)
-        self.through = AttackedNetwork(nn.Sequential(recolour, network.network), rows)
+        through = nn.Sequential(recolour, network.network)
+        self.through = replace(network, network=through, rows=rows)
         self.entropy = AttackedNetwork(_Entropy(colouriser), rows)
         self.given = torch.cat([self._start(row) for row in range(len(batch))])
         self.adam = Adam(self.given[:, 1:], spec.learning_rate)
@@ -296,7 +297,7 @@ class Recolouring:
 
         self.queries[rows] += 1
         self.backward[rows] += 1
-        return self.through.gradient(self.given[rows], loss, wanted)
+        return self.through.of(rows).gradient(self.given[rows], loss, wanted)
 
     def _last_look(self, rows: Tensor) -> None:
         """Check the outcome of the last step."""

@@ -199,7 +199,8 @@ class Walk:
 
     def _slope(self, rows: Tensor) -> Linearisation:
         labels, candidates = self.batch.labels[rows], self.candidates[rows]
-        logits, gradients = self.network.gradients(self.x[rows], gains, labels, candidates)
+        network = self.network.of(rows)
+        logits, gradients = network.gradients(self.x[rows], gains, labels, candidates)
         self.queries[rows] += 1
         self.backward[rows] += candidates.shape[1]
         f, dual = gains(logits, labels, candidates).double(), dual_norm(gradients, self.spec.norm)

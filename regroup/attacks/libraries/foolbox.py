@@ -143,9 +143,8 @@ class _Runs:
         filled = rows + rows[:1] * fill
         part = self.batch.rows(filled)
         closest = _Closest(part.clean, self.spec.norm) if self.kernel.keeps_closest else None
-        seen = _Observed(
-            self.network.in_groups(self.spec.facts.group), part.labels, filled, closest
-        )
+        network = self.network.of(part.labels.new_tensor(rows))
+        seen = _Observed(network.in_groups(self.spec.facts.group), part.labels, filled, closest)
         each = {name: tensor[filled] for name, tensor in self.kernel.each.items()}
         try:
             images = self._images(part, seen, each)

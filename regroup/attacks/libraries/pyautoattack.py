@@ -8,6 +8,7 @@ settled here once:
 - Success is `Criterion`, on images that are not changed afterwards.
 - An exception stays with the sample that caused it: the others run again without it.
 - Passes are counted per sample, whichever of the group the library leaves out of a call.
+- What the library remarks about the network is kept, per sample (`autoattack_checks`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from regroup.attacks.criterion import Criterion
+from regroup.attacks.libraries.autoattack_checks import Remark, RemarksLogger, run_checks
 from regroup.attacks.libraries.isolation import (
     frozen_parameters,
     isolate_failures,
@@ -63,9 +65,16 @@ def library_module(module: str) -> ModuleType:
 
 
 def run_sequentially(
-    spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
+    spec: AttackSpec,
+    network: AttackedNetwork,
+    batch: AttackBatch,
+    kernels: Kernels,
+    checks: bool = False,
 ) -> KernelOutcome:
     """Run each kernel on those samples of a group, N > 0, that no kernel before it has broken.
+
+    With `checks`, the library's own come first, and the last kernel is Square, which breaks no
+    sample alone unless the others' gradients are of little use.
 
     In the outcome, `images` holds the image of the kernel that broke the sample, the clean image
     where none did (the library keeps no last iterate); `epsilon` is the spec's; `steps` counts
@@ -76,7 +85,7 @@ def run_sequentially(
     Raises:
         ConfigurationError: a kernel needs gradients and the network has none.
     """
-    group = _Group(spec, network, batch, kernels)
+    group = _Group(spec, network, batch, kernels, checks)
     with frozen_parameters(network.network):
         failures = isolate_failures(group.run, list(range(len(batch))), together=False)
     return group.outcome(failures | group.not_finite())
@@ -86,9 +95,15 @@ class _Group:
     """The outcomes of a group's samples so far."""
 
     def __init__(
-        self, spec: AttackSpec, network: AttackedNetwork, batch: AttackBatch, kernels: Kernels
+        self,
+        spec: AttackSpec,
+        network: AttackedNetwork,
+        batch: AttackBatch,
+        kernels: Kernels,
+        checks: bool,
     ) -> None:
         self.spec, self.network, self.batch, self.kernels = spec, network, batch, kernels
+        self.checks, self.flags = checks, torch.zeros_like(batch.labels)
         self.criterion = Criterion.of(spec)
         self.images = batch.clean.clone()
         self.finite = torch.ones_like(batch.labels, dtype=torch.bool)
@@ -97,31 +112,52 @@ class _Group:
     def run(self, rows: list[int]) -> None:
         """Attack `rows`; keep their outcomes, and their passes even where it raises."""
         part = self.batch.rows(rows)
-        seen = CountedNetwork(
-            self.network.in_groups(self.spec.facts.group), part.clean, self.spec.norm
-        )
+        network = self.network.of(part.labels.new_tensor(rows))
+        seen = CountedNetwork(network.in_groups(self.spec.facts.group), part.clean, self.spec.norm)
         seed = group_seed(self.spec, part.sample_ids)
         try:
+            self._check(seen, part, seed)
             with seeded_generators(seed, self.network.device), torch.enable_grad():
                 self.images[rows] = self._run_kernels(seen, part, self.kernels(seen, seed))
         finally:
+            self._remark(rows, seen.logger.remarks)
             self.finite[rows] &= seen.finite
             self.forward[rows] += seen.forwards
             self.backward[rows] += seen.backwards
+
+    def _check(self, seen: CountedNetwork, part: AttackBatch, seed: int) -> None:
+        if self.checks:
+            with seeded_generators(seed, self.network.device), torch.enable_grad():
+                run_checks(library_module("checks"), seen, part.clean, part.labels, seen.logger)
+
+    def _remark(self, rows: list[int], remarks: Remark) -> None:
+        """Add the remarks on a group; that on zero gradients only where there were some."""
+        watch, kept = self.network.watch, torch.full_like(self.flags[rows], int(remarks))
+        if watch is not None:
+            kept[watch.zero[rows] == 0] &= ~int(Remark.ZERO_GRADIENT)
+        self.flags[rows] |= kept
 
     def _run_kernels(
         self, seen: CountedNetwork, part: AttackBatch, kernels: Sequence[Kernel]
     ) -> Tensor:
         images, left = part.clean.clone(), torch.arange(len(part), device=part.clean.device)
-        for kernel in kernels:
+        for number, kernel in enumerate(kernels, start=1):
             if not len(left):
                 break
             labels, targets = part.labels[left], part.targets[left]
             made = kernel(part.clean[left], labels).detach()
             met = self.criterion.met(seen.look(made), labels, targets)
             images[left[met]] = made[met]
+            if self.checks and number == len(kernels):
+                self._alone(part, left[met])
             left = left[~met]
         return images
+
+    def _alone(self, part: AttackBatch, rows: Tensor) -> None:
+        """Remark that Square, the last kernel, broke the samples at `rows` of `part`."""
+        names = {part.sample_ids[row] for row in rows.tolist()}
+        broken = [row for row, name in enumerate(self.batch.sample_ids) if name in names]
+        self.flags[broken] |= int(Remark.SQUARE_ALONE)
 
     def not_finite(self) -> dict[int, str]:
         """Return the rows whose logits were ever not finite: no verdict about the network."""
@@ -136,7 +172,9 @@ class _Group:
         radius = torch.nan if spec.epsilon is None else spec.epsilon
         epsilon = torch.full_like(found, radius, dtype=torch.float64)
         forward, backward = self.forward + 1, self.backward
-        return KernelOutcome(self.images, found, epsilon, backward, forward, backward, failures)
+        return KernelOutcome(
+            self.images, found, epsilon, backward, forward, backward, failures, self.flags
+        )
 
 
 class CountedNetwork(nn.Module):
@@ -152,6 +190,7 @@ class CountedNetwork(nn.Module):
         forwards: (N,) int64, forward passes of each sample.
         backwards: (N,) int64, backward passes of each sample.
         finite: (N,) bool, whether all its logits were finite.
+        logger: takes the library's remarks.
     """
 
     def __init__(self, network: AttackedNetwork, clean: Tensor, norm: Norm) -> None:
@@ -161,7 +200,7 @@ class CountedNetwork(nn.Module):
         self.rows = torch.arange(len(clean), device=clean.device)
         self.forwards, self.backwards = self.rows.new_zeros((2, len(clean)))
         self.finite = torch.ones_like(self.rows, dtype=torch.bool)
-        self.classes = 0
+        self.classes, self.logger = 0, RemarksLogger()
         self.eval()
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -169,7 +208,7 @@ class CountedNetwork(nn.Module):
         if not len(pixels):  # Square, if all margins are zero: neither broken nor left to break
             return pixels.new_empty((0, self.classes))
         rows = self._rows_of(pixels)
-        logits = self.network.differentiable(pixels)
+        logits = self.network.of(rows).differentiable(pixels)
         self.classes = logits.shape[1]
         self.forwards[rows] += 1
         self.finite[rows] &= logits.detach().isfinite().all(dim=1)

@@ -26,9 +26,10 @@ def run_budget(spec: PGDSpec, network: AttackedNetwork, batch: AttackBatch) -> K
     clean, labels = batch.clean, batch.labels
     starts = [start_noise(spec, name, 0, spec.radius, clean.shape[1:]) for name in batch.sample_ids]
     x = (clean + torch.stack(starts).to(clean)).clamp(0, 1)
+    rows = torch.arange(len(batch), device=clean.device)
     parts = [
-        [result[:count] for result in _full_steps(spec, network, *tensors)]
-        for count, tensors in network.batches(clean, x, labels, batch.targets)
+        [result[:count] for result in _full_steps(spec, network.of(samples[:count]), *tensors)]
+        for count, (samples, *tensors) in network.batches(rows, clean, x, labels, batch.targets)
     ]
     kept, found, failed = (torch.cat(part) for part in zip(*parts, strict=True))
     steps = torch.full_like(labels, spec.steps)

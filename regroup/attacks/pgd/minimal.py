@@ -125,7 +125,8 @@ class MinimalSearch:
         ((count, (x, clean, epsilon, labels, targets)),) = self.network.batches(
             *(tensor[rows] for tensor in state)
         )
-        logits, gradient = self.network.gradient(x, *objective(self.spec, labels, targets))
+        network = self.network.of(rows)
+        logits, gradient = network.gradient(x, *objective(self.spec, labels, targets))
         self.queries[rows] += 1
         step = self.step[rows]
         # A start that already fools the network is not counted: Foolbox 2.3 looks after a step.

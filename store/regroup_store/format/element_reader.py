@@ -109,6 +109,12 @@ class ElementReader:
         return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
 
     @property
+    def column_names(self) -> list[str]:
+        """The names of the columns of its samples tables."""
+        columns: Any = self.manifest["columns"]
+        return [str(column["name"]) for column in columns]
+
+    @property
     def arrays(self) -> tuple[ArraySpec, ...]:
         """The arrays, in the order of the manifest."""
         return self._specs

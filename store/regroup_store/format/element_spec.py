@@ -29,6 +29,8 @@ class ElementSpec:
         block_rows: samples per block; not hashed.
         arrays: its arrays, in the order of the manifest.
         columns: of its samples table.
+        later: names of columns that an element of an earlier release may lack: they determine
+            nothing, so that it keeps its fingerprint and goes on without them.
     """
 
     kind: str
@@ -38,6 +40,7 @@ class ElementSpec:
     block_rows: int
     arrays: tuple[ArraySpec, ...]
     columns: pa.Schema
+    later: tuple[str, ...] = ()
 
     @property
     def fingerprint(self) -> str:
@@ -62,6 +65,15 @@ class ElementSpec:
             "columns": columns_to_json(self.columns),
         }
 
+    def columns_beside(self, stored: object) -> list[dict[str, object]]:
+        """Return the columns that an element has whose manifest states `stored`."""
+        held = stored if isinstance(stored, list) else []
+        return [
+            column
+            for column in columns_to_json(self.columns)
+            if column["name"] not in self.later or column in held
+        ]
+
 
 def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) -> None:
     """Refuse an element with the fingerprint of `spec` but other rows, columns or arrays.
@@ -70,6 +82,7 @@ def require_same(manifest: Mapping[str, object], spec: ElementSpec, where: str) 
         FingerprintMismatchError: they differ; the message begins with `where`.
     """
     expected = spec.description()
+    expected["columns"] = spec.columns_beside(manifest.get("columns"))
     for key in ("rows", "columns", "arrays"):
         if manifest.get(key) != expected[key]:
             raise FingerprintMismatchError(

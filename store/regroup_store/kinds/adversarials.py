@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 KIND = "adversarials"
 IMAGES = "images.zarr"
-# Raised when columns are added: it is part of the fingerprint, so that an element written before
-# keeps its own and stays readable, without the columns that it has not.
+# Part of the fingerprint: an element whose columns were made otherwise is another one. Columns that
+# only say more about the same images are `LATER`, and leave it as it is.
 COLUMNS_VERSION = 2
+# Lacking in elements of earlier releases. The gradients of the sample until it was fooled, those
+# among them that were zero everywhere or not finite, and the bits of FLAGS.
+LATER = ("gradients", "zero_gradients", "not_finite_gradients", "flags")
+# AutoAttack's own checks, bit by bit from the lowest.
+FLAGS = ("randomised", "probabilities", "dynamic", "zero gradient", "Square alone")
 # Class -1: none (adversarial_class of a failed attack, target of an untargeted one). epsilon and
 # the distances are in pixel units of [0, 1]; queries and backward_passes count the sample's own.
 COLUMNS = pa.schema(
@@ -35,6 +40,7 @@ COLUMNS = pa.schema(
         pa.field("steps", pa.int64(), nullable=False),
         pa.field("queries", pa.int64(), nullable=False),
         pa.field("backward_passes", pa.int64(), nullable=False),
+        *(pa.field(name, pa.int64(), nullable=False) for name in LATER),
     ]
 )
 
@@ -73,4 +79,4 @@ def adversarials_spec(
         **({"label_order": label_order} if label_order else {}),
     }
     arrays = (ArraySpec(IMAGES, image_shape, "float32"),)
-    return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS)
+    return ElementSpec(KIND, name, inputs, rows, block_rows, arrays, COLUMNS, LATER)
