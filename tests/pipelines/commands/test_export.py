@@ -233,3 +233,20 @@ def test_a_folder_that_cannot_be_written(
     assert done.status == 1
     assert f"cannot write to {tmp_path}/file: " in done.err
     assert "Traceback" not in done.err
+
+
+def test_formulas_are_text_in_csv_and_exact_in_parquet(
+    small: tuple[Store, StudyResults], tmp_path: Path
+) -> None:
+    store, results = small
+    images = [
+        row.model_copy(update={"title": "=HYPERLINK(1)"}) if row.images == "pgd" else row
+        for row in results.images
+    ]
+    hostile = results.model_copy(update={"images": tuple(images)})
+    exports.export(store, hostile, tmp_path, ("parquet", "csv"))
+    (kept,) = set(pd.read_parquet(tmp_path / "small-samples.parquet")["attack"].dropna())
+    table = pd.read_csv(tmp_path / "small-samples.csv")
+    (written,) = set(table["attack"].dropna())
+    assert (kept, written) == ("=HYPERLINK(1)", "'=HYPERLINK(1)")
+    assert set(table["sample_id"]) == set(IDS), "and nothing else is changed"
