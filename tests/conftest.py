@@ -5,10 +5,16 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from tests.regroup.own_project import OwnProject
 
 SHARED_DATA = Path(__file__).parents[2] / "shared" / "data"
 
@@ -35,3 +41,16 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("the real data is not there: no folder ../shared/data beside the repository")
     return SHARED_DATA
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnProject]:
+    """A user's project with a network of its own, `mine:Net`, on Python's path."""
+    from tests.regroup.own_project import OwnProject, net  # torch
+
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    project = OwnProject(tmp_path)
+    project.write(net())
+    yield project
+    project.forget()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, get_args
 
 from regroup.errors import ConfigurationError
 
@@ -138,6 +138,10 @@ class AttackSpec(ABC):
     def given(self) -> dict[str, object]:
         """Return the parameters by which it was made, to change some of them and make another."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def pinned(self) -> Self:
+        """Return this attack, refusing files other than those that are there now."""
+        return self
 
     @property
     def stream(self) -> str:

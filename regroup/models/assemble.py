@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from regroup.errors import ConfigurationError
@@ -31,6 +31,7 @@ class BuiltNetwork:
         class_names: of the M classes, if known.
         notes: sentences about it for the log.
         name: of the classifier; "": that of the spec.
+        own: what describes a user's network beyond its weights.
     """
 
     network: nn.Module
@@ -42,6 +43,7 @@ class BuiltNetwork:
     class_names: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     name: str = ""
+    own: Mapping[str, object] = field(default_factory=dict)
 
 
 def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
@@ -66,6 +68,7 @@ def assemble(spec: ModelSpec, built: BuiltNetwork) -> Classifier:
         classes=spec.classes,
         compute=spec.compute,
         notes=built.notes,
+        own=built.own,
     )
 
 

@@ -16,7 +16,7 @@ from regroup.models.compute import Compute
 from regroup.models.outputs import logits_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
     from regroup.images.preprocessing import Preprocessing
@@ -88,6 +88,7 @@ class Classifier(nn.Module):
             `all_logits`.
         compute: precision and memory format.
         notes: sentences about the network for the log.
+        own: what describes a user's network beyond its weights; none for any other.
 
     Attributes:
         samples_forwarded: how many samples this Classifier has seen.
@@ -110,6 +111,7 @@ class Classifier(nn.Module):
         classes: tuple[int, ...] | None = None,
         compute: Compute = Compute(),  # noqa: B008 - frozen
         notes: tuple[str, ...] = (),
+        own: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=compute.memory_format)
@@ -123,11 +125,17 @@ class Classifier(nn.Module):
         self.classes = classes
         self.compute = compute
         self.notes = notes
+        self._own = dict(own or {})
         self.weights_sha256 = weights_sha256
         self._kept: Tensor | None
         self.register_buffer("_kept", self._restrict(classes), False)
         self.samples_forwarded = 0
         self.eval().requires_grad_(False)
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a user's network declares that its logits are random."""
+        return bool(self._own.get("stochastic"))
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Map pixels (N, 3, H, W) in [0, 1] to logits (N, M) float32 of the candidates."""
@@ -187,4 +195,4 @@ class Classifier(nn.Module):
             description["classes"] = list(self.classes)
         if compute := self.compute.describe():
             description["compute"] = compute
-        return description
+        return {**description, **self._own}

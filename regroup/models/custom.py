@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -16,9 +17,11 @@ from regroup.models.own.attributes import (
     own_stages,
     preprocessing_of_module,
 )
+from regroup.models.own.description import describe_own
 from regroup.models.own.factory import made_network, refused_failures
 from regroup.models.own.plain_module import as_float32, plain_module
-from regroup.models.weights import build_seeded, file_or_random, state_sha256
+from regroup.models.seeding import seeded
+from regroup.models.weights import file_or_random, state_sha256
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,12 +41,13 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     Raises:
         ConfigurationError: the factory cannot be found, fails, or does not return a classifier.
     """
-    network = build_seeded(lambda: plain_module(made_network(spec), spec.name), spec.seed)
+    network = _built(spec, spec.seed)
     if spec.weights is None:
         sha256, notes = state_sha256(network), own_stages(network)
     else:
         sha256, weights = file_or_random(network, spec.weights, spec.name)
         notes = [*weights.notes, *own_stages(network)]
+    own = describe_own(spec, network, partial(_built, spec))
     normalisation = normalisation_of_module(network, spec.name)
     preprocessing = preprocessing_of(spec, preprocessing_of_module(network, spec.name))
     logits, remarks = _probed(spec, network, preprocessing.crop)
@@ -51,8 +55,13 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     names = network_class_names(network, classes, spec.name)
     notes = [*notes, *remarks]
     return BuiltNetwork(
-        network, spec.name, classes, sha256, preprocessing, normalisation, names, tuple(notes)
+        network, spec.name, classes, sha256, preprocessing, normalisation, names, tuple(notes), own
     )
+
+
+def _built(spec: ModelSpec, seed: int) -> nn.Module:
+    with seeded(seed):
+        return plain_module(made_network(spec), spec.name)
 
 
 @torch.no_grad()

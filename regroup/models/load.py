@@ -11,6 +11,7 @@ from regroup.models.cifar_resnet import DEPTHS, build_cifar_resnet
 from regroup.models.custom import build_custom
 from regroup.models.digits import DIGITS_CNN, build_digits_cnn
 from regroup.models.efficientnet_lite import EFFICIENTNET_LITE0, build_efficientnet_lite
+from regroup.models.probe import require_repeatable
 from regroup.models.timm_models import TIMM_PREFIX, build_timm
 from regroup.models.torchvision_models import build_torchvision, torchvision_names
 
@@ -32,9 +33,17 @@ def load_classifier(spec: ModelSpec) -> Classifier:
 
     Raises:
         ConfigurationError: an unknown name (the message has the nearest ones), weights that are
-            missing or of another architecture, a package that is not installed, a failed download.
+            missing or of another architecture, a package that is not installed, a failed download;
+            a network that is not `spec.recorded`, or one of the user's own that gives other logits
+            each time.
     """
-    return assemble(spec, _builder(spec.name)(spec))
+    builder = _builder(spec.name)
+    classifier = assemble(spec, builder(spec))
+    if spec.recorded is not None:
+        spec.recorded.require(classifier)
+    elif builder is build_custom and not classifier.stochastic:
+        require_repeatable(classifier)
+    return classifier
 
 
 def model_names() -> list[str]:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from regroup.errors import ConfigurationError
 from regroup.models.compute import Compute
+
+if TYPE_CHECKING:
+    from regroup.models.recorded import RecordedModel
 
 RANDOM_WEIGHTS = "random"
 
@@ -32,6 +35,8 @@ class ModelSpec:
         classes: restrict the classifier to these of its classes, in this order (None: all).
         compute: precision and memory format.
         decoder: of the images: "pil", or "cuda" for JPEGs on the GPU.
+        recorded: what loading it must give; None: whatever it gives, after a user's own network
+            was found to give the same each time.
     """
 
     name: str
@@ -46,6 +51,7 @@ class ModelSpec:
     classes: tuple[int, ...] | None = None
     compute: Compute = field(default_factory=Compute)
     decoder: Literal["pil", "cuda"] = "pil"
+    recorded: RecordedModel | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError for values that no model can have."""

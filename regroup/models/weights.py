@@ -73,21 +73,21 @@ def state_sha256(network: nn.Module) -> str:
     """
     digest = hashlib.sha256()
     for name, value in sorted(network.state_dict().items()):
-        for part in _described(name, value):
+        for part in member_bytes(name, value):
             digest.update(part)
     return digest.hexdigest()
 
 
-def _described(name: str, value: Any) -> Iterator[Any]:
+def member_bytes(name: str, value: Any) -> Iterator[Any]:
     """Yield bytes that determine a member of a state dict: a tensor, or a quantised layer's."""
     if isinstance(value, Tensor):
-        yield from _tensor_bytes(name, value)
+        yield from tensor_bytes(name, value)
     elif isinstance(value, Mapping):
         for key in sorted(value, key=str):
-            yield from _described(f"{name}.{key}", value[key])
+            yield from member_bytes(f"{name}.{key}", value[key])
     elif isinstance(value, tuple | list):
         for position, member in enumerate(value):
-            yield from _described(f"{name}.{position}", member)
+            yield from member_bytes(f"{name}.{position}", member)
     elif value is None or isinstance(value, str | bytes | int | float | torch.dtype | torch.Size):
         yield f"{name} {value!r}\n".encode()
     else:
@@ -97,7 +97,12 @@ def _described(name: str, value: Any) -> Iterator[Any]:
         )
 
 
-def _tensor_bytes(name: str, tensor: Tensor) -> Iterator[Any]:
+def tensor_bytes(name: str, tensor: Tensor) -> Iterator[Any]:
+    """Yield bytes that determine a tensor of any kind, its name first.
+
+    Raises:
+        ConfigurationError: its values cannot be read.
+    """
     kind = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
     try:
         if tensor.layout != torch.strided:

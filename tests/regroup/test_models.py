@@ -308,7 +308,7 @@ def test_efficientnet_lite0_preprocessing() -> None:
 
 
 def test_a_users_factory() -> None:
-    model = load_classifier(ModelSpec(f"{HERE}:Tiny"))
+    model = load_classifier(ModelSpec(f"{HERE}:Tiny", "random"))
     assert model.preprocessing == Preprocessing(8)
     assert model.normalisation.std == (0.25, 0.25, 0.25)
     assert model.num_classes == 4
@@ -341,8 +341,8 @@ def test_a_users_factory_with_a_weights_file(tmp_path: Path) -> None:
         (ModelSpec(f"{HERE}:not_a_module"), "returned int, not a torch.nn.Module"),
         (ModelSpec(f"{HERE}:raises"), "failed: RuntimeError: no weights today"),
         (ModelSpec(f"{HERE}:Bare"), "does not say which image size it takes: give crop"),
-        (ModelSpec(f"{HERE}:features_only", crop=8), r"expected logits \(N, classes\)"),
-        (ModelSpec(f"{HERE}:Tiny", num_classes=5), "has 4 classes, num_classes says 5"),
+        (ModelSpec(f"{HERE}:features_only", "random", crop=8), r"expected logits \(N, classes\)"),
+        (ModelSpec(f"{HERE}:Tiny", "random", num_classes=5), "has 4 classes, num_classes says 5"),
     ],
 )
 def test_a_model_that_cannot_be_had_is_explained(spec: ModelSpec, message: str) -> None:

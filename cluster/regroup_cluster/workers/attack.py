@@ -16,6 +16,7 @@ import torch
 from regroup.attacks import AttackSpec, Verification, run_attack, verify
 from regroup.attacks.network import AttackedNetwork
 from regroup.errors import ConfigurationError
+from regroup.models.seeding import seeded_where
 from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.workers.attack_buffer import AttackBlockBuffer
@@ -108,6 +109,10 @@ class AttackWorker:
 
     def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         """Attack and commit `block` of the adversarials element."""
+        with seeded_where(self._classifier.stochastic, block):
+            return self._process(block, clock)
+
+    def _process(self, block: int, clock: BlockClock) -> BlockOutcome:
         images = self._images.block(block)
         buffer = AttackBlockBuffer(images.rows, self._classifier.preprocessing.crop)
         stored = self._element.checkpoints(block)

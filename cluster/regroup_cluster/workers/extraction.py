@@ -10,6 +10,7 @@ import pyarrow as pa
 import torch
 
 from regroup.accumulators import Extraction, Extractor
+from regroup.models.seeding import seeded_where
 from regroup_cluster.dispatch.blocks import BlockOutcome, BlockWork
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_store.format.element import BlockElement
@@ -179,6 +180,10 @@ class ExtractionWorker:
 
     def process(self, block: int, clock: BlockClock) -> BlockOutcome:
         """Extract and commit `block` of the features element."""
+        with seeded_where(self._classifier.stochastic, block):
+            return self._process(block, clock)
+
+    def _process(self, block: int, clock: BlockClock) -> BlockOutcome:
         images = self._images.block(block)
         taps, classes = self._extractor.taps, self._classifier.num_classes
         buffer = FeaturesBlockBuffer(images.rows, taps, classes)

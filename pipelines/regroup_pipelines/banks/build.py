@@ -11,6 +11,7 @@ from regroup_pipelines.banks.recipe import BankRecipe
 from regroup_pipelines.banks.rounds import class_names, draw_bank, log_short_classes
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.labels import labels_for
+from regroup_pipelines.steps.recorded_logits import recorded_of
 from regroup_pipelines.steps.session import refuse_failures
 from regroup_store.kinds.banks import BankSpec, create_bank
 
@@ -58,7 +59,8 @@ def build_bank(
         inputs["label_order"] = labels.by
     name = f"{index.name}-{network.label}"
     spec = BankSpec(name, inputs, network.taps, class_names(network, index))
-    return reduce_bank(session, spec, draw, recipe, {"labels": labels.by})
+    recorded = {"labels": labels.by, **recorded_of(network)}
+    return reduce_bank(session, spec, draw, recipe, recorded)
 
 
 def reduce_bank(
@@ -69,6 +71,8 @@ def reduce_bank(
     recorded: Mapping[str, object],
 ) -> str:
     """Reduce the samples of `draw` to the bank of `spec`, without a forward pass; return its ref.
+
+    `recorded` goes into its manifest, see `steps.recorded_logits`.
 
     Raises:
         IncompleteError: a tap could not be reduced.

@@ -14,6 +14,7 @@ from regroup_pipelines.banks.rounds import CandidateLookup, candidates_of
 from regroup_pipelines.configs.options import BankOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.bank_labels import recorded_labels
+from regroup_pipelines.steps.recorded_logits import probe_of
 from regroup_pipelines.steps.session import warn_missing
 from regroup_store.format.element import BlockElement
 from regroup_store.format.lineage import features_of_index, holds_candidates
@@ -111,7 +112,7 @@ class BankOrigin:
         known: JsonObject = self.bank.inputs
         kept = ("model", "policy", "label_order")
         inputs = {key: known[key] for key in kept if key in known}
-        recorded = recorded_labels(self.bank.manifest)
+        recorded = {**recorded_labels(self.bank.manifest), **probe_of(self.bank.manifest)}
         spec = BankSpec(
             "-".join([str(self.bank.manifest["name"]), *_suffixes(own, recipe)]),
             {**inputs, **recipe.inputs(), **draw.inputs()},

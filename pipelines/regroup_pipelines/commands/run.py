@@ -14,6 +14,7 @@ from regroup_pipelines.schema.attacks import MistakeError
 from regroup_pipelines.schema.loading import LoadedStudy, find_study, load_study
 from regroup_pipelines.steps.session import Session
 from regroup_pipelines.study.dry_run import DryRunSession
+from regroup_pipelines.study.made_anew import reasons_anew
 from regroup_pipelines.study.plan import Planner, describe_plan, print_plan
 from regroup_pipelines.study.run import refuse_incomplete, run_study
 from regroup_pipelines.study.steps import StudySteps
@@ -50,9 +51,13 @@ def _plan(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
         steps = StudySteps(session, loaded.study)
         _check(steps, loaded)
         lines = list(Planner(session, steps).lines())
+        anew = reasons_anew(session.store)
     title = f"What {options.study} would do in the store {options.store}"
     print_plan(title, lines, options.json)
-    return {"study": loaded.study.name, "store": options.store, **describe_plan(lines)}
+    for reason in anew:
+        print_line(f"{reason}.", options.json)
+    plan = {**describe_plan(lines), "made_anew": anew}
+    return {"study": loaded.study.name, "store": options.store, **plan}
 
 
 def _run(options: RunConfig, loaded: LoadedStudy) -> JsonObject:

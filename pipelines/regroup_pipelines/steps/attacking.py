@@ -19,6 +19,7 @@ from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
 from regroup_pipelines.steps.extraction import index_images
 from regroup_pipelines.steps.labels import labels_for, log_made_anew
+from regroup_pipelines.steps.recorded_logits import recorded_of, require_same_logits
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.adversarials import adversarials_spec
 
@@ -116,7 +117,7 @@ def attack_index(
         adversarials_ref=element.ref,
         images=index_images(session, index, labels.classes),
         model=network.spec,
-        attack=spec,
+        attack=spec.pinned(),
         batch=batch,
     )
     session.fill_on_actors(f"attack {name}", element, work)
@@ -149,7 +150,10 @@ def _element(
     if session.store.find("adversarials", element_spec.fingerprint) is None:
         rows = planned_rows(session, network, spec, block_rows)
         element_spec = replace(element_spec, block_rows=rows)
-    return BlockElement.create(session.store, element_spec, {"labels": labels.by})
+    recorded = {"labels": labels.by, **recorded_of(network)}
+    element = BlockElement.create(session.store, element_spec, recorded)
+    require_same_logits(network, element.manifest, f"adversarials/{element.ref}")
+    return element
 
 
 def element_name(index: SampleIndex, spec: AttackSpec) -> str:

@@ -10,6 +10,7 @@ from regroup_pipelines.results.outcome_summary import outcome_summary
 from regroup_pipelines.steps.bank_labels import recorded_labels
 from regroup_pipelines.steps.indexing import largest_sample
 from regroup_pipelines.steps.labels import labels_for, log_made_anew
+from regroup_pipelines.steps.recorded_logits import recorded_of, require_same_logits
 from regroup_store.format.element import BlockElement
 from regroup_store.kinds.features import features_spec
 
@@ -91,7 +92,8 @@ def _extract(
     recorded: dict[str, object],
 ) -> BlockElement:
     log_made_anew(session.store, spec)
-    element = BlockElement.create(session.store, spec, recorded)
+    element = BlockElement.create(session.store, spec, {**recorded, **recorded_of(network)})
+    require_same_logits(network, element.manifest, f"features/{element.ref}")
     work = ExtractionWork(
         store_uri=session.store.uri,
         features_ref=element.ref,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from regroup.models import Compute, ModelSpec
 from regroup.models.own.factory import refused_failures
+from regroup.models.recorded import RecordedModel
 from regroup_cluster.workers.extraction import build_extractor
 from regroup_cluster.workers.remote_weights import fetch_classifier
 from regroup_pipelines.log import log
@@ -68,11 +69,18 @@ def open_network(options: ModelOptions) -> Network:
         decoder=options.decoder,
         num_classes=options.num_classes,
     )
-    return replace(_trace(spec, options.taps), labels=options.labels)
+    network = _trace(spec, options.taps)
+    if "stochastic" in network.description:
+        log(
+            f"the model {spec.name} declares itself stochastic: what is made of it is one draw, "
+            "which only the same blocks, batches and devices repeat"
+        )
+    return replace(network, labels=options.labels)
 
 
 def _trace(spec: ModelSpec, policy: TapPolicy) -> Network:
-    classifier = fetch_classifier(spec)
+    classifier = fetch_classifier(replace(spec, recorded=None))
+    spec = replace(spec, recorded=RecordedModel.of(classifier))
     _announce(f"model {classifier.name}", classifier.notes)
     with refused_failures(f"model {spec.name} fails while its taps are sought"):
         taps = build_extractor(classifier, policy, "cpu").taps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.steps.recorded_logits import require_same_logits
 from regroup_pipelines.steps.tap_weights import tap_weights
 from regroup_pipelines.steps.votes import check_same_model, fill_votes
 
@@ -36,10 +37,11 @@ def check_network(bank: StoredBank, network: Network) -> None:
     """Check that a bank belongs to `network` and its tap policy.
 
     Raises:
-        UsageError: it does not.
+        UsageError: it does not, or the network has changed since.
     """
     described = {"model": network.description, "policy": network.policy}
     check_same_model(bank, described, f"the model {network.spec.name}")
+    require_same_logits(network, bank.manifest, f"banks/{bank.ref}")
 
 
 def check_k(k: int, taps: tuple[str, ...]) -> int:

@@ -150,6 +150,10 @@ class CAdv(AttackSpec):
         del described["colouriser"]
         return {**described, "colouriser_sha256": self._weights_sha256()}
 
+    def pinned(self) -> CAdv:
+        """Return this attack, with the sha256 of the weights that are there now."""
+        return replace(self, colouriser_sha256=self._weights_sha256())
+
     def _weights_sha256(self) -> str:
         if self.colouriser is None and self.colouriser_sha256 is not None:
             return self.colouriser_sha256
