@@ -55,7 +55,15 @@ def build_custom(spec: ModelSpec) -> BuiltNetwork:
     names = network_class_names(network, classes, spec.name)
     notes = [*notes, *remarks]
     return BuiltNetwork(
-        network, spec.name, classes, sha256, preprocessing, normalisation, names, tuple(notes), own
+        network,
+        spec.name,
+        classes,
+        sha256,
+        preprocessing,
+        normalisation,
+        names,
+        tuple(notes),
+        own=own,
     )
 
 
