@@ -32,6 +32,10 @@ class IncompleteError(Exception):
     exit_status = 1
 
 
+class UnreliableError(IncompleteError):
+    """An attack could not work, and --strict refuses its numbers (exit status 1)."""
+
+
 # Signals that ask a process to end: of `ray job stop`, a closed terminal, a batch system.
 STOPPING = ("SIGTERM", "SIGHUP", "SIGXCPU", "SIGUSR1", "SIGUSR2")
 _WHAT_TO_DO = {

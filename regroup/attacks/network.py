@@ -37,12 +37,14 @@ class AttackedNetwork:
         watch: looks at every gradient; None: nobody does.
         samples: (n,) int64, the watched samples whose images come first in every call, whatever
             fills its batch up; None: all.
+        part: the network is a part of an attack, whose outputs are taken as they are.
     """
 
     network: nn.Module
     rows: int | None = None
     watch: GradientWatch | None = None
     samples: Tensor | None = None
+    part: bool = False
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +103,7 @@ class AttackedNetwork:
         return logits
 
     def _logits(self, batch: Tensor) -> Tensor:
-        if isinstance(self.network, Classifier):
+        if self.part or isinstance(self.network, Classifier):
             logits: Tensor = self.network(batch)
             return logits
         # A copy: a network of anybody's may write into its input, here a leaf of the gradient.

@@ -27,7 +27,7 @@ def main(config: AttackConfig) -> JsonObject:
     network = open_network(config)
     check_attackable(network, spec)
     options = replace(config, block_rows=config.block_rows or ClusterOptions.block_rows)
-    with Session(options, allow_missing=config.allow_missing) as session:
+    with Session(options, allow_missing=config.allow_missing, strict=config.strict) as session:
         index = index_dataset(session, config.dataset, label_column=config.label_column)
         network = network_on(session.store, network, index, config.classes)
         features = extract_index(session, network, index, config.batch)

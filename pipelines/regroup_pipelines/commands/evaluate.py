@@ -12,6 +12,7 @@ from regroup_pipelines.render.terminal import show
 from regroup_pipelines.results.accuracy import accuracy_row, chosen_k, tap_accuracy
 from regroup_pipelines.results.counts import VoteSummary
 from regroup_pipelines.results.records import ChosenK
+from regroup_pipelines.steps.attacking import check_reliable
 from regroup_pipelines.steps.bank_labels import (
     check_bank_names,
     check_labels,
@@ -32,15 +33,18 @@ if TYPE_CHECKING:
 
 
 def _adversarials(session: Session, ref: str) -> BlockElement:
-    """Open the named adversarials and warn about missing samples."""
+    """Open the named adversarials; warn about missing samples, and attacks that could not work."""
     element = BlockElement.open(session.store, "adversarials", ref)
     warn_missing(f"evaluate {element.name}", element)
+    check_reliable(session, element)
     return element
 
 
 def main(config: EvaluateConfig) -> JsonObject:
     """Extract and score the dataset and the named adversarials; print the accuracy table."""
-    with Session(config, create=False, allow_missing=config.allow_missing) as session:
+    with Session(
+        config, create=False, allow_missing=config.allow_missing, strict=config.strict
+    ) as session:
         bank = read_bank(session.store, config.bank)
         taps = voting_taps(bank, config.voting_taps)
         if config.k is not None:

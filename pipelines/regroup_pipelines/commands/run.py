@@ -62,7 +62,8 @@ def _plan(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
 
 def _run(options: RunConfig, loaded: LoadedStudy) -> JsonObject:
     started = time.perf_counter()
-    with Session(options, allow_missing=options.allow_missing) as session:
+    strict = options.strict or loaded.study.strict
+    with Session(options, allow_missing=options.allow_missing, strict=strict) as session:
         steps = StudySteps(session, loaded.study)
         _check(steps, loaded)
         results, failures = run_study(session, steps, started)

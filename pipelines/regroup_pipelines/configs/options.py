@@ -77,6 +77,15 @@ class GapOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StrictOptions:
+    """What to do about an attack that cannot work."""
+
+    strict: bool = False
+    """Refuse an attack (exit status 1) whose input gradients were zero or not finite for more than
+    10 % of the samples that it had not fooled yet, instead of a warning."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelsOptions:
     """What a dataset's labels go by."""
 

@@ -12,6 +12,7 @@ from regroup_pipelines.configs.options import (
     GapOptions,
     ModelOptions,
     SignsName,
+    StrictOptions,
     VotingOptions,
 )
 
@@ -57,7 +58,9 @@ class BuildBankConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class AttackConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, AttackOptions):
+class AttackConfig(
+    ClusterOptions, DatasetOptions, ModelOptions, GapOptions, AttackOptions, StrictOptions
+):
     """Attack the correctly classified images of a dataset and store the adversarials.
 
     Example: regroup attack --store runs --dataset digits:val --model digits-cnn
@@ -88,7 +91,9 @@ class AttackListConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateConfig(ClusterOptions, DatasetOptions, ModelOptions, GapOptions, VotingOptions):
+class EvaluateConfig(
+    ClusterOptions, DatasetOptions, ModelOptions, GapOptions, VotingOptions, StrictOptions
+):
     """Print the accuracy of softmax and REGroup on a dataset and on stored adversarials of it.
 
     Example: regroup evaluate --store runs --dataset digits:val --model digits-cnn

@@ -7,11 +7,11 @@ from typing import Annotated
 
 from tyro.conf import Positional, UseAppendAction
 
-from regroup_pipelines.configs.options import ClusterOptions, GapOptions
+from regroup_pipelines.configs.options import ClusterOptions, GapOptions, StrictOptions
 
 
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(ClusterOptions, GapOptions):
+class RunConfig(ClusterOptions, GapOptions, StrictOptions):
     """Run the missing steps of a study, a TOML file (docs/studies.md); write tables and figures.
 
     Example: regroup run mini-imagenet --data /data --dry-run

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from regroup_pipelines.render.study_tables import key_of
 from regroup_pipelines.render.table import Cell, Table, accuracy_cell, text_cell
+from regroup_pipelines.results.attack_warnings import NOT_MEASURED, attack_warnings
 from regroup_pipelines.results.base import NOT_RUN
 from regroup_pipelines.results.records import AttackedImages
 from regroup_pipelines.results.whole_subset import whole_subset_notes
@@ -24,6 +25,9 @@ ATTACK_HEADS = [
     "attack", "attempted", "#S", "success", "#S, 8 bits", "median L2, S", "median L-infinity, S",
     "queries", "backward passes", "seconds", "REGroup, S", "REGroup, all",
 ]  # fmt: skip
+# Only where an attack of the table has measured its gradients: not in elements of before.
+GRADIENTS_HEAD = "useless gradients"
+GRADIENT_NUMBERS = ("gradient_samples", "zero_gradient_samples", "not_finite_gradient_samples")
 NUMBERS = (
     "attempted", "failed", "success", "success_8bit", "claimed_not_verified", "median_l2",
     "median_linf", "mean_queries", "median_queries", "mean_backward_passes", "mean_seconds",
@@ -32,16 +36,55 @@ NUMBERS = (
 
 def attacks_table(results: StudyResults, evaluation: EvaluationResults) -> Table:
     """Return the table of attacks of one evaluation."""
-    whole = " ".join(whole_subset_notes(evaluation.accuracy))
+    notes = [*whole_subset_notes(evaluation.accuracy), *_warnings(results)]
+    cells = [attack_cells(row, evaluation.row(row.images)) for row in results.attacks]
+    flat = [_download(row, results, evaluation) for row in results.attacks]
+    heads = ATTACK_HEADS
+    if any(
+        s is not None and s.gradient_samples is not None for s in map(_summary, results.attacks)
+    ):
+        heads = [*heads, GRADIENTS_HEAD]
+        cells = [[*c, _gradients(row)] for c, row in zip(cells, results.attacks, strict=True)]
+        flat = [{**f, **_flat_gradients(r)} for f, r in zip(flat, results.attacks, strict=True)]
     return Table(
         f"{key_of(evaluation)}-attacks",
         f"Attacks, {evaluation.taps} taps, k = {evaluation.k}",
-        ATTACK_HEADS,
-        [attack_cells(row, evaluation.row(row.images)) for row in results.attacks],
-        [_download(row, results, evaluation) for row in results.attacks],
+        heads,
+        cells,
+        flat,
         "Queries (forward passes), backward passes and seconds are means over the attempted "
-        f"samples; distances are medians over S, in pixel units of [0, 1]. {whole}".rstrip(),
+        + " ".join(["samples; distances are medians over S, in pixel units of [0, 1].", *notes]),
     )
+
+
+def _summary(row: AttackedImages | AttackNotRun) -> AttackSummary | None:
+    return row.summary if isinstance(row, AttackedImages) else None
+
+
+def _warnings(results: StudyResults) -> list[str]:
+    """Return a sentence for each reason not to rely on an attack."""
+    known = [(row.images, s) for row in results.attacks if (s := _summary(row)) is not None]
+    return [f"{name}: {warning}." for name, s in known for warning in attack_warnings(s)]
+
+
+def _gradients(row: AttackedImages | AttackNotRun) -> Cell:
+    """Return how many samples, of those not yet fooled, had gradients that lead nowhere."""
+    summary = _summary(row)
+    if summary is None:
+        return Cell(NOT_RUN)
+    if summary.gradient_samples is None:
+        return Cell(NOT_MEASURED)
+    if not summary.gradient_samples:
+        return Cell("-")
+    bad, n = summary.bad_gradient_samples or 0, summary.gradient_samples
+    return Cell(f"{bad} of {n}", bad / n)
+
+
+def _flat_gradients(row: AttackedImages | AttackNotRun) -> FlatRow:
+    summary = _summary(row)
+    numbers = {} if summary is None else summary.plain()
+    known = {name: numbers.get(name) for name in GRADIENT_NUMBERS}
+    return {name: "" if value is None else value for name, value in known.items()}
 
 
 def attack_cells(row: AttackedImages | AttackNotRun, measured: MeasuredImages | None) -> list[Cell]:

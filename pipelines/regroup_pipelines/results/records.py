@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from regroup_pipelines.schema.paper_values import MeasureName
 
 RESULTS_VERSION = 2
+# Above this share of samples with useless gradients an attack's success is warned of.
+BAD_GRADIENT_SHARE = 0.1
 
 
 class WholeSubset(Record):
@@ -135,6 +137,12 @@ class AttackSummary(Record):
         mean_seconds: per attempted sample; also `median_seconds`.
         halved_rows: reduced batch size where the given one did not fit into a GPU's memory.
         missing_blocks: blocks that the element was finalised without.
+        gradient_samples: samples of which an input gradient was taken while they were not fooled,
+            failed ones too; None: not measured, by an earlier release. 0: the attack takes none.
+        zero_gradient_samples: those among them that met a gradient of zeros.
+        not_finite_gradient_samples: those that met a gradient with NaN or infinity.
+        bad_gradient_samples: those that met either.
+        flags: samples by remark of AutoAttack's own checks.
     """
 
     # Elements of other releases may have fewer or more fields.
@@ -159,6 +167,17 @@ class AttackSummary(Record):
     median_seconds: float | None = None
     halved_rows: int | None = None
     missing_blocks: tuple[int, ...] = ()
+    gradient_samples: int | None = None
+    zero_gradient_samples: int | None = None
+    not_finite_gradient_samples: int | None = None
+    bad_gradient_samples: int | None = None
+    flags: dict[str, int] | None = None
+
+    @property
+    def gradients_useless(self) -> bool:
+        """Whether gradients were zero or not finite for more than a tenth of the samples."""
+        bad, samples = self.bad_gradient_samples or 0, self.gradient_samples or 0
+        return bad > BAD_GRADIENT_SHARE * samples
 
 
 class CleanImages(Record):

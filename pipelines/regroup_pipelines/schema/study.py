@@ -159,6 +159,7 @@ class Study:
     data: Text = "data"
     paper_values: Text | None = None
     block_rows: Count = 256
+    strict: bool = False
     taps: Annotated[tuple[TapPolicyName, ...], Field(min_length=1)] = ("preactivation",)
     model: Model
     datasets: dict[str, Text]

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 from regroup_cluster.workers.attack import AttackWork
 from regroup_cluster.workers.extraction import example_pixels
 from regroup_cluster.workers.remote_weights import fetch_classifier
-from regroup_pipelines.errors import UsageError
+from regroup_pipelines.errors import UnreliableError, UsageError
 from regroup_pipelines.log import log
-from regroup_pipelines.results.attack_summary import summarise_attack
+from regroup_pipelines.results.attack_summary import stored_summary, summarise_attack
+from regroup_pipelines.results.attack_warnings import attack_warnings, useless_gradients
 from regroup_pipelines.results.blocks import tables
 from regroup_pipelines.steps.attack_blocks import automatic_rows, whole_groups
 from regroup_pipelines.steps.extraction import index_images
@@ -108,6 +109,7 @@ def attack_index(
 
     Raises:
         UsageError: the network cannot be attacked with this attack.
+        UnreliableError: see `check_reliable`.
     """
     check_attackable(network, spec)
     labels, name = labels_for(index, network), element_name(index, spec)
@@ -123,7 +125,24 @@ def attack_index(
     session.fill_on_actors(f"attack {name}", element, work)
     element.clear_checkpoints()
     session.finish(f"attack {name}", element, summarise_attack)
+    check_reliable(session, element)
     return element
+
+
+def check_reliable(session: Session, element: BlockElement) -> None:
+    """Log what makes an attack's success say little about the network.
+
+    Raises:
+        UnreliableError: its gradients could not lead it, and the command is strict.
+    """
+    summary = stored_summary(element)
+    for warning in attack_warnings(summary):
+        log(f"warning: attack {element.name}: {warning}")
+    if session.strict and summary.gradients_useless:
+        raise UnreliableError(
+            f"attack {element.name}: {useless_gradients(summary)}: --strict refuses such an attack "
+            "(its adversarials are in the store)"
+        )
 
 
 def _element(
@@ -196,8 +215,8 @@ def check_attackable(network: Network, spec: AttackSpec) -> None:
     if not gives_gradient(network.spec):
         raise UsageError(
             f"the model {network.spec.name} gives no gradient with respect to its input (is its "
-            f"forward under torch.no_grad?), and {spec.name} is a white-box attack: choose a "
-            "black-box one, see `regroup attack --list`"
+            f"forward under torch.no_grad, or its input cut off?), and {spec.name} is a white-box "
+            "attack: choose a black-box one, see `regroup attack --list`"
         )
 
 
@@ -208,5 +227,10 @@ def gives_gradient(spec: ModelSpec) -> bool:
 
     classifier = fetch_classifier(spec)
     with torch.enable_grad():
-        logits = classifier(example_pixels(classifier, "cpu").requires_grad_())
-    return bool(logits.requires_grad)
+        pixels = example_pixels(classifier, "cpu").requires_grad_()
+        logits = classifier(pixels)
+        if not logits.requires_grad:
+            return False
+        # A network may give its parameters gradients and cut its input off.
+        (gradient,) = torch.autograd.grad(logits.sum(), pixels, allow_unused=True)
+    return gradient is not None

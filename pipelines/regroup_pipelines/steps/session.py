@@ -55,12 +55,14 @@ class Session:
         options: of the command: store, cluster and workers.
         create: whether a store that does not exist is created.
         allow_missing: whether elements are finalised without the blocks that failed.
+        strict: whether an attack that could not work is refused.
         ledger: what each step did.
     """
 
     options: ClusterOptions
     create: bool = True
     allow_missing: bool = False
+    strict: bool = False
     ledger: list[LedgerEntry] = field(default_factory=list)
     _failed_rows: FailedRows = field(default_factory=FailedRows)
     _stack: ExitStack = field(default_factory=ExitStack)

@@ -226,10 +226,10 @@ class Recolouring:
         on_cpu = network.device.type == "cpu"
         rows = _CPU_ROWS if on_cpu else min(network.fixed_rows, _DEVICE_ROWS)
         recolour = Recolour(colouriser)
-        self.recolour = AttackedNetwork(recolour, rows)
+        self.recolour = AttackedNetwork(recolour, rows, part=True)
         through = nn.Sequential(recolour, network.network)
         self.through = replace(network, network=through, rows=rows)
-        self.entropy = AttackedNetwork(_Entropy(colouriser), rows)
+        self.entropy = AttackedNetwork(_Entropy(colouriser), rows, part=True)
         self.given = torch.cat([self._start(row) for row in range(len(batch))])
         self.adam = Adam(self.given[:, 1:], spec.learning_rate)
         self.images, self.found = batch.clean.clone(), torch.zeros_like(batch.labels).bool()
