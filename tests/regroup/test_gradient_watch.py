@@ -199,7 +199,7 @@ class Purified(Bent):
     def forward(self, pixels: Tensor) -> Tensor:
         with torch.enable_grad():
             leaf = pixels.detach().requires_grad_()
-            super().forward(leaf).max(dim=1).values.sum().backward()
+            super().forward(leaf).max(dim=1).values.sum().backward()  # type: ignore[no-untyped-call]
         return super().forward(pixels + 1e-4 * torch.as_tensor(leaf.grad).sign())
 
 
