@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
@@ -20,7 +21,7 @@ from regroup.models import ModelSpec
 from regroup_cluster.dispatch.attempt import measured
 from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.workers.attack import AttackRefusedError
-from regroup_store.kinds.adversarials import IMAGES
+from regroup_store.kinds.adversarials import COLUMNS, IMAGES, LATER
 from tests.cluster.attacks import Broken, Coupled, Liar, Noise, Targeted, noise
 
 ATTACK = PGD(epsilon=64 / 255, steps=3, step_ratio=0.5, protocol="budget")
@@ -47,7 +48,7 @@ def test_records_belong_to_their_rows(tmp_path: Path) -> None:
     np.testing.assert_array_equal(images[GOOD], expected.images)
     assert np.isnan(images[[CORRUPT, WRONG]]).all()
     for field in ("claimed", "target", "epsilon", "l2", "linf", "mse", "queries", "steps",
-                  "backward_passes"):  # fmt: skip
+                  "backward_passes", *LATER):  # fmt: skip
         found = np.array(table[field])
         np.testing.assert_allclose(found[GOOD], getattr(expected, field), rtol=1e-6)
     assert table["label"] == given.labels.tolist()
@@ -56,6 +57,21 @@ def test_records_belong_to_their_rows(tmp_path: Path) -> None:
     assert [table["success"][row] for row in (CORRUPT, WRONG)] == [False, False]
     assert [table["adversarial_class"][row] for row in (CORRUPT, WRONG)] == [-1, -1]
     assert len(set(expected.l2.tolist())) == len(GOOD), "no two rows are alike"
+
+
+def test_a_block_of_an_older_element_has_its_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = noise(tmp_path, 2)
+    older = pa.schema([field for field in COLUMNS if field.name not in LATER])
+    with monkeypatch.context() as patch:
+        patch.setattr("regroup_store.kinds.adversarials.COLUMNS", older)
+        work = given.work(ATTACK, 2)
+    assert measured(work.open(), 0).committed
+    assert given.work(ATTACK, 2).adversarials_ref == work.adversarials_ref
+    table = given.element(work).samples()
+    assert table.schema.names == older.names
+    assert table["status"].to_pylist() == ["ok", "ok"]
 
 
 def classes(given: Noise, images: np.ndarray[Any, Any]) -> list[int]:

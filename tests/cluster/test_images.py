@@ -30,7 +30,7 @@ from regroup_store.errors import StoreError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
-from regroup_store.kinds.adversarials import COLUMNS, IMAGES, adversarials_spec
+from regroup_store.kinds.adversarials import COLUMNS, IMAGES, LATER, adversarials_spec
 from regroup_store.kinds.indexes import COLUMNS as INDEX_COLUMNS
 from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.sources.source import Source
@@ -95,7 +95,7 @@ def test_the_rows_of_a_block_are_read_once(tmp_path: Path, monkeypatch: pytest.M
     assert read.call_count == 1
 
 
-INTEGERS = ("adversarial_class", "target", "steps", "queries", "backward_passes")
+INTEGERS = ("adversarial_class", "target", "steps", "queries", "backward_passes", *LATER)
 
 
 def test_failed_adversarials_are_error_rows(tmp_path: Path) -> None:

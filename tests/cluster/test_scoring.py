@@ -16,7 +16,7 @@ from regroup_cluster.workers.scoring import ScoringWork
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.adversarials import COLUMNS as ADVERSARIALS_COLUMNS
-from regroup_store.kinds.adversarials import IMAGES, adversarials_spec
+from regroup_store.kinds.adversarials import IMAGES, LATER, adversarials_spec
 from regroup_store.kinds.banks import BankSpec, create_bank
 from regroup_store.kinds.features import COLUMNS, LOGITS, accumulators_path, features_spec
 from regroup_store.kinds.votes import (
@@ -48,7 +48,7 @@ def adversarials(store: Store) -> BlockElement:
         image_shape=(3, 1, 1), rows=len(OK), block_rows=len(OK),
     )  # fmt: skip
     element, zeros = BlockElement.create(store, spec, {}), [0] * len(OK)
-    whole = ("adversarial_class", "target", "steps", "queries", "backward_passes")
+    whole = ("adversarial_class", "target", "steps", "queries", "backward_passes", *LATER)
     columns = {
         **status_columns(),
         **dict.fromkeys(("success", "success_8bit", "claimed"), SUCCESS),

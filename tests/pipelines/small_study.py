@@ -121,6 +121,7 @@ def write_adversarials(
         "steps": [4, 40, 0, 2],
         "queries": [5, 41, 0, 3],
         "backward_passes": [4, 40, 0, 2],
+        **dict.fromkeys(adversarials.LATER, [0] * ROWS),
     }
     return write(store, spec, rows, zeros(spec))
 

@@ -1,9 +1,12 @@
 """Spec builders of features, adversarials and votes."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
+from regroup_store.errors import FingerprintMismatchError
 from regroup_store.format.element import BlockElement
 from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.store import Store
@@ -85,3 +88,31 @@ def test_features_have_one_source() -> None:
     for source in ({}, {"index": "a", "adversarials": "b"}, {"folder": "a"}):
         with pytest.raises(ValueError, match="one index or one adversarials"):
             _features(source=source)
+
+
+def _without(spec: ElementSpec, *names: str) -> ElementSpec:
+    """An element of an earlier release, without some columns."""
+    kept = [field for field in spec.columns if field.name not in names]
+    return replace(spec, columns=pa.schema(kept))
+
+
+def test_an_element_without_later_columns_is_gone_on_with(store: Store) -> None:
+    """They say more about the same images: its fingerprint stays, and its columns too."""
+    old = BlockElement.create(store, _without(_adversarials(), *adversarials.LATER), {})
+    found = BlockElement.create(store, _adversarials(), {})
+    assert found.fingerprint == old.fingerprint
+    assert found.manifest == old.manifest
+    assert not set(adversarials.LATER) & set(found.column_names)
+
+
+def test_an_element_without_other_columns_is_refused(store: Store) -> None:
+    BlockElement.create(store, _without(_adversarials(), "success_8bit"), {})
+    with pytest.raises(FingerprintMismatchError, match="other columns"):
+        BlockElement.create(store, _adversarials(), {})
+
+
+def test_columns_are_no_reason_to_attack_again() -> None:
+    """The fingerprint that ba43c66 gave these inputs, before there were more columns."""
+    inputs = _adversarials().inputs
+    assert inputs["columns"] == 2
+    assert not set(adversarials.LATER) & set(inputs)

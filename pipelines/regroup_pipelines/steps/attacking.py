@@ -135,6 +135,8 @@ def check_reliable(session: Session, element: BlockElement) -> None:
     Raises:
         UnreliableError: its gradients could not lead it, and the command is strict.
     """
+    if element.summary() is None:  # in a dry run
+        return
     summary = stored_summary(element)
     for warning in attack_warnings(summary):
         log(f"warning: attack {element.name}: {warning}")

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from regroup_pipelines.render.attack_table import ATTACK_HEADS, attack_cells, attacks_table
+from regroup_pipelines.render.attack_table import (
+    ATTACK_HEADS,
+    GRADIENTS_HEAD,
+    attack_cells,
+    attacks_table,
+)
 from regroup_pipelines.results.base import MEASURES, Accuracies, Accuracy
 from regroup_pipelines.results.records import (
     AttackedImages,
@@ -108,3 +113,26 @@ def test_only_attacks_are_rows() -> None:
     assert [row[0].text for row in table.rows] == ["deepfool", "cadv"]
     assert [row["images"] for row in table.download] == ["deepfool", "cadv"]
     assert [row.kind for row in RESULTS.attacks] == ["attack", "not run"]
+
+
+def test_gradients_have_a_column_where_they_were_measured() -> None:
+    seen = {
+        "gradient_samples": 8, "zero_gradient_samples": 4, "not_finite_gradient_samples": 1,
+        "bad_gradient_samples": 5,
+    }  # fmt: skip
+    measured = MADE.model_copy(update={"summary": SUMMARY.model_copy(update=seen)})
+    without = {**seen, "gradient_samples": 0, "bad_gradient_samples": 0}
+    none = MADE.model_copy(update={"summary": SUMMARY.model_copy(update=without)})
+    images = (RESULTS.images[0], measured, none, MADE, SKIPPED)
+    table = attacks_table(RESULTS.model_copy(update={"images": images}), EVALUATION)
+    assert table.heads[-1] == GRADIENTS_HEAD
+    found = [row[-1].text for row in table.rows]
+    assert found == ["5 of 8", "-", "gradients not measured", "not run"]
+    assert [row["zero_gradient_samples"] for row in table.download] == [4, 4, "", ""]
+    assert "deepfool: the input gradient was zero or not finite for 5 of 8" in table.note
+
+
+def test_a_table_of_older_elements_is_as_it_was() -> None:
+    table = attacks_table(RESULTS, EVALUATION)
+    assert table.heads == ATTACK_HEADS
+    assert not any("gradient" in name for row in table.download for name in row)

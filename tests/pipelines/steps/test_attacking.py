@@ -105,6 +105,18 @@ class NoGradient(torch.nn.Module):
         return logits
 
 
+class CutOff(NoGradient):
+    """Its parameters have gradients; its input goes through whole numbers."""
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.layer((255 * pixels).byte().float().mean(dim=(2, 3)))
+        return logits
+
+
+def cut_off() -> torch.nn.Module:
+    return CutOff()
+
+
 def no_gradient() -> torch.nn.Module:
     return NoGradient()
 
@@ -155,8 +167,9 @@ def test_an_element_that_is_there_keeps_its_plan(
     assert capsys.readouterr().err == ""
 
 
-def test_a_white_box_attack_needs_gradients() -> None:
-    model = ModelSpec(f"{__name__}:no_gradient", weights="random", crop=8, num_classes=3)
+@pytest.mark.parametrize("factory", ["no_gradient", "cut_off"])
+def test_a_white_box_attack_needs_gradients(factory: str) -> None:
+    model = ModelSpec(f"{__name__}:{factory}", weights="random", crop=8, num_classes=3)
     network = replace(NETWORK, spec=model)
     with pytest.raises(UsageError, match=r"gives no gradient .*pgd is a white-box attack"):
         check_attackable(network, PGD())
