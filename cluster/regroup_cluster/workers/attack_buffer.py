@@ -28,7 +28,7 @@ OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "steps": (np.int64, 0),
     "queries": (np.int64, 0),
     "backward_passes": (np.int64, 0),
-    **{name: (np.int64, 0) for name in LATER},
+    **dict.fromkeys(LATER, (np.int64, 0)),
 }
 # Cleared where there is no image; cost and target stay.
 _OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse")

@@ -115,15 +115,10 @@ def test_an_element_of_an_old_release() -> None:
 
 @pytest.mark.parametrize(("bad", "samples"), [(2, 19), (1, 9), (1, 1), (18, 18)])
 def test_more_than_a_tenth_of_useless_gradients_is_warned_of(bad: int, samples: int) -> None:
-    known = {"zero_gradient_samples": bad, "not_finite_gradient_samples": 0}
     summary = AttackSummary(
-        attempted=50,
-        failed=0,
-        success=0,
-        gradient_samples=samples,
-        bad_gradient_samples=bad,
-        **known,
-    )
+        attempted=50, failed=0, success=0, gradient_samples=samples, bad_gradient_samples=bad,
+        zero_gradient_samples=bad, not_finite_gradient_samples=0,
+    )  # fmt: skip
     (warning,) = attack_warnings(summary)
     assert f"for {bad} of {samples} samples not yet fooled" in warning
     for advice in ("BPDA", "black-box attack such as square"):
