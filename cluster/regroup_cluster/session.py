@@ -56,7 +56,7 @@ class SessionConfig:
 
 def say(sentence: str) -> int:
     """Print a sentence on standard error; return the status of a failure."""
-    print(sentence, file=sys.stderr, flush=True)
+    print(printable(sentence), file=sys.stderr, flush=True)
     return 1
 
 
