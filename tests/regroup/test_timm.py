@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -87,3 +88,78 @@ def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigurationError, match="pip install timm"):
         load_classifier(ModelSpec(NAME, "random"))
+
+
+@pytest.fixture
+def folder(timm: object, tmp_path: Path) -> Path:
+    """A network of four classes as timm's `save_for_hf` writes it."""
+    from timm import create_model
+
+    place = tmp_path / "my nets" / "small"
+    place.mkdir(parents=True)
+    network = create_model("test_resnet", num_classes=4)
+    save_weights(network, place / "model.safetensors", {})
+    config = {
+        "input_size": [3, 32, 32], "num_classes": 4, "label_names": ["a", "b", "c", "d"],
+        "mean": [0.25] * 3, "std": [0.5] * 3, "first_conv": "conv1.0", "classifier": "fc",
+        "crop_pct": 1.0,
+    }  # fmt: skip
+    described = {"architecture": "test_resnet", "num_classes": 4, "pretrained_cfg": config}
+    (place / "config.json").write_text(json.dumps(described))
+    return place
+
+
+def test_a_folder_of_timm_is_a_network_wherever_it_lies(folder: Path, tmp_path: Path) -> None:
+    found = load_classifier(ModelSpec(f"timm:local-dir:{folder}"))
+    assert (found.num_classes, found.class_names) == (4, ("a", "b", "c", "d"))
+    assert found.normalisation.describe() == {"mean": [0.25] * 3, "std": [0.5] * 3}
+    assert found.preprocessing == Preprocessing(32, 32, "bicubic")
+    moved = folder.rename(tmp_path / "elsewhere")
+    again = load_classifier(ModelSpec(f"timm:local-dir:{moved}"))
+    assert again.describe() == found.describe()
+    assert str(tmp_path) not in json.dumps(found.describe())
+    assert torch.equal(again(pixels(32)), found(pixels(32)))
+    weights = str(moved / "model.safetensors")
+    read = load_classifier(ModelSpec(f"timm:local-dir:{moved}", weights))
+    assert torch.equal(read(pixels(32)), found(pixels(32)))
+
+
+def test_a_folder_without_a_network_is_refused(timm: object, tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no .*config\.json, which names"):
+        load_classifier(ModelSpec(f"timm:local-dir:{tmp_path}"))
+    (tmp_path / "config.json").write_text('{"architecture": "no_such_net", "pretrained_cfg": {}}')
+    with pytest.raises(ConfigurationError, match="cannot be made with timm's own weights"):
+        load_classifier(ModelSpec(f"timm:local-dir:{tmp_path}"))
+
+
+@pytest.mark.parametrize("name", ["hf-hub:timm/resnet18.a1_in1k", "hf_hub:someone/net@v1"])
+def test_a_name_of_the_hub_is_asked_there(
+    timm: object, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def offline(model_id: str, *_: object, **__: object) -> None:
+        asked.append(model_id)
+        raise OSError("\x1b[31mcannot reach\x1b[0m\nthe hub")
+
+    monkeypatch.setattr("timm.models._factory.load_model_config_from_hf", offline)
+    with pytest.raises(ConfigurationError, match=r"\(OSError: cannot reach the hub\): give a loc"):
+        load_classifier(ModelSpec(f"timm:{name}"))
+    assert asked == [name.partition(":")[2]]
+
+
+def test_features_without_a_classifier_are_refused(timm: object) -> None:
+    with pytest.raises(ConfigurationError, match="has no classifier, only features"):
+        load_classifier(ModelSpec("timm:vit_small_patch16_224.dino", "random"))
+
+
+def test_another_number_of_classes_needs_weights_of_that_number(
+    folder: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigurationError, match="trained on 4 classes: --num-classes 7 needs a"):
+        load_classifier(ModelSpec(f"timm:local-dir:{folder}", num_classes=7))
+    seven = load_classifier(ModelSpec("timm:test_resnet", "random", num_classes=7))
+    save_weights(seven.network, tmp_path / "seven.safetensors", {})
+    found = load_classifier(ModelSpec("timm:test_resnet", str(tmp_path / "seven.safetensors")))
+    assert (found.num_classes, found.class_names) == (7, None)
+    torch.testing.assert_close(found(pixels()), seven(pixels()))
