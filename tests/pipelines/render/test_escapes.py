@@ -21,6 +21,7 @@ from regroup_pipelines.render.escapes import csv_table, csv_value, latex_text, m
 from regroup_pipelines.render.plots import pyplot, save_figure
 from regroup_pipelines.render.table import Cell, Table, csv_text
 from regroup_pipelines.render.terminal import print_line, show
+from regroup_pipelines.report_pages.site import Site
 
 # What acts on terminals: a title, a link, colours in 8 bits, the cursor, right to left, a bell.
 ACTING = [
@@ -130,6 +131,14 @@ def test_figures_draw_names_as_they_are(tmp_path: Path) -> None:
     save_figure(figure, tmp_path / "f.png")
     ElementTree.fromstring((tmp_path / "f.svg").read_text())  # it is XML
     assert (tmp_path / "f.png").stat().st_size > 1000
+
+
+def test_pages_show_names_as_they_are(tmp_path: Path) -> None:
+    page = Site(tmp_path, "", "")._templates.from_string("<i>{{ a }}</i>{{ [a]|tojson }}")
+    shown = page.render(a="<b>\u202e\x1b[31m&'</b>")
+    assert shown.startswith("<i>&lt;b&gt;\\u202e\\x1b[31m&amp;&#39;&lt;/b&gt;</i>")
+    assert "<b>" not in shown
+    assert json.loads(shown.partition("</i>")[2]) == ["<b>\u202e\x1b[31m&'</b>"]
 
 
 def test_json_holds_names_exactly() -> None:
