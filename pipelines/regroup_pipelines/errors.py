@@ -91,14 +91,15 @@ def _terminate(number: int, frame: object) -> None:  # noqa: ARG001
 def signal_behind(error: BaseException) -> int:
     """Return the number of the signal that `error` unwinds the process for; 0: it is another error.
 
-    Ray raises a SystemExit of its own where SIGTERM arrives while it starts.
+    Ray raises a SystemExit of its own in place of ours where the signal arrives within its calls.
     """
     if isinstance(error, KeyboardInterrupt):
         return signal.SIGINT
     if isinstance(error, TerminatedError):
         return error.signal
-    of_ray = isinstance(error, SystemExit) and error.code == signal.SIGTERM
-    return signal.SIGTERM if of_ray else 0
+    if not isinstance(error, SystemExit):
+        return 0
+    return received_signal() or (signal.SIGTERM if error.code == signal.SIGTERM else 0)
 
 
 def interruption(number: int) -> str:

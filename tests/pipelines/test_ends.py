@@ -72,6 +72,23 @@ def test_a_signal_ends_a_command_with_a_sentence(
     assert received_signal() == (0 if name == "SIGINT" else number)
 
 
+def test_a_signal_within_a_call_of_ray_is_still_that_signal(
+    ls: Callable[[Callable[[], Any]], Outcome],
+) -> None:
+    """Ray's own code takes the handler's exception for its own, and raises another one."""
+
+    def within_ray() -> NoReturn:
+        try:
+            signal.raise_signal(signal.SIGHUP)
+        except SystemExit:
+            raise SystemExit(1) from None
+        raise AssertionError
+
+    done = ls(within_ray)
+    assert done.status == 129
+    assert "terminated by SIGHUP" in done.err
+
+
 def test_what_nohup_ignores_stays_ignored_and_what_a_shell_ignores_in_the_background_does_not(
     ls: Callable[[Callable[[], Any]], Outcome],
 ) -> None:
