@@ -79,8 +79,14 @@ def _describe(study: ReportedStudy, kind: str, ref: str) -> FlatRow:
         "fingerprint": manifest["fingerprint"],
         "made_of": ", ".join(made_of) or "-",
         "made_at": recorded.get("created") or "-",
-        "git_commit": recorded.get("git_commit") or "not a checkout",
+        "git_commit": code_of(recorded),
     }
+
+
+def code_of(recorded: JsonObject) -> str:
+    """Name the code that wrote a record: its git commit, else the digests of its packages."""
+    digests = "-".join(str(each)[:8] for each in (recorded.get("code") or {}).values())
+    return str(recorded.get("git_commit") or (f"unknown, code {digests}" if digests else "unknown"))
 
 
 def _manifest(study: ReportedStudy, kind: str, ref: str) -> JsonObject:
@@ -103,7 +109,7 @@ def runs_table(runs: Iterable[JsonObject]) -> Table:
     """Return the recorded runs that made elements of the study, with their command lines."""
     rows, download = [], []
     for run in runs:
-        line, commit = command_line(run), str(run.get("git_commit") or "not a checkout")
+        line, commit = command_line(run), code_of(run)
         dirty = " with changes" if run.get("git_dirty") else ""
         cells: FlatRow = {
             "started": str(run.get("started")),

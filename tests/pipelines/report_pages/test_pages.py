@@ -25,7 +25,7 @@ from regroup_pipelines.report_pages import cost, failures
 from regroup_pipelines.report_pages.curves import budget_curve, minimal_curve
 from regroup_pipelines.report_pages.evaluation import ReportedEvaluation
 from regroup_pipelines.report_pages.outcomes import outcomes_of
-from regroup_pipelines.report_pages.provenance import command_line
+from regroup_pipelines.report_pages.provenance import code_of, command_line
 from regroup_store.format.element import BlockElement
 from tests.pipelines.records import measured
 from tests.pipelines.reported import IMAGE, Reported, evaluation_of, study_of
@@ -199,6 +199,19 @@ def test_a_recorded_command_parses_to_its_options(config: Any) -> None:
     recorded = json.loads(json.dumps({"command": command_of(config), "options": asdict(config)}))
     _, command, *words = shlex.split(command_line(recorded))
     assert tyro.cli(CONFIGS[command], args=words) == config
+
+
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [
+        ({"git_commit": "8f14e45", "code": {"regroup": "0" * 32}}, "8f14e45"),
+        ({"git_commit": None, "code": {"regroup": "01234567ab", "regroup_store": "89abcdef01"}},
+         "unknown, code 01234567-89abcdef"),
+        ({"git_commit": None}, "unknown"),
+    ],
+)  # fmt: skip
+def test_code_without_a_commit_is_named_by_its_digests(recorded: Any, shown: str) -> None:
+    assert code_of(recorded) == shown
 
 
 def test_names_from_the_store_are_text_on_every_page(reported: Reported) -> None:
