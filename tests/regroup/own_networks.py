@@ -120,6 +120,12 @@ def hooked() -> nn.Module:
     return net
 
 
+class Prints(Net):
+    def forward(self, x: Tensor) -> Any:
+        print("here is forward")
+        return super().forward(x)
+
+
 class Optional(Net):
     """With an argument that training gives."""
 

@@ -224,7 +224,8 @@ class Study:
         from dataclasses import replace
 
         options = self.model.options(policy)
-        return replace(options, weights=options.weights and self.located(options.weights))
+        weights = options.weights and self.located(options.weights)
+        return replace(options, model=self.located(options.model), weights=weights)
 
     def check(self) -> None:
         """Check names, references and values that no single table can check.
