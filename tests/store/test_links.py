@@ -156,6 +156,12 @@ def test_a_pipe_and_a_file_beyond_all_sizes_are_no_files_of_a_store(store: Store
     os.mkfifo(Path(store.uri, "runs", "pipe"))
     with Path(store.uri, "runs", "large").open("wb") as file:
         file.truncate(MOST_BYTES + 1)
+    element = make(store)
+    metadata = Path(store.uri, "features", element.ref, INTS, "zarr.json")
+    metadata.unlink()
+    os.mkfifo(metadata)
+    with pytest.raises(StoreError, match="is no file of a store"):
+        BlockElement.open(store, "features", "tiny")._array(element.arrays[1])
     for name in ("pipe", "large"):
         with pytest.raises(StoreError, match="is no file of a store"):
             store.backend.read(f"runs/{name}")

@@ -261,11 +261,25 @@ def test_every_element_is_listed(old: OldStore) -> None:
     }  # fmt: skip
 
 
+NOTES = [("note", "gap"), ("note", "unnamed"), ("note", "run")]
+
+
+def found_elements(old: OldStore) -> list[dict[str, Any]]:
+    """The elements that are written block by block."""
+    kinds = ("digests", "features", "adversarials", "votes")
+    return [element for element in old.elements() if element["kind"] in kinds]
+
+
 def test_nothing_is_damaged(old: OldStore) -> None:
-    """Every fingerprint, seal and checksum; one note, of the block that is missing."""
+    """Every fingerprint, seal and checksum; a note of the block that is missing.
+
+    Two notes since: its records do not state their element, those of its runs have no checksum.
+    """
     found = old.say("verify")["findings"]
-    assert found == loaded(EXPECTED / "verify.json")["findings"]
-    assert [finding["level"] for finding in found] == ["note"]
+    (missing,) = loaded(EXPECTED / "verify.json")["findings"]
+    assert found[0] == missing
+    assert [(each["level"], each["what"]) for each in found] == NOTES
+    assert found[1]["problem"].startswith(f"{len(found_elements(old))} elements have commits")
 
 
 @pytest.mark.parametrize("name", OPTIONS)
@@ -365,7 +379,8 @@ def test_a_block_that_is_gone_is_voted_again(old: OldStore, local_ray: None) -> 
     assert [{**e, **sizes} for e in old.elements()] == [{**e, **sizes} for e in listed]
     changed = {path for path in before if after[path] != before[path]}
     assert {path.split("/")[1] for path in changed} <= {ref}
-    assert [finding["level"] for finding in old.say("verify")["findings"]] == ["note"]
+    found = old.say("verify")["findings"]
+    assert [(each["level"], each["what"]) for each in found] == NOTES
 
 
 def test_another_rule_is_scored_from_the_old_features(old: OldStore, local_ray: None) -> None:

@@ -91,7 +91,10 @@ def write_site(store: Store, names: list[str], config: ReportConfig, folder: Pat
     site = Site(folder, str(public(config.store)), made_by(config))
     site.copy_scripts()
     datasets = named_datasets(config.dataset)
-    found = [ReportedStudy(store, read_results(store, name), datasets) for name in names]
+    found = [
+        ReportedStudy.of(store, read_results(store, name), datasets, config.paper_values)
+        for name in names
+    ]
     runs = read_runs(store)
     site.write_root(found)
     pages = [StudyPages(site, study, runs, config.images, config.seed) for study in found]

@@ -90,6 +90,9 @@ class ReportConfig(StoreOptions):
     dataset: Annotated[tuple[str, ...], UseAppendAction] = field(default=())
     """A dataset whose clean images may be shown, as in `index-dataset`; may be given several times.
     A report reads no other place than the store, whatever the store's indexes name."""
+    paper_values: str = ""
+    """File of published values to show next to the measured ones. The one that a study names is
+    not read."""
     images: int = 200
     """Attacked samples per study to show with pictures and every voter's ranks; fewer where the
     report would exceed 15 MB."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -90,11 +90,30 @@ class ReportedStudy:
         store: the store.
         results: the results.
         datasets: where clean images may be read, as indexes state it: those that the user named.
+        declared_values: the file of published values that the study names, which is not read.
     """
 
     store: Store
     results: StudyResults
     datasets: frozenset[str] = frozenset()
+    declared_values: str | None = None
+
+    @classmethod
+    def of(
+        cls, store: Store, results: StudyResults, datasets: frozenset[str], values: str
+    ) -> ReportedStudy:
+        """Return the study with the file of published values that the user named, or with none."""
+        settings = results.settings
+        read = results.model_copy(
+            update={"settings": replace(settings, paper_values=values or None)}
+        )
+        return cls(store, read, datasets, settings.paper_values)
+
+    @property
+    def declared(self) -> JsonObject:
+        """The settings as the study declares them, as plain JSON."""
+        plain: JsonObject = self.results.plain()["settings"]
+        return {**plain, "paper_values": self.declared_values}
 
     @property
     def name(self) -> str:

@@ -113,7 +113,7 @@ class StudyPages:
             ],
             commands=provenance.commands(study, self.site.store, runs),
             versions=provenance.versions(study),
-            settings=json.dumps(public(study.results.plain()["settings"]), indent=2),
+            settings=json.dumps(public(study.declared), indent=2),
             **tables,
         )
 

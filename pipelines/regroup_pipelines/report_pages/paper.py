@@ -33,7 +33,13 @@ def paper_tables(evaluation: ReportedEvaluation, notes: list[str]) -> list[Table
     """Return those of tables 1 to 6 that the study requests; adds to `notes` what is missing."""
     found: list[Table] = []
     results, row = evaluation.study.results, evaluation.results
-    for name in [name for name in results.settings.report.tables if name in _SHOWN]:
+    names = [name for name in results.settings.report.tables if name in _SHOWN]
+    if names and evaluation.study.declared_values and not results.settings.paper_values:
+        notes.append(
+            "published values are not shown: a report reads no file that is not named: give "
+            f"--paper-values {evaluation.study.declared_values}"
+        )
+    for name in names:
         made = or_missing(lambda name=name: study_tables(name, results, row))  # type: ignore[misc]
         if isinstance(made, Missing):
             notes.append(f"{name}: {made.reason}")

@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from regroup_pipelines.results.attack_warnings import gradients_line
+from regroup_pipelines.results.counts import unreadable_summary
 from regroup_pipelines.results.records import AttackSummary
+from regroup_store.errors import DamagedError
 from regroup_store.kinds.adversarials import FLAGS, LATER
 
 if TYPE_CHECKING:
@@ -75,11 +78,18 @@ def attack_summary(element: BlockElement) -> AttackSummary:
 
 
 def stored_summary(element: BlockElement) -> AttackSummary:
-    """Return the element's stored summary, without what its commit records say."""
+    """Return the element's stored summary, without what its commit records say.
+
+    Raises:
+        DamagedError: it does not hold what it should.
+    """
     stored = element.summary() or {}
     if "attempted" not in stored:  # written by another release
         stored = {**stored, **summarise_attack(element)}
-    return AttackSummary.model_validate(stored)
+    try:
+        return AttackSummary.model_validate(stored)
+    except ValidationError as error:
+        raise unreadable_summary(element, error) from error
 
 
 def _values(element: BlockElement) -> dict[str, NDArray[Any]]:
@@ -123,7 +133,11 @@ def _seconds(element: BlockElement) -> NDArray[np.float64]:
         if "sample_seconds" not in report:
             return np.zeros(0)
         attempted = element.read_table(block, ["status"])["status"].to_numpy() == "ok"
-        parts.append(np.array(report["sample_seconds"], np.float64)[attempted])
+        seconds = report["sample_seconds"]
+        numbers = isinstance(seconds, list) and all(type(each) in (int, float) for each in seconds)
+        if not numbers or len(seconds) != len(attempted):
+            raise DamagedError(f"the commit of block {block} of {element.ref} has no such seconds")
+        parts.append(np.array(seconds, np.float64)[attempted])
     return np.concatenate(parts)
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Self
 
 import numpy as np
+from pydantic import Field, ValidationError, model_validator
 
 from regroup_pipelines.results.base import Record
+from regroup_store.errors import DamagedError
 from regroup_store.kinds.votes import SIGN_CHOICES, TAP_TRUE_RANK, TRUE_RANK
 
 if TYPE_CHECKING:
@@ -26,12 +28,15 @@ if TYPE_CHECKING:
 _COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
 class SignCounts(Record):
     """Correct samples by sign choice: one count per k from 1, or one per tap."""
 
-    both: tuple[int, ...]
-    positive: tuple[int, ...]
-    negative: tuple[int, ...]
+    both: tuple[Count, ...]
+    positive: tuple[Count, ...]
+    negative: tuple[Count, ...]
 
     def of(self, signs: str) -> tuple[int, ...]:
         """Return the counts of one sign choice."""
@@ -56,13 +61,21 @@ class GroupCounts(Record):
         tap_top5: the same as `top5` for every tap alone, in execution order.
     """
 
-    n: int
-    softmax_top1: int
-    softmax_top5: int
+    n: Count
+    softmax_top1: Count
+    softmax_top5: Count
     top1: SignCounts
     top5: SignCounts
     tap_top1: SignCounts
     tap_top5: SignCounts
+
+    @model_validator(mode="after")
+    def _check_counts(self) -> Self:
+        choices = (self.top1, self.top5, self.tap_top1, self.tap_top5)
+        hits = (count for each in choices for signs in SIGN_CHOICES for count in each.of(signs))
+        if max(self.softmax_top1, self.softmax_top5, *hits, 0) > self.n:
+            raise ValueError(f"more than {self.n} of {self.n} samples are right")
+        return self
 
     def __add__(self, other: GroupCounts) -> GroupCounts:
         names = GroupCounts.model_fields
@@ -81,7 +94,7 @@ class VoteSummary(Record):
         missing_blocks: blocks that the element was finalised without.
     """
 
-    failed: int
+    failed: Count
     attacked: bool
     all: GroupCounts
     success: GroupCounts
@@ -99,8 +112,30 @@ class VoteSummary(Record):
 
     @classmethod
     def of(cls, votes: BlockElement) -> VoteSummary:
-        """Return the stored summary of finalised votes."""
-        return cls.model_validate(votes.summary())
+        """Return the stored summary of finalised votes.
+
+        Raises:
+            DamagedError: it is not one, or counts other samples than the votes have.
+        """
+        try:
+            found = cls.model_validate(votes.summary())
+        except ValidationError as error:
+            raise unreadable_summary(votes, error) from error
+        if found.all.n + found.failed != votes.plan.rows:
+            raise DamagedError(
+                f"the summary of votes/{votes.ref} counts {found.all.n + found.failed} samples, "
+                f"but they have {votes.plan.rows}: run `regroup verify`"
+            )
+        return found
+
+
+def unreadable_summary(element: BlockElement, error: ValidationError) -> DamagedError:
+    """Return what is wrong with a sealed summary that does not hold what it should."""
+    first = error.errors(include_url=False)[0]
+    return DamagedError(
+        f"the summary of {element.kind}/{element.ref} is damaged: "
+        f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+    )
 
 
 @dataclass(frozen=True, eq=False)

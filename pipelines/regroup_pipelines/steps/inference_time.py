@@ -6,6 +6,8 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from regroup_cluster.resources import WorkerResources
 from regroup_cluster.workers.latency import ROUNDS, SINGLES, LatencyWork
 from regroup_pipelines.log import log
@@ -130,7 +132,12 @@ def _kept(session: Session, timed: TimedPrediction, device: str) -> Timing | Non
         log(f"{error}: measured again")
         discard_timing(session.store, timed.study, ref)
         return None
-    return None if found is None else Timing.model_validate({"device": device, **found})
+    try:
+        return None if found is None else Timing.model_validate({"device": device, **found})
+    except ValidationError as error:
+        log(f"the timing {ref} is damaged ({error.error_count()} members): measured again")
+        discard_timing(session.store, timed.study, ref)
+        return None
 
 
 def _gpu_at_hand(session: Session) -> bool:

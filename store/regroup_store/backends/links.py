@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from zarr.storage import LocalStore
 
-from regroup_store.errors import LinkError
+from regroup_store.errors import LinkError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -64,5 +64,7 @@ class LinklessStore(LocalStore):
         return bool(await self._checked(super().exists, key))
 
     async def _checked(self, call: Callable[..., Any], key: str, *args: Any, **options: Any) -> Any:
-        require_no_link(Path(self.root), Path(self.root, key))
+        path = require_no_link(Path(self.root), Path(self.root, key))
+        if path.exists() and not path.is_file():
+            raise StoreError(f"{path} is no file of a store: it is not a plain file; remove it")
         return await call(key, *args, **options)

@@ -85,7 +85,10 @@ def paper(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Repor
     (folder / "values.toml").write_text(VALUES)
     store = open_store(str(shutil.copytree(Path(reported.store.uri), folder / "store")))
     write_study(store, "colours", papered(reported.results, folder / "values.toml"))
-    config = ReportConfig(store=store.uri, output=str(folder / "report"), json=True)
+    config = ReportConfig(
+        store=store.uri, output=str(folder / "report"), json=True,
+        paper_values=str(folder / "values.toml"),
+    )  # fmt: skip
     return Reported(store, reported.data, folder / "report", report.main(config))
 
 
@@ -239,13 +242,26 @@ def test_the_page_fits_and_is_accessible(
 def test_values_that_are_gone_are_told(paper: Reported, tmp_path: Path) -> None:
     values = Path(str(paper.results.settings.paper_values))
     values.rename(values.with_suffix(".away"))
+    options = {"output": str(tmp_path / "r"), "paper_values": str(values), "json": True}
     try:
-        report.main(ReportConfig(store=paper.store.uri, output=str(tmp_path / "r"), json=True))
+        report.main(ReportConfig(store=paper.store.uri, **options))  # type: ignore[arg-type]
     finally:
         values.with_suffix(".away").rename(values)
     text = (tmp_path / "r" / "colours" / "tables.html").read_text()
     assert "table-2: " in text
     assert "values.toml cannot be read" in text
+
+
+def test_a_file_of_values_that_only_the_store_names_is_not_read(
+    paper: Reported, tmp_path: Path
+) -> None:
+    report.main(ReportConfig(store=paper.store.uri, output=str(tmp_path / "r"), json=True))
+    text = (tmp_path / "r" / "colours" / "tables.html").read_text()
+    declared = paper.results.settings.paper_values
+    assert f"a report reads no file that is not named: give --paper-values {declared}" in text
+    assert "<b>A defense</b>" not in text
+    assert "A defense" not in text
+    assert str(declared) in (tmp_path / "r" / "colours" / "index.html").read_text()
 
 
 def test_a_study_that_asks_for_none_has_none(reported: Reported) -> None:
