@@ -28,15 +28,15 @@ if TYPE_CHECKING:
 _COLUMNS = ["sample_id", "status", "label", "prediction", "top5_correct", "success"]
 
 
-Count = Annotated[int, Field(ge=0)]
+_Count = Annotated[int, Field(ge=0)]
 
 
 class SignCounts(Record):
     """Correct samples by sign choice: one count per k from 1, or one per tap."""
 
-    both: tuple[Count, ...]
-    positive: tuple[Count, ...]
-    negative: tuple[Count, ...]
+    both: tuple[_Count, ...]
+    positive: tuple[_Count, ...]
+    negative: tuple[_Count, ...]
 
     def of(self, signs: str) -> tuple[int, ...]:
         """Return the counts of one sign choice."""
@@ -61,9 +61,9 @@ class GroupCounts(Record):
         tap_top5: the same as `top5` for every tap alone, in execution order.
     """
 
-    n: Count
-    softmax_top1: Count
-    softmax_top5: Count
+    n: _Count
+    softmax_top1: _Count
+    softmax_top5: _Count
     top1: SignCounts
     top5: SignCounts
     tap_top1: SignCounts
@@ -94,7 +94,7 @@ class VoteSummary(Record):
         missing_blocks: blocks that the element was finalised without.
     """
 
-    failed: Count
+    failed: _Count
     attacked: bool
     all: GroupCounts
     success: GroupCounts
@@ -190,7 +190,7 @@ def vote_rows(votes: BlockElement) -> Iterator[VoteRows]:
 
 
 def _hits(ranks: NDArray[np.int32], top: int) -> SignCounts:
-    """Count the `ranks`, (samples, signs, k or tap), that are among the best `top`."""
+    """_Count the `ranks`, (samples, signs, k or tap), that are among the best `top`."""
     hits = (ranks <= top).sum(axis=0).tolist()
     return SignCounts(**dict(zip(SIGN_CHOICES, map(tuple, hits), strict=True)))
 
