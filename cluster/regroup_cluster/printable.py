@@ -13,7 +13,7 @@ from regroup_store.secrets import without_secrets
 # Controls (C0 without tab and newline, DEL, C1), lone surrogates, separators of lines, and what
 # changes the direction of writing or is not seen at all.
 _UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ud800-\udfff\ufeff"
     "\U000e0000-\U000e007f]"
 )
 
