@@ -45,7 +45,9 @@ def test_what_acts_is_spelt_out(text: str) -> None:
     assert re.fullmatch(r"a.*\\[xuU][0-9a-f]{2,8}.*b", shown)
 
 
-@pytest.mark.parametrize("text", ["naïve 猫 🐈", "a\tb\nc", "e\u0301", "\u0645\u06cc\u200c\u062e", "[red]", "\\x1b"])
+@pytest.mark.parametrize(
+    "text", ["naïve 猫 🐈", "a\tb\nc", "e\u0301", "\u0645\u06cc\u200c\u062e", "[red]", "\\x1b"]
+)
 def test_what_is_seen_stays_as_it_is(text: str) -> None:
     assert printable(text) == text
 
