@@ -14,10 +14,10 @@ LARGEST_HEADER = 1 << 20
 class TooLargeError(OSError):
     """A sample has more bytes than it may cost; the message begins with a verb."""
 
-    def __init__(self, size: int, largest: int) -> None:
-        super().__init__(f"has {size} bytes, {above(largest)}")
+    def __init__(self, size: int, largest: int, part: str = "", what: str = "has") -> None:
+        super().__init__(f"{what} {size} bytes, {above(largest, part)}")
 
 
-def above(largest: int) -> str:
-    """Say which limit is passed, and the option that raises it."""
-    return f"above the limit of {largest >> 20} MB per sample (--sample-memory)"
+def above(largest: int, part: str = "") -> str:
+    """Say which limit, or which part of it, is passed, and the option that raises it."""
+    return f"above {part}the limit of {largest >> 20} MB per sample (--sample-memory)"

@@ -144,7 +144,7 @@ class ParquetSource:
         try:
             data = self._row_group(name, group).row(row)
         except TooLargeError as error:
-            return OSError(f"{locator}: a page of its row group {error}")
+            return OSError(f"{locator} {error}")
         except (OSError, pa.ArrowException) as error:
             return unreadable(locator, error)
         return OSError(f"{locator} has no image bytes") if data is None else data

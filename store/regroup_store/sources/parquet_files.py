@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 
 from regroup_store.errors import StoreUsageError
 from regroup_store.sources.limits import TooLargeError, above
-from regroup_store.sources.parquet_pages import largest_page
+from regroup_store.sources.parquet_pages import PageSizes, page_sizes
 from regroup_store.sources.source import MAX_CLASSES, error_message
 
 if TYPE_CHECKING:
@@ -22,11 +23,9 @@ if TYPE_CHECKING:
 
 IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels")
-# A page is in memory packed and unpacked, a dictionary twice, and the rows made of them as well.
-PARTS = 6
 # Of the limit; a parsed footer takes some thirty times its bytes.
 FOOTER_PARTS = 32
-_LABELS_AT_ONCE = 1 << 16
+_LABELS_AT_ONCE = _ROWS_AT_ONCE = 1 << 16
 _BUFFER = 1 << 16
 _UNREADABLE = (OSError, pa.ArrowException)
 
@@ -44,6 +43,7 @@ class DatasetFile:
         label_column: name of the column of labels.
         class_names: of its ClassLabel, empty where there is none.
         largest: bytes that a sample, a page or a part of a row group may cost.
+        known: sizes of the pages of columns of row groups that were looked at.
     """
 
     name: str
@@ -54,6 +54,7 @@ class DatasetFile:
     label_column: str
     class_names: tuple[str, ...]
     largest: int
+    known: dict[tuple[str, int], PageSizes] = field(default_factory=dict)
 
     def labels(self, fs: Any) -> Iterator[int]:
         """Label of every row.
@@ -64,7 +65,7 @@ class DatasetFile:
         row = 0
         try:
             for group in range(len(self.starts) - 1):
-                for part in self._parts(fs, self.label_column, group, _LABELS_AT_ONCE):
+                for part in self.column(fs, self.label_column, group).parts(_LABELS_AT_ONCE):
                     for label in part.to_pylist():
                         yield self._class_index(row, label)
                         row += 1
@@ -81,7 +82,8 @@ class DatasetFile:
         Raises:
             OSError: it cannot be read, or has a page that is too large.
         """
-        return GroupImages(self, fs, group)
+        rows = self.starts[group + 1] - self.starts[group]
+        return GroupImages(self.column(fs, self.image_column, group), max(1, rows))
 
     def _class_index(self, row: int, label: int | None) -> int:
         if label is None or not 0 <= label < MAX_CLASSES:
@@ -93,27 +95,70 @@ class DatasetFile:
             )
         return label
 
-    def _parts(self, fs: Any, column: str, group: int, rows: int) -> Iterator[pa.Array]:
-        """A column of a row group, at most `rows` at a time, and fewer where rows may be large."""
-        page = self._page(fs, column, group)
-        if page > (most := self.largest // PARTS):
-            raise TooLargeError(page * PARTS, self.largest)
-        with fs.open(self.path, "rb") as file:
+    def column(self, fs: Any, name: str, group: int) -> GroupColumn:
+        """Return a column of one row group.
+
+        Raises:
+            OSError: its pages cannot be read, or a row of it would be too large.
+        """
+        found = self.footer.row_group(group)
+        chunks = (found.column(number) for number in range(found.num_columns))
+        chunk = next((each for each in chunks if each.path_in_schema == name), None)
+        if chunk is None:
+            raise StoreUsageError(f"{self.path} has no column {name!r} in row group {group}")
+        if (name, group) not in self.known:
+            sizes = page_sizes(fs, self.path, chunk) if found.num_rows else PageSizes()
+            self.known[name, group] = sizes
+        sizes = self.known[name, group]
+        if (cost := sizes.cost(1)) > self.largest:
+            raise TooLargeError(cost, self.largest, what="is of a row group that takes")
+        return GroupColumn(self, fs, name, group, sizes)
+
+
+@dataclass(frozen=True)
+class GroupColumn:
+    """A column of one row group.
+
+    Attributes:
+        file: of the row group.
+        fs: the file system.
+        name: Parquet path of the column.
+        group: number of the row group.
+        sizes: of its pages.
+    """
+
+    file: DatasetFile
+    fs: Any
+    name: str
+    group: int
+    sizes: PageSizes
+
+    @cached_property
+    def at_once(self) -> int:
+        """How many rows are read at once: half of the limit is for what is kept, if that goes."""
+        counts = [_ROWS_AT_ONCE >> halved for halved in range(_ROWS_AT_ONCE.bit_length())]
+        costs = {rows: self.sizes.cost(rows) for rows in counts}
+        largest = self.file.largest
+        fitting = (n for most in (largest // 2, largest) for n in counts if costs[n] <= most)
+        return next(fitting, 1)
+
+    @property
+    def left(self) -> int:
+        """Bytes that may be kept while more is read."""
+        return (self.file.largest - self.sizes.cost(self.at_once)) // 2
+
+    def parts(self, rows: int) -> Iterator[pa.Array]:
+        """Yield the column, at most `rows` at a time, and fewer where rows may be large."""
+        with opened(self.fs, self.file.path) as file:
             # Without a buffer size an entire column of the row group would be read at once.
-            reader = pq.ParquetFile(file, metadata=self.footer, buffer_size=_BUFFER)
-            at_once = max(1, min(rows, most // max(1, page)))
+            reader = pq.ParquetFile(file, metadata=self.file.footer, buffer_size=_BUFFER)
             for batch in reader.iter_batches(
-                at_once, row_groups=[group], columns=[column], use_threads=False
+                min(rows, self.at_once),
+                row_groups=[self.group],
+                columns=[self.name],
+                use_threads=False,
             ):
                 yield batch.column(0)
-
-    def _page(self, fs: Any, column: str, group: int) -> int:
-        """Bytes of the largest page of a column: no row of it is larger."""
-        found = self.footer.row_group(group)
-        for number in range(found.num_columns):
-            if (chunk := found.column(number)).path_in_schema == column:
-                return largest_page(fs, self.path, chunk)
-        raise StoreUsageError(f"{self.path} has no column {column!r} in row group {group}")
 
 
 @dataclass
@@ -123,9 +168,8 @@ class GroupImages:
     Rows are asked for in order, as a rule. What comes before the part that is kept is read anew.
     """
 
-    file: DatasetFile
-    fs: Any
-    group: int
+    column: GroupColumn
+    rows: int
     _lock: Lock = field(default_factory=Lock)
     _first: int = 0
     _kept: list[pa.Array] = field(default_factory=list)
@@ -139,35 +183,51 @@ class GroupImages:
         """
         with self._lock:  # a thread that prefetches may read, too
             if self._rest is None or row < self._first:
-                self._restart()
-            place = self._first
-            for part in self._kept:
-                if row < place + len(part):
-                    return _bytes_at(part, row - place)
-                place += len(part)
-            return self._read_on(row, place)
+                self._first, self._kept = 0, []
+                self._rest = self.column.parts(self.rows)
+            try:
+                return self._found(row)
+            except _UNREADABLE:
+                self._rest = None
+                raise
 
-    def _restart(self) -> None:
-        rows = self.file.starts[self.group + 1] - self.file.starts[self.group]
-        self._first, self._kept = 0, []
-        self._rest = self.file._parts(self.fs, self.file.image_column, self.group, max(1, rows))
+    def _found(self, row: int) -> bytes | None:
+        place = self._first
+        for part in self._kept:
+            if row < place + len(part):
+                return self._bytes(part, row - place)
+            place += len(part)
+        return self._read_on(row, place)
 
     def _read_on(self, row: int, place: int) -> bytes | None:
         """Read parts up to the one with `row`; of those before, as many are kept as fit."""
         for part in self._rest or ():
             self._kept.append(part)
-            while sum(each.nbytes for each in self._kept[:-1]) > self.file.largest // PARTS:
+            while self.kept_bytes(part) > self.column.left:
                 self._first += len(self._kept.pop(0))
             if row < place + len(part):
-                return _bytes_at(part, row - place)
+                return self._bytes(part, row - place)
             place += len(part)
         raise OSError("the row group has fewer rows than the file says")
 
+    def kept_bytes(self, part: pa.Array) -> int:
+        """Bytes of what is kept besides `part`."""
+        return sum(each.nbytes for each in self._kept if each is not part)
 
-def _bytes_at(part: pa.Array, row: int) -> bytes | None:
-    column = pc.struct_field(part, "bytes") if pa.types.is_struct(part.type) else part
-    data = column[row].as_py()
-    return None if data is None else bytes(data)
+    def _bytes(self, part: pa.Array, row: int) -> bytes | None:
+        column = pc.struct_field(part, "bytes") if pa.types.is_struct(part.type) else part
+        if not (found := column[row]).is_valid:
+            return None
+        size = pc.binary_length(found).as_py()
+        largest = self.column.file.largest
+        if size > largest - self.column.sizes.held - part.nbytes - self.kept_bytes(part):
+            raise TooLargeError(size, largest, "what is left of ")
+        return bytes(found.as_py())
+
+
+def opened(fs: Any, path: str) -> Any:
+    """Open a file for Arrow: one on this machine without Python's copies of what is read."""
+    return pa.OSFile(path) if "file" in fs.protocol else fs.open(path, "rb")
 
 
 def open_file(fs: Any, name: str, path: str, label_column: str | None, largest: int) -> DatasetFile:
@@ -209,8 +269,8 @@ def _check_footer(file: Any, path: str, largest: int) -> None:
     file.seek(0)
     if size >= length + 8 and length > largest // FOOTER_PARTS:
         raise StoreUsageError(
-            f"{path} has a footer of {length} bytes, {above(largest)}; write it with fewer columns "
-            "and row groups"
+            f"{path} has a footer of {length} bytes, {above(largest, 'a part of ')}; write it with "
+            "fewer columns and row groups"
         )
 
 

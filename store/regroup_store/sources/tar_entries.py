@@ -25,7 +25,7 @@ _COMPRESSED = {
     b"BZh": ("bzip2", "bunzip2"),
 }
 # tarfile raises nearly anything on damaged headers.
-_DAMAGE = (OSError, ValueError, ArithmeticError, LookupError, TypeError, RecursionError)
+_DAMAGE = (OSError, ValueError, ArithmeticError, LookupError, TypeError)
 
 
 class HeaderFile:
@@ -104,6 +104,10 @@ def _one_archive(
         if last == _FIRST:
             raise StoreUsageError(_no_tar(file, archive, start, error)) from error
         raise _cut_short(archive, f"after {last}: {error_message(error)}") from error
+    except RecursionError as error:  # tarfile reads a header within the one before
+        raise StoreUsageError(
+            f"{archive} has hundreds of headers before one file; copy or make the archive again"
+        ) from error
     except _DAMAGE as error:
         raise StoreUsageError(f"{archive} cannot be read: {error_message(error)}") from error
 
