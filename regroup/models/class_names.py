@@ -39,10 +39,10 @@ def network_class_names(network: nn.Module, outputs: int, model: str) -> tuple[s
     Raises:
         ConfigurationError: `class_names` cannot be read, or are not one different name per output.
     """
-    given = getattr(network, "class_names", None)
-    if given is None:
-        return _kept_elsewhere(network, outputs)
     try:
+        given = _attribute(network, "class_names")
+        if given is None:
+            return _kept_elsewhere(network, outputs)
         names = read_class_names(given)
     except ConfigurationError as error:
         raise ConfigurationError(f"model {model}: {error}") from error
@@ -86,13 +86,27 @@ def read_class_names(given: object) -> tuple[str, ...]:
     return tuple(_name(each) for each in given)
 
 
+def _attribute(of: object, name: str) -> Any:
+    """Return a member of a dictionary or an attribute, None where there is none."""
+    try:
+        return of.get(name) if isinstance(of, dict) else getattr(of, name, None)
+    except Exception as error:  # a property of the user's own may raise anything
+        raise ConfigurationError(
+            f"its attribute {name} fails ({_told(error)}): give the names themselves"
+        ) from error
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
 def _called(given: Callable[..., object]) -> object:
     try:
         return given()
     except Exception as error:  # the user's code may raise anything
         raise ConfigurationError(
-            f"class_names is a function that fails without arguments ({type(error).__name__}: "
-            f"{error}): give the names themselves"
+            f"class_names is a function that fails without arguments ({_told(error)}): give the "
+            "names themselves"
         ) from error
 
 
@@ -159,14 +173,14 @@ def _name(value: Any) -> str:
 def _kept_elsewhere(network: nn.Module, outputs: int) -> tuple[str, ...] | None:
     """Return names that some library left on the network, where they fit its outputs."""
     for place in _PLACES:
-        given: Any = network
-        for part in place.split("."):
-            given = given.get(part) if isinstance(given, dict) else getattr(given, part, None)
-        if given is None or callable(given) or isinstance(given, str):
-            continue  # `classes` may be anything here
-        if place == "names" and not isinstance(given, Mapping):
-            continue
-        with suppress(ConfigurationError, TypeError, ValueError):
+        with suppress(ConfigurationError, TypeError, ValueError):  # `classes` may be anything here
+            given: Any = network
+            for part in place.split("."):
+                given = _attribute(given, part)
+            if given is None or callable(given) or isinstance(given, str):
+                continue
+            if place == "names" and not isinstance(given, Mapping):
+                continue
             names = read_class_names(given)
             if len(set(names)) == len(names) == outputs and not numbered_in_order(names):
                 return names

@@ -14,7 +14,7 @@ from regroup.images.preprocessing import INTERPOLATIONS, Interpolation, Preproce
 from regroup.models.assemble import BuiltNetwork
 from regroup.models.class_names import network_class_names
 from regroup.models.classifier import Normalisation
-from regroup.models.imagenet import imagenet_names
+from regroup.models.imagenet import IMAGENET_CLASSES, imagenet_names
 from regroup.models.weights import Weights, build_seeded, fitted, read_or_random, state_sha256
 
 if TYPE_CHECKING:
@@ -55,12 +55,20 @@ def build_timm(spec: ModelSpec) -> BuiltNetwork:
         )
     config = timm.data.resolve_model_data_config(network)
     normalisation = Normalisation(tuple(config["mean"]), tuple(config["std"]))
-    names = network_class_names(network, classes, spec.name) or imagenet_names(classes)
+    names = network_class_names(network, classes, spec.name) or _wnids(timm, network, classes)
     own = _placeless(network, spec.name)
     return BuiltNetwork(
         network, own, classes, weights.sha256, _preprocessing(spec, config), normalisation, names,
         weights.notes, name=own,
     )  # fmt: skip
+
+
+def _wnids(timm: Any, network: nn.Module, classes: int) -> tuple[str, ...] | None:
+    """Return the wnids of a network of one of ImageNet's larger sets, or of its 1000 classes."""
+    infer = getattr(timm.data, "infer_imagenet_subset", None)
+    subset = infer(network) if infer and classes > IMAGENET_CLASSES else None
+    names = tuple(timm.data.ImageNetInfo(subset).label_names()) if subset else ()
+    return names if len(set(names)) == classes else imagenet_names(classes)
 
 
 def _placeless(network: nn.Module, name: str) -> str:

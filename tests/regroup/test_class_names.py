@@ -101,6 +101,22 @@ def test_names_are_found_where_libraries_keep_them(
     assert network_class_names(network(**attributes), 2, "m:f") == expected
 
 
+class Failing(nn.Identity):
+    @property
+    def class_names(self) -> list[str]:
+        raise OSError("no\nfile")
+
+    @property
+    def classes(self) -> list[str]:
+        raise RuntimeError
+
+
+def test_attributes_that_fail_are_one_sentence() -> None:
+    with pytest.raises(ConfigurationError, match=r"m:f: .* \(OSError: no file\)"):
+        network_class_names(Failing(), 2, "m:f")
+    assert network_class_names(network(class_names=None, names=7), 2, "m:f") is None
+
+
 def test_imagenets_names_with_repetitions_are_its_wnids() -> None:
     names = [
         {"crane bird": "crane"}.get(name, name)
