@@ -138,6 +138,7 @@ def test_a_study_whose_names_do_not_match_is_refused_in_its_line(
     )
     study.write_text(text)
     told = refusal(run("run", study))
-    assert "study.toml:10" in told
+    assert "study.toml, line 10: datasets.val: " in told
     assert "'x', 'y', 'z'" in told
+    assert 'model.labels = "position"' in told
     assert not (tmp_path / "s").exists()

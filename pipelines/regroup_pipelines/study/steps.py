@@ -148,7 +148,8 @@ class StudySteps:
             try:
                 log_labels(names, name, network)
             except UsageError as error:
-                raise MistakeError(("datasets", name), str(error)) from error
+                text = str(error).replace("--labels position", 'model.labels = "position"')
+                raise MistakeError(("datasets", name), text) from error
             if self.study.model.classes == "dataset" and name == self.study.used[0]:
                 # Restricted to the classes of the first, which `_check_datasets` found in the rest.
                 network = replace(
