@@ -21,7 +21,7 @@ class ConfigurationError(RegroupError):
     exit_status = 2
 
 
-def one_line(text: object) -> str:
+def plain_line(text: object) -> str:
     """Return a text from elsewhere, such as an exception's, as part of a sentence.
 
     On one line, without a full stop, terminal sequences and characters that are not printed, and of

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".pth.tar")
 # Where training programs put state dicts. An average of the weights comes before the weights.
@@ -39,10 +39,10 @@ _SAVE = (
     "{state}.items() if torch.is_tensor(v)}}, {output})"
 )
 
-State = Mapping[str, Any]
+StateDict = Mapping[str, Any]
 
 
-def read_state(path: Path) -> tuple[State, dict[str, str], tuple[str, ...]]:
+def read_state(path: Path) -> tuple[StateDict, dict[str, str], tuple[str, ...]]:
     """Return a file's state dict, its metadata, and notes on what was chosen.
 
     The kind is told by the content: safetensors, or what `torch.save` wrote.
@@ -82,7 +82,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, AttributeError) as error:
         raise ConfigurationError(
-            f"weights file {path} cannot be read: {one_line(error)}: it is damaged or no "
+            f"weights file {path} cannot be read: {plain_line(error)}: it is damaged or no "
             "safetensors file, so copy or save it again"
         ) from error
 
@@ -157,7 +157,7 @@ def _command(before: str, state: str, path: Path) -> str:
     return f"python -c {shlex.quote(code)}"
 
 
-def state_in(loaded: Any, path: Path) -> tuple[State, tuple[str, ...]]:
+def state_in(loaded: Any, path: Path) -> tuple[StateDict, tuple[str, ...]]:
     """Return the state dict in what a file holds, and a note where another was there too.
 
     Averaged weights (EMA) come before the weights that they are averages of.

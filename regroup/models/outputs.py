@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 
 # What logits are called in dictionaries, besides "logits" itself.
 _KEYS = frozenset({"out", "output", "outputs", "pred", "preds", "prediction", "predictions"})
@@ -69,7 +69,7 @@ def _only_key(fitting: Mapping[str, object]) -> str:
     named = [key for key in fitting if key.lower() in _KEYS]
     if len(named) != 1:
         raise ConfigurationError(
-            f"the model returned a dictionary in which {one_line(', '.join(sorted(fitting)))} "
+            f"the model returned a dictionary in which {plain_line(', '.join(sorted(fitting)))} "
             'could each be the logits: call them "logits", or return them alone'
         )
     return named[0]
@@ -85,7 +85,7 @@ def _shown(output: object, parts: Mapping[str, object]) -> str:
         return each[""]
     if isinstance(output, Mapping):
         each = {key: f"{key}: {part}" for key, part in each.items()}
-    inside = one_line(", ".join(each.values()))
+    inside = plain_line(", ".join(each.values()))
     kind = type(output).__name__
     return kind if inside in ("", kind) else f"{kind} ({inside})"
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 from regroup.models.outputs import logits_of
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def probe_logits(classifier: Classifier) -> Tensor:
             output = classifier.network(inputs.contiguous(memory_format=layout))
             logits = logits_of(output, PROBE_IMAGES)
         except Exception as error:  # the user's code may raise anything
-            reason = one_line(f"{type(error).__name__}: {error}")
+            reason = plain_line(f"{type(error).__name__}: {error}")
             raise ConfigurationError(
                 f"model {classifier.name} fails on two images of noise of "
                 f"{tuple(pixels.shape[1:])}: {reason}"

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from regroup.models.checkpoints import State
+    from regroup.models.checkpoints import StateDict
 
 # Names that wrappers add anywhere: torch.compile, DataParallel, FSDP, activation checkpoints.
 _WRAPPERS = frozenset({"_orig_mod", "module", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
@@ -20,7 +20,9 @@ _AVERAGED = "n_averaged"  # beside the `module.` of torch.optim.swa_utils.Averag
 _COUNTER = "num_batches_tracked"  # files of before torch 0.4.1 lack it, and nothing reads it
 
 
-def matched(expected: State, given: State, source: str) -> tuple[dict[str, Any], tuple[str, ...]]:
+def matched(
+    expected: StateDict, given: StateDict, source: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the tensors of a file under the network's names, and notes on what was left out.
 
     Names of wrappers do not count, on either side. The names may lie behind any prefix (`model.`,
@@ -48,7 +50,7 @@ def matched(expected: State, given: State, source: str) -> tuple[dict[str, Any],
     return {names.get(name, name): tensor for name, tensor in behind.items()}, notes
 
 
-def _bare(keys: State) -> dict[str, str]:
+def _bare(keys: StateDict) -> dict[str, str]:
     """Return the keys by their names without wrappers; as they are where two become one."""
     own = {key: [part for part in key.split(".") if part not in _WRAPPERS] for key in keys}
     names = {".".join(parts): key for key, parts in own.items()}
@@ -66,7 +68,7 @@ def _prefix(
     if "" in whole or not whole:
         return ("" if "" in whole or not found else found.most_common(1)[0][0]), ()
     if len(whole) > 1 and len(averages) != 1:
-        places = one_line(", ".join(f"{prefix}*" for prefix in sorted(whole)))
+        places = plain_line(", ".join(f"{prefix}*" for prefix in sorted(whole)))
         raise ConfigurationError(
             f"weights file {source} holds the network several times, behind {places}: save the one "
             "that you mean alone"
@@ -86,7 +88,7 @@ def _alike(one: Any, other: Any) -> bool:
     return not isinstance(one, Tensor) or (isinstance(other, Tensor) and one.shape == other.shape)
 
 
-def head_classes(expected: State, given: State, classes: int) -> int | None:
+def head_classes(expected: StateDict, given: StateDict, classes: int) -> int | None:
     """Return the number of classes of a file that differs from the network in that alone.
 
     That is: all tensors of another shape have another axis 0 than `classes`, all the same.
@@ -105,5 +107,5 @@ def head_classes(expected: State, given: State, classes: int) -> int | None:
 
 def shown(names: list[str], limit: int = 3) -> str:
     """Return the first few names."""
-    few = one_line(", ".join(names[:limit]))
+    few = plain_line(", ".join(names[:limit]))
     return few if len(names) <= limit else f"{few} and {len(names) - limit} more"

@@ -9,7 +9,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 from regroup.images.preprocessing import INTERPOLATIONS, Interpolation, Preprocessing
 from regroup.models.assemble import BuiltNetwork
 from regroup.models.class_names import network_class_names
@@ -134,7 +134,7 @@ def _create(timm: Any, spec: ModelSpec, name: str, classes: int | None) -> nn.Mo
     except Exception as error:  # timm, the hub and the network raise many types
         what = "with timm's own weights " if spec.weights is None else ""
         raise ConfigurationError(
-            f"{spec.name} cannot be made {what}({type(error).__name__}: {one_line(error)}): give "
+            f"{spec.name} cannot be made {what}({type(error).__name__}: {plain_line(error)}): give "
             "a local weights file (.safetensors, .pth, .pt), a folder as timm:local-dir:PATH, or "
             "another name"
         ) from error

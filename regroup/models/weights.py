@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 from regroup.models.checkpoints import SUFFIXES, check_file, read_state
 from regroup.models.spec import RANDOM_WEIGHTS
 from regroup.models.state_names import head_classes, matched, shown
@@ -55,7 +55,7 @@ def read_weights(path: str | Path) -> Weights:
         return Weights(str(path), tensors, file_sha256(path), metadata, notes)
     except OSError as error:
         raise ConfigurationError(
-            f"weights file {path} cannot be read: {error.strerror or one_line(error)}"
+            f"weights file {path} cannot be read: {error.strerror or plain_line(error)}"
         ) from error
 
 
@@ -115,7 +115,7 @@ def tensor_bytes(name: str, tensor: Tensor) -> Iterator[Any]:
     except (RuntimeError, TypeError, NotImplementedError) as error:
         raise ConfigurationError(
             f"the network's tensor {name} ({type(tensor).__name__}) cannot be read: "
-            f"{one_line(error)}: make it a plain tensor"
+            f"{plain_line(error)}: make it a plain tensor"
         ) from error
 
 

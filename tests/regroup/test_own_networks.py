@@ -8,7 +8,7 @@ import torch
 
 from regroup.accumulators import Extractor
 from regroup.attacks.network import AttackedNetwork, cross_entropy
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 from regroup.models import ModelSpec, load_classifier
 from tests.regroup import own_networks
 
@@ -256,5 +256,5 @@ def test_a_factory_that_takes_a_number_of_classes_gets_it() -> None:
 
 def test_text_from_elsewhere_is_one_printable_line() -> None:
     hostile = "a\x1b[1;31mb\x1b[0m\n\tc\x9b2Kd\x1b]8;;http://x\x1b\\e\u202ef\x00g."
-    assert one_line(hostile) == "ab cde f g"
-    assert len(one_line("x" * 1000)) == 300
+    assert plain_line(hostile) == "ab cde f g"
+    assert len(plain_line("x" * 1000)) == 300

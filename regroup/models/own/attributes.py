@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from regroup.errors import ConfigurationError, one_line
+from regroup.errors import ConfigurationError, plain_line
 from regroup.images.preprocessing import Preprocessing
 from regroup.models.classifier import Normalisation
 
@@ -65,7 +65,7 @@ def preprocessing_of_module(network: nn.Module, model: str) -> Preprocessing | N
     value = said(network, "preprocessing")
     if value is None or isinstance(value, Preprocessing):
         return value
-    shown = one_line(value) if isinstance(value, int | float | str) else type(value).__name__
+    shown = plain_line(value) if isinstance(value, int | float | str) else type(value).__name__
     raise ConfigurationError(
         f"model {model}: preprocessing is {shown}: give a regroup.images.preprocessing."
         "Preprocessing(crop, resize), or leave it out and give --crop and --resize"
@@ -81,7 +81,7 @@ def _channels(
         numbers = torch.as_tensor(value, dtype=torch.float64).detach().flatten().tolist()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ConfigurationError(
-            f"{what} is {type(value).__name__} ({one_line(error)}): give three numbers, or one"
+            f"{what} is {type(value).__name__} ({plain_line(error)}): give three numbers, or one"
         ) from error
     if len(numbers) not in (1, 3):
         raise ConfigurationError(f"{what} has {len(numbers)} values: give three numbers, or one")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from regroup.errors import ConfigurationError, RegroupError, one_line
+from regroup.errors import ConfigurationError, RegroupError, plain_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ def made_network(spec: ModelSpec) -> nn.Module:
 
 def reason_of(error: BaseException) -> str:
     """Return an exception of somebody's code on one line, with the line of theirs that raised."""
-    said = one_line(error)
+    said = plain_line(error)
     kind = "" if isinstance(error, ImportError) and said else type(error).__name__
     place = "" if isinstance(error, SyntaxError) else _place(error)
     text = ": ".join(part for part in (kind, said) if part)
@@ -76,7 +76,7 @@ def refused_failures(what: str, advice: str = "") -> Iterator[None]:
         if isinstance(stop.code, int) and stop.code > _SIGNALLED:
             raise
         raise ConfigurationError(
-            f"{what}: it calls sys.exit ({one_line(stop.code)}): a module that is imported must "
+            f"{what}: it calls sys.exit ({plain_line(stop.code)}): a module that is imported must "
             'not; put what runs as a program under if __name__ == "__main__"'
         ) from stop
     except BaseException as error:
@@ -185,7 +185,7 @@ def _options(spec: ModelSpec, factory: Callable[..., object]) -> dict[str, int]:
         signature.bind(**options)
     except TypeError as error:
         raise ConfigurationError(
-            f"model {spec.name} takes arguments ({one_line(error)}): give a function that needs "
+            f"model {spec.name} takes arguments ({plain_line(error)}): give a function that needs "
             "none and makes the network"
         ) from error
     return options
@@ -200,4 +200,6 @@ def _place(error: BaseException) -> str:
         if not frame.filename.startswith(("<", standard, str(_OURS)))
         and "site-packages" not in frame.filename
     ]
-    return f"{one_line(Path(frames[-1].filename).name)}, line {frames[-1].lineno}" if frames else ""
+    return (
+        f"{plain_line(Path(frames[-1].filename).name)}, line {frames[-1].lineno}" if frames else ""
+    )
