@@ -67,7 +67,7 @@ def recorded_logits(logits: Tensor) -> Logits:
     )
 
 
-def difference(logits: Logits, recorded: Logits) -> float:
+def logit_difference(logits: Logits, recorded: Logits) -> float:
     """Return the largest difference of logits to recorded ones, as a share of the largest.
 
     Infinite where their shapes, or what is finite, differ.
@@ -89,7 +89,7 @@ def require_repeatable(classifier: Classifier) -> None:
     """
     with torch.random.fork_rng(devices=[]):
         first, second = (recorded_logits(probe_logits(classifier)) for _ in range(2))
-    noise = difference(second, first)
+    noise = logit_difference(second, first)
     if noise > PASS_TOLERANCE:
         raise ConfigurationError(
             f"model {classifier.name} gives other logits for the same images in a second pass (by "

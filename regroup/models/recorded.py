@@ -10,7 +10,7 @@ from regroup.models.probe import (
     PROBE_SEED,
     TOLERANCE,
     Logits,
-    difference,
+    logit_difference,
     probe_logits,
     recorded_logits,
 )
@@ -81,7 +81,7 @@ class RecordedModel:
         if self.logits is None:
             return
         now = recorded_logits(probe_logits(classifier))
-        if (found := difference(now, self.logits)) > TOLERANCE:
+        if (found := logit_difference(now, self.logits)) > TOLERANCE:
             raise ChangedModelError(
                 f"the model {classifier.name} that was loaded here gives other logits than where "
                 f"the command began (by {found:.1g} of the largest): it reads something that is "

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from regroup.models.probe import TOLERANCE, difference
+from regroup.models.probe import TOLERANCE, logit_difference
 from regroup_pipelines.errors import UsageError
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def require_same_logits(network: Network, manifest: Mapping[str, Any], what: str
     """
     then = probe_of(manifest).get("probe", {}).get("logits")
     now = network.spec.recorded.logits if network.spec.recorded else None
-    if then is None or now is None or (found := difference(now, then)) <= TOLERANCE:
+    if then is None or now is None or (found := logit_difference(now, then)) <= TOLERANCE:
         return
     raise UsageError(
         f"the model {network.spec.name} gives other logits than when {what} was made (by "
