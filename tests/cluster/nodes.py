@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import pytest
+
 from regroup_cluster.dispatch.blocks import (
     BlockOutcome,
     BlockReport,
@@ -27,8 +29,11 @@ from regroup_cluster.dispatch.blocks import (
 )
 from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.resources import WorkerResources
+from tests.cluster.jumping_clock import jump_when
 
 PATIENCE_S = 60
+# A file in the folder of the work: the driver's clock jumps ahead once it is there.
+LATER = "later"
 # A lost node is known within about three seconds, not Ray's thirty.
 QUICK_HEALTH_CHECKS = {
     "RAY_health_check_initial_delay_ms": "1000",
@@ -196,10 +201,12 @@ def dispatch(
     from tests.cluster.workers import dispatch_to_actors
 
     seen, started, blocks = Seen(), time.monotonic(), range(work.blocks)
-    if way == "actors":
-        report = dispatch_to_actors(work, blocks, resources, policy, seen)
-    else:
-        report = dispatch_as_tasks(work, blocks, resources, policy, seen)
+    with pytest.MonkeyPatch.context() as patch:
+        jump_when(patch, lambda: int((work.folder / LATER).exists()))
+        if way == "actors":
+            report = dispatch_to_actors(work, blocks, resources, policy, seen)
+        else:
+            report = dispatch_as_tasks(work, blocks, resources, policy, seen)
     return Outcome(report, seen.retries, time.monotonic() - started)
 
 

@@ -24,7 +24,7 @@ from regroup_pipelines.steps.demo_model import train_demo_model
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-START_S, JOB_S = 60, 90
+START_S, JOB_S = 120, 200
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 LOOPBACK = "127.0.0.2"  # Ray replaces 127.0.0.1 by the machine's external address
 
