@@ -5,6 +5,7 @@ docs/upgrading.md is the table; each of its kinds of change that this store can 
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,18 @@ def test_replaced_weights_are_said(now: OldStore, monkeypatch: pytest.MonkeyPatc
     save_file({name: 2 * tensor for name, tensor in load_file(weights).items()}, weights)
     (sentence,) = planned(now)["made_anew"]
     assert "but the weights were replaced since" in sentence
+
+
+def test_the_overview_has_a_row_for_each_kind_of_change() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "upgrading.md").read_text()
+    overview, _, sections = text.partition("\n## ")
+    heads = [
+        line.removeprefix("## ") for line in f"## {sections}".splitlines() if line[:3] == "## "
+    ]
+    rows = re.findall(r"^\| \[(.+?)\]\(#(.+?)\)", overview, re.MULTILINE)
+    assert [head for head, _ in rows] == heads
+    for head, anchor in rows:
+        assert anchor == head.lower().replace("'", "").replace(" ", "-")
 
 
 # ---- networks of ours
