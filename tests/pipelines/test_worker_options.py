@@ -33,6 +33,8 @@ def test_another_word_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (("--decoder", "cuda"), "decoder cuda: images can be decoded on a GPU only"),
         (("--decode-workers", "-1"), "-1 decode workers: give 0"),
+        (("--sample-memory", "0"), "--sample-memory 0: give at least 1 MB"),
+        (("--label-column", "fine"), "names a column of labels ('fine'), which only datasets of"),
     ],
 )
 def test_decoding_that_a_worker_cannot_do_is_one_sentence(

@@ -125,3 +125,30 @@ def test_a_part_size_of_another_writer_is_followed(
     SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits")
     monkeypatch.setattr(row_tables, "PART_ROWS", 100)
     assert SampleIndex.open(any_store, "a").rows(slice(4, 6)).equals(rows(6).slice(4))
+
+
+def test_deep_images_give_another_fingerprint_and_nothing_else_does() -> None:
+    store = memory_store()
+    plain = SampleIndex.write(store, "a", [rows(6)], CLASSES, "digits", deep=lambda: False)
+    before = SampleIndex.write(memory_store(), "a", [rows(6)], CLASSES, "digits")
+    deep = SampleIndex.write(store, "a", [rows(6)], CLASSES, "digits", deep=lambda: True)
+    assert (plain.fingerprint, plain.deep) == (before.fingerprint, False)
+    assert (deep.fingerprint == plain.fingerprint, deep.deep) == (False, True)
+    assert deep.derive(store, "part", [1, 0], {}).deep
+    assert not plain.derive(store, "part", [1, 0], {}).deep
+
+
+def test_what_was_left_out_is_recorded_anew_and_not_hashed(any_store: Store) -> None:
+    def written(left_out: dict[str, object]) -> SampleIndex:
+        recorded = {"left_out": left_out}
+        return SampleIndex.write(any_store, "a", [rows(6)], CLASSES, "digits", recorded)
+
+    first = written({})
+    before = snapshot(any_store)
+    assert written({}).left_out == {}
+    assert snapshot(any_store) == before  # nothing is written again
+    hidden: dict[str, object] = {"hidden": {"count": 2, "first": [".a", ".b"]}}
+    second = written(hidden)
+    assert (second.fingerprint, second.left_out) == (first.fingerprint, hidden)
+    assert SampleIndex.open(any_store, "a").left_out == hidden
+    assert written({}).left_out == {}

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from regroup_pipelines.configs.options import ClusterOptions
 from regroup_pipelines.results.records import LedgerEntry
@@ -15,6 +17,7 @@ from regroup_pipelines.steps.session import Session
 from regroup_store.format.element import BlockElement
 from regroup_store.format.fingerprint import encoded_digest
 from regroup_store.format.store import open_store
+from regroup_store.kinds.indexes import SampleIndex
 from regroup_store.kinds.listings import DIGEST_COLUMNS
 from regroup_store.maintenance.verify import verify_store
 from regroup_store.sources import open_source
@@ -128,3 +131,51 @@ def test_an_image_that_was_mended_without_a_trace_is_found(
     digests, (digesting, written) = index(tmp_path / "s", folder)
     assert digests == [encoded_digest(b"image %d" % number) for number in range(IMAGES)]
     assert (digesting.skipped, written.failed) == (1, 0)
+
+
+def pictures(root: Path, deep: int) -> Path:
+    """Three grey images, the last `deep` of which have 16 bits; and what is no sample."""
+    for number in range(3):
+        kind = np.uint16 if number >= 3 - deep else np.uint8
+        (root / "cat").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((4, 4), number, kind)).save(root / "cat" / f"{number}.png")
+    (root / ".DS_Store").write_bytes(b"")
+    (root / "cat" / "notes.txt").write_bytes(b"")
+    return root
+
+
+def test_what_is_no_sample_is_counted_in_the_log_and_in_the_manifest(
+    local_ray: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index(tmp_path / "s", pictures(tmp_path / "pictures", 0))
+    said = capsys.readouterr()
+    assert (
+        "left out: 1 hidden or of the system (.DS_Store); 1 no image by its name (cat/notes.txt)"
+        in said.out + said.err
+    )
+    made = SampleIndex.open(open_store(str(tmp_path / "s")), "photos")
+    assert made.left_out == {
+        "hidden or of the system": {"count": 1, "first": [".DS_Store"]},
+        "no image by its name": {"count": 1, "first": ["cat/notes.txt"]},
+    }
+    assert not made.deep
+
+
+@pytest.mark.parametrize("counted", [True, False], ids=["counted", "as-of-before"])
+def test_an_index_of_deep_images_declares_them(
+    local_ray: None, tmp_path: Path, counted: bool
+) -> None:
+    folder = pictures(tmp_path / "pictures", 1)
+    if not counted:  # by a release that did not count: some are looked at
+        store = open_store(str(tmp_path / "s"), create=True)
+        listing = list_into(store, "photos", open_source(f"imagefolder:{folder}"))
+        element = BlockElement.create(store, listing.digests_spec(), {})
+        rows = listing.rows(element.plan.span(0))
+        read = [Path(folder, name).read_bytes() for name in rows["locator"].to_pylist()]
+        columns = {
+            "sample_id": rows["sample_id"], "status": ["ok"] * 3, "error": [None] * 3,
+            "label": rows["label"], "digest": [encoded_digest(data) for data in read],
+        }  # fmt: skip
+        element.write_block(0, {}, pa.table(columns, schema=DIGEST_COLUMNS), {})
+    index(tmp_path / "s", folder)
+    assert SampleIndex.open(open_store(str(tmp_path / "s")), "photos").deep
