@@ -47,7 +47,7 @@ def has_deep_mode(image: Image.Image) -> bool:
     return image.mode in _DEEP
 
 
-def eight_bits(image: Image.Image) -> Image.Image:
+def scaled_to_eight_bits(image: Image.Image) -> Image.Image:
     """Scale grey of 10 to 16 bits to 8: 255 v / white, rounded to the nearest level.
 
     Raises:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from regroup.errors import ConfigurationError
-from regroup.images.depth import FORMATS, UnreadableImageError, eight_bits, has_deep_mode
+from regroup.images.depth import FORMATS, UnreadableImageError, has_deep_mode, scaled_to_eight_bits
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -155,7 +155,7 @@ def _rgb(image: Image.Image, limits: DecodingLimits) -> Image.Image:
                 "the image has more than 8 bits per channel, which its index does not declare: "
                 "remove the folders of this dataset in digests/ of the store, and index it again"
             )
-        return eight_bits(image).convert("RGB")
+        return scaled_to_eight_bits(image).convert("RGB")
     image.info.pop("transparency", None)  # of which Pillow would warn
     return image.convert("RGB")
 

@@ -53,7 +53,7 @@ FigureName = Literal["k", "taps", "figure-2", "figure-3", "figure-4"]
 DATA = "{data}"
 SOURCES = ("digits", "imagefolder", "imagenet", "parquet", "webdataset")
 # The kinds whose labels lie beside the images, in a column that may be named.
-LABELLED = ("parquet:", "webdataset:")
+_LABELLED = ("parquet:", "webdataset:")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
 
 
@@ -332,6 +332,6 @@ def _check_labelled(name: str, datasets: Mapping[str, str]) -> None:
     path = ("label_columns", name)
     if name not in datasets:
         raise MistakeError(path, f"there is no dataset {suggestion(name, datasets)}")
-    if not datasets[name].startswith(LABELLED):
-        known = " and ".join(kind.rstrip(":") for kind in LABELLED)
+    if not datasets[name].startswith(_LABELLED):
+        known = " and ".join(kind.rstrip(":") for kind in _LABELLED)
         raise MistakeError(path, f"only datasets of the kinds {known} have columns: leave it out")

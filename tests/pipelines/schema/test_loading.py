@@ -305,3 +305,35 @@ def test_unknown_study(run: Run) -> None:
     told = run("run", "mini-imagnet")
     assert told.status == 2
     assert "did you mean mini-imagenet?" in told.err
+
+
+PARQUET = """[datasets]
+train = "parquet:{data}/train-*.parquet"
+"""
+NAMED = """[label_columns]
+%s = "fine_label"
+
+"""
+
+
+def test_a_label_column_is_part_of_the_dataset_where_it_is_named(tmp_path: Path) -> None:
+    text = PLAIN.replace('[datasets]\ntrain = "digits:train"\n', NAMED % "train" + PARQUET)
+    (tmp_path / "plain.toml").write_text(text)
+    study = load_study(tmp_path / "plain.toml", (), "/d").study
+    assert study.source("train") == "parquet[fine_label]:/d/train-*.parquet"
+    assert study.source("val") == "digits:val"
+
+
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("vla", "label_columns.vla: there is no dataset 'vla'"),
+        ("val", "only datasets of the kinds parquet and webdataset have columns: leave it out"),
+    ],
+)
+def test_a_label_column_of_no_such_dataset_is_refused(
+    dataset: str, said: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as refused:
+        study_of(tmp_path, "[datasets]", f"{NAMED % dataset}[datasets]")
+    assert said in str(refused.value)
