@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Tensor
 
     from regroup.attacks.batch import AttackBatch
-    from regroup.attacks.criterion import Criterion
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class GradientWatch:
     """The gradients of each sample of a batch, until an image of it first meets the criterion.
 
     Attributes:
-        criterion: success.
+        met: decides on success, from logits (n, M), labels (n,) and targets (n,): (n,) bool
+            (`Criterion.met`).
         batch: the samples.
         finished: (N,) bool, whether an image of the sample has met the criterion.
         gradients: (N,) int64, gradients of a loss with respect to the image.
@@ -34,7 +36,7 @@ class GradientWatch:
         not_finite: (N,) int64, those with NaN or infinity.
     """
 
-    criterion: Criterion
+    met: Callable[[Tensor, Tensor, Tensor], Tensor]
     batch: AttackBatch
     finished: Tensor = field(init=False)
     gradients: Tensor = field(init=False)
@@ -51,7 +53,7 @@ class GradientWatch:
     def finish(self, rows: Tensor, logits: Tensor) -> None:
         """Note which of `rows` (n,) succeed by their logits (n, M)."""
         labels, targets = self.batch.labels[rows], self.batch.targets[rows]
-        self.finished[rows] |= self.criterion.met(logits, labels, targets)
+        self.finished[rows] |= self.met(logits, labels, targets)
 
     def see(self, rows: Tensor, gradient: Tensor) -> None:
         """Count the gradients (n, C, H, W), or (n, K, C, H, W), of those of `rows` that go on."""

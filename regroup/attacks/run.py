@@ -64,12 +64,12 @@ def run_attack(
     if len(clean) == 0:
         batch = AttackBatch(clean, true, true, ())
         nothing = KernelOutcome.unsuccessful(batch)
-        return _result(nothing, GradientWatch(Criterion.of(spec), batch), 0.0)
+        return _result(nothing, GradientWatch(Criterion.of(spec).met, batch), 0.0)
     logits = network.logits(clean)
     _check_correct(logits.argmax(dim=1) == true, sample_ids)
     aims = _targets(spec, targets, true, sample_ids, logits.shape[1])
     batch = AttackBatch(clean, true, aims, tuple(sample_ids))
-    watch = GradientWatch(Criterion.of(spec), batch)
+    watch = GradientWatch(Criterion.of(spec).met, batch)
     outcome = spec.attack(replace(network, watch=watch), batch)
     return _result(outcome, watch, time.perf_counter() - started)
 

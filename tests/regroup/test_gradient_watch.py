@@ -159,7 +159,7 @@ def test_a_gradient_of_unnamed_samples_is_refused() -> None:
     model, pixels = Bent(), samples(4)
     labels = predictions(model, pixels)
     batch = AttackBatch(pixels, labels, torch.full_like(labels, -1), tuple(names(4)))
-    watch = GradientWatch(Criterion(), batch)
+    watch = GradientWatch(Criterion().met, batch)
     network = AttackedNetwork(model, watch=watch)
     with pytest.raises(ValueError, match="2 images of 4 samples"):
         network.gradient(pixels[:2], cross_entropy, labels[:2])
