@@ -75,7 +75,8 @@ def test_defaults_are_those_of_the_commands(tmp_path: Path) -> None:
     assert (bank.per_class, bank.weighting, bank.bank_seed) == (50, "softmax", 2)
     options = study.model_options("linear")
     assert (options.model, options.taps, options.batch) == ("digits-cnn", "linear", 64)
-    assert asdict(study.scoring.voting) == {
+    assert asdict(study.voting) == {
+        "labels": "name",
         "rule": "borda",
         "tie_break": "class",
         "delta": 1e-20,

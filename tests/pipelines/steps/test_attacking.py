@@ -44,7 +44,7 @@ def samples(session: Session, predictions: list[int]) -> tuple[SampleIndex, Bloc
         {"sample_id": IDS, "label": LABELS, "locator": IDS, "digest": IDS}, schema=INDEX_COLUMNS
     )
     index = SampleIndex.write(
-        session.store, "made-up", [rows], ["a", "b", "c"], "imagefolder:/nowhere"
+        session.store, "made-up", [rows], ["0", "1", "2"], "imagefolder:/nowhere"
     )
     spec = features_spec(
         "made-up", model={}, taps=(), policy="linear", source={"index": index.fingerprint},
