@@ -25,8 +25,11 @@ def plain_line(text: object) -> str:
     """Return a text from elsewhere, such as an exception's, as part of a sentence.
 
     On one line, without a full stop, terminal sequences and characters that are not printed, and of
-    bounded length.
+    bounded length. What torch says of a pickle that it does not load is told without its advice to
+    load it all the same.
     """
+    if "weights_only" in str(text):
+        return "torch.load refuses what is pickled beside tensors; save the state_dict alone"
     plain = "".join(c if c.isprintable() else " " for c in _TERMINAL.sub("", str(text)))
     plain = " ".join(plain.split()).rstrip(".")
     return plain if len(plain) <= _LONGEST else plain[: _LONGEST - 3] + "..."

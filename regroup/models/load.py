@@ -12,7 +12,8 @@ from regroup.models.custom import build_custom
 from regroup.models.digits import DIGITS_CNN, build_digits_cnn
 from regroup.models.efficientnet_lite import EFFICIENTNET_LITE0, build_efficientnet_lite
 from regroup.models.probe import require_repeatable
-from regroup.models.timm_models import TIMM_PREFIX, build_timm
+from regroup.models.spec import TIMM_PREFIX
+from regroup.models.timm_models import build_timm
 from regroup.models.torchvision_models import build_torchvision, torchvision_names
 
 if TYPE_CHECKING:

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from regroup.models.recorded import RecordedModel
 
 RANDOM_WEIGHTS = "random"
+TIMM_PREFIX = "timm:"
+
+
+def is_named(model: str) -> bool:
+    """Whether a model's name is known here, rather than that of a factory of the user's own."""
+    return ":" not in model or model.startswith(TIMM_PREFIX)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from regroup.models.assemble import BuiltNetwork
 from regroup.models.class_names import network_class_names
 from regroup.models.classifier import Normalisation
 from regroup.models.imagenet import IMAGENET_CLASSES, imagenet_names
+from regroup.models.spec import TIMM_PREFIX
 from regroup.models.weights import Weights, build_seeded, fitted, read_or_random, state_sha256
 
 if TYPE_CHECKING:
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
 
     from regroup.models.spec import ModelSpec
 
-TIMM_PREFIX = "timm:"
 _FOLDER = "local-dir:"
 _HUBS = ("hf-hub:", "hf_hub:")
 

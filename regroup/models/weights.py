@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from regroup.errors import ConfigurationError, plain_line
 from regroup.models.checkpoints import SUFFIXES, check_file, read_state
-from regroup.models.spec import RANDOM_WEIGHTS
+from regroup.models.spec import RANDOM_WEIGHTS, is_named
 from regroup.models.state_names import head_classes, matched, shown
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def tensor_bytes(name: str, tensor: Tensor) -> Iterator[Any]:
     Raises:
         ConfigurationError: its values cannot be read.
     """
-    kind = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
     try:
+        kind = f"{name} {tensor.dtype} {tuple(tensor.shape)}"
         if tensor.layout != torch.strided:
             kind, tensor = f"{kind} {tensor.layout}", tensor.to_dense()
         if tensor.is_quantized:
@@ -142,7 +142,7 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> Weights:
     if found := "; ".join(f"{what}: {shown(names)}" for what, names in parts if names):
         raise ConfigurationError(
             f"weights file {weights.source} does not fit {model}: {found}. "
-            f"{_advice(expected, given)}"
+            f"{_advice(expected, given, model)}"
         )
     network.load_state_dict(
         {key: _dense(t, expected[key]) for key, t in given.items() if key in expected}, strict=False
@@ -174,11 +174,12 @@ def _dense(given: Any, expected: Any) -> Any:
     return given.to_dense() if sparse else given
 
 
-def _advice(expected: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+def _advice(expected: Mapping[str, Any], given: Mapping[str, Any], model: str) -> str:
     sizes = {t.shape[0] for t in expected.values() if _is_tensor(t) and t.dim()}
     found = {each for size in sizes if (each := head_classes(expected, given, size))}
     if found:
-        return f"It has another number of classes: give --num-classes {found.pop()}"
+        own = "" if is_named(model) else ", and have the factory take num_classes"
+        return f"It has another number of classes: give --num-classes {found.pop()}{own}"
     return "Give the weights of this architecture, or the name of the model they belong to"
 
 

@@ -1,6 +1,7 @@
 """Networks as people have them, found as tests.regroup.own_networks:NAME; images are of 8 px."""
 
 import argparse
+import io
 import sys
 from typing import Any, cast
 
@@ -289,11 +290,6 @@ def recursive() -> nn.Module:
     return recursive()
 
 
-class CannotEvaluate(Net):
-    def train(self, mode: bool = True) -> "CannotEvaluate":
-        raise NotImplementedError(f"train({mode}) is not supported yet")
-
-
 class OneAtATime(Net):
     def forward(self, x: Tensor) -> Any:
         return super().forward(x).view(1, 3)
@@ -331,6 +327,27 @@ class OneOutput(Net):
 class TwoAnswers(Net):
     def forward(self, x: Tensor) -> Any:
         return {"fine": super().forward(x), "coarse": super().forward(x)}
+
+
+def nested() -> nn.Module:
+    net = Net()
+    net.register_buffer("ragged", torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]))
+    return net
+
+
+def unpickles() -> nn.Module:
+    file = io.BytesIO()
+    torch.save({"net": Net()}, file)
+    file.seek(0)
+    return torch.load(file)["net"]  # type: ignore[no-any-return]
+
+
+def exported() -> nn.Module:
+    class Exported(Net):
+        def train(self, mode: bool = True) -> "Exported":
+            raise NotImplementedError(f"Calling {'train' if mode else 'eval'}() is not supported")
+
+    return Exported()
 
 
 # ---- outputs

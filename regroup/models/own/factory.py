@@ -76,8 +76,8 @@ def refused_failures(what: str, advice: str = "") -> Iterator[None]:
         if isinstance(stop.code, int) and stop.code > _SIGNALLED:
             raise
         raise ConfigurationError(
-            f"{what}: it calls sys.exit ({plain_line(stop.code)}): a module that is imported must "
-            'not; put what runs as a program under if __name__ == "__main__"'
+            f"{what}: it calls sys.exit ({plain_line(stop.code)}), which neither a module nor a "
+            'factory may: put what runs as a program under if __name__ == "__main__"'
         ) from stop
     except BaseException as error:
         raise ConfigurationError(f"{what}: {reason_of(error)}{advice}") from error

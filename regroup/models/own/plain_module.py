@@ -24,7 +24,10 @@ def plain_module(network: nn.Module, model: str) -> nn.Module:
     network = _unwrapped(network)
     for name, tensor in chain(network.named_parameters(), network.named_buffers()):
         _check_values(name, tensor, model)
-    with refused_failures(f"model {model} cannot be put into evaluation mode on the CPU"):
+    with refused_failures(
+        f"model {model} cannot be put into evaluation mode on the CPU",
+        "; give the module from before it was exported or converted",
+    ):
         network = network.cpu().eval()
     _leave_inference_mode(network)
     return network
