@@ -35,8 +35,8 @@ def attack_warnings(summary: AttackSummary) -> list[str]:
     found = []
     if summary.gradients_useless:
         found.append(
-            f"{useless_gradients(summary)}: the network hides its gradient, and that the attack "
-            "fails says nothing about robustness; attack it with a differentiable approximation of "
+            f"{useless_gradients(summary)}: the network hides its gradient, so that few "
+            "successes, or large ones, say nothing about its robustness; attack it with a differentiable approximation of "
             "the step that hides it (BPDA), or by a black-box attack such as square or "
             "hop-skip-jump"
         )
