@@ -36,9 +36,9 @@ def attack_warnings(summary: AttackSummary) -> list[str]:
     if summary.gradients_useless:
         found.append(
             f"{useless_gradients(summary)}: the network hides its gradient, so that few "
-            "successes, or large ones, say nothing about its robustness; attack it with a differentiable approximation of "
-            "the step that hides it (BPDA), or by a black-box attack such as square or "
-            "hop-skip-jump"
+            "successes, or large ones, say nothing about its robustness; attack it with a "
+            "differentiable approximation of the step that hides it (BPDA), or by a black-box "
+            "attack such as square or hop-skip-jump"
         )
     for name, samples in (summary.flags or {}).items():
         text = _REMARKS.get(name, name)
