@@ -143,6 +143,8 @@ def _difference(bank: Any, other: Any) -> str:
     key = next(key for key in bank | other if bank.get(key) != other.get(key))
     if key == "classes":
         return f"bank: {_range(bank)}, here: {_range(other)}; see --classes"
+    if key == "source_sha256" and key not in bank:
+        return "the bank was built before the source of a network was part of its description"
     return f"{key} of the bank: {bank.get(key)}, here: {other.get(key)}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -24,9 +25,11 @@ from regroup_pipelines.configs.options import ModelOptions
 from regroup_pipelines.errors import UsageError
 from regroup_pipelines.steps.network import Network, open_network
 from regroup_pipelines.steps.recorded_logits import probe_of, recorded_of, require_same_logits
+from regroup_pipelines.steps.scoring import check_network
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.adversarials import adversarials_spec
+from regroup_store.kinds.banks import StoredBank
 from regroup_store.kinds.features import features_spec
 from tests.regroup.own_project import OwnProject, net
 
@@ -163,6 +166,32 @@ def test_a_release_that_computes_something_else_is_noticed(store: Store) -> None
     ) as caught:
         require_same_logits(network, moved, "banks/b")
     assert caught.value.exit_status == 2
+
+
+def test_a_bank_of_another_network_is_refused_with_the_reason(own: OwnProject) -> None:
+    network = open_network(ModelOptions(model="mine:Net", crop=8))
+    probe: Any = recorded_of(network)["probe"]
+    moved = {"probe": {"logits": [[1 + x for x in row] for row in probe["logits"]]}}
+    own_keys = ("source_sha256", "attributes_sha256")
+    earlier = {k: v for k, v in network.description.items() if k not in own_keys}
+    for model, recorded, message in (
+        (network.description, {"probe": probe}, None),
+        (network.description, moved, "other logits than when banks/b-0{16} was made"),
+        (
+            {**network.description, "source_sha256": "f" * 64},
+            {},
+            "source_sha256 of the bank: f{64}",
+        ),
+        (earlier, {}, "built before the source of a network was part of its description"),
+    ):
+        inputs = {"model": model, "policy": network.policy}
+        manifest = {"name": "b", "fingerprint": "0" * 64, "inputs": inputs, "recorded": recorded}
+        bank = StoredBank((), (), np.zeros(0, np.int64), (), manifest)
+        if message is None:
+            check_network(bank, network)
+        else:
+            with pytest.raises(UsageError, match=message):
+                check_network(bank, network)
 
 
 def test_an_element_of_an_earlier_release_is_not_compared(own: OwnProject) -> None:
