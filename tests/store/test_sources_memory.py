@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import subprocess
 import sys
@@ -96,7 +97,7 @@ def forged(path: Path, kind: bytes, size: int) -> None:
 @pytest.mark.parametrize("kind", [b"L", b"K", b"x", b"g", b"X"])
 def test_a_header_that_says_that_it_is_large_is_not_read(kind: bytes, tmp_path: Path) -> None:
     forged(tmp_path / "s.tar", kind, 9 << 30)
-    with pytest.raises(StoreUsageError, match=r"s\.tar has a header of more than 1048576 bytes"):
+    with pytest.raises(StoreUsageError, match=r"s\.tar has a header of 9663676416 bytes \(at"):
         list(open_source(f"webdataset:{tmp_path}/s.tar").rows())
 
 
@@ -151,3 +152,19 @@ def test_files_without_content_and_files_without_an_end_are_failed_rows(tmp_path
     assert small == bytes(MB + 1)
     (small,) = open_source(f"imagefolder:{tmp_path}", MB).read(["x/small.png"])
     assert "has 1048577 bytes, above the limit of 1 MB" in str(small)
+
+
+def test_a_devkit_that_unpacks_to_gigabytes_is_refused(tmp_path: Path) -> None:
+    """A name of 9 GB in some bytes; and a table of labels that is a hole."""
+    put(tmp_path / "val" / "ILSVRC2012_val_00000001.JPEG", b"x")
+    info = tarfile.TarInfo("././@LongLink")
+    info.type, info.size = tarfile.GNUTYPE_LONGNAME, 9 << 30
+    packed = gzip.compress(info.tobuf(tarfile.GNU_FORMAT) + bytes(10240))
+    put(tmp_path / "ILSVRC2012_devkit_t12.tar.gz", packed)
+    with pytest.raises(StoreUsageError, match="has a header of 9663676416 bytes"):
+        list(open_source(f"imagenet:val:{tmp_path}").rows())
+    (tmp_path / "ILSVRC2012_devkit_t12.tar.gz").unlink()
+    with (tmp_path / "LOC_val_solution.csv").open("wb") as file:
+        file.truncate(9 << 30)
+    with pytest.raises(StoreUsageError, match="has 9663676416 bytes, above the 67108864"):
+        list(open_source(f"imagenet:val:{tmp_path}").rows())

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import tarfile
+import zlib
 from collections import Counter
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from regroup_store.errors import StoreUsageError
+from regroup_store.sources.files import read_whole
+from regroup_store.sources.limits import TooLargeError
 from regroup_store.sources.source import error_message
+from regroup_store.sources.tar_entries import HeaderFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -106,7 +111,9 @@ def check_labelled(images: Iterable[str], labels: Mapping[str, int], spec: str, 
 def _small_file(fs: Any, path: str) -> bytes | None:
     """Content of a file; None where it does not exist."""
     try:
-        return bytes(fs.cat_file(path)) if fs.isfile(path) else None
+        return read_whole(fs, path, LARGEST_FILE) if fs.isfile(path) else None
+    except TooLargeError as error:
+        raise StoreUsageError(f"{path} {error.reason}; put the original there") from error
     except OSError as error:
         raise StoreUsageError(f"{path} cannot be read: {error_message(error)}") from error
 
@@ -123,11 +130,13 @@ def _devkit_file(fs: Any, folder: str, name: str) -> bytes | None:
 def _unpacked(packed: bytes, archive: str, name: str) -> bytes:
     """One file of the devkit as downloaded; read, never extracted."""
     try:
-        with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as tar:
+        stream = cast("IO[bytes]", gzip.GzipFile(fileobj=io.BytesIO(packed)))
+        unpacked = HeaderFile(stream, archive, LARGEST_FILE)
+        with tarfile.open(fileobj=unpacked, mode="r:") as tar:  # type: ignore[call-overload]
             for member in tar:
                 if member.name.rpartition("/")[2] == name and (file := tar.extractfile(member)):
-                    return file.read(LARGEST_FILE)
-    except (tarfile.TarError, OSError, EOFError, ValueError) as error:
+                    return bytes(file.read(LARGEST_FILE))
+    except (tarfile.TarError, OSError, EOFError, ValueError, RecursionError, zlib.error) as error:
         raise StoreUsageError(f"{archive} cannot be unpacked: {error_message(error)}") from error
     raise StoreUsageError(f"{archive} holds no {name}; expected the devkit of ILSVRC 2012")
 

@@ -15,6 +15,7 @@ class TooLargeError(OSError):
     """A sample has more bytes than it may cost; the message begins with a verb."""
 
     def __init__(self, size: int, largest: int, part: str = "", what: str = "has") -> None:
+        self.reason = f"has {size} bytes, above the {largest} that it may have"
         super().__init__(f"{what} {size} bytes, {above(largest, part)}")
 
 

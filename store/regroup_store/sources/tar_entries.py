@@ -12,7 +12,7 @@ from regroup_store.sources.source import error_message
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
-    from typing import BinaryIO
+    from typing import IO, BinaryIO
 
 BLOCK = tarfile.BLOCKSIZE
 # Bytes read at once in search of what follows the end of an archive.
@@ -34,9 +34,9 @@ class HeaderFile:
     tarfile reads as many bytes at once as a header says that a name has.
     """
 
-    def __init__(self, file: BinaryIO, archive: str) -> None:
+    def __init__(self, file: IO[bytes], archive: str, left: int = LARGEST_HEADER) -> None:
         self._file, self._archive = file, archive
-        self.left = LARGEST_HEADER
+        self.left = left
 
     def read(self, size: int = -1) -> bytes:
         """Read `size` bytes.
@@ -46,8 +46,8 @@ class HeaderFile:
         """
         if not 0 <= size <= self.left:
             raise StoreUsageError(
-                f"{self._archive} has a header of more than {LARGEST_HEADER} bytes (at byte "
-                f"{self._file.tell()}), such as no file needs; copy or make the archive again"
+                f"{self._archive} has a header of {size} bytes (at byte {self._file.tell()}), "
+                f"above the {LARGEST_HEADER} that a file needs; copy or make the archive again"
             )
         self.left -= size
         return self._file.read(size)
