@@ -25,8 +25,7 @@ def fetch_classifier(spec: ModelSpec) -> Classifier:
     Endpoint and credentials come from the AWS_* variables of this process.
 
     Raises:
-        ConfigurationError: there is no such object, or the file is not usable (the message then
-            names the file without its bucket).
+        ConfigurationError: there is no such object, or the file is not usable.
         StoreError: the file could not be fetched.
     """
     if spec.weights is None or not spec.weights.startswith(S3):
@@ -34,7 +33,12 @@ def fetch_classifier(spec: ModelSpec) -> Classifier:
     with tempfile.TemporaryDirectory(prefix="regroup-weights-") as folder:
         path = Path(folder) / spec.weights.rpartition("/")[2]
         _fetch(spec.weights, path)
-        return load_classifier(replace(spec, weights=str(path)))
+        try:
+            classifier = load_classifier(replace(spec, weights=str(path)))
+        except ConfigurationError as error:
+            raise ConfigurationError(str(error).replace(str(path), spec.weights)) from error
+    classifier.notes = tuple(note.replace(str(path), spec.weights) for note in classifier.notes)
+    return classifier
 
 
 def _fetch(uri: str, path: Path) -> None:
