@@ -92,7 +92,6 @@ def counts(result: AttackResult) -> tuple[list[int], list[int], list[int]]:
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_every_gradient_of_a_rounded_input_is_zero(name: str) -> None:
-    """The distance in a loss, as Carlini and Wagner's, has a gradient, and the network none."""
     result = attack(ATTACKS[name], Quantised(), samples(19))
     seen, zero, infinite = counts(result)
     assert min(seen) > 0
@@ -154,13 +153,29 @@ def test_an_input_that_is_cut_off_is_no_gradient_rather_than_an_error_of_torch()
             attack(ATTACKS[name], Cut(), samples(3))
 
 
-def test_a_gradient_of_unnamed_samples_is_refused() -> None:
-    """An attack that attributes no gradient to its samples does not pass for one without any."""
-    model, pixels = Bent(), samples(4)
+def watched(model: nn.Module) -> tuple[Tensor, AttackedNetwork, GradientWatch]:
+    """Four samples, and the network as an attack on them has it."""
+    pixels = samples(4)
     labels = predictions(model, pixels)
     batch = AttackBatch(pixels, labels, torch.full_like(labels, -1), tuple(names(4)))
     watch = GradientWatch(Criterion().met, batch)
-    network = AttackedNetwork(model, watch=watch)
+    return pixels, AttackedNetwork(model, watch=watch), watch
+
+
+def test_what_else_a_loss_is_made_of_is_no_gradient_of_the_network() -> None:
+    """As the distance in Carlini and Wagner's."""
+    pixels, network, watch = watched(Masked())
+    moved = (pixels + 1e-4).requires_grad_()
+    loss = network.differentiable(moved).sum() + (moved - pixels).square().sum()
+    (gradient,) = torch.autograd.grad(loss, moved)
+    assert (gradient != 0).all()
+    assert watch.zero.tolist() == watch.gradients.tolist() == [1] * 4
+
+
+def test_a_gradient_of_unnamed_samples_is_refused() -> None:
+    """An attack that attributes no gradient to its samples does not pass for one without any."""
+    pixels, network, watch = watched(Bent())
+    labels = watch.batch.labels
     with pytest.raises(ValueError, match="2 images of 4 samples"):
         network.gradient(pixels[:2], cross_entropy, labels[:2])
     network.of(torch.tensor([3, 1])).gradient(pixels[[3, 1]], cross_entropy, labels[[3, 1]])
