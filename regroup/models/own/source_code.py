@@ -30,7 +30,7 @@ _IGNORED = frozenset({"kind", "type_comment"})  # of a constant (u""), of an ass
 
 
 @dataclass(frozen=True)
-class Source:
+class ModuleSource:
     """The source of one module.
 
     Attributes:
@@ -115,7 +115,7 @@ class Project:
     """
 
     module: str
-    _found: dict[str, Source | None] = field(default_factory=dict)
+    _found: dict[str, ModuleSource | None] = field(default_factory=dict)
     _tops: dict[str, bool] = field(default_factory=dict)
 
     @cached_property
@@ -142,7 +142,7 @@ class Project:
             return False
         return folder == self._root or top not in importlib.metadata.packages_distributions()
 
-    def sources(self, names: Iterable[str]) -> list[Source]:
+    def sources(self, names: Iterable[str]) -> list[ModuleSource]:
         """Return the sources of `names` and of all that they import, by name."""
         waiting = list(names)
         while waiting:
@@ -159,13 +159,13 @@ class Project:
         if (source := self._found[name]) is not None:
             yield from source.imported()
 
-    def _read(self, name: str) -> Source | None:
+    def _read(self, name: str) -> ModuleSource | None:
         spec = _spec_of(name)
         text = _text_of(spec) if spec else None
         if spec is None or text is None:
             return None
         package = name if spec.submodule_search_locations is not None else name.rpartition(".")[0]
-        return Source(name, text, package, str(spec.origin))
+        return ModuleSource(name, text, package, str(spec.origin))
 
 
 def _folder_of(spec: ModuleSpec) -> Path | None:
@@ -227,7 +227,7 @@ def source_sha256(project: Project, others: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def _require_as_imported(source: Source) -> None:
+def _require_as_imported(source: ModuleSource) -> None:
     """Refuse a file that is not what this process runs: it was edited after it was imported."""
     module = sys.modules.get(source.name)
     spec = getattr(module, "__spec__", None)
@@ -250,7 +250,7 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
             yield from _codes(constant)
 
 
-def _loaded_codes(names: dict[str, object], source: Source) -> Iterator[CodeType]:
+def _loaded_codes(names: dict[str, object], source: ModuleSource) -> Iterator[CodeType]:
     """Yield the code of the functions and methods that a module defines with a name."""
     for value in names.values():
         if isinstance(value, type) and value.__module__ == source.name:
