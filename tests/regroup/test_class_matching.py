@@ -10,6 +10,7 @@ import torchvision
 
 from regroup.models.class_matching import in_imagenets_order, match_names
 from regroup.models.imagenet import imagenet_synonyms, imagenet_wnids
+from regroup_store.sources.imagenet_labels import wnids
 
 WNIDS = imagenet_wnids()
 CATEGORIES = tuple(torchvision.models.ResNet18_Weights.DEFAULT.meta["categories"])
@@ -102,3 +103,8 @@ def test_single_english_names_find_imagenets_classes() -> None:
     assert [WNIDS[at or 0] for at in places(tuple(once), WNIDS)] == [
         wnid for wnid, name in zip(WNIDS, OLDER, strict=True) if name in once
     ]
+
+
+def test_the_store_and_the_method_know_the_same_classes() -> None:
+    assert wnids() == WNIDS
+    assert len(imagenet_synonyms()) == len(WNIDS)
