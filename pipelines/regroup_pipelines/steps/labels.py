@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 POSITION = "give --labels position if label 0 is the model's class 0 and so on"
 SHOWN_NAMES = 3
+_WNID = re.compile(r"n\d{8}")
 
 
 @dataclass(frozen=True)
@@ -207,20 +208,23 @@ def _by_position(names: tuple[str, ...], where: str, network: Network) -> Labels
     """Return labels by position, which is all there is where the model names no classes.
 
     Raises:
-        UsageError: there are fewer or more of them than outputs, or two orders of them.
+        UsageError: there are more of them than outputs, two orders of them, or a part of
+            ImageNet's classes, which are surely not the first.
     """
     _check_count(names, where, network)
-    if len(names) < network.num_classes:
+    fewer = len(names) < network.num_classes
+    if fewer and all(_WNID.fullmatch(name) for name in names):
         raise UsageError(
-            f"the dataset {where} has {len(names)} classes ({_few(names)}), and {_model(network)} "
-            f"does not say which of its {network.num_classes} classes they are: set `class_names` "
-            f"on the module that the factory returns, or {POSITION}"
+            f"the dataset {where} has {len(names)} wnids as classes ({_few(names)}), and "
+            f"{_model(network)} does not say which of its {network.num_classes} classes they are: "
+            f"set `class_names` on the module that the factory returns, or {POSITION}"
         )
     parts = {tuple(re.split(r"\d+", name)) for name in names}
     if len(parts) == 1 and len(parts.pop()) > 1 and _natural(names) != list(names):
         raise _two_orders(names, where, network)
+    some = f", {len(names)} of {network.num_classes} classes" if fewer else ""
     line = (
-        f"labels of {where}: by position, {_first(names)} is class 0 and so on, since "
+        f"labels of {where}: by position, {_first(names)} is class 0 and so on{some}, since "
         f"{_model(network)} does not name its classes (`class_names`) and no bank does"
     )
     return Labels("position", None, line=line)

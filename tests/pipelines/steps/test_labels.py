@@ -40,6 +40,7 @@ def abc(names: str) -> tuple[str, ...]:
         (AS_TEXT, network(1000, WNIDS), ("number", tuple(int(name) for name in AS_TEXT))),
         (("LABEL_0", "LABEL_1"), network(2, ("cat", "dog")), ("number", None)),
         (abc("cba"), network(3), ("position", None)),
+        (("cat", "dog"), network(3), ("position", None)),
         (("one", "two"), network(2, ("0", "1")), ("position", None)),
         (("1", "2", "3"), network(3), ("position", None)),
         (WNIDS, network(1000), ("position", None)),
@@ -67,7 +68,7 @@ def test_labels_become_classes(
         (AS_TEXT, network(11), ["'0', '1', '10'", "leading zeros", "torchvision"]),
         (("c1", "c10", "c2"), network(3), ["'c1', 'c10'", "torchvision"]),
         (("1", "10", "2", "3", "4", "5", "6", "7", "8", "9"), network(10), ["'1', '10'"]),
-        (("cat", "dog"), network(3), ["2 classes", "which of its 3"]),
+        (WNIDS[:2], network(3), ["2 wnids", "which of its 3"]),
     ],
 )
 def test_what_is_not_certain_is_refused(
@@ -87,7 +88,8 @@ def test_what_is_not_certain_is_refused(
         (abc("xyz"), network(3, abc("abc")), True),
         (abc("xyz"), network(3), False),
         (AS_TEXT, network(11), True),
-        (("cat", "dog"), network(3), True),
+        (("cat", "dog"), network(3), False),
+        (WNIDS[:2], network(3), True),
     ],
 )
 def test_position_is_taken_where_it_is_asked_for(
@@ -108,3 +110,8 @@ def test_a_network_without_names_takes_those_of_its_banks_dataset() -> None:
     assert named_by(own, abc("abc"), "the bank B") == own
     assert named_by(network(2), abc("abc"), "the bank B").class_names is None
     assert named_by(network(3), ("0", "1", "2"), "the bank B").class_names is None
+
+
+def test_a_part_of_the_classes_of_a_network_without_names_is_said_to_be_one() -> None:
+    assert "2 of 3 classes" in (labels_of(("cat", "dog"), "val", network(3)).line or "")
+    assert "of 3" not in (labels_of(abc("xyz"), "val", network(3)).line or "")
