@@ -14,7 +14,7 @@ from PIL import Image
 from regroup.attacks.pgd.attack import PGD
 from regroup.errors import ConfigurationError
 from regroup.images.decoding import Decoder, TorchvisionDecoder, open_decoder
-from regroup.images.preprocessing import Preprocessing, decode_image
+from regroup.images.preprocessing import DecodingLimits, Preprocessing, decode_image
 from regroup.models import ModelSpec, load_classifier
 from regroup_cluster.dispatch.attempt import measured
 from regroup_cluster.errors import ClusterUsageError
@@ -82,11 +82,13 @@ def extraction_work(store: Store, source: dict[str, str], images: ImagesSpec) ->
     return ExtractionWork(store.uri, ref, images, MODEL, "preactivation", 3)
 
 
-def decoder_without_gpu(preprocessing: Preprocessing, device: str) -> Decoder:
+def decoder_without_gpu(
+    preprocessing: Preprocessing, device: str, limits: DecodingLimits
+) -> Decoder:
     """As `open_decoder`, with torchvision's decoder for CPUs where a GPU is named."""
     if preprocessing.decoder == "cuda":
-        return TorchvisionDecoder(preprocessing, device)
-    return open_decoder(preprocessing, device)
+        return TorchvisionDecoder(preprocessing, device, limits)
+    return open_decoder(preprocessing, device, limits)
 
 
 def test_features_and_attacks_see_the_same_pixels(
