@@ -295,8 +295,12 @@ class Watching(nn.Module):
 def test_no_response_outlives_its_layer(policy: TapPolicy) -> None:
     model = Watching().eval()
     pixels = torch.rand(2, 1, 2, 3)
-    with torch.no_grad():
-        Extractor(model, policy, pixels)(pixels)
+    gc.freeze()  # of all that the tests before left, each collection would take long
+    try:
+        with torch.no_grad():
+            Extractor(model, policy, pixels)(pixels)
+    finally:
+        gc.unfreeze()
     assert model.alive == [0] * 8  # of discovery and of the extraction
 
 
