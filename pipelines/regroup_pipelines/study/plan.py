@@ -125,7 +125,7 @@ class Planner:
         ref = entry.ref or None
         if dataset is not None and kind != "digest" and self._among(self._unread, dataset):
             ref = None
-        passes = entry.samples * self._passes(kind, step)
+        passes = self._passes(kind, step, entry.samples)
         bounds = self._bounds(step, kind) if entry.samples else ()
         return PlannedStep(step.label, entry.step, ref, held, blocks, entry.samples, passes, bounds)
 
@@ -138,11 +138,14 @@ class Planner:
             return (SAMPLES, PASSES)
         return (PASSES,) if kind == "attack" else ()
 
-    def _passes(self, kind: str, step: Step) -> int:
-        """Return the maximum number of forward passes per sample."""
+    def _passes(self, kind: str, step: Step, samples: int) -> int:
+        """Return the maximum number of forward passes of a step over so many samples."""
+        if kind == "time":
+            images = self._images_timed()
+            return samples // images * images_timed(images) * PASSES_OF_TIMING
         if kind == "attack" and step.attack is not None:
-            return int(self.steps.study.attacks[step.attack].spec().cost().forward)
-        return {"extract": 1, "time": PASSES_OF_TIMING}.get(kind, 0)
+            return samples * int(self.steps.study.attacks[step.attack].spec().cost().forward)
+        return samples if kind == "extract" else 0
 
     def _dataset(self, step: Step) -> str | None:
         """Return the dataset whose images a step reads, or None."""
@@ -163,7 +166,7 @@ class Planner:
         else:
             samples = self._most_samples(step)
         work = {"draw": "extract", "attacked": "extract", "attack": "attack"}.get(kind, kind)
-        passes = samples * self._passes(work, step)
+        passes = self._passes(work, step, samples)
         if samples:
             bounds = (SAMPLES, PASSES) if passes else (SAMPLES,)
             yield PlannedStep(label, None, None, None, None, samples, passes, bounds)
@@ -175,12 +178,16 @@ class Planner:
             return self._most_of_bank(policy, names[1])
         if kind == "votes":
             return self._most_scored(policy, names[2])
-        return self._most_timed() if kind == "time" else self._most_attacked(names[-1])
+        return (
+            len(DEVICES) * self._images_timed()
+            if kind == "time"
+            else self._most_attacked(names[-1])
+        )
 
-    def _most_timed(self) -> int:
-        """Return the images timed on all devices together."""
+    def _images_timed(self) -> int:
+        """Return the images timed on a device; each is predicted several times."""
         rows = self.steps.index(self.steps.study.scoring.dataset).rows_count
-        return len(DEVICES) * images_timed(min(self.steps.study.model.batch, rows))
+        return min(self.steps.study.model.batch, rows)
 
     def _most_of_bank(self, policy: TapPolicyName, bank: str) -> int:
         options, network = self.steps.study.banks[bank], self.steps.network(policy)
