@@ -43,6 +43,16 @@ def shared_data() -> Path:
     return SHARED_DATA
 
 
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of a digits-cnn trained here, once for all folders."""
+    from regroup_pipelines.steps.demo_model import train_demo_model  # torch
+
+    path = tmp_path_factory.mktemp("weights") / "digits-cnn.safetensors"
+    train_demo_model(path, seed=0)
+    return path
+
+
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[OwnProject]:
     """A user's project with a network of its own, `mine:Net`, on Python's path."""

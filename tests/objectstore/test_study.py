@@ -25,7 +25,7 @@ from tests.objectstore.server import BUCKET, Server, end
 from tests.store.test_damage import flip
 
 FEATURES = "digits-val-digits-cnn"
-LIMIT = 24
+LIMIT = 16  # what the attacks compute at once on a CPU
 # An entire study: minutes on a busy machine.
 pytestmark = pytest.mark.timeout(1200)
 
@@ -58,8 +58,9 @@ def demo(command: Command, store: object, output: Path) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def study(command: Command, tmp_path_factory: pytest.TempPathFactory) -> Study:
+def study(command: Command, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     uri, output = f"s3://{BUCKET}/study", tmp_path_factory.mktemp("results")
+    shutil.copy(weights, output)
     return Study(uri, output, demo(command, uri, output))
 
 
@@ -164,7 +165,7 @@ def _commits(store: Store, before: set[str]) -> dict[str, bytes]:
 def test_a_killed_driver_goes_on_where_it_was(
     study: Study, command: Command, uri: str, tmp_path: Path
 ) -> None:
-    attack = ["--protocol", "minimal", "--steps", 10, "--bisections", 5, "--limit", 32,
+    attack = ["--protocol", "minimal", "--steps", 6, "--bisections", 4, "--limit", 32,
               "--block-rows", 2, "--batch", 2, "--seed", 1]  # fmt: skip
     store, undisturbed = copy(study, f"{uri}/killed"), copy(study, f"{uri}/undisturbed")
     before = {info.ref for info in store.elements("adversarials")}

@@ -17,7 +17,6 @@ from regroup_pipelines.commands import demo
 from regroup_pipelines.configs.studies import DemoConfig
 from regroup_pipelines.json_types import JsonObject
 from regroup_pipelines.results.records import EvaluationResults, StudyResults
-from regroup_pipelines.steps.demo_model import train_demo_model
 from tests.kept_workers import kept_workers
 from tests.pipelines.records import study_results
 from tests.pipelines.reported import Reported, make_report
@@ -56,14 +55,6 @@ def run(capfd: pytest.CaptureFixture[str]) -> Run:
 def local_ray() -> Iterator[None]:
     with kept_workers(), ray_session(SessionConfig(None)):
         yield
-
-
-@pytest.fixture(scope="session")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a digits-cnn trained here."""
-    path = tmp_path_factory.mktemp("weights") / "digits-cnn.safetensors"
-    train_demo_model(path, seed=0)
-    return path
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def in_batches(
     [
         {"protocol": "minimal"},
         {"protocol": "budget"},
-        {"protocol": "minimal", "norm": "l2", "targeted": True},
+        {"protocol": "minimal", "norm": "l2", "targeted": True, "step_ratio": 0.3},
         {"protocol": "budget", "norm": "l2", "confidence": 0.6},
     ],
     ids=["minimal", "budget", "minimal-l2-targeted", "budget-l2-confident"],
