@@ -62,7 +62,7 @@ def test_of_sixteen_processes_one_commits(uri: str) -> None:
 
 def test_of_sixteen_clients_one_commits_every_block(uri: str) -> None:
     """All write the same bytes: it is not by them that the winner is known."""
-    blocks = 8
+    blocks = 4
     element = make(open_store(uri, create=True), rows=blocks, block_rows=1)
     barrier = ThreadBarrier(RACERS)
 

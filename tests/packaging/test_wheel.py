@@ -63,7 +63,7 @@ def test_it_lives_beside_a_users_folders_of_the_commonest_names(
     wheel: Path, tmp_path: Path
 ) -> None:
     installed, project = tmp_path / "installed", tmp_path / "project"
-    pip(["install", "--no-deps", "--target", str(installed), str(wheel)])
+    pip(["install", "--no-deps", "--no-compile", "--target", str(installed), str(wheel)])
     for name in ("pipelines", "store", "cluster"):
         (project / name).mkdir(parents=True)
         (project / name / "__init__.py").write_text("MINE = True\n")
