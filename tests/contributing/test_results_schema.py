@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@functools.cache  # a second each time
 def schema() -> dict[str, Any]:
     """The JSON Schema of every record by its name, as it is written."""
     whole: dict[str, Any] = StudyResults.model_json_schema(mode="serialization")
@@ -24,6 +26,7 @@ def schema() -> dict[str, Any]:
     return {name: each for name, each in records.items() if name not in SETTINGS}
 
 
+@functools.cache
 def documented() -> dict[str, set[str]]:
     """The keys in the table below each heading that names a record."""
     parts = re.split(r"^#{2,3} (\w+)\n", PAGE, flags=re.MULTILINE)[1:]

@@ -19,6 +19,9 @@ from regroup_store.errors import DamagedError, StoreError, StoreUsageError
 from regroup_store.format.store import Store, open_store
 
 RACERS = 16
+# Each process that is started below is forked off one that has imported this module.
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload([__name__])
 
 
 def test_create_read_replace_list_delete(any_store: Store) -> None:
@@ -80,10 +83,9 @@ def test_of_sixteen_processes_one_creates(tmp_path: Path) -> None:
     root, winners = tmp_path / "root", tmp_path / "winners"
     root.mkdir()
     winners.mkdir()
-    fork = multiprocessing.get_context("forkserver")
     start = time.time() + 1.5
     racers = [
-        fork.Process(target=_race, args=(str(root), racer, start, str(winners)))
+        FORKED.Process(target=_race, args=(str(root), racer, start, str(winners)))
         for racer in range(RACERS)
     ]
     for process in racers:
@@ -116,8 +118,7 @@ def _hold(root: str, held: str) -> None:
 
 def test_a_killed_holder_frees_its_lock(store: Store, tmp_path: Path) -> None:
     held = tmp_path / "held"
-    context = multiprocessing.get_context("forkserver")
-    process = context.Process(target=_hold, args=(store.uri, str(held)))
+    process = FORKED.Process(target=_hold, args=(store.uri, str(held)))
     process.start()
     while not held.exists():
         time.sleep(0.01)
