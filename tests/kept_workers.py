@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from regroup_cluster.dispatch.actor_slots import ActorHandle
     from regroup_cluster.resources import ResolvedResources, WorkerResources
 
+    Kept = dict[float, list[ActorHandle]]  # by their threads
+
 # Ray ends idle processes of tasks beyond this number, by default that of the CPUs, and starts as
 # many as there are CPUs for tasks without our environment, of which there are none.
 ENVIRONMENT = {"RAY_num_workers_soft_limit": "8", "RAY_prestart_worker_first_driver": "0"}
@@ -24,24 +26,28 @@ ENVIRONMENT = {"RAY_num_workers_soft_limit": "8", "RAY_prestart_worker_first_dri
 @contextmanager
 def kept_workers() -> Iterator[None]:
     """For a Ray that is started inside, and the jobs that this process runs on it meanwhile."""
-    actors: dict[float, list[ActorHandle]] = {}
-
-    @contextmanager
-    def lasting_pool(resources: WorkerResources) -> Iterator[WorkerPool]:
-        pool = _pool(resources, actors)
-        try:
-            yield pool
-        finally:
-            _drop_unfinished(pool._actors)
-
+    actors: Kept = {}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in ENVIRONMENT.items():
             patch.setenv(name, value)
-        patch.setattr("regroup_cluster.dispatch.actor_pool.worker_pool", lasting_pool)
+        patch.setattr(
+            "regroup_cluster.dispatch.actor_pool.worker_pool",
+            lambda resources: lasting_pool(resources, actors),
+        )
         yield
 
 
-def _pool(resources: WorkerResources, actors: dict[float, list[ActorHandle]]) -> WorkerPool:
+@contextmanager
+def lasting_pool(resources: WorkerResources, actors: Kept) -> Iterator[WorkerPool]:
+    """Yield a pool on the actors that are there, and leave those that finished their work."""
+    pool = _pool(resources, actors)
+    try:
+        yield pool
+    finally:
+        _drop_unfinished(pool._actors)
+
+
+def _pool(resources: WorkerResources, actors: Kept) -> WorkerPool:
     """A pool on the actors that have as many threads, which tasks need not wait for."""
     from regroup_cluster.dispatch import actor_pool as module
     from regroup_cluster.resources import resolve_on_cluster

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from math import inf
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import ray
@@ -24,11 +25,16 @@ from tests.cluster.workers import (
     Environment,
     FaultyWork,
     LargeArrays,
+    attempts,
     crash,
     dispatch_to_actors,
     fail,
     hang,
 )
+from tests.kept_workers import lasting_pool
+
+if TYPE_CHECKING:
+    from tests.kept_workers import Kept
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 TWO = WorkerResources(workers=2)
@@ -67,10 +73,15 @@ class Recorder:
 Dispatch = Callable[[FaultyWork, Sequence[int], RetryPolicy, Recorder], DispatchReport]
 
 
+# Actors that the next test finds again: a process takes longer to start than to do its blocks.
+_kept: Kept = {}
+
+
 def as_actors(
     work: FaultyWork, blocks: Sequence[int], policy: RetryPolicy, seen: Recorder
 ) -> DispatchReport:
-    return dispatch_to_actors(work, blocks, TWO, policy, seen)
+    with lasting_pool(TWO, _kept) as pool:
+        return pool.dispatch(work, blocks, policy, seen)
 
 
 def as_tasks(
@@ -80,11 +91,6 @@ def as_tasks(
 
 
 both_ways = pytest.mark.parametrize("dispatch", [as_actors, as_tasks])
-
-
-def attempts(folder: Path) -> Counter[int]:
-    """How often each block was tried."""
-    return Counter(int(path.name.split(".")[0]) for path in folder.glob("[0-9]*"))
 
 
 def pids(folder: Path) -> set[int]:
@@ -264,7 +270,7 @@ def test_an_interruption_kills_the_workers(tmp_path: Path) -> None:
     seen, ended = Recorder(), threading.Event()
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        as_actors(FaultyWork(tmp_path, {0: hang, 1: hang}), range(3), POLICY, seen)
+        dispatch_to_actors(FaultyWork(tmp_path, {0: hang, 1: hang}), range(3), TWO, POLICY, seen)
     ended.set()
     wait_until_dead(pids(tmp_path))
     assert seen.closed == 1

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 
@@ -20,40 +19,27 @@ from regroup_cluster.errors import ClusterUsageError
 from regroup_cluster.resources import Capacity, ResolvedResources
 from regroup_cluster.workers.bank import BankWork
 from tests.cluster.jumping_clock import JUMP_S, jump_when
-from tests.cluster.nodes import wait_for
 from tests.cluster.test_dispatch import (
     TWO,
     Dispatch,
     Recorder,
-    attempts,
     both_ways,
     wait_until_dead,
 )
-from tests.cluster.workers import FaultyWork, fail, hang
+from tests.cluster.workers import (
+    FailInPairs,
+    FaultyWork,
+    Overwriting,
+    UntilTheLast,
+    attempts,
+    hang,
+    has_begun,
+    nap,
+)
 
 pytestmark = pytest.mark.usefixtures("local_ray")
 # Only a clock that jumps makes a straggler of a block, not a busy machine.
 SOON = RetryPolicy(1, 1e9, 900, straggler_factor=1, straggler_s=JUMP_S / 2)
-
-
-def nap() -> None:
-    time.sleep(1)
-
-
-def has_begun(folder: Path, block: int) -> bool:
-    return attempts(folder)[block] > 0
-
-
-@dataclass(frozen=True)
-class FailInPairs:
-    """Fails once the attempt and its duplicate have both begun."""
-
-    folder: Path
-
-    def __call__(self) -> None:
-        begun = attempts(self.folder)[0]
-        wait_for(lambda: attempts(self.folder)[0] >= begun + begun % 2, "the duplicate")
-        fail()
 
 
 @both_ways
@@ -96,13 +82,6 @@ def test_no_duplicates_where_the_policy_says_so(dispatch: Dispatch, tmp_path: Pa
     assert attempts(tmp_path) == Counter(range(4))
 
 
-@dataclass(frozen=True)
-class Overwriting(FaultyWork):
-    """A second attempt would write over the first."""
-
-    duplicable: ClassVar[bool] = False
-
-
 @both_ways
 def test_no_duplicates_of_what_is_not_duplicable(
     dispatch: Dispatch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,17 +91,6 @@ def test_no_duplicates_of_what_is_not_duplicable(
     jump_when(monkeypatch, lambda: int(len(seen.done) >= 3))
     dispatch(Overwriting(tmp_path, {0: nap}), range(4), SOON, seen)
     assert attempts(tmp_path) == Counter(range(4))
-
-
-@dataclass(frozen=True)
-class UntilTheLast:
-    """Takes until the last of the other blocks was begun."""
-
-    folder: Path
-    last: int
-
-    def __call__(self) -> None:
-        wait_for(lambda: has_begun(self.folder, self.last), "the last block")
 
 
 def test_no_duplicates_while_others_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

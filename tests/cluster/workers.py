@@ -1,13 +1,18 @@
-"""Workers that misbehave, for the tests of dispatch. Attempts leave a file each in a folder."""
+"""Workers that misbehave, for the tests of dispatch. Attempts leave a file each in a folder.
+
+Here, not beside the tests: every worker process imports this module, and no torch with it.
+"""
 
 from __future__ import annotations
 
 import os
 import resource
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -22,6 +27,7 @@ from regroup_cluster.dispatch.progress import Progress
 from regroup_cluster.dispatch.stopwatch import BlockClock
 from regroup_cluster.dispatch.worker_log import DispatchLabel
 from regroup_cluster.resources import WorkerResources
+from tests.cluster.nodes import wait_for
 
 
 class UnpicklableError(Exception):
@@ -116,6 +122,49 @@ class Environment(BlockWork):
         threads = f"{os.environ['OMP_NUM_THREADS']} {torch.get_num_threads()}"
         (self.folder / f"threads-{block}").write_text(threads)
         return BlockOutcome(committed=True, samples=1)
+
+
+def attempts(folder: Path) -> Counter[int]:
+    """How often each block was tried."""
+    return Counter(int(path.name.split(".")[0]) for path in folder.glob("[0-9]*"))
+
+
+def has_begun(folder: Path, block: int) -> bool:
+    return attempts(folder)[block] > 0
+
+
+def nap() -> None:
+    time.sleep(1)
+
+
+@dataclass(frozen=True)
+class FailInPairs:
+    """Fails once the attempt and its duplicate have both begun."""
+
+    folder: Path
+
+    def __call__(self) -> None:
+        begun = attempts(self.folder)[0]
+        wait_for(lambda: attempts(self.folder)[0] >= begun + begun % 2, "the duplicate")
+        fail()
+
+
+@dataclass(frozen=True)
+class UntilTheLast:
+    """Takes until the last of the other blocks was begun."""
+
+    folder: Path
+    last: int
+
+    def __call__(self) -> None:
+        wait_for(lambda: has_begun(self.folder, self.last), "the last block")
+
+
+@dataclass(frozen=True)
+class Overwriting(FaultyWork):
+    """A second attempt would write over the first."""
+
+    duplicable: ClassVar[bool] = False
 
 
 def dispatch_to_actors(
