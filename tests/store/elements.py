@@ -1,6 +1,7 @@
 """Small elements that the store's tests write."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -12,7 +13,7 @@ from regroup_store.format.arrays import ArraySpec
 from regroup_store.format.element import BlockElement
 from regroup_store.format.element_spec import ElementSpec
 from regroup_store.format.fingerprint import canonical_json
-from regroup_store.format.store import MARKER, Store
+from regroup_store.format.store import MARKER, Store, open_store
 from regroup_store.kinds.votes import COLUMNS
 
 INPUTS = {"model": {"name": "tiny", "epsilon": 0.1}, "index": "a" * 64}
@@ -30,6 +31,21 @@ def memory_store() -> Store:
 def snapshot(store: Store) -> dict[str, bytes]:
     """All bytes of a store, by key."""
     return {key: store.backend.read(key) for key in store.backend.keys("")}
+
+
+def written_on_each(write: Callable[[Store], object], folder: Path) -> dict[bool, dict[str, bytes]]:
+    """All bytes that `write` leaves, by whether the backend locks: in a folder, and in memory."""
+    stores = open_store(str(folder), create=True), memory_store()
+    for store in stores:
+        write(store)
+    return {store.backend.locks: snapshot(store) for store in stores}
+
+
+def copy_into(store: Store, written: dict[bool, dict[str, bytes]]) -> Store:
+    """Put into an empty store what was written on its backend; quicker than to write it again."""
+    for key, data in written[store.backend.locks].items():
+        store.backend.replace(key, data)
+    return store
 
 
 def spec(

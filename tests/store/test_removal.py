@@ -24,7 +24,7 @@ from tests.pipelines.small_study import (
     write_small_study,
     write_votes,
 )
-from tests.store.elements import fill, make, snapshot
+from tests.store.elements import copy_into, fill, make, snapshot, written_on_each
 
 
 @dataclass
@@ -176,9 +176,16 @@ def readable(store: Store) -> None:
                     element.samples()
 
 
+@pytest.fixture(scope="module")
+def small_study(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, dict[str, bytes]]:
+    return written_on_each(write_small_study, tmp_path_factory.mktemp("small"))
+
+
 @pytest.mark.parametrize("left", range(1, 88, 5))
-def test_a_killed_removal_leaves_no_half_and_is_gone_on_with(any_store: Store, left: int) -> None:
-    write_small_study(any_store)
+def test_a_killed_removal_leaves_no_half_and_is_gone_on_with(
+    any_store: Store, left: int, small_study: dict[bool, dict[str, bytes]]
+) -> None:
+    copy_into(any_store, small_study)
     any_store.backend.delete("studies/small/results.json")
     plan = plan_removal(any_store)
     total = len(everything(any_store))
@@ -193,11 +200,13 @@ def test_a_killed_removal_leaves_no_half_and_is_gone_on_with(any_store: Store, l
     assert [key for key in snapshot(any_store) if "/" in key] == []
 
 
-def test_the_number_of_kills_covers_every_element(any_store: Store) -> None:
+def test_the_number_of_kills_covers_every_element(
+    small_study: dict[bool, dict[str, bytes]],
+) -> None:
     """The parameters above reach into the last element."""
-    write_small_study(any_store)
-    keys = [key for key in snapshot(any_store) if key.partition("/")[0] in KINDS]
-    assert 86 < len(keys) <= 100
+    for written in small_study.values():
+        keys = [key for key in written if key.partition("/")[0] in KINDS]
+        assert 86 < len(keys) <= 100
 
 
 def test_a_job_that_goes_on_after_a_killed_removal_makes_it_whole(store: Store) -> None:

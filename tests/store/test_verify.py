@@ -21,6 +21,7 @@ from regroup_store.maintenance.verify import select_locations, verify_store
 from tests.store.elements import (
     FLOATS,
     INTS,
+    copy_into,
     fill,
     make,
     memory_store,
@@ -28,6 +29,7 @@ from tests.store.elements import (
     spec,
     table,
     values,
+    written_on_each,
 )
 from tests.store.test_damage import empty, flip, truncate
 
@@ -62,12 +64,20 @@ def _inputs(index: SampleIndex) -> dict[str, object]:
     return {"model": {"name": "tiny"}, "source": {"index": index.fingerprint}}
 
 
-@pytest.fixture
-def whole(any_store: Store) -> Store:
+def write_whole(store: Store) -> None:
     """An index, features of it and a bank, of features that are elsewhere."""
-    features(any_store, write_index(any_store))
-    write_bank(any_store)
-    return any_store
+    features(store, write_index(store))
+    write_bank(store)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[bool, dict[str, bytes]]:
+    return written_on_each(write_whole, tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture
+def whole(any_store: Store, written: dict[bool, dict[str, bytes]]) -> Store:
+    return copy_into(any_store, written)
 
 
 def damage(store: Store, kind: str, name: str, how: Callable[[bytes], bytes] | None) -> str:
