@@ -149,11 +149,12 @@ def write_all(folder: Path) -> dict[str, Any]:
         taps=[tap for tap, _ in TAPS], **plan,
     )  # fmt: skip
     digested = replace(listing.digests_spec(), block_rows=2)
+    later: dict[str, list[Any]] = dict.fromkeys(adversarials.LATER, [0] * len(IDS))
     return {
         "listings": {"ref": listing.ref, "rows": listed, "class_names": ["cat", "dog"]},
         "digests": write(store, digested, {**STATUS, "digest": DIGESTS}),
         "indexes": {"ref": index.ref, "rows": rows, "class_names": ["cat", "dog"]},
-        "adversarials": write(store, attacked, ADVERSARIALS),
+        "adversarials": write(store, attacked, ADVERSARIALS | later),
         "features": write(store, extracted, FEATURES),
         "banks": {"ref": writer.finish([2, 1]), "mixtures": mixtures, "counts": [2, 1]},
         "votes": write(store, scored, VOTES),
