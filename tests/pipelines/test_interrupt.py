@@ -21,8 +21,8 @@ def test_terminated_job_says_how_to_go_on_and_does(
     args = [
         "attack", "--store", str(store), "--dataset", "digits:val", "--model", "digits-cnn",
         "--weights", str(weights), "--protocol", "minimal", "--epsilon", "16/255",
-        "--steps", "10", "--limit", "32", "--block-rows", "4", "--batch", "4", "--workers", "1",
-        "--json",
+        "--steps", "8", "--bisections", "10", "--limit", "32", "--block-rows", "4", "--batch", "4",
+        "--workers", "1", "--json",
     ]  # fmt: skip
     job = subprocess.Popen(
         [sys.executable, "-m", "regroup_pipelines.cli", *args], stderr=subprocess.PIPE

@@ -20,7 +20,7 @@ from regroup_store.format.store import open_store
 from regroup_store.kinds.studies import write_study
 from tests.pipelines.colours import paper_values
 from tests.pipelines.records import measured
-from tests.pipelines.report_pages.browser import DESKTOP, PHONE, Visit, chromium, visit
+from tests.pipelines.report_pages.browser import DESKTOP, PHONE, Visit, visit
 from tests.pipelines.reported import MODEL, Reported, embedded
 
 if TYPE_CHECKING:
@@ -90,12 +90,6 @@ def paper(reported: Reported, tmp_path_factory: pytest.TempPathFactory) -> Repor
         paper_values=str(folder / "values.toml"),
     )  # fmt: skip
     return Reported(store, reported.data, folder / "report", report.main(config))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")

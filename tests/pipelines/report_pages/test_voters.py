@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -20,19 +19,13 @@ from regroup_pipelines.report_pages.points import WORDS, VotingRule, running_poi
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
-from tests.pipelines.report_pages.browser import chromium, visit
+from tests.pipelines.report_pages.browser import visit
 from tests.pipelines.reported import Reported, column, embedded
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
 RULES = get_args(Rule)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 def by_the_rule(reported: Reported, rule: str, folder: Path) -> Reported:
