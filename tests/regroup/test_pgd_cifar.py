@@ -186,7 +186,7 @@ def test_minimal_needs_far_less_than_the_budget_on_cifar(cifar: Subject) -> None
     spec = PGD(epsilon=4 / 255, protocol="budget")
     budget = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
     assert budget.claimed.mean() >= 0.9  # an undefended network has almost no chance at 4/255
-    spec = dataclasses.replace(spec, protocol="minimal", steps=20, bisections=5)
+    spec = dataclasses.replace(spec, protocol="minimal", steps=10, bisections=5)
     minimal = run_attack(spec, subject.model, subject.pixels, subject.labels, subject.names)
     assert np.median(minimal.linf) < 0.5 * 4 / 255
     assert minimal.mse.mean() < 0.5 * budget.mse.mean()
