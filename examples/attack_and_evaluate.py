@@ -18,6 +18,7 @@ from regroup_pipelines.results.records import MeasuredImages
 from regroup_pipelines.steps.demo_model import train_demo_model
 
 MODEL, DATASET, LIMIT = "digits-cnn", "digits:val", 32
+WORKERS = 1  # by default one per core: for so few images, each takes longer to start than to work
 
 
 def main(folder: str) -> None:
@@ -25,7 +26,9 @@ def main(folder: str) -> None:
     store, weights = str(Path(folder) / "store"), str(Path(folder) / "digits-cnn.safetensors")
     train_demo_model(Path(weights), seed=0)
     bank = build_bank.main(
-        BuildBankConfig(store=store, dataset="digits:train", model=MODEL, weights=weights)
+        BuildBankConfig(
+            store=store, dataset="digits:train", model=MODEL, weights=weights, workers=WORKERS
+        )
     )
     made = [
         attack.main(
@@ -37,6 +40,7 @@ def main(folder: str) -> None:
                 protocol=protocol,
                 epsilon="16/255",
                 limit=LIMIT,
+                workers=WORKERS,
             )
         )
         for protocol in ("minimal", "budget")
@@ -49,6 +53,7 @@ def main(folder: str) -> None:
             weights=weights,
             bank=bank["bank"],
             adversarials=tuple(each["adversarials"] for each in made),
+            workers=WORKERS,
         )
     )
     for row in map(MeasuredImages.model_validate, found["rows"]):

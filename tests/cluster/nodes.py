@@ -58,6 +58,7 @@ def environment(home: Path) -> dict[str, str]:
     token.write_text(secrets.token_hex(32))
     kept = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     quiet = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0"}
+    quiet["RAY_prestart_worker_first_driver"] = "0"  # tests/kept_workers.py
     return {**kept, **quiet, **QUICK_HEALTH_CHECKS, "HOME": str(home)}
 
 

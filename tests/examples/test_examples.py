@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.kept_workers import ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(600)
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,7 +35,10 @@ runpy.run_path(sys.argv[1], run_name="__main__")
 def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
     """Run Python in `folder`, which holds nothing of the repository; the home is the tests' own."""
     command = [sys.executable, *map(str, words)]
-    finished = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **ENVIRONMENT}
+    finished = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
     assert finished.returncode == 0, finished.stdout + finished.stderr
     return finished
 
