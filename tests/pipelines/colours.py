@@ -22,6 +22,7 @@ STRONG = """
 [attacks.strong]
 epsilon = "200/255"
 steps = 4
+parameters = { step_ratio = "1/30" }
 limit = 9
 block_rows = 4
 """

@@ -24,9 +24,10 @@ REGROUP = f"{sys.executable} -m regroup_pipelines.cli"
 
 @pytest.fixture(autouse=True)
 def handlers() -> Iterator[None]:
-    """Put the handlers of this process's signals back."""
+    """Put the handlers of this process's signals back; SIGHUP is not ignored, as under nohup."""
     numbers = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGXCPU, signal.SIGUSR1]
     before = {number: signal.getsignal(number) for number in numbers}
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
     yield
     for number, handler in before.items():
         signal.signal(number, handler)

@@ -142,7 +142,8 @@ def test_damaged_results_are_named_and_replaced_by_the_next_run(
     assert f"regroup run --store {copied} demo" in repaired.out
     assert results.exists(), "gc must know what they name"
     assert run("gc", "--store", copied, "--delete", "--yes").status == 1
-    demo.main(replace(finished_demo.config, store=str(copied)))
+    output = shutil.copytree(finished_demo.config.output, copied.parent / "again")
+    demo.main(replace(finished_demo.config, store=str(copied), output=str(output)))
     assert "studies/demo/results.json" in capfd.readouterr().err
     assert json.loads(results.read_bytes())["results"]["study"] == "demo"
     assert run("verify", "--store", copied).status == 0

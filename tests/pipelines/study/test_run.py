@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -344,7 +345,7 @@ def test_an_interrupted_run_goes_on_from_what_it_has(
 
     def interrupted(*args: Any) -> Any:
         made(*args)
-        raise SystemExit(143)
+        signal.raise_signal(signal.SIGTERM)
 
     where = ("--store", str(tmp_path / "s"), "--output", str(tmp_path / "o"))
     args = finished.args("--json", *where, "--set", "taps=['preactivation']")
