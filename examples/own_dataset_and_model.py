@@ -1,7 +1,8 @@
 """Your own images and your own network: a folder of class folders, and a factory by name.
 
-Writes scikit-learn's digits as PNG files into one folder per class, trains a network of its own,
-and builds a bank. The network names its outputs (`class_names`), so folders map to them by name.
+Writes 600 of scikit-learn's digits as PNG files into one folder per class, trains a network of its
+own, and builds a bank. The network names its outputs (`class_names`), so folders map to them by
+name.
 
 Run: python examples/own_dataset_and_model.py runs/own
 """
@@ -21,6 +22,8 @@ from regroup.models import save_weights
 from regroup_pipelines.commands import build_bank
 from regroup_pipelines.configs.steps import BuildBankConfig
 
+IMAGES = 600
+
 
 class OwnNetwork(nn.Sequential):
     """Normalised (N, 3, 8, 8) to logits (N, 10); the attributes say what it takes and returns."""
@@ -38,7 +41,7 @@ def build_network() -> nn.Module:
 
 def write_images_and_weights(images: Path, weights: Path) -> None:
     """Write the digits as images/NAME/0000.png ..., and a network that is fitted to them."""
-    pixels, labels = load_digits(return_X_y=True)
+    pixels, labels = (each[:IMAGES] for each in load_digits(return_X_y=True))
     for number, (values, label) in enumerate(zip(pixels, labels, strict=True)):
         path = images / OwnNetwork.class_names[label] / f"{number:04d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,7 @@ def main(folder: str) -> None:
         model="own_dataset_and_model:build_network",
         weights=str(weights),
         per_class=20,
+        workers=1,  # by default one per core
     )
     bank = build_bank.main(config)
     print(f"taps {', '.join(bank['taps'])}; samples per class {bank['samples']}")

@@ -26,6 +26,7 @@ from regroup.accumulators import Extractor
 from regroup.scoring import Scorer
 from regroup.voting import ELECTIONS
 
+pytestmark = pytest.mark.timeout(600)
 POLICIES = ("preactivation", "linear")
 MAKEFILE = Path(__file__).parents[2] / "Makefile"
 OTHERS = ("torchvision", "scipy", "sklearn", "safetensors", "pydantic", "tyro")
@@ -129,7 +130,7 @@ def run_in_turn(folder: Path, names: Sequence[str], before: str = "") -> dict[st
     """Run benchmarks in one process; return what each printed. JSON is in `folder`/NAME.json."""
     command = [sys.executable, "-c", before + IN_TURN, str(folder), *names]
     home = {**os.environ, "HOME": str(folder)}  # Ray's token
-    done = subprocess.run(command, capture_output=True, text=True, timeout=280, env=home)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=550, env=home)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = dict(part.split("\n", 1) for part in done.stdout.split("\f")[1:])
     assert list(printed) == list(names)
