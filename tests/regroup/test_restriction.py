@@ -59,7 +59,8 @@ def test_description_says_so_only_where_it_is_restricted() -> None:
     full = load_classifier(ModelSpec(MODEL)).describe()
     some = load_classifier(ModelSpec(MODEL, classes=(5, 0, 3))).describe()
     assert set(full) == {
-        "name", "architecture", "weights_sha256", "preprocessing", "normalisation", "num_classes"
+        "name", "architecture", "weights_sha256", "preprocessing", "normalisation", "num_classes",
+        "source_sha256", "attributes_sha256",
     }  # fmt: skip
     assert some == {**full, "num_classes": 3, "classes": [5, 0, 3]}
 
