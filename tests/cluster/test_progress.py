@@ -7,6 +7,8 @@ import select
 import time
 from typing import Any
 
+import pytest
+
 from regroup_cluster.dispatch.blocks import BlockReport
 from regroup_cluster.dispatch.progress import (
     Broadcast,
@@ -114,7 +116,8 @@ def test_a_reason_is_printed_once_however_many_blocks_it_stops() -> None:
     assert progress._counts.retries == 8
 
 
-def test_the_bar_shows_samples_and_failures() -> None:
+def test_the_bar_shows_samples_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")  # a fast machine's samples per second have many digits
     stream = Terminal()
     progress = make_progress("attack [pgd]", 20, 3, stream)
     progress.start(2)
