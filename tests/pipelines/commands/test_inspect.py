@@ -45,7 +45,7 @@ def test_inspect_tells_what_is_known(store: Store, run: Run) -> None:
         f"votes/{info.ref} kind: votes name: pets-pgd fingerprint: {info.fingerprint}",
         "rows: 4 in blocks of 2 blocks committed: 2 of 2 state: complete size: ",
         "scoring delta: 1e-20 rule: borda",
-        "recorded command: test",
+        "command: test ",
         "created: 20",
         "versions numpy: ",
     ):
