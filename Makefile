@@ -24,7 +24,7 @@ test test-cluster test-pipelines: export OMP_NUM_THREADS = 1
 OTHER_HALF := tests/faults tests/pipelines tests/objectstore tests/regroup tests/packaging tests/store_compat
 
 test: $(VENV)/.installed-dev
-	@echo "Two test processes run in parallel for about ten minutes; each prints its output when it ends."
+	@echo "Two test processes run in parallel for about twenty minutes on two cores; each prints its output when it ends."
 	$(MAKE) --no-print-directory --keep-going --jobs=2 --output-sync=target test-cluster test-pipelines
 
 test-cluster: $(VENV)/.installed-dev
