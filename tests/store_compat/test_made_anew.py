@@ -6,7 +6,6 @@ docs/upgrading.md is the table; each of its kinds of change that this store can 
 from __future__ import annotations
 
 import re
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from regroup.models import ModelSpec, load_classifier
 from regroup_store.kinds.features import features_spec
-from tests.store_compat.test_store_of_ba43c66 import FIXTURE, OldStore, contents
+from tests.store_compat.old_store import OldStore, contents, copied
 
 NETWORK = "small_network.py"
 RATIO = [f"--set={key}.parameters.step_ratio=1/30" for key in ("attacks.least", "attacks.strong")]
@@ -28,13 +27,11 @@ def now(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> OldStore:
     """A copy of the store, with digits of the scikit-learn that its listings are of."""
-    folder = Path(shutil.copytree(FIXTURE, tmp_path / "copy"))
-    monkeypatch.chdir(folder)
-    monkeypatch.syspath_prepend(str(folder))
-    (part,) = (folder / "store").glob("listings/digits-val-*/part-00000.parquet")
+    copy = copied(tmp_path, monkeypatch, capfd)
+    (part,) = copy.store.glob("listings/digits-val-*/part-00000.parquet")
     (stamp,) = set(pq.read_table(part, columns=["stamp"])["stamp"].to_pylist())
     monkeypatch.setattr("sklearn.__version__", stamp.removeprefix("scikit-learn "))
-    return OldStore(folder, capfd)
+    return copy
 
 
 def described_as_then(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +24,18 @@ import pytest
 from regroup.attacks.pgd.spec import PGDSpec
 from regroup.attacks.presets import PRESETS
 from regroup_cluster.session import SessionConfig, ray_session
-from regroup_pipelines.cli import main
 from regroup_pipelines.results.records import StudyResults
 from regroup_pipelines.results.stored import parse_results
 from tests.kept_workers import kept_workers
+from tests.store_compat.old_store import (
+    EXPECTED,
+    OPTIONS,
+    OldStore,
+    contents,
+    copied,
+    loaded,
+)
 
-FIXTURE = Path(__file__).parents[1] / "data" / "store-0.1.0.dev0-ba43c66"
-EXPECTED = FIXTURE / "expected"
-# What `regroup run` needs to find the whole study in the store.
-OPTIONS: dict[str, tuple[str, ...]] = {"small": (), "gaps": ("--allow-missing",)}
 COMPARED = (".csv", ".json", ".tex")
 # Words that have changed since, and what they were.
 REWORDED = {
@@ -51,16 +54,6 @@ WHOLE_NOTE = re.compile(r"the (\d+) correctly classified ones by their attacked 
 BORDA = sorted(path.name for path in EXPECTED.glob("rescore-borda-*.json"))
 # Votes computed on another processor may differ where two classes have nearly the same sum.
 NEAR_TIES = 2
-
-
-def loaded(path: Path) -> Any:
-    return json.loads(path.read_bytes())
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder and below, by its path."""
-    files = (path for path in sorted(folder.rglob("*")) if path.is_file())
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def reworded(path: str, content: bytes) -> bytes:
@@ -157,48 +150,6 @@ def blocks(steps: list[dict[str, Any]]) -> dict[str, int]:
     return {step["step"]: step["blocks"] for step in steps if step["blocks"]}
 
 
-@dataclass(frozen=True)
-class OldStore:
-    """A copy of the store and of its study; commands run in the copy's folder."""
-
-    folder: Path
-    capture: pytest.CaptureFixture[str]
-
-    @property
-    def store(self) -> Path:
-        return self.folder / "store"
-
-    def say(self, command: str, *args: object) -> Any:
-        """What a command says as JSON; it must end well."""
-        self.capture.readouterr()
-        with pytest.raises(SystemExit) as stop:
-            main([command, *map(str, args), "--store", "store", "--json"])
-        out, err = self.capture.readouterr()
-        assert stop.value.code == 0, err
-        return json.loads(out)
-
-    def run_study(self, name: str) -> dict[str, Any]:
-        """Run a study again; its tables go to the folder `out/<name>`."""
-        where = ("--output", f"out/{name}", "--gpus-per-worker", 0, "--workers", 1)
-        results: dict[str, Any] = self.say("run", f"{name}.toml", *where, *OPTIONS[name])
-        return results
-
-    def elements(self) -> list[dict[str, Any]]:
-        """What `regroup ls` says of every element, in the words that the old one had."""
-        listed = self.say("ls")["elements"]
-        return [
-            {key: element[key] for key in loaded(EXPECTED / "ls.json")["elements"][0]}
-            for element in listed
-        ]
-
-    def kept_results(self, name: str) -> dict[str, Any]:
-        """What the old code left of a study in the store."""
-        kept: dict[str, Any] = loaded(FIXTURE / "store" / "studies" / name / "results.json")
-        results: dict[str, Any] = kept["results"]
-        assert "schema_version" not in results
-        return results
-
-
 # The step ratio that PGD had in both protocols; a study that gives it finds what it had made.
 FORMER_RATIO = 1 / 30
 
@@ -217,12 +168,9 @@ def copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> OldStore:
     """The copy as this release finds it, with the scikit-learn that is installed."""
-    folder = Path(shutil.copytree(FIXTURE, tmp_path / "copy"))
-    monkeypatch.chdir(folder)
     # Networks of one's own were described without their source then: see test_made_anew.py.
     monkeypatch.setattr("regroup.models.custom.describe_own", lambda *_: {})
-    monkeypatch.syspath_prepend(str(folder))  # where the study's own network is
-    return OldStore(folder, capfd)
+    return copied(tmp_path, monkeypatch, capfd)
 
 
 @pytest.fixture

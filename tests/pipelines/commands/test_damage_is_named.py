@@ -15,22 +15,12 @@ from regroup_pipelines.errors import UsageError
 from regroup_pipelines.render.study_files import write_report
 from regroup_pipelines.results.recount import same_counts
 from regroup_store.format.fingerprint import seal, unseal
+from tests.pipelines.commands.test_verify import only
 from tests.pipelines.conftest import FinishedDemo, Run
 from tests.store.test_damage import flip
 
 STRONG = "features/digits-val-digits-cnn-pgd-budget-*"
 BANK = "digits-train-digits-cnn"
-
-
-@pytest.fixture
-def copied(finished_demo: FinishedDemo, tmp_path: Path) -> Path:
-    """A copy of the demo's store to be damaged."""
-    return shutil.copytree(finished_demo.store, tmp_path / "store")
-
-
-def only(store: Path, pattern: str) -> Path:
-    (path,) = store.glob(pattern)
-    return path
 
 
 def flipped(path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,6 @@ from tests.store.elements import snapshot
 from tests.store.test_damage import flip, truncate
 
 FEATURES, BANK, INDEX = "digits-val-digits-cnn", "digits-train-digits-cnn", "digits-val"
-
-
-@pytest.fixture
-def copied(finished_demo: FinishedDemo, tmp_path: Path) -> Path:
-    """A copy of the demo's store to be damaged."""
-    return shutil.copytree(finished_demo.store, tmp_path / "store")
 
 
 def only(store: Path, pattern: str) -> Path:
