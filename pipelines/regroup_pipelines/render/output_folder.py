@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from regroup_pipelines.errors import UsageError
+from regroup_store.backends.links import first_link
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -16,13 +17,10 @@ def output_file(folder: Path, path: Path) -> Path:
     Raises:
         UsageError: a part of it below `folder` is a link, which would lead the file elsewhere.
     """
-    place = folder
-    for part in path.relative_to(folder).parts:
-        place = place / part
-        if place.is_symlink():
-            raise UsageError(
-                f"{place} is a link, and nothing is written outside of the output folder: remove "
-                "it, or name another folder"
-            )
+    if place := first_link(folder, path):
+        raise UsageError(
+            f"{place} is a link, and nothing is written outside of the output folder: remove it, "
+            "or name another folder"
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     return path

@@ -17,20 +17,27 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
 
+def first_link(root: Path, path: Path) -> Path | None:
+    """Return the first part of `path` below `root` that is a link, or None."""
+    place = root
+    for part in path.relative_to(root).parts:
+        place = place / part
+        if place.is_symlink():
+            return place
+    return None
+
+
 def require_no_link(root: Path, path: Path) -> Path:
     """Check that no part of `path` below `root` is a link, and return it.
 
     Raises:
         LinkError: one is.
     """
-    place = root
-    for part in path.relative_to(root).parts:
-        place = place / part
-        if place.is_symlink():
-            raise LinkError(
-                f"{place.relative_to(root).as_posix()} of the store {root} is a link, which is "
-                "never followed: put what it points to in its place, or remove it"
-            )
+    if place := first_link(root, path):
+        raise LinkError(
+            f"{place.relative_to(root).as_posix()} of the store {root} is a link, which is "
+            "never followed: put what it points to in its place, or remove it"
+        )
     return path
 
 
