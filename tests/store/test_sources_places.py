@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from regroup.images.depth import FORMATS
-from regroup_store.errors import StoreUsageError
-from regroup_store.sources import open_source
+from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.sources import LOCATED, Source, open_source
 from regroup_store.sources.files import EXTENSIONS
 from tests.store.imagenet_layouts import put, tar
 from tests.store.test_sources import write_parquet
@@ -187,3 +187,23 @@ def test_extensions_are_pillows_of_the_formats_that_are_decoded() -> None:
     Image.init()
     known = {ext for ext, name in Image.registered_extensions().items() if name in FORMATS}
     assert set(EXTENSIONS) == known
+
+
+@pytest.mark.parametrize(
+    "error", [ConnectionRefusedError("refused"), TimeoutError("no answer"), RuntimeError("gone")]
+)
+def test_a_place_elsewhere_that_does_not_answer_is_named(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unanswered(*_: object) -> Source:
+        raise error
+
+    monkeypatch.setitem(LOCATED, "parquet", unanswered)
+    with pytest.raises(StoreError) as caught:
+        open_source("parquet:https://photos.example/a.parquet")
+    assert str(caught.value) == (
+        f"parquet:https://photos.example/a.parquet: cannot be reached: {error}; check the address "
+        "and the network, then run the same command again"
+    )
+    with pytest.raises(type(error)):
+        open_source("parquet:a.parquet")

@@ -222,10 +222,11 @@ def _by_position(names: tuple[str, ...], where: str, network: Network) -> Labels
     parts = {tuple(re.split(r"\d+", name)) for name in names}
     if len(parts) == 1 and len(parts.pop()) > 1 and _natural(names) != list(names):
         raise _two_orders(names, where, network)
+    names_none = "does not name" if network.class_names is None else "only numbers"
     some = f", {len(names)} of {network.num_classes} classes" if fewer else ""
     line = (
         f"labels of {where}: by position, {_first(names)} is class 0 and so on{some}, since "
-        f"{_model(network)} does not name its classes (`class_names`) and no bank does"
+        f"{_model(network)} {names_none} its classes (`class_names`) and no bank names them"
     )
     return Labels("position", None, line=line)
 

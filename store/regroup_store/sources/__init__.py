@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from regroup_store.errors import StoreUsageError
+from regroup_store.errors import StoreError, StoreUsageError
+from regroup_store.secrets import without_secrets
 from regroup_store.sources.digits import DigitsSource
 from regroup_store.sources.imagefolder import ImageFolderSource
 from regroup_store.sources.imagenet import ImageNetSource
 from regroup_store.sources.limits import DEFAULT_LARGEST
 from regroup_store.sources.parquet import ParquetSource
-from regroup_store.sources.source import Source, SourceRow, split_spec
+from regroup_store.sources.source import Source, SourceRow, error_message, split_spec
 from regroup_store.sources.webdataset import WebDatasetSource
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ def open_source(spec: str, largest: int = DEFAULT_LARGEST) -> Source:
 
     Raises:
         StoreUsageError: an unknown kind of dataset, or nothing usable at its location.
+        StoreError: its location does not answer.
     """
     kind, label_column, location = split_spec(spec)
     if label_column is not None and kind not in LABELLED:
@@ -58,5 +60,24 @@ def open_source(spec: str, largest: int = DEFAULT_LARGEST) -> Source:
     if kind == "digits" and (":" in spec) == bool(location):
         return DigitsSource(location)
     if kind in LOCATED and location:
-        return LOCATED[kind](location, label_column, largest)
+        return _located(spec, kind, location, label_column, largest)
     raise StoreUsageError(f"{spec!r} is not a dataset: use one of {KNOWN}")
+
+
+def _located(spec: str, kind: str, location: str, label_column: str | None, largest: int) -> Source:
+    """Open a dataset in its place.
+
+    Raises:
+        StoreError: a place elsewhere does not answer.
+    """
+    try:
+        return LOCATED[kind](location, label_column, largest)
+    except StoreError:
+        raise
+    except Exception as error:  # clients of other file systems raise errors of their own kinds
+        if "://" not in location:
+            raise
+        raise StoreError(
+            f"{without_secrets(spec)}: cannot be reached: {error_message(error)}; check the "
+            "address and the network, then run the same command again"
+        ) from error
