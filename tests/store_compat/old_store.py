@@ -39,13 +39,17 @@ class OldStore:
     def store(self) -> Path:
         return self.folder / "store"
 
-    def say(self, command: str, *args: object) -> Any:
-        """What a command says as JSON; it must end well."""
+    def ended(self, command: str, *args: object) -> tuple[int, str, str]:
+        """How a command ends: its status, standard output (JSON), standard error."""
         self.capture.readouterr()
         with pytest.raises(SystemExit) as stop:
             main([command, *map(str, args), "--store", "store", "--json"])
-        out, err = self.capture.readouterr()
-        assert stop.value.code == 0, err
+        return int(stop.value.code or 0), *self.capture.readouterr()
+
+    def say(self, command: str, *args: object) -> Any:
+        """What a command says as JSON; it must end well."""
+        status, out, err = self.ended(command, *args)
+        assert status == 0, err
         return json.loads(out)
 
     def run_study(self, name: str) -> dict[str, Any]:

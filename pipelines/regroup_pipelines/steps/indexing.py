@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from regroup_cluster.workers.indexing import DEEP, IndexingWork, digested
 from regroup_pipelines.configs.options import with_label_column
 from regroup_pipelines.errors import UsageError
+from regroup_pipelines.log import log
 from regroup_pipelines.results.records import LedgerEntry
 from regroup_pipelines.steps.failed_rows import Reasons
 from regroup_store.format.element import BlockElement
@@ -78,7 +79,7 @@ def index_dataset(
     )
     _log(session, index, rows.unreadable, index.ref not in known, started)
     if left_out[1]:
-        session.announce(f"index {index.ref}: left out: {left_out[1]}")
+        log(f"index {index.ref}: left out: {left_out[1]}")  # a dry run says so too
     rows.unreadable.refuse_all(f"index {index.ref}", index.rows_count)
     return index
 
