@@ -21,7 +21,7 @@ def test_terminated_job_says_how_to_go_on_and_does(
     args = [
         "attack", "--store", str(store), "--dataset", "digits:val", "--model", "digits-cnn",
         "--weights", str(weights), "--protocol", "minimal", "--epsilon", "16/255",
-        "--steps", "8", "--bisections", "10", "--limit", "32", "--block-rows", "4", "--batch", "4",
+        "--steps", "8", "--bisections", "6", "--limit", "16", "--block-rows", "4", "--batch", "4",
         "--workers", "1", "--json",
     ]  # fmt: skip
     job = subprocess.Popen(
@@ -31,7 +31,7 @@ def test_terminated_job_says_how_to_go_on_and_does(
     while not list(store.glob("adversarials/*/commits/*.json")):
         assert job.poll() is None, "the job ended before its first block"
         assert time.monotonic() < patience
-        time.sleep(0.2)
+        time.sleep(0.05)
     job.terminate()
     _, log = job.communicate(timeout=60)
     assert job.returncode == 128 + signal.SIGTERM
@@ -42,8 +42,8 @@ def test_terminated_job_says_how_to_go_on_and_does(
     assert again.status == 0
     step = again.json["steps"][-1]
     assert step["skipped"] == len(kept) > 0
-    assert step["blocks"] + step["skipped"] == 8
-    assert again.json["attempted"] == 32
+    assert step["blocks"] + step["skipped"] == 4
+    assert again.json["attempted"] == 16
     assert all(path.read_bytes() == content for path, content in kept.items())
     assert len(list(store.glob("runs/*/run.json"))) == 2
 
@@ -56,7 +56,7 @@ def check_record(run: Run, store: Path) -> None:
     assert record["error"] == "SIGTERM"
     assert (record["command"], record["options"]["epsilon"]) == ("attack", "16/255")
     assert record["unfinished_step"]["step"].startswith("attack ")
-    assert record["unfinished_step"]["blocks"] < 8
+    assert record["unfinished_step"]["blocks"] < 4
     assert record["steps"][-1]["phases"].keys() == {"read", "network", "write"}
     assert (progress["state"], progress["run"]) == ("interrupted", folder.name)
     assert run("ls", "--store", store, "--json").json["runs"] == 1
