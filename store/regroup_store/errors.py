@@ -28,12 +28,16 @@ class StoreUnavailableError(StoreError):
     fatal = True
 
 
-class SchemaVersionError(StoreUsageError):
-    """The element was written under a schema version that this release cannot read."""
+class SchemaVersionError(StoreError):
+    """What is stored was written under a schema version that this release cannot read."""
+
+    fatal = True
 
 
-class FingerprintMismatchError(StoreUsageError):
-    """The element found is not the one requested."""
+class FingerprintMismatchError(StoreError):
+    """The element found is not the one that its place, or the request, says."""
+
+    fatal = True
 
 
 class GapError(StoreError):

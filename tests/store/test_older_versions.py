@@ -82,7 +82,7 @@ def test_a_newer_version_is_refused_with_what_it_needs(kind: str, tmp_path: Path
     )
     assert f"this release reads version {SCHEMA_VERSION}" in str(caught.value)
     assert "install a newer release of regroup-ray" in str(caught.value)
-    assert caught.value.exit_status == 2
+    assert caught.value.exit_status == 1
 
 
 def test_a_store_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ EXPORT_VERSION = 1
 
 
 class ExportError(Exception):
-    """A file could not be written (exit status 1)."""
+    """A file could not be written, or what it is of is gone (exit status 1)."""
 
     exit_status = 1
 
@@ -83,19 +83,22 @@ def export(
         One entry per set of images.
 
     Raises:
-        ExportError: a file cannot be written.
+        ExportError: a file cannot be written, or votes of the study are gone.
         StoreError: an element of the study is missing or damaged.
     """
-    parts = evaluated(store, results)
     name = results.study
-    head = {"export_version": EXPORT_VERSION, "study": name, "votes": [p.votes_ref for p in parts]}
     try:
+        parts = evaluated(store, results)
+        votes = [part.votes_ref for part in parts]
+        head: JsonObject = {"export_version": EXPORT_VERSION, "study": name, "votes": votes}
         folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             files = [stack.enter_context(_FORMATS[f](folder, name, head)) for f in formats]
             return [_exported(part, files) for part in parts]
     except OSError as error:
         raise ExportError(f"cannot write to {folder}: {error.strerror or error}") from error
+    except StoreUsageError as error:  # what it names is of the results, not of the user
+        raise ExportError(f"the results of the study {name} name what is gone: {error}") from error
 
 
 def _exported(part: Evaluated, files: list[Callable[[pa.Table], None]]) -> ExportedImages:

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from regroup_pipelines.results.records import RESULTS_VERSION, StudyResults
 from regroup_pipelines.results.version_1 import from_version_1
-from regroup_store.errors import DamagedError, SchemaVersionError, StoreUsageError
+from regroup_store.errors import DamagedError, SchemaVersionError
 from regroup_store.kinds.studies import read_study, study_names, write_study
 
 if TYPE_CHECKING:
@@ -21,14 +21,14 @@ def read_results(store: Store, name: str) -> StudyResults:
     """Read the results of a study.
 
     Raises:
-        StoreUsageError: there are none, or this release cannot read them.
+        StoreUsageError: there are none.
         SchemaVersionError: they have a later schema version.
-        DamagedError: they do not match their checksum.
+        DamagedError: they do not match their checksum, or are no results.
     """
     where = f"the results of {name} in {store.uri}"
     found = parse_results(read_study(store, name), where)
     if found.study != name:
-        raise StoreUsageError(
+        raise DamagedError(
             f"{where} call themselves those of {found.study}: run the study again with this release"
         )
     return found
@@ -42,7 +42,7 @@ def parse_results(plain: JsonObject, where: str) -> StudyResults:
         where: names the results in error messages.
 
     Raises:
-        StoreUsageError: they cannot be read.
+        DamagedError: they cannot be read.
         SchemaVersionError: they have a later schema version.
     """
     version = plain.get("schema_version", 1)
@@ -55,7 +55,7 @@ def parse_results(plain: JsonObject, where: str) -> StudyResults:
         current = from_version_1(plain) if version == 1 and version is not True else plain
         return StudyResults.model_validate_json(json.dumps(current))
     except (ValidationError, LookupError, TypeError, AttributeError) as error:
-        raise StoreUsageError(
+        raise DamagedError(
             f"{where} cannot be read ({_first(error)}): run the study again with this release"
         ) from error
 
@@ -77,7 +77,7 @@ def kept_results(store: Store, name: str) -> StudyResults | None:
         return read_results(store, name) if name in study_names(store) else None
     except SchemaVersionError:
         raise
-    except (StoreUsageError, DamagedError):
+    except DamagedError:
         return None
 
 

@@ -100,7 +100,8 @@ class BlockElement(ElementReader):
 
     def quarantine(self, block: int, attempts: int, reason: str) -> None:
         """Record why a block failed, until it is committed or fails again."""
-        write_quarantine(self._backend, self._location, Quarantined(block, attempts, reason))
+        record = Quarantined(block, attempts, reason)
+        write_quarantine(self._backend, self._location, record, self.fingerprint)
 
     def clear_quarantine(self) -> None:
         """Remove the records of blocks that have been committed since."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from copy import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -106,7 +107,8 @@ class ElementReader:
     @property
     def inputs(self) -> dict[str, object]:
         """All that determines the content, as hashed."""
-        return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
+        stated: Any = self.manifest["inputs"]
+        return cast("dict[str, object]", copy(stated))
 
     @property
     def column_names(self) -> list[str]:

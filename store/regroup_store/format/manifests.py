@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from regroup_store.errors import (
     DamagedError,
     FingerprintMismatchError,
+    GapError,
     LinkError,
     SchemaVersionError,
     StoreUsageError,
@@ -38,6 +39,7 @@ KINDS = (*ROW_KINDS, *BLOCK_KINDS, "banks")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _FOLDER = re.compile(rf"({_NAME.pattern})-([0-9a-f]{{16}})")
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
+_FULL = re.compile(r"[0-9a-f]{64}")
 
 
 def validate_name(name: str) -> str:
@@ -76,6 +78,23 @@ def require_schema_version(found: object, where: str) -> None:
     raise SchemaVersionError(
         f"{where} has schema version {found}, this release reads version {SCHEMA_VERSION}: {advice}"
     )
+
+
+class StatedInputs(dict[str, object]):
+    """The inputs that a manifest states: one that is asked for and not stated is damage.
+
+    Attributes:
+        where: the manifest, for the sentence.
+    """
+
+    where = "a manifest"
+
+    def __missing__(self, key: str) -> object:
+        """Refuse an input that is not there, wherever it is needed."""
+        raise DamagedError(
+            f"{self.where} is damaged: its inputs lack {key!r}; restore it, or remove the folder "
+            "and run the command again"
+        )
 
 
 @dataclass(frozen=True)
@@ -131,6 +150,8 @@ def read_manifest(backend: Backend, location: Location) -> dict[str, object]:
             f"{where} is that of {str(manifest.get('name'))!r}: the folder was renamed; give it "
             "its name back"
         )
+    inputs = manifest["inputs"] = StatedInputs(manifest["inputs"])  # type: ignore[call-overload]
+    inputs.where = where
     return manifest
 
 
@@ -207,6 +228,7 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
 
     Raises:
         StoreUsageError: none or several match; the message lists what there is.
+        GapError: a whole fingerprint, which records name elements by, matches none.
         DamagedError: its manifest is lost.
     """
     known = known_locations(backend, kind)
@@ -220,6 +242,12 @@ def locate(backend: Backend, kind: str, ref: str) -> Location:
             f"{ref!r} names {len(matching)} {kind} in the store {backend.uri}: say which of {names}"
         )
     names = ", ".join(location.ref for location in known) or "none"
+    if _FULL.fullmatch(ref):  # of a record, not of somebody's hand
+        raise GapError(
+            f"the {kind} of fingerprint {short_fingerprint(ref)} are named in the store "
+            f"{backend.uri}, but are not there; it holds: {names}: restore them, or run the "
+            "command that made them again"
+        )
     raise StoreUsageError(
         f"there are no {kind} {ref!r} in the store {backend.uri}; it holds: {names}"
     )

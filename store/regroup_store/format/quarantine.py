@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from regroup_store.errors import DamagedError
-from regroup_store.format.commits import block_numbers
+from regroup_store.format.commits import block_numbers, require_own
 from regroup_store.format.fingerprint import seal, unseal
 
 if TYPE_CHECKING:
@@ -43,9 +43,12 @@ def quarantine_key(location: Location, block: int) -> str:
     return location.key(QUARANTINE, f"{block:05d}.json")
 
 
-def write_quarantine(backend: Backend, location: Location, record: Quarantined) -> None:
-    """Write a block's record, replacing that of an earlier run."""
-    backend.replace(quarantine_key(location, record.block), seal(asdict(record)))
+def write_quarantine(
+    backend: Backend, location: Location, record: Quarantined, element: str
+) -> None:
+    """Write a block's record, with its element's fingerprint, replacing that of an earlier run."""
+    data = seal({**asdict(record), "element": element})
+    backend.replace(quarantine_key(location, record.block), data)
 
 
 def read_quarantine(backend: Backend, location: Location, block: int) -> Quarantined:
@@ -53,11 +56,13 @@ def read_quarantine(backend: Backend, location: Location, block: int) -> Quarant
 
     Raises:
         FileNotFoundError: it has none.
-        DamagedError: the record is not what was written.
+        DamagedError: the record is not what was written, or is of another element.
     """
     key = quarantine_key(location, block)
     where = f"{key} of the store {backend.uri}"
     record = unseal(backend.read(key), where)
+    require_own(record, location, where)
+    record.pop("element", None)
     if not _is_record(record) or record["block"] != block:
         raise DamagedError(f"{where} is damaged: it does not say why block {block} failed")
     return Quarantined(**record)  # type: ignore[arg-type]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -215,7 +216,8 @@ class StoredBank:
     @property
     def inputs(self) -> dict[str, object]:
         """What determines the bank, as hashed."""
-        return dict(self.manifest["inputs"])  # type: ignore[call-overload,no-any-return]
+        stated: Any = self.manifest["inputs"]
+        return cast("dict[str, object]", copy(stated))
 
 
 def bank_counts(store: Store, ref: str) -> dict[str, int]:

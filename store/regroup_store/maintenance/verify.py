@@ -95,6 +95,6 @@ def check_marker(store: Store) -> Iterator[Finding]:
     if error := reading_error(require_marker, store.backend):
         level, problem = level_of_error(error), describe_error(error, MARKER)
         # Another format, in the midst of our elements, is a damaged marker.
-        if isinstance(error, StoreUsageError) and not isinstance(error, SchemaVersionError):
+        if isinstance(error, StoreUsageError):
             level = "damaged"
         yield Finding(level, "marker", "", "", None, MARKER, problem)

@@ -30,7 +30,7 @@ from regroup_pipelines.results.stored import (
     read_results,
 )
 from regroup_pipelines.results.timings import Timing, TimingNotRun
-from regroup_store.errors import DamagedError, SchemaVersionError, StoreUsageError
+from regroup_store.errors import DamagedError, SchemaVersionError
 from regroup_store.format.store import Store, open_store
 from regroup_store.kinds.studies import read_study, write_study
 from tests.pipelines.records import attacked, measured
@@ -131,7 +131,7 @@ def test_a_row_of_no_kind_is_no_row(kind: str | None) -> None:
     (later,) = [row for row in plain["images"] if row["images"] == "later"]
     later.pop("kind")
     later.update({} if kind is None else {"kind": kind})
-    with pytest.raises(StoreUsageError, match=r"images\.\d+"):
+    with pytest.raises(DamagedError, match=r"images\.\d+"):
         parse_results(plain, "results")
 
 
@@ -217,7 +217,7 @@ def test_content_of_no_version_is_one_sentence(change: dict[str, Any], said: str
     """And a run of the study may replace it."""
     store, results = small()
     write_study(store, "small", {**results.plain(), **change})
-    with pytest.raises(StoreUsageError) as refused:
+    with pytest.raises(DamagedError) as refused:
         read_results(store, "small")
     text = str(refused.value)
     assert text.startswith(f"the results of small in {store.uri} cannot be read (")
@@ -237,13 +237,13 @@ def test_content_of_no_version_is_one_sentence(change: dict[str, Any], said: str
     ],
 )
 @pytest.mark.parametrize("command", ["report", "export"])
-def test_commands_say_so_with_exit_status_2(
+def test_commands_say_so_with_exit_status_1(
     command: str, change: dict[str, Any], said: str, run: Run, tmp_path: Path
 ) -> None:
     store = open_store(str(tmp_path / "store"), create=True)
     write_study(store, "small", {**write_small_study(store).plain(), **change})
     done = run(command, "--store", store.uri, "--study", "small", "--output", tmp_path / "out")
-    assert done.status == 2
+    assert done.status == 1
     (line,) = done.err.strip().splitlines()
     assert line.startswith(f"regroup {command}: ")
     assert said in line
@@ -283,7 +283,7 @@ def test_names_that_would_lead_out_of_a_report_are_refused(
     for key in path[:-1]:
         part = part[key]
     part[path[-1]] = name
-    with pytest.raises(StoreUsageError, match=r"cannot be read .*pattern"):
+    with pytest.raises(DamagedError, match=r"cannot be read .*pattern"):
         parse_results(plain, "the results")
 
 
