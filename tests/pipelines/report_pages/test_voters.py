@@ -11,11 +11,14 @@ import pytest
 import torch
 
 from regroup.voting import ELECTIONS, Rule
-from regroup_pipelines.commands import report
+from regroup_pipelines.commands.report import REPORT_BYTES, named_datasets
 from regroup_pipelines.commands.run import main
 from regroup_pipelines.configs.stored import ReportConfig
 from regroup_pipelines.configs.studies import RunConfig
+from regroup_pipelines.report_pages.evaluation import ReportedStudy
+from regroup_pipelines.report_pages.pages import StudyPages
 from regroup_pipelines.report_pages.points import WORDS, VotingRule, running_points
+from regroup_pipelines.report_pages.site import Site
 from regroup_store.format.element import BlockElement
 from regroup_store.format.store import open_store
 from regroup_store.kinds.votes import PREDICTION, SIGN_CHOICES
@@ -29,17 +32,20 @@ RULES = get_args(Rule)
 
 
 def by_the_rule(reported: Reported, rule: str, folder: Path) -> Reported:
-    """The study of a copy of the store, voted by another rule with both signs, and its report."""
+    """The study of a copy of the store, voted by another rule with both signs, and its explorer."""
     store = str(shutil.copytree(Path(reported.store.uri), folder / "store"))
-    config = RunConfig(
-        study=str(reported.data / "colours.toml"), store=store, output=str(folder / "out"),
-        data=str(reported.data), json=True, workers=1,
-        set=(f"scoring.rule={rule}", "scoring.signs=both"),
-    )  # fmt: skip
-    main(config)
-    options = {"output": str(folder / "report"), "dataset": reported.dataset}
-    told = report.main(ReportConfig(store=store, json=True, **options))  # type: ignore[arg-type]
-    return Reported(open_store(store), reported.data, folder / "report", told)
+    where = {"store": store, "output": str(folder / "out"), "data": str(reported.data)}
+    # The explorer reads the votes alone: no figures, and no other pages.
+    changes = (f"scoring.rule={rule}", "scoring.signs=both", "report.figures=[]")
+    study = str(reported.data / "colours.toml")
+    main(RunConfig(study=study, json=True, workers=1, set=changes, **where))  # type: ignore[arg-type]
+    made = Reported(open_store(store), reported.data, folder / "report", {})
+    made.output.mkdir()
+    site = Site(made.output, store, "")
+    site.copy_scripts()
+    found = ReportedStudy.of(made.store, made.results, named_datasets(reported.dataset), "")
+    StudyPages(site, found, [], ReportConfig.images, ReportConfig.seed).write_explorer(REPORT_BYTES)
+    return made
 
 
 def row_of_winners(page: Page, number: int) -> list[str]:
