@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from regroup_cluster.code_version import code_digests
-from regroup_pipelines.steps.demo_model import train_demo_model
+from tests.kept_workers import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -87,7 +87,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("RAY_")}
     gcs, dashboard, agent, client = free_ports(4)
     url = f"http://127.0.0.1:{dashboard}"
-    environment |= {
+    environment |= ENVIRONMENT | {
         "HOME": str(home),
         "PATH": f"{BIN}:{environment['PATH']}",
         "RAY_AUTH_MODE": "token",
@@ -134,16 +134,14 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with weights, and with the store that the tests share."""
-    folder = tmp_path_factory.mktemp("study")
-    train_demo_model(folder / "digits-cnn.safetensors", seed=0)
-    return folder
+    """The folder of the store that the tests share."""
+    return tmp_path_factory.mktemp("study")
 
 
 @pytest.fixture(scope="module")
-def options(study: Path) -> tuple[object, ...]:
+def options(study: Path, weights: Path) -> tuple[object, ...]:
     """What every job on the shared store is told."""
-    model = ("--model", "digits-cnn", "--weights", study / "digits-cnn.safetensors")
+    model = ("--model", "digits-cnn", "--weights", weights, "--workers", 1)
     return ("--store", study / "store", "--dataset", "digits:val", *model)
 
 
@@ -198,19 +196,19 @@ def test_no_job_without_the_token(head: Head, tmp_path: Path) -> None:
 def test_a_stopped_job_is_resumed(
     head: Head, bank: Done, options: tuple[object, ...], study: Path
 ) -> None:
-    share = ("--workers", 1, "--block-rows", 4, "--batch", 4)
-    attack = ("pipelines/attack.py", *options, *share, "--limit", 48, "--steps", 200)
+    share = ("--block-rows", 4, "--batch", 4)
+    attack = ("pipelines/attack.py", *options, *share, "--limit", 32, "--steps", 200)
 
     def commits() -> dict[str, bytes]:
         found = study.glob("store/adversarials/*/commits/*")
         return {path.name: path.read_bytes() for path in found}
 
     assert head.submit("first", *attack, wait=False).status == 0
-    wait_for(lambda: len(commits()) >= 2, JOB_S, "the second block")
+    wait_for(lambda: len(commits()) >= 1, JOB_S, "the first block")
     stopped = head.ray("job", "stop", "first")
     assert "Job 'first' was stopped" in stopped.out
     before = commits()
-    assert 2 <= len(before) < 12
+    assert 1 <= len(before) < 8
     assert "Job 'first' was stopped" in head.ray("job", "status", "first").out
     time.sleep(1)
     assert commits() == before, "blocks were committed after the job had stopped"
@@ -220,7 +218,7 @@ def test_a_stopped_job_is_resumed(
     assert "already in the store" in done.out
     told = re.search(r"attack \S+: (\d+) samples, .* (\d+) blocks already in the store", done.out)
     assert told, done.out
-    assert (int(told[1]), int(told[2])) == (48 - 4 * len(before), len(before))
+    assert (int(told[1]), int(told[2])) == (32 - 4 * len(before), len(before))
     after = commits()
-    assert len(after) == 12
+    assert len(after) == 8
     assert {name: after[name] for name in before} == before
