@@ -10,6 +10,7 @@ import traceback
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 from dataclasses import fields
 from difflib import get_close_matches
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, cast
 
 import tyro
@@ -167,6 +168,9 @@ def _main(words: list[str]) -> int:
     if first in ("-h", "--help", "help"):
         print(HELP)
         return 0
+    if first == "--version":
+        print(f"regroup-ray {version('regroup-ray')}")
+        return 0
     if first in _configs():
         return _run(first, words[1:])
     if first in COMPLETIONS:
@@ -181,7 +185,7 @@ def _refuse(word: str) -> int:
         print(HELP, file=sys.stderr)
         return 2
     what = "option" if word.startswith("-") else "command"
-    near = get_close_matches(word, [*_configs(), "--help", *COMPLETIONS], 1)
+    near = get_close_matches(word, [*_configs(), "--help", "--version", *COMPLETIONS], 1)
     advice = f"did you mean {near[0]}?" if near else "`regroup --help` lists them all"
     log(f"regroup: there is no {what} {word!r}: {advice}")
     return 2

@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -143,6 +144,13 @@ def test_help_is_one_screen_and_names_every_command(run: Run) -> None:
     assert "--tyro-print-completion" in "".join(lines[-2:])
     assert run("-h").out == run("help").out == shown.out
     assert run().err == shown.out
+
+
+def test_the_version_is_that_of_the_distribution(run: Run) -> None:
+    project = tomllib.loads((DOCS.parent / "pyproject.toml").read_text())["project"]
+    shown = run("--version")
+    assert (shown.status, shown.out, shown.err) == (0, f"regroup-ray {project['version']}\n", "")
+    assert "did you mean --version?" in run("--versoin").err
 
 
 def test_the_docs_name_every_command() -> None:

@@ -76,6 +76,19 @@ def test_a_value_that_is_too_large_is_a_failed_row(tmp_path: Path) -> None:
         assert str(error).endswith("above the limit of 64 MB per sample (--sample-memory)")
 
 
+@pytest.mark.parametrize(("rows", "free"), [(2**21, 2**20), (100_000, 0), (300_000, 2**10)])
+def test_more_rows_than_bits_are_refused_before_any_is_listed(
+    rows: int, free: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A few kB can state any number of equal rows."""
+    monkeypatch.setattr("regroup_store.sources.parquet_files.FREE_ROWS", free)
+    table = pa.table({"image": pa.array([b"x"] * rows, pa.binary()), "label": pa.nulls(rows, "i4")})
+    pq.write_table(table, tmp_path / "a.parquet", compression="zstd")
+    size = (tmp_path / "a.parquet").stat().st_size
+    with pytest.raises(StoreUsageError, match=rf"states {rows} rows in {size} bytes"):
+        open_source(f"parquet:{tmp_path}/a.parquet")
+
+
 def test_a_footer_that_is_too_large_is_not_read(tmp_path: Path) -> None:
     with (tmp_path / "p.parquet").open("wb") as file:
         file.truncate(1 << 32)

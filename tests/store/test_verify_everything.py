@@ -155,6 +155,7 @@ HUGE = 10**18
         (lambda m: {**m, "rows": HUGE}, "its rows are 1000000000000000000, not 1 to"),
         (lambda m: {**m, "rows": -1}, "its rows are -1"),
         (lambda m: {**m, "rows": 2**39, "block_rows": 1}, "more than 2097152 blocks"),
+        (lambda m: {**m, "rows": 2**39, "block_rows": 2**39}, "its blocks have 549755813888 rows"),
         (lambda m: {**m, "block_rows": 0}, "a block plan needs positive sizes"),
         (lambda m: {**m, "arrays": "none"}, "its arrays are not readable"),
         (lambda m: {**m, "arrays": [{**m["arrays"][0], "shape": [10, HUGE]}]}, "cannot be"),
@@ -180,6 +181,7 @@ def test_a_sealed_manifest_of_what_cannot_be_is_refused(change: Change, problem:
     "change",
     [
         lambda m: {**m, "part_rows": 0},
+        lambda m: {**m, "rows": 10**12, "part_rows": 10**12},
         lambda m: {**m, "parts": m["parts"] * 3},
         lambda m: {**m, "rows": 8193},
         lambda m: {**m, "source_spec": None},

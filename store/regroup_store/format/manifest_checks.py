@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 # What a chunk can hold: the compressor takes no more.
 MOST_CHUNK_BYTES = 2**31
+# Rows of one Parquet part, which is read whole.
+MOST_PART_ROWS = 2**24
 _ITEM_BYTES = {"float32": 4, "float64": 8, "int32": 4, "int64": 8}
 # Members of `inputs` that are read before they are compared.
 _INPUTS: dict[str, type] = {
@@ -56,7 +58,7 @@ def _head(kind: str, manifest: Mapping[str, Any]) -> str | None:
 
 def _parts(manifest: Mapping[str, Any]) -> str | None:
     size, parts = manifest.get("part_rows"), manifest.get("parts")
-    if not _size(size, MOST_PLANNED_ROWS) or not _strings(parts):
+    if not _size(size, MOST_PART_ROWS) or not _strings(parts):
         return "its parts are not readable"
     if len(parts) != -(-manifest["rows"] // size):
         return f"it lists {len(parts)} parts for {manifest['rows']} rows in parts of {size}"
@@ -72,6 +74,8 @@ def _blocks(manifest: Mapping[str, Any]) -> str | None:
         BlockPlan(rows, size if type(size) is int else 0)
     except ValueError as error:
         return str(error)
+    if min(rows, size) > MOST_PART_ROWS:
+        return f"its blocks have {min(rows, size)} rows, more than {MOST_PART_ROWS}"
     columns = manifest.get("columns")
     if not isinstance(columns, list) or not all(map(_is_column, columns)):
         return "its columns are not readable"

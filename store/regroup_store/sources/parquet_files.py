@@ -25,6 +25,8 @@ IMAGE_COLUMNS = ("image", "img")
 LABEL_COLUMNS = ("label", "labels")
 # Of the limit; a parsed footer takes some thirty times its bytes.
 FOOTER_PARTS = 32
+# Rows that a file may state whatever its size: equal rows cost next to nothing.
+FREE_ROWS = 2**20
 _LABELS_AT_ONCE = _ROWS_AT_ONCE = 1 << 16
 _BUFFER = 1 << 16
 _UNREADABLE = (OSError, pa.ArrowException)
@@ -245,15 +247,16 @@ def open_file(fs: Any, name: str, path: str, label_column: str | None, largest: 
     """
     try:
         with fs.open(path, "rb") as file:
-            _check_footer(file, path, largest)
+            size = _check_footer(file, path, largest)
             footer = pq.read_metadata(file)
         schema = footer.schema.to_arrow_schema()
     except _UNREADABLE as error:
         raise StoreUsageError(
             f"{path} is not a readable Parquet file: {error_message(error)}"
         ) from error
-    groups = (footer.row_group(group).num_rows for group in range(footer.num_row_groups))
+    groups = [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
     starts = list(accumulate(groups, initial=0))
+    _check_rows(groups, size, path)
     features = _features(schema)
     images, labels = _columns(schema, features, path, label_column)
     return DatasetFile(
@@ -261,8 +264,22 @@ def open_file(fs: Any, name: str, path: str, label_column: str | None, largest: 
     )
 
 
-def _check_footer(file: Any, path: str, largest: int) -> None:
-    """Refuse a footer that would not fit: its last eight bytes are its length and PAR1."""
+def _check_rows(groups: list[int], size: int, path: str) -> None:
+    """Refuse numbers of rows that the file cannot hold: each would be listed, one by one."""
+    most = FREE_ROWS + 8 * size
+    if min(groups, default=0) < 0 or sum(groups) > most:
+        raise StoreUsageError(
+            f"{path} states {sum(groups)} rows in {size} bytes, less than a bit for each: it is "
+            "damaged, or made to keep readers busy; write it again"
+        )
+
+
+def _check_footer(file: Any, path: str, largest: int) -> int:
+    """Refuse a footer that would not fit: its last eight bytes are its length and PAR1.
+
+    Returns:
+        The size of the file.
+    """
     size = file.seek(0, 2)
     file.seek(max(0, size - 8))
     length = int.from_bytes(file.read(4), "little")
@@ -272,6 +289,7 @@ def _check_footer(file: Any, path: str, largest: int) -> None:
             f"{path} has a footer of {length} bytes, {above(largest, 'a part of ')}; write it with "
             "fewer columns and row groups"
         )
+    return int(size)
 
 
 def _columns(
