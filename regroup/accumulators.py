@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from regroup.errors import ConfigurationError, RegroupError
-from regroup.kernels.sign_sums import sign_sums
+from regroup.kernels.sign_sums import differentiable_sign_sums
 from regroup.models.classifier import Classifier
 from regroup.models.outputs import logits_of
 from regroup.taps import TapRecorder, check_evaluation_mode, plan_taps, respond
@@ -28,8 +28,8 @@ class Extraction:
 
     Attributes:
         logits: (N, M) float32, of the candidates.
-        accumulators: one per tap in execution order, each (N, 2, C) float32, detached; sign axis 0
-            positive, 1 negative.
+        accumulators: one per tap in execution order, each (N, 2, C) float32; sign axis 0 positive,
+            1 negative.
     """
 
     logits: Tensor
@@ -40,9 +40,10 @@ def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
     """Return accumulators (N, 2, C) float32 of responses `phi` (N * rows, ..., C, ...).
 
     P = sum(max(0, phi)), N = sum(max(0, -phi)) over every axis but sample and channel (Algorithm
-    1), summed in float32 at least. N is summed by itself: P - sum(phi) would cancel.
+    1), summed in float32 at least. N is summed by itself: P - sum(phi) would cancel. Where `phi`
+    requires a gradient the sums have one too, and the same bits.
     """
-    sums = sign_sums(phi, channel_axis)
+    sums = differentiable_sign_sums(phi, channel_axis)
     rows = phi.shape[0] // max(sample_count, 1)  # an empty batch gives empty accumulators
     return sums if rows <= 1 else sums.view(sample_count, rows, *sums.shape[1:]).sum(1)
 
@@ -50,9 +51,9 @@ def reduce_signs(phi: Tensor, sample_count: int, channel_axis: int) -> Tensor:
 class Extractor:
     """Accumulators and logits of a classifier by one forward pass per batch.
 
-    Responses are reduced, detached, while the network runs, so none outlives its layer. Whether
-    gradients are recorded is left to the caller: wrap calls in `torch.no_grad()` or
-    `torch.inference_mode()` unless you differentiate the logits.
+    Responses are reduced while the network runs, so none outlives its layer unless it is part of a
+    graph. Whether gradients are recorded is left to the caller: wrap calls in `torch.no_grad()` or
+    `torch.inference_mode()` unless you differentiate.
 
     Args:
         model: the classifier, in evaluation mode.
@@ -60,6 +61,7 @@ class Extractor:
         example: (N, 3, H, W), from which the taps are found.
         last: reduce only the last `last` taps, which `taps` then holds; None: all.
         root_module: the module that tap names are relative to; by default `model`.
+        keep_graph: accumulators have gradients, as logits always do; otherwise they are detached.
 
     Raises:
         ConfigurationError: as `regroup.taps.plan_taps`, or `last` is out of range.
@@ -74,8 +76,9 @@ class Extractor:
         *,
         last: int | None = None,
         root_module: nn.Module | None = None,
+        keep_graph: bool = False,
     ) -> None:
-        self._model = model
+        self._model, self._keep_graph = model, keep_graph
         self._plan = plan_taps(model, example, policy, root_module=root_module)
         taps = self._plan.taps
         if last is not None and not 1 <= last <= len(taps):
@@ -103,11 +106,12 @@ class Extractor:
                 axis = self.taps[index - self._first].channel_axis
                 accumulators.append(reduce_signs(response, sample_count, axis))
 
-        with TapRecorder(self._plan, sample_count, receive):
+        with TapRecorder(self._plan, sample_count, receive, keep_graph=self._keep_graph):
             output = respond(self._model, pixels)
         logits = logits_of(output, sample_count)
         if self._plan.logits is not None:
-            receive(len(self._plan.taps) - 1, logits.detach())
+            last = logits if self._keep_graph else logits.detach()
+            receive(len(self._plan.taps) - 1, last)
         if isinstance(self._model, Classifier):
             logits = self._model.candidates(logits)
         return Extraction(logits.to(torch.float32), tuple(accumulators))

@@ -158,8 +158,9 @@ class TapRecorder(_CallWatcher):
         plan: the calls and taps to expect.
         sample_count: samples of the pass.
         receive: called as `receive(index, response)` before the network continues, with the index
-            of the tap in `plan.taps` and the response, detached, samples on axis 0 (of length rows
-            * `sample_count`).
+            of the tap in `plan.taps` and the response, samples on axis 0 (of length rows *
+            `sample_count`).
+        keep_graph: responses stay part of autograd's graph; otherwise they are detached.
 
     Raises:
         RegroupError: the pass differs from that of `plan`: another order or number of calls
@@ -168,10 +169,16 @@ class TapRecorder(_CallWatcher):
     """
 
     def __init__(
-        self, plan: TapPlan, sample_count: int, receive: Callable[[int, Tensor], None]
+        self,
+        plan: TapPlan,
+        sample_count: int,
+        receive: Callable[[int, Tensor], None],
+        *,
+        keep_graph: bool = False,
     ) -> None:
         super().__init__(plan.policy)
         self._calls = plan.calls
+        self._keep_graph = keep_graph
         self._sample_count = sample_count
         self._receive = receive
         self._met = 0
@@ -196,7 +203,9 @@ class TapRecorder(_CallWatcher):
             raise _other_flow(f"call {self._met} is {function}, not {call.function}")
         if call.tap is None:
             return
-        response = _samples_first(function, response.detach())
+        if not self._keep_graph:
+            response = response.detach()
+        response = _samples_first(function, response)
         if response.is_quantized:
             response = response.dequantize()
         self._check(call.tap, call.rows, response)

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from regroup.attacks.views import DefendedNetwork, Views
 from regroup.errors import ConfigurationError
 from regroup.models.classifier import Classifier
 from regroup.models.outputs import logits_of
@@ -27,9 +28,26 @@ if TYPE_CHECKING:
 _CPU_ROWS, _DEVICE_ROWS = 16, 64
 
 
+class Ascent(NamedTuple):
+    """What one forward and one backward pass tell a step.
+
+    Attributes:
+        logits: (N, M), what decides.
+        losses: (N,), of the surrogate where there is one.
+        gradient: (N, C, H, W), of these losses.
+    """
+
+    logits: Tensor
+    losses: Tensor
+    gradient: Tensor
+
+
 @dataclass(frozen=True)
 class AttackedNetwork:
     """A network under attack, on the device of its parameters.
+
+    Of a `DefendedNetwork`, logits are those of the decision; losses and gradients are those of the
+    surrogate.
 
     Attributes:
         network: pixels in [0, 1] to logits.
@@ -38,6 +56,7 @@ class AttackedNetwork:
         samples: (n,) int64, the watched samples whose images come first in every call, whatever
             fills its batch up; None: all.
         part: the network is a part of an attack, whose outputs are taken as they are.
+        surrogate: which of a defended network's surrogates is differentiated; None: its first.
     """
 
     network: nn.Module
@@ -45,6 +64,7 @@ class AttackedNetwork:
     watch: GradientWatch | None = None
     samples: Tensor | None = None
     part: bool = False
+    surrogate: str | None = None
 
     @property
     def device(self) -> torch.device:
@@ -95,12 +115,29 @@ class AttackedNetwork:
         gradient = pixels.requires_grad and torch.is_grad_enabled()
         # A view: its gradient is the network's alone, whatever else a loss is made of.
         entering = pixels.view_as(pixels) if gradient else pixels
-        logits = _joined([self._logits(b)[:n] for n, (b,) in self.batches(entering)])
+        through = self._through if gradient else self._logits
+        logits = _joined([through(b)[:n] for n, (b,) in self.batches(entering)])
         if gradient:
             _with_gradient(logits)
             entering.register_hook(partial(self._see, None))  # type: ignore[no-untyped-call]
         self._see(logits.detach(), None)
         return logits
+
+    def _through(self, batch: Tensor) -> Tensor:
+        """Return the logits that decide; their derivative is the surrogate's."""
+        views = self._views(batch)
+        if views.scores is views.decision:
+            return views.scores
+        return views.decision + (views.scores - views.scores.detach())
+
+    def _views(self, batch: Tensor) -> Views:
+        """Return both views; of a network without a defense they are one."""
+        if not isinstance(self.network, DefendedNetwork):
+            logits = self._logits(batch)
+            return Views(logits, logits, logits)
+        if not self.network.surrogates:
+            raise _no_gradient()
+        return self.network.views(batch, self.surrogate or self.network.surrogates[0])
 
     def _logits(self, batch: Tensor) -> Tensor:
         if self.part or isinstance(self.network, Classifier):
@@ -141,46 +178,55 @@ class AttackedNetwork:
     def gradient(
         self, pixels: Tensor, loss: Callable[..., Tensor], *each: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (N, M) at `pixels`, and the gradient (N, C, H, W) of `loss`.
+        """Return logits (N, M) at `pixels`, and the gradient (N, C, H, W) of `loss`: see `ascent`.
 
-        One forward and one backward pass. Rows do not influence each other.
+        Raises:
+            ConfigurationError: the network has no gradient.
+        """
+        found = self.ascent(pixels, loss, *each)
+        return found.logits, found.gradient
+
+    def ascent(self, pixels: Tensor, loss: Callable[..., Tensor], *each: Tensor) -> Ascent:
+        """Differentiate `loss` at `pixels` by one forward and one backward pass.
+
+        Rows do not influence each other.
 
         Args:
             pixels: (N, C, H, W).
-            loss: called as `loss(logits, *each)`: (rows,), the loss of every row, from logits
+            loss: called as `loss(scores, *each)`: (rows,), the loss of every row, from scores
                 (rows, M) and the same rows of each of `each`.
             *each: (N, ...).
 
         Raises:
             ConfigurationError: the network has no gradient.
         """
-        logits, gradients = [], []
-        for count, (batch, *others) in self.batches(pixels, *each):
-            seen, gradient = self._gradient(batch, loss, others)
-            logits.append(seen[:count])
-            gradients.append(gradient[:count])
-        found = _joined(logits), _joined(gradients)
-        self._see(*found)
-        return found
+        parts = [
+            [found[:count] for found in self._ascent(batch, loss, others)]
+            for count, (batch, *others) in self.batches(pixels, *each)
+        ]
+        ascent = Ascent(*(_joined(list(part)) for part in zip(*parts, strict=True)))
+        self._see(ascent.logits, ascent.gradient)
+        return ascent
 
-    def _gradient(
+    def _ascent(
         self, pixels: Tensor, loss: Callable[..., Tensor], each: list[Tensor]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor]:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
-            logits = _with_gradient(self._logits(leaf))
+            views = self._views(leaf)
+            losses = loss(_with_gradient(views.scores), *each)
             # A sum: the gradient of a sample must not depend on the size of its batch.
-            total = loss(logits, *each).sum()
+            total = losses.sum()
         (gradient,) = torch.autograd.grad(total, leaf, allow_unused=True)
-        return logits.detach(), _used(gradient)
+        return views.decision.detach(), losses.detach(), _used(gradient)
 
     def gradients(
         self, pixels: Tensor, losses: Callable[..., Tensor], *each: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Compute `gradient` for K losses at once: logits (N, M), gradients (N, K, C, H, W).
+        """Compute `gradient` for K losses at once: scores (N, M), gradients (N, K, C, H, W).
 
-        One forward and K backward passes; K times the memory of `pixels`, so pass few rows at a
-        time.
+        Scores are those that were differentiated: a surrogate's where there is one. One forward and
+        K backward passes; K times the memory of `pixels`, so pass few rows at a time.
 
         Args:
             pixels: (N, C, H, W).
@@ -201,7 +247,7 @@ class AttackedNetwork:
     ) -> tuple[Tensor, Tensor]:
         leaf = pixels.detach().requires_grad_()
         with torch.enable_grad():
-            logits = _with_gradient(self._logits(leaf))
+            logits = _with_gradient(self._views(leaf).scores)
             totals = losses(logits, *each).sum(dim=0).unbind()
         # One backward pass after the other: torch's batched ones were no faster on a CPU, and not
         # every layer has them.

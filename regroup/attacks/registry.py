@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # Name -> module and class; in the order of docs/protocols.md.
 ATTACKS = {
     "pgd": ("regroup.attacks.pgd.attack", "PGD"),
+    "apgd": ("regroup.attacks.apgd.attack", "APGD"),
     "deepfool": ("regroup.attacks.gradient.deepfool", "DeepFool"),
     "carlini-wagner": ("regroup.attacks.gradient.carlini_wagner", "CarliniWagner"),
     "trust-region": ("regroup.attacks.gradient.trust_region", "TrustRegion"),

@@ -42,6 +42,39 @@ def sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
     return plain_sums(phi, channel_axis) if views is None else _compiled_sums(*views)
 
 
+def differentiable_sign_sums(phi: Tensor, channel_axis: int) -> Tensor:
+    """Compute `sign_sums`, with a gradient if `phi` has one; the same bits either way."""
+    if not (phi.requires_grad and torch.is_grad_enabled()):
+        return sign_sums(phi.detach(), channel_axis)
+    sums: Tensor = _SignSums.apply(phi, channel_axis)
+    return sums
+
+
+class _SignSums(torch.autograd.Function):
+    """`sign_sums` and its derivative: P rises with positive responses, N falls with negative ones.
+
+    Keeps signs in place of responses: a quarter of the memory, and activations may overwrite their
+    input. At zero both derivatives are zero, as torch's ReLU has it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, phi: Tensor, channel_axis: int) -> Tensor:
+        """Return (N, 2, C) float32 of (N, ..., C, ...)."""
+        ctx.save_for_backward(phi.sign().to(torch.int8))
+        ctx.channel_axis, ctx.dtype = channel_axis, phi.dtype
+        return sign_sums(phi.detach(), channel_axis)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient of phi from that of the sums, (N, 2, C)."""
+        (signs,) = ctx.saved_tensors
+        shape = [1] * signs.dim()
+        shape[0], shape[ctx.channel_axis] = signs.shape[0], signs.shape[ctx.channel_axis]
+        positive, negative = (each.reshape(shape) for each in gradients[0].unbind(1))
+        found = torch.where(signs > 0, positive, torch.where(signs < 0, -negative, 0))
+        return found.to(ctx.dtype), None
+
+
 def plain_sums(phi: Tensor, channel_axis: int) -> Tensor:
     """Compute `sign_sums` by torch, on any device and of any dtype; sums are float32 at least."""
     axes = [axis for axis in range(1, phi.dim()) if axis != channel_axis]

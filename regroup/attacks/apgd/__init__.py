@@ -1,0 +1,1 @@
+"""Auto-PGD, with losses on any scores."""

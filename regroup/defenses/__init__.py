@@ -1,0 +1,1 @@
+"""Test-time defenses: what decides, and what an attacker who knows it differentiates."""

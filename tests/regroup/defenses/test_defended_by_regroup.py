@@ -1,0 +1,120 @@
+"""The two views of REGroup on a small network: the vote's bits, and gradients that are not its."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from regroup.accumulators import Extractor
+from regroup.attacks.network import AttackedNetwork
+from regroup.bank import SIGN_CHOICES
+from regroup.classifier import REGroupClassifier
+from regroup.defenses.regroup import DefendedByREGroup
+from regroup.errors import ConfigurationError
+from tests.regroup.test_classifier import bank_for, images, network
+
+SURROGATES = DefendedByREGroup.surrogates
+
+
+def defended(model: nn.Module, k: int = 2, **options: Any) -> DefendedByREGroup:
+    bank = bank_for(model)
+    scales = options.pop("scales", np.ones((len(bank.taps), 2)))
+    return DefendedByREGroup(model, bank, scales, k, example=images(2), **options)
+
+
+@pytest.mark.parametrize("signs", SIGN_CHOICES)
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_decision_is_the_classifiers_bit_for_bit(k: int, signs: str) -> None:
+    model, pixels = network(), images(16)
+    expected = REGroupClassifier(model, bank_for(model), k, signs, example=images(2))(pixels)
+    found = defended(model, k, signs=signs)
+    assert torch.equal(found(pixels), expected)
+    for surrogate in SURROGATES:
+        views = found.views(pixels.clone().requires_grad_(), surrogate)
+        assert torch.equal(views.decision, expected)
+        assert not views.decision.requires_grad
+        assert views.scores.requires_grad
+
+
+def test_accumulators_with_a_graph_have_the_bits_of_those_without() -> None:
+    model, pixels = network(), images(7)
+    plain = Extractor(model, "preactivation", pixels)(pixels).accumulators
+    kept = Extractor(model, "preactivation", pixels, keep_graph=True)
+    graphed = kept(pixels.clone().requires_grad_()).accumulators
+    for one, other in zip(plain, graphed, strict=True):
+        assert torch.equal(one, other)
+        assert other.requires_grad
+        assert not one.requires_grad
+
+
+def test_sums_by_sign_follow_the_responses_of_their_sign() -> None:
+    model = nn.Sequential(nn.Flatten(), nn.ReLU(inplace=True)).eval()
+    pixels = torch.tensor([1.0, -2.0, 0.0]).view(1, 3, 1, 1).requires_grad_()
+    extractor = Extractor(model, "preactivation", pixels.detach(), keep_graph=True)
+    first = extractor(pixels * 1.0).accumulators[0]  # (1, 2, 3): the responses are the pixels
+    assert first.tolist() == [[[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]]
+    weights = torch.tensor([[[10.0, 20.0, 30.0], [40.0, 50.0, 60.0]]])
+    (gradient,) = torch.autograd.grad((first * weights).sum(), pixels)
+    assert gradient.flatten().tolist() == [10.0, -50.0, 0.0]
+
+
+@pytest.mark.parametrize("surrogate", SURROGATES)
+def test_a_step_up_the_gradient_raises_the_surrogates_score(surrogate: str) -> None:
+    """Finite differences: of hard counts there would be nothing to see, so of the soft ones."""
+    found, pixels = defended(network(), 3), images(4)
+    smooth = {"straight-through": "soft-borda"}.get(surrogate, surrogate)
+
+    def score(x: Tensor, form: str) -> Tensor:
+        return found.views(x, form).scores[:, 1].double()
+
+    leaf = pixels.clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(score(leaf, surrogate).sum(), leaf)
+    direction = gradient / gradient.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    slope = (
+        score(pixels + 1e-3 * direction, smooth) - score(pixels - 1e-3 * direction, smooth)
+    ) / 2e-3
+    torch.testing.assert_close(
+        slope.detach(), gradient.flatten(1).norm(dim=1).double(), rtol=0.05, atol=1e-3
+    )
+
+
+def test_every_voter_is_divided_by_its_own_scale() -> None:
+    model, pixels = network(), images(3)
+    bank = bank_for(model)
+    scales = np.arange(1.0, 1 + 2 * len(bank.taps)).reshape(-1, 2)
+    divergences = defended(model, 2).divergences
+    found = defended(model, 2, scales=scales)
+    accumulators = Extractor(model, "preactivation", images(2), last=2)(pixels).accumulators
+    divided = divergences(accumulators) / torch.tensor(scales[-2:].reshape(1, 4, 1))
+    torch.testing.assert_close(
+        found.views(pixels, "standardised").scores.double(), -divided.sum(1), check_dtype=False
+    )
+
+
+def test_an_attack_takes_success_from_the_vote_and_gradients_from_the_surrogate() -> None:
+    found, pixels = defended(network()), images(5)
+    attacked = AttackedNetwork(found, rows=5, surrogate="soft-borda")
+    ascent = attacked.ascent(pixels, lambda scores: scores[:, 0] - scores[:, 1])
+    views = found.views(pixels, "soft-borda")
+    assert torch.equal(ascent.logits, found(pixels))
+    torch.testing.assert_close(ascent.losses, views.scores[:, 0] - views.scores[:, 1])
+    assert ascent.gradient.abs().amax() > 0
+
+
+def test_a_library_sees_the_votes_values_with_the_surrogates_derivative() -> None:
+    found, leaf = defended(network()), images(5).requires_grad_()
+    attacked = AttackedNetwork(found, rows=5)
+    logits = attacked.differentiable(leaf)
+    assert torch.equal(logits.detach(), found(leaf.detach()))
+    (given,) = torch.autograd.grad(logits[:, 2].sum(), leaf)
+    other = leaf.detach().requires_grad_()
+    (own,) = torch.autograd.grad(found.views(other, "standardised").scores[:, 2].sum(), other)
+    torch.testing.assert_close(given, own)
+    assert torch.equal(attacked.differentiable(leaf.detach()), found(leaf.detach()))
+
+
+def test_scales_of_another_bank_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match=r"scales of shape \(2, 2\) for a bank of 3 taps"):
+        defended(network(), scales=np.ones((2, 2)))
