@@ -181,6 +181,14 @@ class Scorer:
         ]
         return torch.stack(sums).sum(0, dtype=self._integer)
 
+    def class_scores(self, accumulators: Sequence[Accumulator], k: int, signs: str) -> Tensor:
+        """Return what decides between the classes, (N, M): the first largest wins.
+
+        Raises:
+            ConfigurationError: as `borda_sums`.
+        """
+        return self.borda_sums(accumulators, k, signs)
+
     def votes(
         self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]
     ) -> Votes:
@@ -241,7 +249,7 @@ class Scorer:
 
     def _decide(self, sums: VoteSums, labels: Tensor) -> NDArray[np.int32]:
         """Return predictions and true ranks, (2, N, 3)."""
-        decide = _decide_by_class if self._tie_break == "class" else _decide_by_divergence
+        decide = _decide_by_class if self._tie_break == "class" else decide_by_divergence
         decided = torch.stack(decide(sums, labels)).transpose(1, 2)
         return decided.to("cpu", torch.int32).numpy()
 
@@ -334,8 +342,8 @@ def _decide_by_class(sums: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
     return prediction, 1 + (key > _of_label(key, labels)).sum(-1)
 
 
-def _decide_by_divergence(sums: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the same as `_decide_by_class`, but ties go first to the smaller summed divergence."""
+def decide_by_divergence(sums: VoteSums, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Return predictions and true ranks, each (3, N): ties by smaller divergence, then by class."""
     borda, divergence = sums.borda, sums.divergence
     best = borda == borda.amax(-1, keepdim=True)
     prediction = divergence.masked_fill(~best, torch.inf).argmin(-1)  # the first of equals

@@ -22,9 +22,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from regroup.bank import SIGN_CHOICES, check_k_range
 from regroup.errors import ConfigurationError
 from regroup.kernels.copeland import Majorities, rank_dtype
-from regroup.scoring import Scorer, VoteSums
+from regroup.scoring import Scorer, VoteSums, voting_signs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -230,6 +231,18 @@ class RuleScorer(Scorer):
             )
         _check_weights(rule, weights, len(bank.taps))
         self._election, self._weights = ELECTIONS[rule], weights or [1] * len(bank.taps)
+
+    def class_scores(self, accumulators: Sequence[Accumulator], k: int, signs: str) -> Tensor:
+        """Return the rule's whole numbers, (N, M); see `Scorer`."""
+        taps = len(accumulators)
+        check_k_range(k, taps)
+        voting_signs(signs)
+        self._check_taps(accumulators)
+        election = self._election(self._weights)
+        for tap in reversed(range(taps - k, taps)):
+            found = torch.stack(self._tap_divergences(tap, accumulators[tap], (0, 1)))
+            election.add(tap, self._ranks(found))
+        return election.scores()[SIGN_CHOICES.index(signs)]
 
     def _rows_at_once(self, taps: int) -> int:
         """Return as many samples as the rule has memory for."""

@@ -23,22 +23,22 @@ LOSSES: tuple[Loss, ...] = get_args(Loss)
 
 def loss_function(name: Loss) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     """Return the loss called `name`."""
-    return {"margin": margin, "cross-entropy": likelihood, "dlr": dlr}[name]
+    return {"margin": margin_loss, "cross-entropy": likelihood_loss, "dlr": dlr_loss}[name]
 
 
-def margin(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+def margin_loss(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return how far the target, or the strongest other class, is above the label."""
     aim = torch.where(targets >= 0, _at(scores, targets.clamp(min=0)), _others(scores, labels))
     return aim - _at(scores, labels)
 
 
-def likelihood(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+def likelihood_loss(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the label's cross-entropy, or minus the target's."""
     away, towards = cross_entropy(scores, labels), -cross_entropy(scores, targets.clamp(min=0))
     return torch.where(targets >= 0, towards, away)
 
 
-def dlr(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
+def dlr_loss(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     """Return the margin over a difference of logits that no scaling or shift of them changes.
 
     That difference is between the first and the third, for a target the first and the mean of the
@@ -47,7 +47,7 @@ def dlr(scores: Tensor, labels: Tensor, targets: Tensor) -> Tensor:
     first = scores.topk(min(4, scores.shape[1]), dim=1).values
     third, fourth = first[:, min(2, first.shape[1] - 1)], first[:, -1]
     low = torch.where(targets >= 0, (third + fourth) / 2, third)
-    return margin(scores, labels, targets) / (first[:, 0] - low + 1e-12)
+    return margin_loss(scores, labels, targets) / (first[:, 0] - low + 1e-12)
 
 
 def _at(scores: Tensor, classes: Tensor) -> Tensor:

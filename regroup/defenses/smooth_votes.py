@@ -131,27 +131,3 @@ def straight_through(scores: Tensor, tau: float = TAU) -> Tensor:
     """Return Borda sums (N, M) of scores (N, V, M) with the derivative of `soft_borda`."""
     soft = soft_borda(scores, tau)
     return hard_borda(scores) + (soft - soft.detach())
-
-
-class ScaleSums:
-    """The scale of every voter: a mean over images of its divergences' deviation over classes.
-
-    Attributes:
-        count: images seen.
-        total: (V,) float64, the sum of the standard deviations (of the population of M classes).
-    """
-
-    def __init__(self, voters: int) -> None:
-        self.count = 0
-        self.total = np.zeros(voters)
-
-    def add(self, divergences: Tensor) -> None:
-        """Add images by their divergences (N, V, M)."""
-        spread = divergences.detach().double().std(dim=-1, correction=0)
-        self.count += len(spread)
-        self.total += spread.sum(dim=0).cpu().numpy()
-
-    def scales(self) -> NDArray[np.float64]:
-        """Return sigma (V,) float64; 1 for a voter that never tells two classes apart."""
-        mean = self.total / max(self.count, 1)
-        return np.where(mean > 0, mean, 1.0)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from regroup.attacks import predictions
 from regroup.attacks.apgd.attack import APGD
-from regroup.attacks.apgd.schedule import Progress, checkpoints
-from regroup.attacks.losses import dlr, likelihood, margin
+from regroup.attacks.apgd.schedule import Climb, checkpoints
+from regroup.attacks.losses import dlr_loss, likelihood_loss, margin_loss
 from regroup.attacks.views import DefendedNetwork, Views
 from regroup.errors import ConfigurationError
 from tests.regroup.attack_subjects import (
@@ -35,22 +35,24 @@ AWAY = torch.tensor([-1, -1])
 
 
 def test_the_margin_is_of_the_strongest_other_class_or_the_target() -> None:
-    assert margin(SCORES, LABELS, AWAY).tolist() == [-1.0, 4.0]
-    assert margin(SCORES, LABELS, torch.tensor([1, -1])).tolist() == [-3.0, 4.0]
+    assert margin_loss(SCORES, LABELS, AWAY).tolist() == [-1.0, 4.0]
+    assert margin_loss(SCORES, LABELS, torch.tensor([1, -1])).tolist() == [-3.0, 4.0]
 
 
 def test_cross_entropy_is_the_labels_or_minus_the_targets() -> None:
     logs = torch.log_softmax(SCORES, 1)
-    found = likelihood(SCORES, LABELS, torch.tensor([-1, 1]))
+    found = likelihood_loss(SCORES, LABELS, torch.tensor([-1, 1]))
     torch.testing.assert_close(found, torch.stack((-logs[0, 0], logs[1, 1])))
 
 
 def test_dlr_is_the_margin_by_a_difference_of_logits() -> None:
     # Sorted (4, 3, 1, 0) and (6, 5, 2, 1): untargeted by first minus third.
-    torch.testing.assert_close(dlr(SCORES, LABELS, AWAY), torch.tensor([-1 / 3, 4 / 4]))
-    aimed = dlr(SCORES, LABELS, torch.tensor([1, 1]))
+    torch.testing.assert_close(dlr_loss(SCORES, LABELS, AWAY), torch.tensor([-1 / 3, 4 / 4]))
+    aimed = dlr_loss(SCORES, LABELS, torch.tensor([1, 1]))
     torch.testing.assert_close(aimed, torch.tensor([-3 / 3.5, 4 / 4.5]))
-    torch.testing.assert_close(dlr(100 * SCORES + 7, LABELS, AWAY), dlr(SCORES, LABELS, AWAY))
+    torch.testing.assert_close(
+        dlr_loss(100 * SCORES + 7, LABELS, AWAY), dlr_loss(SCORES, LABELS, AWAY)
+    )
 
 
 # ---- steps
@@ -61,9 +63,9 @@ def test_checkpoints_of_a_hundred_steps() -> None:
     assert checkpoints(100) == (22, 41, 57, 70, 80, 87, 93, 99)
 
 
-def progress(**changed: Any) -> Progress:
+def progress(**changed: Any) -> Climb:
     x = torch.zeros(3, 1, 1, 1)
-    state = Progress.begin(x, x + 1, torch.zeros(3), 0.5)
+    state = Climb.begin(x, x + 1, torch.zeros(3), 0.5)
     for name, value in changed.items():
         setattr(state, name, torch.tensor(value))
     return state

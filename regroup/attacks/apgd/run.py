@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from regroup.attacks.apgd.schedule import Progress, checkpoints
+from regroup.attacks.apgd.schedule import Climb, checkpoints
 from regroup.attacks.criterion import Criterion
 from regroup.attacks.losses import loss_function
 from regroup.attacks.outcome import KernelOutcome
@@ -96,7 +96,7 @@ class _Run:
         """Step until all are fooled or the steps are used up."""
         spec = self.runs.spec
         x = self._start(attempt)
-        progress = Progress.begin(x, *self._look(x), spec.radius * _FIRST_STEP)
+        progress = Climb.begin(x, *self._look(x), spec.radius * _FIRST_STEP)
         progress = self._without_the_fooled(progress)
         judged, last = set(checkpoints(spec.steps)), 0
         for step in range(1, spec.steps + 1):
@@ -135,7 +135,7 @@ class _Run:
         runs.failed[rows] |= ~usable & ~fooled
         return found.gradient, found.losses
 
-    def _step(self, progress: Progress, *, momentum: bool) -> Tensor:
+    def _step(self, progress: Climb, *, momentum: bool) -> Tensor:
         """Return the next iterates: most of a step in the ball, and some of the last movement."""
         spec, clean = self.runs.spec, self.runs.batch.clean[self.rows]
         tensors = (progress.x, progress.before, clean, progress.gradient, progress.size)
@@ -148,7 +148,7 @@ class _Run:
             stepped.append(z[:count])
         return torch.cat(stepped)
 
-    def _without_the_fooled(self, progress: Progress) -> Progress:
+    def _without_the_fooled(self, progress: Climb) -> Climb:
         going = ~(self.runs.found | self.runs.failed)[self.rows]
         if going.all():
             return progress

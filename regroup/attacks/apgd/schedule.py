@@ -29,7 +29,7 @@ def checkpoints(steps: int) -> tuple[int, ...]:
 
 
 @dataclass
-class Progress:
+class Climb:
     """The state of the rows (N,) of one run.
 
     Attributes:
@@ -76,9 +76,9 @@ class Progress:
             best_then=loss.clone(),
         )
 
-    def rows(self, kept: Tensor) -> Progress:
+    def rows(self, kept: Tensor) -> Climb:
         """Return the state of the rows `kept`, indices or flags."""
-        return Progress(*(getattr(self, field.name)[kept] for field in fields(self)))
+        return Climb(*(getattr(self, field.name)[kept] for field in fields(self)))
 
     def arrive(self, x: Tensor, gradient: Tensor, loss: Tensor) -> None:
         """Take a step to `x`, with its gradient and loss."""

@@ -39,8 +39,9 @@ def made_network(spec: ModelSpec) -> nn.Module:
         ConfigurationError: the factory cannot be imported, raises, calls sys.exit, takes arguments
             or does not return an nn.Module.
     """
-    with _own_surroundings():
-        factory = _found(spec.name)
+    what = f"model {spec.name}"
+    with own_surroundings():
+        factory = found_factory(what, spec.name)
         network = factory if isinstance(factory, nn.Module) else _called(spec, factory)
     if isinstance(network, nn.Module):
         return network
@@ -84,7 +85,8 @@ def refused_failures(what: str, advice: str = "") -> Iterator[None]:
 
 
 @contextmanager
-def _own_surroundings() -> Iterator[None]:
+def own_surroundings() -> Iterator[None]:
+    """Run somebody's code so that what it prints and sets does not outlive it."""
     arguments, sys.argv = sys.argv, sys.argv[:1]
     dtype, device = torch.get_default_dtype(), torch.get_default_device()
     gradients = torch.is_grad_enabled()
@@ -122,21 +124,26 @@ def _importable_folder() -> Iterator[None]:
         sys.path.append(folder)
 
 
-def _found(name: str) -> Any:
+def found_factory(what: str, name: str) -> Any:
+    """Import the callable `name`, "package.module:factory"; `what` it is, for messages.
+
+    Raises:
+        ConfigurationError: it cannot be imported, or is not callable.
+    """
     module_name, _, attribute = name.partition(":")
-    _check_spelling(name, module_name, attribute)
-    what = f"model {name} cannot be imported"
-    with refused_failures(what):
+    _check_spelling(what, module_name, attribute)
+    failed = f"{what} cannot be imported"
+    with refused_failures(failed):
         module = importlib.import_module(module_name)
     try:
-        with refused_failures(what):
+        with refused_failures(failed):
             found = reduce(getattr, attribute.split("."), module)
     except ConfigurationError as error:
         if not isinstance(error.__cause__, AttributeError):
             raise
-        raise ConfigurationError(f"{what}: {_nothing_called(module, attribute)}") from error
+        raise ConfigurationError(f"{failed}: {_nothing_called(module, attribute)}") from error
     if not callable(found):
-        raise ConfigurationError(f"model {name} is not callable: give a function or a class")
+        raise ConfigurationError(f"{what} is not callable: give a function or a class")
     return found
 
 
@@ -147,19 +154,19 @@ def _nothing_called(module: object, attribute: str) -> str:
     return f"its module has nothing called {attribute!r}{hint}"
 
 
-def _check_spelling(name: str, module: str, attribute: str) -> None:
+def _check_spelling(what: str, module: str, attribute: str) -> None:
     if module.endswith(".py") or "/" in module:
         path = Path(module.removesuffix(".py"))
         inside = not path.is_absolute() and ".." not in path.parts
         dotted = ".".join(path.parts) if inside else path.name
         where = "" if inside else f" and start the command in {path.parent}"
         raise ConfigurationError(
-            f"model {name} names a file where a module is needed: write "
+            f"{what} names a file where a module is needed: write "
             f"{dotted}:{attribute or 'FACTORY'}{where}"
         )
     if not module or not attribute or module.startswith("."):
         raise ConfigurationError(
-            f"model {name} cannot be imported: write package.module:factory, both parts complete"
+            f"{what} cannot be imported: write package.module:factory, both parts complete"
         )
 
 

@@ -5,23 +5,29 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from regroup.accumulators import Extractor
 from regroup.attacks.network import AttackedNetwork
 from regroup.bank import SIGN_CHOICES
 from regroup.classifier import REGroupClassifier
-from regroup.defenses.regroup import DefendedByREGroup
+from regroup.defenses.regroup import DefendedByREGroup, REGroup
+from regroup.defenses.spec import Material
+from regroup.divergence_rules import DivergenceScorer
 from regroup.errors import ConfigurationError
+from regroup.voting import RuleScorer
 from tests.regroup.test_classifier import bank_for, images, network
 
 SURROGATES = DefendedByREGroup.surrogates
 
 
-def defended(model: nn.Module, k: int = 2, **options: Any) -> DefendedByREGroup:
+def defended(
+    model: nn.Module, k: int = 2, scales: NDArray[np.float64] | None = None, **options: Any
+) -> DefendedByREGroup:
     bank = bank_for(model)
-    scales = options.pop("scales", np.ones((len(bank.taps), 2)))
-    return DefendedByREGroup(model, bank, scales, k, example=images(2), **options)
+    own = np.ones((len(bank.taps), 2)) if scales is None else scales
+    return DefendedByREGroup(model, REGroup(k=k, **options), Material(images(2), bank, own))
 
 
 @pytest.mark.parametrize("signs", SIGN_CHOICES)
@@ -60,7 +66,7 @@ def test_sums_by_sign_follow_the_responses_of_their_sign() -> None:
     assert gradient.flatten().tolist() == [10.0, -50.0, 0.0]
 
 
-@pytest.mark.parametrize("surrogate", SURROGATES)
+@pytest.mark.parametrize("surrogate", ["standardised", "soft-borda", "straight-through"])
 def test_a_step_up_the_gradient_raises_the_surrogates_score(surrogate: str) -> None:
     """Finite differences: of hard counts there would be nothing to see, so of the soft ones."""
     found, pixels = defended(network(), 3), images(4)
@@ -118,3 +124,36 @@ def test_a_library_sees_the_votes_values_with_the_surrogates_derivative() -> Non
 def test_scales_of_another_bank_are_refused() -> None:
     with pytest.raises(ConfigurationError, match=r"scales of shape \(2, 2\) for a bank of 3 taps"):
         defended(network(), scales=np.ones((2, 2)))
+
+
+@pytest.mark.parametrize("rule", ["plurality", "copeland", "median-rank", "crossmax"])
+@pytest.mark.parametrize("k", [1, 3])
+def test_another_rule_decides_as_its_votes_do(rule: str, k: int) -> None:
+    model, pixels = network(), images(30)
+    bank, scales = bank_for(model), np.ones((3, 2))
+    accumulators = Extractor(model, "preactivation", images(2))(pixels).accumulators
+    scorer = (
+        DivergenceScorer(bank, "crossmax", scales) if rule == "crossmax" else RuleScorer(bank, rule)  # type: ignore[arg-type]
+    )
+    votes = scorer.votes([each.detach() for each in accumulators], np.zeros(30, np.int64))
+    found = defended(model, k, rule=rule)(pixels).argmax(1)
+    assert found.tolist() == votes.prediction[:, 0, k - 1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"k": 0}, "k is 0"),
+        ({"signs": "all"}, "unknown signs 'all'"),
+        ({"rule": "bordas"}, "unknown voting rule 'bordas'"),
+        ({"policy": "relu"}, "unknown tap policy 'relu'"),
+    ],
+)
+def test_parameters_of_regroup_out_of_range(parameters: dict[str, Any], said: str) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        REGroup(**parameters)
+
+
+def test_without_its_bank_it_says_what_is_missing() -> None:
+    with pytest.raises(ConfigurationError, match="regroup needs a bank, and has no bank"):
+        REGroup().defend(network(), Material(images(2)))  # type: ignore[arg-type]

@@ -10,7 +10,6 @@ from torch import Tensor
 from regroup import reference
 from regroup.bank import Bank
 from regroup.defenses.smooth_votes import (
-    ScaleSums,
     SmoothDivergences,
     hard_borda,
     soft_borda,
@@ -121,14 +120,6 @@ def test_a_small_tau_leaves_no_gradient() -> None:
     (narrow,) = torch.autograd.grad(soft_borda(scores, 1e-4)[:, 0].sum(), scores)
     assert (wide[:, :, 0] == 0).sum() == 0
     assert (narrow[:, :, 0] == 0).float().mean() > 0.5
-
-
-def test_scales_are_mean_deviations_over_classes() -> None:
-    # Deviations of the population: of (0, 2) 1, of (0, 4) 2, of (3, 3) 0; their mean over images.
-    sums = ScaleSums(2)
-    sums.add(torch.tensor([[[0.0, 2.0], [3.0, 3.0]]]))
-    sums.add(torch.tensor([[[0.0, 4.0], [3.0, 3.0]]]))
-    assert sums.scales().tolist() == [1.5, 1.0]
 
 
 @pytest.mark.parametrize("form", [standardised, soft_borda, straight_through])
