@@ -33,6 +33,8 @@ class KernelOutcome:
             NaN). That is no verdict about the network; such rows are stored as failed.
         flags: (N,) int64, what the kernel's library remarks (`libraries.autoattack_checks.Remark`);
             None: nothing.
+        member: (N,) int64, of an attack made of several the one that succeeded, -1 for none; None:
+            it is a single one.
     """
 
     images: Tensor
@@ -43,6 +45,7 @@ class KernelOutcome:
     backward: Tensor
     failures: Mapping[int, str] = field(default_factory=dict)
     flags: Tensor | None = None
+    member: Tensor | None = None
 
     @classmethod
     def unsuccessful(cls, batch: AttackBatch) -> Self:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 ATTACKS = {
     "pgd": ("regroup.attacks.pgd.attack", "PGD"),
     "apgd": ("regroup.attacks.apgd.attack", "APGD"),
+    "adaptive": ("regroup.attacks.adaptive", "Adaptive"),
     "deepfool": ("regroup.attacks.gradient.deepfool", "DeepFool"),
     "carlini-wagner": ("regroup.attacks.gradient.carlini_wagner", "CarliniWagner"),
     "trust-region": ("regroup.attacks.gradient.trust_region", "TrustRegion"),

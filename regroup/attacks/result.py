@@ -37,6 +37,8 @@ class AttackResult:
         not_finite_gradients: (N,) int64, those with NaN or infinity.
         flags: (N,) int64, remarks of the attack's library, bit by bit
             (`libraries.autoattack_checks.Remark`).
+        member: (N,) int64, of an attack made of several the one that succeeded; -1: none, or a
+            single attack.
         seconds: (N,) float64, wall time of the batch, divided in proportion to passes.
         failures: row -> one-line reason why the kernel failed: no verdict about the network.
     """
@@ -55,6 +57,7 @@ class AttackResult:
     zero_gradients: NDArray[np.int64]
     not_finite_gradients: NDArray[np.int64]
     flags: NDArray[np.int64]
+    member: NDArray[np.int64]
     seconds: NDArray[np.float64]
     failures: Mapping[int, str]
 

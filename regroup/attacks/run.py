@@ -118,6 +118,7 @@ def _targets(
 def _result(outcome: KernelOutcome, watch: GradientWatch, seconds: float) -> AttackResult:
     batch = watch.batch
     flags = torch.zeros_like(batch.labels) if outcome.flags is None else outcome.flags
+    member = torch.full_like(batch.labels, -1) if outcome.member is None else outcome.member
     images = outcome.images.detach().cpu().numpy()
     measured = distances(images, batch.clean.cpu().numpy())
     queries, backward = (x.cpu().numpy() for x in (outcome.queries + 1, outcome.backward))
@@ -137,6 +138,7 @@ def _result(outcome: KernelOutcome, watch: GradientWatch, seconds: float) -> Att
         zero_gradients=watch.zero.cpu().numpy(),
         not_finite_gradients=watch.not_finite.cpu().numpy(),
         flags=flags.cpu().numpy(),
+        member=member.cpu().numpy(),
         seconds=seconds * passes / max(passes.sum(), 1.0),
         failures=dict(outcome.failures),
     )

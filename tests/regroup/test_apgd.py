@@ -1,6 +1,6 @@
 """APGD: the paper's checkpoints, closed forms of linear networks, the library as oracle."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -168,7 +168,7 @@ def test_a_gradient_that_is_not_a_number_is_a_failure_and_no_verdict() -> None:
 class Stubborn(DefendedNetwork):
     """Decides by pixel 0 alone; its surrogate follows the sum of all."""
 
-    surrogates = ("sum",)
+    surrogates: ClassVar[tuple[str, ...]] = ("sum",)
 
     def forward(self, pixels: Tensor) -> Tensor:
         won = (pixels[:, 0, 0, 0] > 0.55).float()
@@ -190,7 +190,7 @@ def test_a_defended_network_is_climbed_by_its_surrogate_and_judged_by_its_decisi
 
 
 class Closed(Stubborn):
-    surrogates = ()
+    surrogates: ClassVar[tuple[str, ...]] = ()
 
 
 def test_a_defense_without_a_gradient_cannot_be_climbed() -> None:

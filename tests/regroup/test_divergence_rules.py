@@ -86,7 +86,7 @@ def test_votes_are_those_of_literal_divergences(rule: str) -> None:
             ]
             order = [sorted(range(CLASSES), key=row.__getitem__, reverse=True) for row in keys]
             assert votes.prediction[:, choice, k - 1].tolist() == [each[0] for each in order]
-            ranks = [each.index(label) + 1 for each, label in zip(order, labels, strict=True)]
+            ranks = [each.index(int(label)) + 1 for each, label in zip(order, labels, strict=True)]
             assert votes.true_rank[:, choice, k - 1].tolist() == ranks
 
 
