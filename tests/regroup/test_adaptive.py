@@ -118,16 +118,15 @@ def test_later_members_attack_only_what_earlier_ones_left() -> None:
 
 
 def test_a_sample_that_a_gradient_attack_fails_on_may_be_square_s() -> None:
-    pixels = samples(2)
-    pixels[0, 0, 0, 0] = 1.0
-    spec = Adaptive(epsilon=0.2, **SHORT)
+    pixels = samples(8)
+    pixels[:, 0, 0, 0] = 1.0  # no gradient is a number there
+    spec = Adaptive(epsilon=0.05, **SHORT)
     result = attack(spec, BadGradient(Bent()), pixels)
     members = list(spec.members(None))
-    assert result.claimed.all()
-    assert members[int(result.member[0])] == "square"
-    assert not result.failures
-    hopeless = attack(Adaptive(epsilon=1e-4, **SHORT), BadGradient(Bent()), pixels)
-    assert list(hopeless.failures) == [0]
+    blindly = result.member == members.index("square")
+    assert blindly.any()
+    assert result.claimed[blindly].all()
+    assert set(result.failures) == set(np.flatnonzero(~result.claimed).tolist()) != set()
 
 
 def test_groups_of_sixteen_give_the_same_again() -> None:
