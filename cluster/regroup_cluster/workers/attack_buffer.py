@@ -29,6 +29,7 @@ OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "queries": (np.int64, 0),
     "backward_passes": (np.int64, 0),
     **dict.fromkeys(LATER, (np.int64, 0)),
+    "member": (np.int64, -1),
 }
 # Cleared where there is no image; cost and target stay.
 _OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse")

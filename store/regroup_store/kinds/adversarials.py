@@ -19,8 +19,9 @@ IMAGES = "images.zarr"
 # only say more about the same images are `LATER`, and leave it as it is.
 COLUMNS_VERSION = 2
 # Lacking in elements of earlier releases. The gradients of the sample until it was fooled, those
-# among them that were zero everywhere or not finite, and the bits of FLAGS.
-LATER = ("gradients", "zero_gradients", "not_finite_gradients", "flags")
+# among them that were zero everywhere or not finite, and the bits of FLAGS; which attack of several
+# won, -1 for none.
+LATER = ("gradients", "zero_gradients", "not_finite_gradients", "flags", "member")
 # AutoAttack's own checks, bit by bit from the lowest.
 FLAGS = ("randomised", "probabilities", "dynamic", "zero gradient", "Square alone")
 # Class -1: none (adversarial_class of a failed attack, target of an untargeted one). epsilon and
