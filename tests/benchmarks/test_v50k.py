@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import pytest
 
 from benchmarks.scale import table
 from benchmarks.v50k import LIMIT_BYTES, Step
+from tests.kept_workers import ENVIRONMENT
 
 ROOT = Path(__file__).parents[2]
 STEPS = [
@@ -32,7 +34,10 @@ def test_a_small_rehearsal_runs_to_the_end(tmp_path: Path) -> None:
     how = ["--block-rows", "256", "--workers", "2", "--folder", str(work), "--json", str(report)]
     # A process of its own, as for a user; Ray keeps the token of the first session of a process.
     command = [sys.executable, "-m", "benchmarks.v50k", *what, *how]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    environment = {**os.environ, **ENVIRONMENT}
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
     # The floors of so few samples are those of starting processes.
     assert done.returncode in (0, 1), done.stderr
     assert "Traceback" not in done.stderr
