@@ -64,6 +64,11 @@ def read_state(path: Path) -> tuple[StateDict, dict[str, str], tuple[str, ...]]:
 
 def check_file(path: Path) -> None:
     """Raise ConfigurationError unless `path` is a file whose suffix is one of `SUFFIXES`."""
+    if path.name.endswith(".index.json") or (path.is_dir() and any(path.glob("*.index.json"))):
+        raise ConfigurationError(
+            f"weights file {path}: these weights are in several files; join them into one, by "
+            "load_file of safetensors.torch for each and save_file for all"
+        )
     if path.is_dir():
         inside = sorted(file for file in path.iterdir() if file.name.endswith(SUFFIXES))
         hint = f"such as {inside[0]}" if inside else f"with one of {', '.join(SUFFIXES)}"

@@ -144,9 +144,15 @@ def load_into(network: nn.Module, weights: Weights, model: str) -> Weights:
             f"weights file {weights.source} does not fit {model}: {found}. "
             f"{_advice(expected, given, model)}"
         )
-    network.load_state_dict(
-        {key: _dense(t, expected[key]) for key, t in given.items() if key in expected}, strict=False
-    )
+    plain = {key: _dense(t, expected[key]) for key, t in given.items() if key in expected}
+    try:
+        network.load_state_dict(plain, strict=False)
+    except RuntimeError as error:  # tensors of a kind of their own, such as torch's DTensor
+        raise ConfigurationError(
+            f"weights file {weights.source} holds tensors that {model} cannot take "
+            f"({' and '.join(sorted({type(t).__name__ for t in plain.values()}))}), as a job on "
+            "several machines saves them: save a full state dict of plain tensors there"
+        ) from error
     return replace(weights, notes=(*weights.notes, *notes))
 
 

@@ -18,7 +18,7 @@ from regroup.errors import ConfigurationError
 from regroup.models import ModelSpec, load_classifier, save_weights
 from regroup.models.digits import DigitsCNN
 from regroup.models.state_names import head_classes, matched
-from regroup.models.weights import build_seeded, read_weights
+from regroup.models.weights import Weights, build_seeded, load_into, read_weights
 
 NET = build_seeded(DigitsCNN, 1)
 STATE = NET.state_dict()
@@ -206,6 +206,23 @@ def test_other_archives_and_folders_are_named(tmp_path: Path) -> None:
     assert "expected one of" in refused(tmp_path / "arrays.npz")
     (tmp_path / "hub").mkdir()
     assert "is a folder: give a file in it, with one of" in refused(tmp_path / "hub")
+    index = tmp_path / "hub" / "model.safetensors.index.json"
+    index.write_text("{}")
+    for path in (index, index.parent):
+        assert "these weights are in several files; join them into one" in refused(path)
+
+
+def test_tensors_that_no_network_takes_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's DTensor: copying one raises a RuntimeError of its own."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("mixed torch.Tensor and DTensor")
+
+    network = torch.nn.Linear(2, 2)
+    weights = Weights("sharded.pth", dict(network.state_dict()), "0" * 64)
+    monkeypatch.setattr(network, "load_state_dict", refuse)
+    with pytest.raises(ConfigurationError, match=r"tensors that tiny cannot take .*plain tensors"):
+        load_into(network, weights, "tiny")
     (tmp_path / "hub" / "model.safetensors").touch()
     assert f"such as {tmp_path}/hub/model.safetensors" in refused(tmp_path / "hub")
 
