@@ -206,6 +206,8 @@ def test_other_archives_and_folders_are_named(tmp_path: Path) -> None:
     assert "expected one of" in refused(tmp_path / "arrays.npz")
     (tmp_path / "hub").mkdir()
     assert "is a folder: give a file in it, with one of" in refused(tmp_path / "hub")
+    (tmp_path / "hub" / "model.safetensors").touch()
+    assert f"such as {tmp_path}/hub/model.safetensors" in refused(tmp_path / "hub")
     index = tmp_path / "hub" / "model.safetensors.index.json"
     index.write_text("{}")
     for path in (index, index.parent):
@@ -223,8 +225,6 @@ def test_tensors_that_no_network_takes_are_named(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(network, "load_state_dict", refuse)
     with pytest.raises(ConfigurationError, match=r"tensors that tiny cannot take .*plain tensors"):
         load_into(network, weights, "tiny")
-    (tmp_path / "hub" / "model.safetensors").touch()
-    assert f"such as {tmp_path}/hub/model.safetensors" in refused(tmp_path / "hub")
 
 
 class Small(nn.Module):
