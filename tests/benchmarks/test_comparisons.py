@@ -25,6 +25,7 @@ from regroup import reference
 from regroup.accumulators import Extractor
 from regroup.scoring import Scorer
 from regroup.voting import ELECTIONS
+from tests.kept_workers import ENVIRONMENT
 
 pytestmark = pytest.mark.timeout(600)
 POLICIES = ("preactivation", "linear")
@@ -129,7 +130,7 @@ ANYWHERE = ("extraction", "scoring", "released_demo", "classifier_latency")
 def run_in_turn(folder: Path, names: Sequence[str], before: str = "") -> dict[str, str]:
     """Run benchmarks in one process; return what each printed. JSON is in `folder`/NAME.json."""
     command = [sys.executable, "-c", before + IN_TURN, str(folder), *names]
-    home = {**os.environ, "HOME": str(folder)}  # Ray's token
+    home = {**os.environ, **ENVIRONMENT, "HOME": str(folder)}  # Ray's token
     done = subprocess.run(command, capture_output=True, text=True, timeout=550, env=home)
     assert done.returncode == 0, done.stdout + done.stderr
     printed = dict(part.split("\n", 1) for part in done.stdout.split("\f")[1:])

@@ -21,7 +21,6 @@ import pytest
 
 import regroup
 from regroup_cluster.code_version import PACKAGES, digest, find_folder, other_code
-from regroup_pipelines.steps.demo_model import train_demo_model
 from tests.cluster.nodes import environment, family, send, wait_for
 
 pytestmark = pytest.mark.timeout(300)
@@ -250,9 +249,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def options(tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
-    weights = tmp_path_factory.mktemp("weights") / "digits-cnn.safetensors"
-    train_demo_model(weights, seed=0)
+def options(weights: Path) -> tuple[object, ...]:
     model = ("--model", "digits-cnn", "--weights", weights, "--per-class", 10)
     return (*model, "--dataset", "digits:val", "--block-rows", 20)
 
