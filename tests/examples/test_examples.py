@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,9 +45,13 @@ def run(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module")
-def attacked(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of the attacked digits, and what `attack_and_evaluate.py` printed."""
+def attacked(tmp_path_factory: pytest.TempPathFactory, weights: Path) -> tuple[Path, str]:
+    """The folder of the attacked digits, and what `attack_and_evaluate.py` printed.
+
+    The weights that the program would train are there already.
+    """
     folder = tmp_path_factory.mktemp("attacked")
+    shutil.copy(weights, folder / "digits-cnn.safetensors")
     return folder, run(folder, EXAMPLES / "attack_and_evaluate.py", folder).stdout
 
 
