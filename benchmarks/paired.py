@@ -170,19 +170,17 @@ class Setting:
     rounds: int
 
 
-def measure(
-    comparison: Comparison, rounds: int, device: str = "cpu", *, warm_up: bool = True
-) -> list[Row]:
-    """Run the baseline and all contenders alternately, `rounds` times, after one that warms up.
+def measure(comparison: Comparison, rounds: int, device: str = "cpu") -> list[Row]:
+    """Run the baseline and all contenders alternately, `rounds` times after a warm-up.
 
     Peak memory is that of an additional run, because it frees memory that a timed run would reuse.
     """
     ways = comparison.ways
     taken: list[list[Taken]] = [[] for _ in ways]
-    for number in range(-int(warm_up), rounds):
+    for number in range(rounds + 1):  # the first to warm up
         for place in rotated(list(range(len(ways))), number):
             once = _timed(ways[place].run, device)
-            if number >= 0:
+            if number:
                 taken[place].append(once)
     peaks = [_peak(way.run, found, device) for way, found in zip(ways, taken, strict=True)]
     measured = [_Measured(*each) for each in zip(ways, taken, peaks, strict=True)]
@@ -330,7 +328,7 @@ def command(
     found: list[Found] = []
     for item in items(setting):
         rows = (
-            measure(item, setting.rounds, setting.device, warm_up=setting.sizes != "tiny")
+            measure(item, setting.rounds, setting.device)
             if isinstance(item, Comparison)
             else [item]
         )
@@ -352,7 +350,7 @@ def _options(
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     parser.add_argument(
         "--sizes", choices=SIZES,
-        help="tiny: for tests, cold; small: minutes, a CPU's default; full: a GPU's default",
+        help="tiny: for tests; small: minutes, a CPU's default; full: a GPU's default",
     )  # fmt: skip
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"default {ROUNDS}")
     parser.add_argument("--json", type=Path, help="also write the numbers to this file")
