@@ -81,6 +81,18 @@ def test_a_bank_in_memory_without_store_or_ray(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_an_attacker_who_knows_regroup_leaves_less_of_it(tmp_path: Path) -> None:
+    found = run(tmp_path, "-c", WITHOUT_STORE_OR_RAY, EXAMPLES / "knowing_attacker.py").stdout
+    lines = re.findall(r"softmax right on (\d+) of 100, REGroup on (\d+)", found)
+    clean, unaware, aware = ((int(a), int(b)) for a, b in lines)
+    assert clean[0] == 100
+    assert clean[1] > 90
+    assert unaware[0] < unaware[1] < clean[1]  # a transfer: the network is fooled more often
+    assert aware[1] < unaware[1] - 5
+    assert aware[1] < unaware[0] + 5  # no more is left of REGroup than of the network
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_attacked_and_evaluated(attacked: tuple[Path, str]) -> None:
     lines = attacked[1].splitlines()
     regroup = {p: shares(line) for p in ("minimal", "budget") for line in lines
