@@ -27,7 +27,7 @@ Needs = Literal["nothing", "statistics", "images", "models", "a bank"]
 
 @dataclass(frozen=True)
 class DefenseFacts:
-    """What `regroup defenses --list` shows about a defense.
+    """What a list of defenses shows about one.
 
     Attributes:
         title: its name in tables.

@@ -44,6 +44,7 @@ SAMPLES: dict[str, list[Any]] = {
     "zero_gradients": [0, 0, 0, 4, 1],
     "not_finite_gradients": [0, 3, 0, 0, 1],
     "flags": [0, 0, 0, 24, 8],
+    "member": [-1] * 5,
 }
 SECONDS = [1.0, 0.0, 2.0, 3.0, 6.0]
 
