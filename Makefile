@@ -23,7 +23,7 @@ demo: $(VENV)/.installed
 # Most tests wait more than they compute, so two halves run in parallel, each with one thread: with two
 # threads each on two cores, the threads of one half would wait for threads that the other displaces.
 test test-cluster test-pipelines: export OMP_NUM_THREADS = 1
-OTHER_HALF := tests/faults tests/pipelines tests/objectstore tests/regroup tests/packaging tests/store_compat
+OTHER_HALF := tests/faults tests/pipelines tests/objectstore tests/regroup
 
 test: $(VENV)/.installed-dev
 	@echo "Two test processes run in parallel for about twenty minutes on two cores; each prints its output when it ends."

@@ -45,9 +45,11 @@ BLOCK_ROWS = {"features": 64, "adversarials": 6, "votes": 64}
 # A block makes its chunks durable together, sixteen files at a time, then its part and its commit:
 # some ten pauses one after the other for features, seven for adversarials, nine for votes.
 PAUSE_S = {"features": 0.03, "adversarials": 0.07, "votes": 0.04}
-WORKERS = [(kind, seed) for seed, kind in enumerate(["features"] * 5 + ["adversarials"] * 4)]
-TASKS = list(range(6))
-DRIVERS = [(kind, seed) for seed, kind in enumerate([*BLOCK_ROWS] * 2 + ["adversarials"])]
+# Workers are killed so often in a round, each time in another attempt.
+KILLS = 2
+WORKERS = [(kind, seed) for seed, kind in enumerate(["features"] * 3 + ["adversarials"] * 3)]
+TASKS = list(range(4))
+DRIVERS = [(kind, seed) for seed, kind in enumerate([*BLOCK_ROWS, "adversarials"])]
 
 
 @dataclass
@@ -160,22 +162,26 @@ def wait_for_work(bench: Bench) -> None:
 
 @contextlib.contextmanager
 def killer(bench: Bench, element: Path, chance: random.Random) -> Iterator[dict[str, Any]]:
-    """Kill a worker at a random moment of what is done inside; gives what was committed then."""
+    """Kill workers at random moments of what is done inside; gives what was committed then."""
     then: dict[str, Any] = {}
+    done = threading.Event()
 
     def kill() -> None:
-        wait_for_work(bench)
-        time.sleep(chance.uniform(0, 0.8))
-        busy = bench.disturbance.busy()
-        if busy:
-            then.update(commits(element))
-            bench.kill(chance.choice(busy))
+        killed: set[int] = set()
+        while len(killed) < KILLS and not done.wait(chance.uniform(0, 0.4)):
+            busy = [pid for pid in bench.disturbance.busy() if pid not in killed]
+            if busy:
+                then.update(commits(element))
+                pid = chance.choice(busy)
+                bench.kill(pid)
+                killed.add(pid)
 
     thread = threading.Thread(target=kill)
     thread.start()
     try:
         yield then
     finally:
+        done.set()
         thread.join()
 
 
