@@ -16,6 +16,7 @@ Step by step, in this order
   build-bank        the mixtures of every voter, from training images
   attack            adversarial images (--list: every attack and preset)
   evaluate          accuracy of softmax and REGroup, clean and attacked
+  defenses          what stands against attacks, and how each is attacked
 From the store alone, in seconds, without the network
   rescore           every k, sign choice and voting option
   curve             accuracy against the size of the perturbation

@@ -91,6 +91,19 @@ class AttackListConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DefensesConfig:
+    """Print every defense: its source, what an attacker differentiates, what it needs, its options.
+
+    Example: regroup defenses --list
+    """
+
+    list: bool = False
+    """Print the defenses, which the command does without this option as well."""
+    json: bool = False
+    """Print them as JSON on standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateConfig(
     ClusterOptions, DatasetOptions, ModelOptions, GapOptions, VotingOptions, StrictOptions
 ):
