@@ -283,5 +283,7 @@ def _link(draft: Path, path: Path) -> None:
 
 
 def _one_line(error: BaseException | str) -> str:
-    text = " ".join(_TERMINAL_CODES.sub("", str(error)).split())
+    """Return what an error says on one line; of a traceback in it the last line alone."""
+    said, found, trace = _TERMINAL_CODES.sub("", str(error)).strip().partition("Traceback (most")
+    text = " ".join(f"{said} {trace.splitlines()[-1] if found else ''}".split())
     return text[:SENTENCE_CHARACTERS].rstrip(".") or type(error).__name__

@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from regroup_cluster.errors import ClusterError, ClusterUsageError
-from regroup_cluster.session import LOOPBACK, SessionConfig, ray_session
+from regroup_cluster.session import LOOPBACK, SessionConfig, _join_error, ray_session
 from tests.cluster.listening import address, family, listening
 
 JOIN = """
@@ -218,3 +218,16 @@ def test_importing_the_cluster_package_does_not_import_ray(tmp_path: Path) -> No
 
 def test_errors_carry_the_exit_status() -> None:
     assert ClusterUsageError("x").exit_status == 2
+
+
+def test_of_a_traceback_in_an_error_of_rays_the_last_line_is_told() -> None:
+    error = ConnectionAbortedError(
+        "Initialization failure from server:\nTraceback (most recent call last):\n"
+        '  File "proxier.py", line 772, in Datapath\n    raise RuntimeError(\n'
+        "RuntimeError: Starting Ray client server failed. See x.err for detailed log.\n"
+    )
+    said = str(_join_error("ray://10.0.0.1:10001", error))
+    assert said.startswith(
+        "the Ray cluster at 'ray://10.0.0.1:10001' could not be joined (Initialization failure from "
+        "server: RuntimeError: Starting Ray client server failed. See x.err for detailed log): check"
+    )
