@@ -228,6 +228,7 @@ def test_of_a_traceback_in_an_error_of_rays_the_last_line_is_told() -> None:
     )
     said = str(_join_error("ray://10.0.0.1:10001", error))
     assert said.startswith(
-        "the Ray cluster at 'ray://10.0.0.1:10001' could not be joined (Initialization failure from "
-        "server: RuntimeError: Starting Ray client server failed. See x.err for detailed log): check"
+        "the Ray cluster at 'ray://10.0.0.1:10001' could not be joined (Initialization failure "
+        "from server: RuntimeError: Starting Ray client server failed. See x.err for detailed "
+        "log): check"
     )
