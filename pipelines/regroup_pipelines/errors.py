@@ -121,7 +121,10 @@ def explained(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, ValueError) and "embedded null" in str(error):
         return 2, "a path holds a NUL character, which no file name can: correct it"
     if isinstance(error, OSError) and error.strerror:
-        place = f"{_shortened(str(error.filename))}: " if error.filename else ""
+        # Of a copy the first name is where it comes from, which is not what is full.
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        name = (full and error.filename2) or error.filename
+        place = f"{_shortened(str(name))}: " if name else ""
         advice = _WHAT_TO_DO.get(error.errno or 0, "check it, then run the same command again")
         status = 2 if error.errno == errno.ENAMETOOLONG else 1
         return status, f"{place}{error.strerror}: {advice}"

@@ -107,6 +107,8 @@ def test_what_nohup_ignores_stays_ignored_and_what_a_shell_ignores_in_the_backgr
     [
         (OSError(errno.ENAMETOOLONG, "File name too long", "x" * 300), 2, "choose a shorter name"),
         (OSError(errno.ENOSPC, "No space left on device", "/r/x"), 1, "/r/x: No space left on dev"),
+        (OSError(errno.ENOSPC, "No space", "/from", None, "/to"), 1, "/to: No space: free space"),
+        (OSError(errno.ENOENT, "No such file", "/from", None, "/to"), 1, "/from: No such file: "),
         (PermissionError(errno.EACCES, "Permission denied", "/r"), 1, "/r: Permission denied: cha"),
         (OSError(errno.EIO, "Input/output error"), 1, "Input/output error: check it, then run"),
         (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), 1, "Connection reset"),
