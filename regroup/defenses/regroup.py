@@ -31,13 +31,15 @@ if TYPE_CHECKING:
     from regroup.bank import Bank
     from regroup.models.classifier import Classifier
 
-# The first is the default; those after the third pass the gradient of few voters, and come last.
+# The first is the default; crossmax passes the gradient of few voters.
 _FORMS: Mapping[str, Callable[[Tensor], Tensor]] = {
     "standardised": smooth_votes.standardised,
     "soft-borda": smooth_votes.soft_borda,
     "straight-through": smooth_votes.straight_through,
     "crossmax": crossmax,
 }
+# The logits without the defense: examples made by them that the vote takes too.
+NETWORK = "network"
 ALL_RULES: tuple[str, ...] = (*RULES, *DIVERGENCE_RULES)
 
 
@@ -105,7 +107,7 @@ class DefendedByREGroup(DefendedNetwork):
         ConfigurationError: k out of range, a bank of another model, or scales of another bank.
     """
 
-    surrogates: ClassVar[tuple[str, ...]] = tuple(_FORMS)
+    surrogates: ClassVar[tuple[str, ...]] = (*_FORMS, NETWORK)
 
     def __init__(
         self,
@@ -149,6 +151,8 @@ class DefendedByREGroup(DefendedNetwork):
         """Return what decides, and the scores of one of `surrogates`."""
         extraction = self._extractor(pixels)
         decision = self._decision([each.detach() for each in extraction.accumulators])
+        if surrogate == NETWORK:
+            return Views(decision, extraction.logits, extraction.logits)
         scores = -self.divergences(extraction.accumulators) / self._scales
         return Views(decision, _FORMS[surrogate](scores), extraction.logits)
 

@@ -157,3 +157,10 @@ def test_parameters_of_regroup_out_of_range(parameters: dict[str, Any], said: st
 def test_without_its_bank_it_says_what_is_missing() -> None:
     with pytest.raises(ConfigurationError, match="regroup needs a bank, and has no bank"):
         REGroup().defend(network(), Material(images(2)))  # type: ignore[arg-type]
+
+
+def test_the_networks_own_logits_are_a_surrogate_judged_by_the_vote() -> None:
+    model, pixels = network(), images(5)
+    views = defended(model).views(pixels.requires_grad_(), "network")
+    torch.testing.assert_close(views.scores, model(pixels))
+    assert torch.equal(views.decision, defended(model)(pixels.detach()))
