@@ -266,13 +266,12 @@ class StoredWork(BlockWork):
     def _let_others_pass(self) -> None:
         """Wait by their progress, not by a clock: how fast this machine is does not matter."""
         enough = len(self._committed()) + 3
-        begun = lambda: {b for b, node, _, _ in self.attempts() if node == self.slow}  # noqa: E731
-        wait_for(
-            lambda: (
-                len(found := self._committed()) >= enough or len(found | begun()) == self.blocks
-            ),
-            "blocks of the other nodes",
-        )
+        wait_for(lambda: self._passed(enough), "blocks of the other nodes")
+
+    def _passed(self, enough: int) -> bool:
+        committed = self._committed()
+        begun = {block for block, node, _, _ in self.attempts() if node == self.slow}
+        return len(committed) >= enough or len(committed | begun) == self.blocks
 
     def _committed(self) -> set[int]:
         return {int(path.name.split(".")[1]) for path in self.folder.glob("commit.*")}
