@@ -185,9 +185,16 @@ class Scorer:
         """Return what decides between the classes, (N, M): the first largest wins.
 
         Raises:
-            ConfigurationError: as `borda_sums`.
+            ConfigurationError: as `borda_sums`, or ties go by divergence, which counts cannot say.
         """
+        self._check_ties()
         return self.borda_sums(accumulators, k, signs)
+
+    def _check_ties(self) -> None:
+        if self._tie_break != "class":
+            raise ConfigurationError(
+                f"scores of classes do not settle ties by {self._tie_break}: use tie_break='class'"
+            )
 
     def votes(
         self, accumulators: Sequence[Accumulator], labels: Tensor | NDArray[np.integer]

@@ -237,6 +237,7 @@ class RuleScorer(Scorer):
         taps = len(accumulators)
         check_k_range(k, taps)
         voting_signs(signs)
+        self._check_ties()
         self._check_taps(accumulators)
         election = self._election(self._weights)
         for tap in reversed(range(taps - k, taps)):

@@ -14,18 +14,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from regroup.attacks.apgd.attack import APGD
+from regroup.attacks.libraries.pyautoattack import library_module
 from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.score.square import Square
-from regroup.attacks.spec import (
-    AttackFacts,
-    AttackSpec,
-    Cost,
-    Norm,
-    Protocol,
-    check_at_least,
-)
+from regroup.attacks.spec import AttackFacts, AttackSpec, BallAttack, Cost, check_at_least
 from regroup.attacks.views import DefendedNetwork
-from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +33,10 @@ _MOST_SURROGATES = 5
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adaptive(AttackSpec):
+class Adaptive(BallAttack):
     """The strongest of several attacks for every sample, whose names are `members`.
 
     Attributes:
-        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
         steps: gradient steps of each run of APGD.
         restarts: runs of APGD away from the label, for each surrogate.
         target_classes: runs towards as many other classes, the strongest first, by the first
@@ -62,9 +54,6 @@ class Adaptive(AttackSpec):
         group=16,
     )
 
-    norm: Norm = "linf"
-    protocol: Protocol = "budget"
-    epsilon: float | None = 4 / 255
     steps: int = 100
     restarts: int = 5
     target_classes: int = 9
@@ -73,8 +62,6 @@ class Adaptive(AttackSpec):
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        if self.epsilon is None:
-            raise ConfigurationError("adaptive needs an epsilon: the radius of its ball")
         check_at_least(1, steps=self.steps, restarts=self.restarts)
         check_at_least(0, target_classes=self.target_classes, squares=self.squares)
 
@@ -127,7 +114,13 @@ class Adaptive(AttackSpec):
         return {"norm": self.norm, "epsilon": self.epsilon, "seed": self.seed + number}
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
-        """Run all members, each on the samples that none before it has fooled."""
+        """Run all members, each on the samples that none before it has fooled.
+
+        Raises:
+            ConfigurationError: Square's library is not installed; before any work.
+        """
+        if self.squares:
+            library_module("square")
         defended = network.network
         surrogates = defended.surrogates if isinstance(defended, DefendedNetwork) else None
         found = _Strongest(batch)

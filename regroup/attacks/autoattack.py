@@ -11,7 +11,7 @@ from regroup.attacks.libraries.pyautoattack import (
     library_module,
     run_sequentially,
 )
-from regroup.attacks.spec import AttackFacts, AttackSpec, Cost, Norm, Protocol, check_at_least
+from regroup.attacks.spec import AttackFacts, BallAttack, Cost, check_at_least
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ _CHECKS = 7
 
 
 @dataclass(frozen=True, kw_only=True)
-class AutoAttack(AttackSpec):
+class AutoAttack(BallAttack):
     """AutoAttack's standard version (Croce & Hein 2020), by its authors' own package.
 
     The package's own checks run on each group: whether the network is randomised, gives
@@ -35,7 +35,6 @@ class AutoAttack(AttackSpec):
     alone breaks. Their remarks are the outcome's `flags`.
 
     Attributes:
-        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
         steps: iterations of each run of APGD and of FAB.
         target_classes: how many of the most likely wrong classes APGD-T and FAB-T aim at, one after
             another; all if the network has fewer.
@@ -53,9 +52,6 @@ class AutoAttack(AttackSpec):
         group=16,
     )
 
-    norm: Norm = "linf"
-    protocol: Protocol = "budget"
-    epsilon: float | None = 4 / 255
     steps: int = 100
     target_classes: int = 9
     squares: int = 5000
@@ -63,8 +59,6 @@ class AutoAttack(AttackSpec):
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        if self.epsilon is None:
-            raise ConfigurationError("autoattack needs an epsilon: the radius of its ball")
         check_at_least(
             1, steps=self.steps, target_classes=self.target_classes, squares=self.squares
         )

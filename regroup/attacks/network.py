@@ -132,12 +132,19 @@ class AttackedNetwork:
 
     def _views(self, batch: Tensor) -> Views:
         """Return both views; of a network without a defense they are one."""
-        if not isinstance(self.network, DefendedNetwork):
+        network, wanted = self.network, self.surrogate
+        known = network.surrogates if isinstance(network, DefendedNetwork) else ()
+        if wanted is not None and wanted not in known:
+            raise ConfigurationError(
+                f"there is no surrogate {wanted!r} to follow: "
+                + (f"choose from {', '.join(known)}" if known else "the network has none")
+            )
+        if not isinstance(network, DefendedNetwork):
             logits = self._logits(batch)
             return Views(logits, logits, logits)
-        if not self.network.surrogates:
+        if not known:
             raise _no_gradient()
-        return self.network.views(batch, self.surrogate or self.network.surrogates[0])
+        return network.views(batch, wanted or known[0])
 
     def _logits(self, batch: Tensor) -> Tensor:
         if self.part or isinstance(self.network, Classifier):

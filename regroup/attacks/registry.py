@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from regroup.errors import ConfigurationError
+from regroup.registered import check_parameters, registered
 
 if TYPE_CHECKING:
     from regroup.attacks.spec import AttackSpec
@@ -39,12 +36,7 @@ def attack_class(name: str) -> type[AttackSpec]:
     Raises:
         ConfigurationError: an unknown name; the message has the nearest one.
     """
-    if name not in ATTACKS:
-        near = get_close_matches(name, ATTACKS, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(ATTACKS)}"
-        raise ConfigurationError(f"unknown attack {name!r}: {hint}")
-    module, kind = ATTACKS[name]
-    found: type[AttackSpec] = getattr(import_module(module), kind)
+    found: type[AttackSpec] = registered("attack", name, ATTACKS)
     return found
 
 
@@ -55,10 +47,5 @@ def make_attack(name: str, **parameters: Any) -> AttackSpec:
         ConfigurationError: an unknown attack or parameter, or a value out of range.
     """
     kind = attack_class(name)
-    known = [field.name for field in fields(kind)]
-    for parameter in parameters:
-        if parameter not in known:
-            near = get_close_matches(parameter, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-            raise ConfigurationError(f"{name} has no parameter {parameter!r}: {hint}")
+    check_parameters(name, kind, parameters)
     return kind(**parameters)

@@ -16,6 +16,7 @@ from regroup.attacks.network import AttackedNetwork
 from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.result import AttackResult, distances
 from regroup.attacks.targets import check_targets, draw_target
+from regroup.attacks.views import DefendedNetwork
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -59,6 +60,11 @@ def run_attack(
     clean = torch.as_tensor(pixels).to(network.device)
     true = torch.as_tensor(labels).to(network.device, torch.int64)
     _check(clean, true, sample_ids)
+    if spec.confidence is not None and isinstance(model, DefendedNetwork):
+        raise ConfigurationError(
+            f"{spec.name} with a confidence needs probabilities, and the scores of a defense are "
+            "none: leave the confidence out"
+        )
     if targets is not None and not spec.targeted:
         raise ConfigurationError(f"{spec.name} is untargeted here: give no targets, or targeted")
     if len(clean) == 0:

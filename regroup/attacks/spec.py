@@ -149,6 +149,31 @@ class AttackSpec(ABC):
         return f"{self.name}-{self.norm}-{self.protocol}"
 
 
+@dataclass(frozen=True, kw_only=True)
+class BallAttack(AttackSpec):
+    """An attack inside one ball.
+
+    Attributes:
+        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
+    """
+
+    norm: Norm = "linf"
+    protocol: Protocol = "budget"
+    epsilon: float | None = 4 / 255
+
+    def __post_init__(self) -> None:
+        """Raise ConfigurationError naming the first parameter that is out of range."""
+        super().__post_init__()
+        if self.epsilon is None:
+            raise ConfigurationError(f"{self.name} needs an epsilon: the radius of its ball")
+
+    @property
+    def radius(self) -> float:
+        """`epsilon`, which these attacks always have."""
+        assert self.epsilon is not None
+        return self.epsilon
+
+
 def check_one_of(what: str, value: str, known: tuple[str, ...]) -> None:
     """Raise ConfigurationError unless `value` is one of `known`."""
     if value not in known:

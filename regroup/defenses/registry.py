@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-from difflib import get_close_matches
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from regroup.defenses.own import own_defense, own_source
-from regroup.errors import ConfigurationError
+from regroup.registered import check_parameters, registered
 
 if TYPE_CHECKING:
     from regroup.defenses.spec import Defense
@@ -25,14 +22,8 @@ def defense_class(name: str) -> type[Defense]:
     Raises:
         ConfigurationError: an unknown name; the message has the nearest one.
     """
-    if name not in DEFENSES:
-        near = get_close_matches(name, DEFENSES, 1)
-        hint = f"did you mean {near[0]}?" if near else f"choose from {', '.join(DEFENSES)}"
-        raise ConfigurationError(
-            f"unknown defense {name!r}: {hint}; one of your own is package.module:factory"
-        )
-    module, kind = DEFENSES[name]
-    found: type[Defense] = getattr(import_module(module), kind)
+    own = "; one of your own is package.module:factory"
+    found: type[Defense] = registered("defense", name, DEFENSES, own)
     return found
 
 
@@ -46,12 +37,7 @@ def make_defense(name: str, **parameters: Any) -> Defense:
     if ":" in name:
         return own_defense(name, parameters)
     kind = defense_class(name)
-    known = [field.name for field in fields(kind)]
-    for parameter in parameters:
-        if parameter not in known:
-            near = get_close_matches(parameter, known, 1)
-            hint = f"did you mean {near[0]}?" if near else f"it has {', '.join(known)}"
-            raise ConfigurationError(f"{name} has no parameter {parameter!r}: {hint}")
+    check_parameters(name, kind, parameters)
     return kind(**parameters)
 
 

@@ -88,6 +88,12 @@ class REGroup(Defense):
         """Return `model` behind the vote of the material's bank."""
         require("bank", material.bank, self)
         require("scales of its voters", material.scales, self)
+        assert material.bank is not None
+        if material.bank.num_classes != model.num_classes:
+            raise ConfigurationError(
+                f"a bank of {material.bank.num_classes} classes for a model of "
+                f"{model.num_classes}: give the bank of this model"
+            )
         return DefendedByREGroup(model, self, material, root_module=model.network)
 
 
@@ -126,7 +132,8 @@ class DefendedByREGroup(DefendedNetwork):
         check_bank(voting, discover_taps(model, example, defense.policy, root_module=root_module))
         self.model, self.defense = model, defense
         self._voting, self._own_scales = voting, scales[-defense.k :]
-        self._scorers: dict[torch.device, Scorer] = {}
+        _check_weights(defense, len(bank.taps))
+        self._scorers = {torch.device("cpu"): self._scorer(voting, torch.device("cpu"))}
         self._extractor = Extractor(
             model,
             defense.policy,
@@ -173,3 +180,11 @@ class DefendedByREGroup(DefendedNetwork):
         counted = cast("Rule", defense.rule)
         own = None if weights is None else weights[-defense.k :]
         return RuleScorer(bank, counted, own, delta=defense.delta, device=device)
+
+
+def _check_weights(defense: REGroup, taps: int) -> None:
+    """Raise ConfigurationError unless the weights, if any, are one for each of the bank's taps."""
+    if defense.weights is not None and len(defense.weights) != taps:
+        raise ConfigurationError(
+            f"{len(defense.weights)} weights for a bank of {taps} taps: give one for each"
+        )

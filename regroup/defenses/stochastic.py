@@ -75,10 +75,11 @@ class StochasticNetwork(DefendedNetwork):
         return mean
 
     def _logs(self, pixels: Tensor, purpose: Purpose, draw: int) -> Tensor:
-        def logs(x: Tensor) -> Tensor:
-            return log_softmax(self.drawn(x, purpose, draw).float(), dim=1)
-
+        """Return log probabilities (N, M); without what its backward pass can compute again."""
         if not (pixels.requires_grad and torch.is_grad_enabled()):
-            return logs(pixels)
-        found: Tensor = checkpoint(logs, pixels, use_reentrant=False)
+            return self._drawn_logs(pixels, purpose, draw)
+        found: Tensor = checkpoint(self._drawn_logs, pixels, purpose, draw, use_reentrant=False)
         return found
+
+    def _drawn_logs(self, pixels: Tensor, purpose: Purpose, draw: int) -> Tensor:
+        return log_softmax(self.drawn(pixels, purpose, draw).float(), dim=1)

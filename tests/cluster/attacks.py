@@ -83,7 +83,9 @@ class Broken(Fake):
         made = super().attack(network, batch)
         images = made.images.clone()
         images[1] = 1.5
-        return replace(made, images=images, failures={0: "the library raised ValueError: no start"})
+        member = torch.tensor([0, 2, 1])
+        failures = {0: "the library raised ValueError: no start"}
+        return replace(made, images=images, member=member, failures=failures)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -136,6 +136,7 @@ def test_what_a_kernel_fails_at_is_a_failed_row(tmp_path: Path) -> None:
     assert np.isnan(given.element(work).read_array(IMAGES, 0)[:2]).all()
     assert table["success"][:2] == table["claimed"][:2] == [False, False]
     assert np.isnan(table["l2"][:2]).all()
+    assert table["member"] == [-1, -1, 1]
     assert table["queries"] == [6, 6, 6], "what it cost is known all the same"
 
 

@@ -1,5 +1,6 @@
 """The adaptive attack: its members, their order, who wins, and what a member's failure means."""
 
+import sys
 from typing import Any, ClassVar
 
 import numpy as np
@@ -150,3 +151,11 @@ def test_groups_of_sixteen_give_the_same_again() -> None:
 def test_parameters_out_of_range(parameters: dict[str, Any], said: str) -> None:
     with pytest.raises(ConfigurationError, match=said):
         Adaptive(**parameters)
+
+
+def test_without_its_library_it_says_so_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyautoattack.square", None)
+    clean, easy = torch.full((1, *SHAPE), 0.5), Adaptive(epsilon=0.04, **SHORT)
+    with pytest.raises(ConfigurationError, match="pip install pyautoattack"):
+        attack(easy, Doors(0), clean)
+    assert attack(Adaptive(epsilon=0.04, **SHORT | {"squares": 0}), Doors(0), clean).claimed.all()

@@ -11,6 +11,7 @@ from regroup.attacks import predictions
 from regroup.attacks.apgd.attack import APGD
 from regroup.attacks.apgd.schedule import Climb, checkpoints
 from regroup.attacks.losses import dlr_loss, likelihood_loss, margin_loss
+from regroup.attacks.pgd.attack import PGD
 from regroup.attacks.views import DefendedNetwork, Views
 from regroup.errors import ConfigurationError
 from tests.regroup.attack_subjects import (
@@ -197,6 +198,22 @@ def test_a_defense_without_a_gradient_cannot_be_climbed() -> None:
     clean = torch.full((1, *SHAPE), 0.5)
     with pytest.raises(ConfigurationError, match="gives no gradient"):
         attack(APGD(epsilon=0.06, steps=5), Closed(), clean)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [(Stubborn(), "choose from sum"), (Blocks(), "the network has none"), (Closed(), "has none")],
+)
+def test_a_surrogate_that_is_not_there_is_refused(model: nn.Module, said: str) -> None:
+    clean = torch.full((1, *SHAPE), 0.5)
+    with pytest.raises(ConfigurationError, match=f"no surrogate 'some' to follow: .*{said}"):
+        attack(APGD(epsilon=0.06, steps=5, surrogate="some"), model, clean)
+
+
+def test_a_confidence_of_scores_that_are_no_logits_is_refused() -> None:
+    clean = torch.full((1, *SHAPE), 0.5)
+    with pytest.raises(ConfigurationError, match="the scores of a defense are none"):
+        attack(PGD(epsilon=0.06, confidence=0.9), Stubborn(), clean)
 
 
 # ---- the library

@@ -32,7 +32,7 @@ OUTCOME: dict[str, tuple[type[np.generic], float]] = {
     "member": (np.int64, -1),
 }
 # Cleared where there is no image; cost and target stay.
-_OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse")
+_OF_THE_IMAGE = ("claimed", "epsilon", "l2", "linf", "mse", "member")
 _NO_IMAGE = "the attack returned NaN or values outside [0, 1]"
 
 

@@ -7,27 +7,18 @@ from typing import ClassVar, get_args
 
 from regroup.attacks.losses import Loss
 from regroup.attacks.lp_balls import BALLS, Ball
-from regroup.attacks.spec import (
-    AttackFacts,
-    AttackSpec,
-    Cost,
-    Norm,
-    Protocol,
-    check_at_least,
-    check_one_of,
-)
+from regroup.attacks.spec import AttackFacts, BallAttack, Cost, check_at_least, check_one_of
 from regroup.errors import ConfigurationError
 
 
 @dataclass(frozen=True, kw_only=True)
-class APGDSpec(AttackSpec):
+class APGDSpec(BallAttack):
     """Auto-PGD (Croce & Hein 2020), each run on the samples that those before left; `APGD` runs it.
 
     Of a defended network it climbs the surrogate's scores, and every iterate is put to what
     decides.
 
     Attributes:
-        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
         steps: gradient steps of a run.
         restarts: runs away from the label, or towards the target, each from a random point.
         target_classes: runs after these, each towards one of as many classes, the strongest on the
@@ -46,9 +37,6 @@ class APGDSpec(AttackSpec):
         targeted=True,
     )
 
-    norm: Norm = "linf"
-    protocol: Protocol = "budget"
-    epsilon: float | None = 4 / 255
     steps: int = 100
     restarts: int = 1
     target_classes: int = 0
@@ -58,8 +46,6 @@ class APGDSpec(AttackSpec):
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        if self.epsilon is None:
-            raise ConfigurationError("apgd needs an epsilon: the radius of its ball")
         check_one_of("loss", self.loss, get_args(Loss))
         check_at_least(1, steps=self.steps)
         check_at_least(0, restarts=self.restarts, target_classes=self.target_classes)
@@ -68,12 +54,6 @@ class APGDSpec(AttackSpec):
             raise ConfigurationError(
                 "a targeted apgd has its target: leave target_classes out, or targeted"
             )
-
-    @property
-    def radius(self) -> float:
-        """`epsilon`, which APGD always has."""
-        assert self.epsilon is not None
-        return self.epsilon
 
     @property
     def ball(self) -> Ball:

@@ -17,16 +17,7 @@ from regroup.attacks.criterion import Criterion
 from regroup.attacks.lp_balls import BALLS
 from regroup.attacks.outcome import KernelOutcome
 from regroup.attacks.random_streams import stream
-from regroup.attacks.spec import (
-    AttackFacts,
-    AttackSpec,
-    Cost,
-    Norm,
-    Protocol,
-    check_at_least,
-    check_positive,
-)
-from regroup.errors import ConfigurationError
+from regroup.attacks.spec import AttackFacts, BallAttack, Cost, check_at_least, check_positive
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +31,7 @@ _BETA_1, _BETA_2, _ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPSA(AttackSpec):
+class SPSA(BallAttack):
     """Adam on an estimated gradient of the margin, until it is negative (Uesato et al. 2018).
 
     The margin is the true class's logit minus the largest other one; targeted: the largest other
@@ -50,7 +41,6 @@ class SPSA(AttackSpec):
     by up to delta; iterates never do. Where an iterate's logits are not finite the sample fails.
 
     Attributes:
-        epsilon: radius of the ball.
         steps: iterations.
         samples: random sign directions per iteration, two forward passes per direction.
         delta: how far along a direction the network is queried, in pixel units.
@@ -67,9 +57,6 @@ class SPSA(AttackSpec):
         targeted=True,
     )
 
-    norm: Norm = "linf"
-    protocol: Protocol = "budget"
-    epsilon: float | None = 4 / 255
     steps: int = 300
     samples: int = 128
     delta: float = 0.01
@@ -78,16 +65,8 @@ class SPSA(AttackSpec):
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        if self.epsilon is None:
-            raise ConfigurationError("spsa needs an epsilon: the radius of its ball")
         check_at_least(1, steps=self.steps, samples=self.samples)
         check_positive(delta=self.delta, learning_rate=self.learning_rate)
-
-    @property
-    def radius(self) -> float:
-        """`epsilon`, which SPSA always has."""
-        assert self.epsilon is not None
-        return self.epsilon
 
     def attack(self, network: AttackedNetwork, batch: AttackBatch) -> KernelOutcome:
         """Descend until every sample is adversarial or has used up its steps."""

@@ -11,15 +11,7 @@ from regroup.attacks.libraries.pyautoattack import (
     library_module,
     run_sequentially,
 )
-from regroup.attacks.spec import (
-    AttackFacts,
-    AttackSpec,
-    Cost,
-    Norm,
-    Protocol,
-    check_at_least,
-    check_positive,
-)
+from regroup.attacks.spec import AttackFacts, BallAttack, Cost, check_at_least, check_positive
 from regroup.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -30,11 +22,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Square(AttackSpec):
+class Square(BallAttack):
     """Square (Andriushchenko et al. 2020), with the settings that AutoAttack gives it.
 
     Attributes:
-        epsilon: radius of the ball; for "l2" a distance, such as 0.5.
         steps: maximum number of squares, one forward pass each; a sample's attack ends with its
             success.
         first_share: the first squares' share of the image; it is halved on the paper's schedule for
@@ -52,17 +43,12 @@ class Square(AttackSpec):
         group=16,
     )
 
-    norm: Norm = "linf"
-    protocol: Protocol = "budget"
-    epsilon: float | None = 4 / 255
     steps: int = 5000
     first_share: float = 0.8
 
     def __post_init__(self) -> None:
         """Raise ConfigurationError naming the first parameter that is out of range."""
         super().__post_init__()
-        if self.epsilon is None:
-            raise ConfigurationError("square needs an epsilon: the radius of its ball")
         check_at_least(1, steps=self.steps)
         check_positive(first_share=self.first_share)
         if self.first_share > 1:

@@ -1,5 +1,6 @@
 """The two views of REGroup on a small network: the vote's bits, and gradients that are not its."""
 
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from regroup.defenses.regroup import DefendedByREGroup, REGroup
 from regroup.defenses.spec import Material
 from regroup.divergence_rules import DivergenceScorer
 from regroup.errors import ConfigurationError
+from regroup.scoring import Scorer
 from regroup.voting import RuleScorer
-from tests.regroup.test_classifier import bank_for, images, network
+from tests.regroup.test_classifier import CLASSES, bank_for, images, network
 
 SURROGATES = DefendedByREGroup.surrogates
 
@@ -164,3 +166,40 @@ def test_the_networks_own_logits_are_a_surrogate_judged_by_the_vote() -> None:
     views = defended(model).views(pixels.requires_grad_(), "network")
     torch.testing.assert_close(views.scores, model(pixels))
     assert torch.equal(views.decision, defended(model)(pixels.detach()))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rule": "weighted-borda", "weights": (1, 2)}, "2 weights for a bank of 3 taps"),
+        ({"rule": "weighted-borda"}, "weighted-borda needs weights"),
+        ({"rule": "borda", "k": 9}, "k = 9"),
+    ],
+)
+def test_what_does_not_fit_the_bank_is_refused_before_any_image(
+    options: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ConfigurationError, match=said):
+        defended(network(), options.pop("k", 2), **options)
+
+
+def test_a_bank_of_other_classes_is_refused() -> None:
+    model = network()
+    bank = bank_for(model)
+    wider = SimpleNamespace(num_classes=CLASSES + 2, network=model)
+    material = Material(images(2), bank, np.ones((3, 2)))
+    with pytest.raises(ConfigurationError, match="a bank of 5 classes for a model of 7"):
+        REGroup().defend(wider, material)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make", [Scorer, lambda bank, **ways: RuleScorer(bank, "plurality", **ways)]
+)
+def test_counts_alone_do_not_settle_ties_by_divergence(make: Any) -> None:
+    model = network()
+    accumulators = [
+        each.detach()
+        for each in Extractor(model, "preactivation", images(2))(images(3)).accumulators
+    ]
+    with pytest.raises(ConfigurationError, match="do not settle ties by divergence"):
+        make(bank_for(model), tie_break="divergence").class_scores(accumulators, 2, "both")
