@@ -239,7 +239,7 @@ def test_it_fools_no_fewer_than_the_authors_own(loss: str) -> None:
     [
         ({"epsilon": None}, "needs an epsilon"),
         ({"steps": 0}, "steps is 0"),
-        ({"restarts": 0}, "runs is 0"),
+        ({"restarts": 0}, "apgd has no run: give restarts"),
         ({"restarts": -1, "target_classes": 3}, "restarts is -1"),
         ({"targeted": True, "target_classes": 3}, "leave target_classes out"),
         ({"loss": "hinge"}, "unknown loss 'hinge'"),

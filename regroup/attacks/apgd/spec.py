@@ -49,7 +49,10 @@ class APGDSpec(BallAttack):
         check_one_of("loss", self.loss, get_args(Loss))
         check_at_least(1, steps=self.steps)
         check_at_least(0, restarts=self.restarts, target_classes=self.target_classes)
-        check_at_least(1, runs=self.restarts + self.target_classes)
+        if self.restarts + self.target_classes == 0:
+            raise ConfigurationError(
+                "apgd has no run: give restarts of at least 1, or target_classes"
+            )
         if self.targeted and self.target_classes:
             raise ConfigurationError(
                 "a targeted apgd has its target: leave target_classes out, or targeted"
